@@ -1,0 +1,126 @@
+"""An algorithm: a decision on a (P, G) matrix of rewards and an objective on (B, S) matrices of log-probabilities.
+
+These are what a YAML of `conf/algo` builds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from winnow.errors import ConfigError
+from winnow.objectives import (
+    KL,
+    Aggregate,
+    Clip,
+    PolicyObjective,
+    PreferenceObjective,
+    Ratio,
+    ValueObjective,
+    rule_of,
+)
+from winnow.ops import clip as clip_ops
+
+Select = Callable[[Float[Tensor, "p g"], Bool[Tensor, "p g"]], Bool[Tensor, "p g"]]
+SelectPairs = Callable[[Float[Tensor, "p g"], Bool[Tensor, "p g"]], Int[Tensor, "n 3"]]
+Advantage = Callable[[Float[Tensor, "p g"]], Float[Tensor, "p g"]]
+Gae = Callable[
+    [Float[Tensor, "n s"], Float[Tensor, "n s"], Bool[Tensor, "n s"]],
+    tuple[Float[Tensor, "n s"], Float[Tensor, "n s"]],
+]
+Rejected = Literal["drop", "zero"]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyGradient:
+    """RAFT, RAFT++, Reinforce, Reinforce-Rej, GRPO: which samples, how much each, and how they move the policy.
+
+    Under `rejected="drop"` samples that are not selected leave the batch before any forward; under "zero" they stay,
+    with advantage zero, in the denominator and under KL and entropy (the released code).
+    """
+
+    select: Select
+    advantage: Advantage
+    ratio: Ratio
+    clip: Clip
+    aggregate: Aggregate
+    kl: KL | None
+    entropy: float
+    rejected: Rejected
+
+    def __post_init__(self) -> None:
+        _refuse_idle_clip(self.objective)
+
+    @property
+    def objective(self) -> PolicyObjective:
+        return PolicyObjective(self.ratio, self.clip, self.kl, self.entropy)
+
+    def advantages(self, shaped: Float[Tensor, "p g"], selected: Bool[Tensor, "p g"]) -> Float[Tensor, "p g"]:
+        """Everyone's advantage, from the shaped rewards of all samples; zero where not selected."""
+        return torch.where(selected, self.advantage(shaped), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ActorCritic:
+    """PPO: the advantage of each token comes from a critic, a model of its own with learning rate `critic_lr`."""
+
+    select: Select
+    advantage: Gae
+    whiten: bool
+    ratio: Ratio
+    clip: Clip
+    aggregate: Aggregate
+    kl: KL | None
+    entropy: float
+    rejected: Rejected
+    value_clip: float
+    critic_lr: float
+
+    def __post_init__(self) -> None:
+        _refuse_idle_clip(self.objective)
+
+    @property
+    def objective(self) -> PolicyObjective:
+        return PolicyObjective(self.ratio, self.clip, self.kl, self.entropy)
+
+    @property
+    def value_objective(self) -> ValueObjective:
+        return ValueObjective(self.value_clip)
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Iterative DPO: pairs from the run's own samples, against the initial model or the policy that drew them."""
+
+    select: SelectPairs
+    beta: float
+    smoothing: float
+    reference: Literal["initial", "previous"]
+
+    @property
+    def objective(self) -> PreferenceObjective:
+        return PreferenceObjective(self.beta, self.smoothing)
+
+
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """Maximum likelihood on demonstrations: Reinforce whose samples are given and whose advantage is one."""
+
+    aggregate: Aggregate
+    ratio: Ratio
+    clip: Clip
+
+    @property
+    def objective(self) -> PolicyObjective:
+        return PolicyObjective(self.ratio, self.clip, kl=None, entropy=0.0)
+
+
+Algorithm = PolicyGradient | ActorCritic | Preference | Supervised
+
+
+def _refuse_idle_clip(objective: PolicyObjective) -> None:
+    if not objective.uses_ratio and rule_of(objective.clip) is not clip_ops.unclipped:
+        raise ConfigError("algo.clip: clipping needs a ratio to clip, and algo/ratio is none; add algo/clip=none")

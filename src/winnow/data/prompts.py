@@ -1,0 +1,50 @@
+"""Problems as prompts, in an order that is a function of the seed."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from winnow.data.problems import Problem
+from winnow.data.templates import Template
+from winnow.errors import ConfigError
+from winnow.models.language_model import LanguageModel
+from winnow.rng import permutation, seed_of
+from winnow.types import Prompt
+
+
+def render(problem: Problem, language_model: LanguageModel, template: Template) -> Prompt:
+    """Template and tokenizer applied; a prompt that the vocabulary cannot say, or an empty one, is an error."""
+    text = template.render(problem.text, language_model.tokenizer)
+    token_ids = language_model.encode(text)
+    unknown = language_model.tokenizer.unk_token_id
+    if not token_ids or (unknown is not None and unknown in token_ids):
+        raise ConfigError(
+            f"prompt of {problem.key}: the model's vocabulary cannot say {text[:60]!r}; choose another model or dataset"
+        )
+    return Prompt(problem.key, token_ids, text, problem.answer)
+
+
+class PromptOrder:
+    """Endless passes over the problems, each pass shuffled by (seed, pass)."""
+
+    def __init__(
+        self, problems: Sequence[Problem], language_model: LanguageModel, template: Template, seed: int
+    ) -> None:
+        self.problems, self.language_model, self.template, self.seed = (
+            problems,
+            language_model,
+            template,
+            seed,
+        )
+        self._pass = lru_cache(maxsize=2)(self._shuffled)
+
+    def _shuffled(self, number: int) -> list[int]:
+        return permutation(seed_of(self.seed, "order", number), len(self.problems))
+
+    def problems_of(self, iteration: int, count: int) -> list[Problem]:
+        """Problems `count · iteration` to `count · (iteration + 1)` of the endless order."""
+        places = range(count * iteration, count * (iteration + 1))
+        size = len(self.problems)
+        return [self.problems[self._pass(place // size)[place % size]] for place in places]
+
+    def prompts_of(self, iteration: int, count: int) -> list[Prompt]:
+        return [render(p, self.language_model, self.template) for p in self.problems_of(iteration, count)]

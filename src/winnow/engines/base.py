@@ -1,0 +1,28 @@
+"""What every sampler promises."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from transformers import PreTrainedModel
+
+from winnow.types import Completion, Prompt, Sampling
+
+
+class Engine(Protocol):
+    """Token ids in, token ids out; it knows no tokenizer, no reward and no algorithm."""
+
+    exact: bool
+    """Whether its log-probabilities are the training forward's up to rounding, so that none need be recomputed."""
+
+    version: int
+    """The policy version that the next samples come from."""
+
+    def sync(self, model: PreTrainedModel, version: int) -> None:
+        """Sample from these weights from now on; a version already held costs nothing."""
+        ...
+
+    def generate(
+        self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]], sampling: Sampling
+    ) -> list[list[Completion]]:
+        """G completions per prompt, where `seeds[p][g]` alone decides the draws of sample g of prompt p."""
+        ...

@@ -1,0 +1,37 @@
+"""Experience for supervised learning: demonstrations instead of samples."""
+
+from dataclasses import dataclass
+
+from winnow.data.problems import Problem
+from winnow.data.prompts import PromptOrder, render
+from winnow.errors import ConfigError
+from winnow.experience.clock import Clock
+from winnow.experience.experience import Experience
+from winnow.experience.weigh import row_of
+from winnow.types import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstrator:
+    """`count` problems an iteration with their solutions, cut at `max_tokens`, an end token after each whole one."""
+
+    order: PromptOrder
+    count: int
+    max_tokens: int
+
+    def __call__(self, iteration: int, clock: Clock) -> Experience:
+        with clock.of("generate"):
+            items = [self._row(problem) for problem in self.order.problems_of(iteration, self.count)]
+        lengths = [row.response_length for row in items]
+        metrics = {"rollout/length/mean": sum(lengths) / len(lengths), "train/samples/kept_frac": 1.0}
+        return Experience(items=list(items), inert=[False] * len(items), metrics=metrics)
+
+    def _row(self, problem: Problem) -> Row:
+        language_model = self.order.language_model
+        if problem.solution is None:
+            raise ConfigError(
+                f"{problem.key} has no solution to learn from; type dataset.solution_field=… or another dataset"
+            )
+        prompt = render(problem, language_model, self.order.template)
+        response = (*language_model.encode(problem.solution), language_model.eos_ids[0])[: self.max_tokens]
+        return row_of((prompt.token_ids + response, len(prompt.token_ids)), advantage=1.0, old=None, ref=None)

@@ -1,0 +1,30 @@
+"""Processes that share one iteration."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch.distributed as dist
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def share_of(items: Sequence[T]) -> list[T]:
+    """Every world-size-th item, from this rank on."""
+    return list(items[rank() :: world_size()])
+
+
+def gather(mine: Sequence[T], count: int) -> list[T]:
+    """The inverse of `share_of` on every rank: what was made of all `count` items, in their order."""
+    if world_size() == 1:
+        return list(mine)
+    shares: list[list[T]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(shares, list(mine))
+    return [shares[i % world_size()][i // world_size()] for i in range(count)]

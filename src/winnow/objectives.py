@@ -1,0 +1,184 @@
+"""Objectives: compositions of `ops` into a loss for one micro-batch.
+
+loss = − Σ weight · gain(ratio, advantage) / denominator + β · KL − c · entropy, where all three terms run over the same
+rows with the same weights and the same denominator, given with the batch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from winnow.ops import kl as kl_ops
+from winnow.ops import ratio as ratio_ops
+from winnow.ops.preference import dpo
+from winnow.ops.value import clipped_value_loss
+from winnow.types import Batch, Loss, Mean, PairBatch
+
+Ratio = Callable[[Float[Tensor, "b s"], Float[Tensor, "b s"] | None, Bool[Tensor, "b s"]], Float[Tensor, "b s"]]
+Clip = Callable[[Float[Tensor, "b s"], Float[Tensor, "b s"]], Float[Tensor, "b s"]]
+Aggregate = Callable[[Int[Tensor, " n"]], tuple[Float[Tensor, " n"], Float[Tensor, " n"]]]
+Estimator = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class KL:
+    """A penalty for leaving a reference policy.
+
+    `place` is the loss (differentiated) or the reward (a number taken off it). `reference` is the initial model or the
+    previous policy: the one that drew this iteration's samples. `clamp` bounds each token's estimate (released code: 10).
+    """
+
+    estimator: Estimator
+    coef: float
+    place: Literal["loss", "reward"] = "loss"
+    reference: Literal["initial", "previous"] = "initial"
+    clamp: float | None = None
+
+    def __call__(self, logprobs: Tensor, reference: Tensor) -> Tensor:
+        """The estimate per token, of the shape of `logprobs`."""
+        estimate = self.estimator(logprobs - reference)
+        return estimate if self.clamp is None else estimate.clamp(-self.clamp, self.clamp)
+
+
+def no_kl() -> None:
+    """What `algo/kl=none` builds."""
+
+
+def rule_of(rule: Callable) -> Callable:
+    """The function of `ops` behind a composed rule, which Hydra hands out as a partial."""
+    return rule.func if isinstance(rule, partial) else rule
+
+
+def _weights(batch: Batch, like: Tensor) -> Float[Tensor, "b s"]:
+    return (batch.row_weight.unsqueeze(1) * batch.response / batch.denominator).to(like.dtype)
+
+
+def _per_update(value: Tensor, batch: Batch) -> Mean:
+    """A term of the loss, averaged over optimiser batches: its parts add up, and each micro-batch is 1/parts of one."""
+    return Mean(float(value.detach()), 1 / batch.parts)
+
+
+def _over_tokens(value: Tensor, where: Tensor) -> Mean:
+    return Mean(float(value[where].sum()), float(where.sum()))
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyObjective:
+    """Push the kept tokens' log-probability or ratio, by their advantage."""
+
+    ratio: Ratio
+    clip: Clip
+    kl: KL | None
+    entropy: float
+
+    @property
+    def uses_ratio(self) -> bool:
+        return rule_of(self.ratio) is not ratio_ops.log_probability
+
+    @property
+    def kl_in_loss(self) -> KL | None:
+        return self.kl if self.kl is not None and self.kl.place == "loss" else None
+
+    @property
+    def moves_without_advantage(self) -> bool:
+        """Whether rows whose advantage is zero have a gradient all the same."""
+        return self.kl_in_loss is not None or self.entropy != 0
+
+    def __call__(self, logprobs: Float[Tensor, "b s"], entropies: Float[Tensor, "b s"] | None, batch: Batch) -> Loss:
+        """`entropies` is read only if the entropy coefficient is not zero."""
+        assert batch.advantages is not None
+        weights = _weights(batch, logprobs)
+        quantity = self.ratio(logprobs, batch.old_logprobs, batch.response)
+        gain = self.clip(quantity, batch.advantages)
+        policy = -(weights * gain).sum()
+        metrics = {"train/loss/policy": _per_update(policy, batch)}
+        total = policy
+        if (kl := self.kl_in_loss) is not None:
+            assert batch.ref_logprobs is not None
+            penalty = (weights * kl(logprobs, batch.ref_logprobs)).sum()
+            metrics["train/loss/kl"] = _per_update(penalty, batch)
+            total = total + kl.coef * penalty
+        if self.entropy != 0:
+            assert entropies is not None
+            total = total - self.entropy * (weights * entropies).sum()
+        metrics["train/loss/total"] = _per_update(total, batch)
+        if self.uses_ratio:
+            metrics |= _off_policy_metrics(logprobs.detach(), quantity.detach(), gain.detach(), batch)
+        return Loss(total, metrics)
+
+
+def _off_policy_metrics(logprobs: Tensor, ratio: Tensor, gain: Tensor, batch: Batch) -> dict[str, Mean]:
+    """How far the policy has moved from the one that sampled, over the rows that count.
+
+    A token is clipped where its gain is not ratio · advantage; the tolerance is for rules that multiply and divide.
+    """
+    assert batch.advantages is not None
+    assert batch.old_logprobs is not None
+    counts = batch.response & (batch.row_weight > 0).unsqueeze(1)
+    plain = ratio * batch.advantages
+    clipped = (gain - plain).abs() > 1e-5 * plain.abs()
+    return {
+        "train/clip_frac": _over_tokens(clipped.float(), counts),
+        "train/clip_frac/low": _over_tokens((clipped & (ratio < 1)).float(), counts),
+        "train/clip_frac/high": _over_tokens((clipped & (ratio > 1)).float(), counts),
+        "train/ratio/mean": _over_tokens(ratio, counts),
+        "train/kl_old": _over_tokens(kl_ops.k3(batch.old_logprobs - logprobs), counts),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ValueObjective:
+    """Fit the critic to the returns, over the policy's rows and weights."""
+
+    clip: float
+
+    def __call__(self, values: Float[Tensor, "b s"], batch: Batch) -> Loss:
+        assert batch.values is not None
+        assert batch.returns is not None
+        counts = batch.response & (batch.row_weight > 0).unsqueeze(1)
+        loss = (_weights(batch, values) * clipped_value_loss(values, batch.values, batch.returns, self.clip)).sum()
+        far = ((values - batch.values).abs() > self.clip).float()
+        metrics = {
+            "train/loss/value": _per_update(loss, batch),
+            "train/value/clip_frac": _over_tokens(far, counts),
+        }
+        return Loss(loss, metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceObjective:
+    """Tell the chosen from the rejected response of each pair, against a reference policy."""
+
+    beta: float
+    smoothing: float
+
+    def __call__(self, chosen: Float[Tensor, "b s"], rejected: Float[Tensor, "b s"], batch: PairBatch) -> Loss:
+        reward_chosen = self.beta * _sequence_log_ratio(chosen, batch.chosen)
+        reward_rejected = self.beta * _sequence_log_ratio(rejected, batch.rejected)
+        margin = reward_chosen - reward_rejected
+        counts = batch.chosen.row_weight
+        losses = dpo(margin / self.beta, self.beta, self.smoothing)
+        loss = (counts * losses).sum() / batch.chosen.denominator
+        real = counts > 0
+        logp_chosen = (chosen * batch.chosen.response).sum(1).detach()
+        logp_rejected = (rejected * batch.rejected.response).sum(1).detach()
+        metrics = {
+            "train/loss/policy": _per_update(loss, batch.chosen),
+            "train/loss/total": _per_update(loss, batch.chosen),
+            "train/dpo/acc": _over_tokens((margin.detach() > 0).float(), real),
+            "train/dpo/margin": _over_tokens(margin.detach(), real),
+            "train/dpo/reward_chosen": _over_tokens(reward_chosen.detach(), real),
+            "train/dpo/reward_rejected": _over_tokens(reward_rejected.detach(), real),
+            "train/dpo/logp_chosen": _over_tokens(logp_chosen, real),
+            "train/dpo/logp_rejected": _over_tokens(logp_rejected, real),
+        }
+        return Loss(loss, metrics)
+
+
+def _sequence_log_ratio(logprobs: Float[Tensor, "b s"], batch: Batch) -> Float[Tensor, " b"]:
+    assert batch.ref_logprobs is not None
+    return ((logprobs - batch.ref_logprobs) * batch.response).sum(1)

@@ -1,0 +1,1 @@
+"""Pure arithmetic on tensors: operations, not algorithms. Torch and jaxtyping only."""

@@ -1,0 +1,35 @@
+"""What is pushed up or down: the log-probability itself, or the ratio of new to old probability."""
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def log_probability(
+    logprobs: Float[Tensor, "b s"], old: Float[Tensor, "b s"] | None, response: Bool[Tensor, "b s"]
+) -> Float[Tensor, "b s"]:
+    """No importance sampling: plain log-likelihood (RAFT, Eq. 1)."""
+    return logprobs
+
+
+def token(
+    logprobs: Float[Tensor, "b s"], old: Float[Tensor, "b s"], response: Bool[Tensor, "b s"]
+) -> Float[Tensor, "b s"]:
+    """s_t = π(a_t) / π_old(a_t) of each token (Eq. 5)."""
+    return ((logprobs - old) * response).exp()
+
+
+def sequence_product(
+    logprobs: Float[Tensor, "b s"], old: Float[Tensor, "b s"], response: Bool[Tensor, "b s"]
+) -> Float[Tensor, "b s"]:
+    """ρ = π(a) / π_old(a) of the whole response, at each of its tokens (Eq. 4)."""
+    log_ratio = ((logprobs - old) * response).sum(1, keepdim=True)
+    return log_ratio.exp().expand_as(logprobs)
+
+
+def sequence(
+    logprobs: Float[Tensor, "b s"], old: Float[Tensor, "b s"], response: Bool[Tensor, "b s"]
+) -> Float[Tensor, "b s"]:
+    """The geometric mean of the token ratios, at each token (GSPO, arXiv 2507.18071)."""
+    length = response.sum(1, keepdim=True).clamp(min=1)
+    log_ratio = ((logprobs - old) * response).sum(1, keepdim=True) / length
+    return log_ratio.exp().expand_as(logprobs)

@@ -1,0 +1,22 @@
+"""The critic's side of PPO."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def clipped_value_loss(
+    values: Float[Tensor, "b s"], old: Float[Tensor, "b s"], returns: Float[Tensor, "b s"], clip: float
+) -> Float[Tensor, "b s"]:
+    """½ max((v − R)², (v_clip − R)²) with v_clip within `clip` of the old value, per token."""
+    near = old + (values - old).clamp(-clip, clip)
+    return 0.5 * torch.maximum((values - returns).square(), (near - returns).square())
+
+
+def explained_variance(
+    values: Float[Tensor, "n s"], returns: Float[Tensor, "n s"], response: Bool[Tensor, "n s"]
+) -> float:
+    """1 − Var(R − v) / Var(R) over response tokens: 1 is a perfect critic, 0 one that knows only the mean."""
+    target, error = returns[response], (returns - values)[response]
+    variance = target.var(correction=0)
+    return float(1 - error.var(correction=0) / variance) if variance > 0 else 0.0

@@ -1,0 +1,129 @@
+"""What a run leaves behind: `metrics.jsonl`, `samples/`, `summary.json`. Everything else is drawn from these."""
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+Scalar = str | float | int | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRecord:
+    """One judged response. `sample` is its index among the prompt's samples, `length` counts tokens with the EOS."""
+
+    iteration: int
+    prompt_key: str
+    sample: int
+    prompt: str
+    response: str
+    answer: str
+    extracted: str | None
+    verdict: str
+    reward: float
+    advantage: float | None
+    kept: bool
+    length: int
+    finish: str
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended. `eval_first` and `eval_last` are held-out accuracies (0 to 1) before and after training, None
+    where there was no evaluation; `iterations` is how many are done; `seconds` is wall-clock time of this process."""
+
+    status: Literal["running", "done", "failed", "diverged", "preempted", "interrupted"]
+    algo: str
+    model: str
+    dataset: str
+    seed: int
+    iterations: int
+    eval_first: float | None
+    eval_last: float | None
+    sampled_tokens: int
+    trained_tokens: int
+    seconds: float
+    error: str | None = None
+    resumed_from: int | None = None
+
+
+class RunFiles:
+    """The files of one run directory. Only the first rank writes them.
+
+    Rows are flushed line by line and never fsynced: a killed process loses no row, a machine that loses power may.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.metrics = directory / "metrics.jsonl"
+        self.samples = directory / "samples"
+        self.summary = directory / "summary.json"
+
+    def append(self, row: Mapping[str, float | int]) -> None:
+        """Add one iteration's row. Floats read back bit for bit; non-finite ones are written as null.
+
+        Raises:
+            KeyError: the row has no "iteration".
+        """
+        line = _line({"iteration": row["iteration"], **row})
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+    def rows(self) -> list[dict[str, float]]:
+        """All rows, in order, nulls as NaN; none if there is no file yet. A line that a crash cut short is not a row."""
+        return [
+            {key: math.nan if value is None else value for key, value in json.loads(line).items()}
+            for line in self._lines()
+        ]
+
+    def truncate_after(self, iteration: int) -> None:
+        """Forget what was recorded after `iteration`, as a resume from its checkpoint will record it again."""
+        if self.metrics.exists():
+            kept = [line for line in self._lines() if json.loads(line)["iteration"] <= iteration]
+            _replace(self.metrics, "".join(kept))
+        for path in self.samples.glob("iteration_*.jsonl"):
+            if int(path.stem.removeprefix("iteration_")) > iteration:
+                path.unlink()
+
+    def write_samples(self, iteration: int, records: Sequence[SampleRecord]) -> None:
+        """Write `samples/iteration_000010.jsonl`, a row a response, whole or not at all."""
+        self.samples.mkdir(exist_ok=True)
+        path = self.samples / f"iteration_{iteration:06d}.jsonl"
+        _replace(path, "".join(_line(asdict(record)) for record in records))
+
+    def write_summary(self, summary: Summary) -> None:
+        """Write `summary.json`, whole or not at all."""
+        _replace(self.summary, json.dumps(_finite(asdict(summary)), indent=2, ensure_ascii=False) + "\n")
+
+    def _lines(self) -> Iterable[str]:
+        if not self.metrics.exists():
+            return []
+        # Not splitlines(): it would also break at U+2028 and friends. A last line without an end was cut short.
+        with self.metrics.open(encoding="utf-8", newline="\n") as file:
+            return [line for line in file if line.endswith("\n")]
+
+
+def _line(row: Mapping[str, Scalar]) -> str:
+    return json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(row: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """NaN and infinities become None: they are not JSON, and half of its readers refuse them."""
+    return {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in row.items()}
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put `text` at `path` in one step, through a neighbour: a rename is atomic within one file system only.
+
+    A lone surrogate, which a byte-level tokenizer may decode to, is not UTF-8; backslashreplace turns it into the
+    JSON escape that reads back as the same character.
+    """
+    neighbour = path.with_name(f".{path.name}.tmp")
+    with neighbour.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    neighbour.replace(path)

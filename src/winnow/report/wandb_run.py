@@ -1,0 +1,266 @@
+"""Weights & Biases, on by default and never in the way: online where it can be, else offline, off where it breaks.
+
+What bounds the delay, measured with wandb 0.31 against a server that refuses or never answers: the key's check 8 s and
+opening a run online 8 s, both before the run; one table 8 s (tables ask the server in the caller's time, scalars do
+not); the upload at the end 15 s.
+"""
+
+import contextlib
+import os
+import secrets
+import shlex
+import textwrap
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import wandb
+from wandb.sdk.lib.service.service_connection import WandbApiFailedError
+from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
+from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
+
+from winnow.errors import ConfigError
+from winnow.report.run_files import SampleRecord, Summary
+
+MODES = ("auto", "online", "offline", "disabled")
+NAMESPACES = ("train/*", "rollout/*", "eval/*", "verifier/*", "perf/*", "time/*")
+
+FAILURES = (
+    wandb.Error,  # no key, no server, a finished run
+    OSError,  # the service process is dead, the disk is full, the upload took too long
+    ValueError,  # an answer that pydantic does not accept; a WANDB_ variable with a wrong value
+    HandleAbandonedError,
+    MailboxClosedError,
+    ServerResponseError,
+    WandbApiFailedError,
+)
+"""Everything that wandb was seen to raise; the last four derive from nothing but Exception."""
+
+INIT_SECONDS, FINISH_SECONDS = 8.0, 15.0
+SLOW_SECONDS = 4.0
+"""A table that takes longer is the last one. Of a server that fell silent wandb reports nothing but the delay."""
+ENVIRONMENT = {
+    # The timeout of requests made in the caller's time: 10 s for the key's check, 19 s for a table by default.
+    "WANDB_HTTP_TIMEOUT": "8",
+    # Usage telemetry keeps a process that has no network for another 10 s at exit.
+    "WANDB_ERROR_REPORTING": "false",
+}
+
+TABLE_ROWS = 64
+TEXT_BYTES = 4096
+TAG_LENGTH, NAME_LENGTH = 64, 128
+COLUMNS = (
+    "iteration",
+    "prompt_key",
+    "sample",
+    "prompt",
+    "response",
+    "answer",
+    "extracted",
+    "verdict",
+    "reward",
+)
+COLUMNS += ("advantage", "kept", "length", "finish")
+
+
+class WandbRun:
+    """One run on W&B, in the run directory's `wandb/` (or in WANDB_DIR where that is set).
+
+    Args:
+        entity: user or team; None is the API key's default.
+        mode: `auto` follows WANDB_MODE and goes online where that does not say otherwise, a key is found and the
+            server answers. The others are wandb's own; `online` without a server is offline as well.
+        group: replaces the group given to `start`, as `name` replaces its name; `tags` come on top.
+        say: takes each line for the user, at most one when the run starts and one if something breaks.
+
+    Raises:
+        ConfigError: `mode` is none of `MODES`.
+    """
+
+    def __init__(
+        self,
+        project: str = "winnow",
+        entity: str | None = None,
+        mode: str = "auto",
+        group: str | None = None,
+        tags: Sequence[str] = (),
+        name: str | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        if mode not in MODES:
+            raise ConfigError(f"logger.mode={mode} is not a mode of W&B; type one of {', '.join(MODES)}")
+        self.project, self.entity, self.mode = project, entity, mode
+        self.group, self.tags, self.name = group, tuple(tags), name
+        self.say = say
+        self._run: wandb.Run | None = None
+        self._tables = True
+        self._next_step = 0
+        self._accuracies: set[str] = set()
+
+    def start(
+        self,
+        directory: Path,
+        config: Mapping[str, object],
+        name: str,
+        group: str | None,
+        tags: Sequence[str],
+        run_id: str | None,
+    ) -> str:
+        """Open the run, online or offline, and return its id; an id that is already known goes on where it was."""
+        for key, value in ENVIRONMENT.items():
+            os.environ.setdefault(key, value)
+        run_id = run_id or secrets.token_hex(4)
+        settings = self._settings(directory, name, group, tags, run_id)
+        with self._or_off():
+            self._open(settings, dict(config))
+        return run_id
+
+    def log(self, row: Mapping[str, float | int]) -> None:
+        """Send an iteration's row; W&B's own step is the iteration too, so that a resumed run goes on counting."""
+        if self._run is None:
+            return
+        with self._or_off():
+            self._define_accuracies(self._run, row)
+            self._run.log(dict(row), step=int(row["iteration"]), commit=True)
+            self._next_step = int(row["iteration"]) + 1
+
+    def samples(self, iteration: int, records: Sequence[SampleRecord]) -> None:
+        """Show the first 64 records as a table. Call it before the iteration's `log`: a step that W&B has closed
+        takes nothing more, and the table then goes with the next one."""
+        if self._run is None or not self._tables:
+            return
+        table = wandb.Table(columns=list(COLUMNS), data=[_cells(record) for record in records[:TABLE_ROWS]])
+        began = time.monotonic()
+        try:
+            self._run.log({"samples": table}, step=max(iteration, self._next_step), commit=False)
+        except FAILURES as error:
+            self._no_more_tables(_reason(error))
+        else:
+            if (seconds := time.monotonic() - began) > SLOW_SECONDS:
+                self._no_more_tables(f"one took {seconds:.0f} s")
+
+    def finish(self, summary: Summary, failed: bool) -> None:
+        """Close the run with `summary` in its own; gives up on an upload after 15 s, the data stays on disk."""
+        if self._run is None:
+            return
+        run, self._run = self._run, None
+        try:
+            run.summary.update({key: value for key, value in asdict(summary).items() if value is not None})
+            run.finish(exit_code=int(failed))
+        except TimeoutError:
+            self.say(f"W&B took too long to upload; upload the rest: {_sync_command(run)}")
+        except FAILURES as error:
+            self._turn_off(error)
+
+    def _settings(
+        self, directory: Path, name: str, group: str | None, tags: Sequence[str], run_id: str
+    ) -> wandb.Settings:
+        """What a run is called and how it behaves. Records reach the disk every second instead of every 15, so that
+        a killed process loses little; names and tags are cut to what the server takes."""
+        return wandb.Settings(
+            run_id=run_id,
+            project=self.project,
+            entity=self.entity,
+            root_dir=os.environ.get("WANDB_DIR", str(directory.absolute())),
+            run_name=(self.name or name)[:NAME_LENGTH],
+            run_group=(self.group or group or "")[:NAME_LENGTH] or None,
+            run_tags=tuple(dict.fromkeys(tag[:TAG_LENGTH] for tag in (*tags, *self.tags) if tag)),
+            init_timeout=INIT_SECONDS,
+            finish_timeout=FINISH_SECONDS,
+            finish_timeout_raises=True,
+            x_transaction_log_flush_interval=1.0,
+            console="off",
+            save_code=False,
+            silent=True,
+        )
+
+    def _open(self, settings: wandb.Settings, config: dict[str, object]) -> None:
+        mode = self._set_up().mode
+        if mode == "disabled":
+            return
+        offline = f"mode {mode}" if mode in ("offline", "dryrun") else _why_not_online()
+        if not offline:
+            try:
+                self._run = _init(settings, config, "online")
+                self.say(f"W&B: {self._run.url}")
+                return
+            except FAILURES as error:
+                offline = _reason(error)
+                _tear_down()  # the service would go on trying, and the run's id stays taken
+                self._set_up()
+        self._run = _init(settings, config, "offline")
+        self.say(f"W&B is offline ({offline}); upload later: {_sync_command(self._run)}")
+
+    def _set_up(self) -> wandb.Settings:
+        """The settings of this process: wandb's files, then WANDB_ variables, then `mode`; without wandb's banners."""
+        if self.mode == "auto":
+            return wandb.setup(wandb.Settings(silent=True)).settings
+        return wandb.setup(wandb.Settings(silent=True, mode=self.mode)).settings
+
+    def _define_accuracies(self, run: wandb.Run, row: Mapping[str, float | int]) -> None:
+        """Ask for the best of every `eval/{set}/acc`, set by set: wandb has no patterns but a final star."""
+        for key in row:
+            if key.startswith("eval/") and key.endswith("/acc") and key not in self._accuracies:
+                run.define_metric(key, step_metric="iteration", summary="max,last")
+                self._accuracies.add(key)
+
+    def _no_more_tables(self, reason: str) -> None:
+        self._tables = False
+        self.say(f"W&B gets no more tables ({reason}); metrics go on, samples are in samples/")
+
+    @contextlib.contextmanager
+    def _or_off(self) -> Iterator[None]:
+        try:
+            yield
+        except FAILURES as error:
+            self._turn_off(error)
+
+    def _turn_off(self, error: Exception) -> None:
+        """Say so once and let go of wandb's service, which may be dead: a later run of this process starts another."""
+        self._run = None
+        self.say(f"W&B is off ({_reason(error)}); the run goes on and metrics.jsonl has everything")
+        _tear_down()
+
+
+def _tear_down() -> None:
+    with contextlib.suppress(*FAILURES, SystemExit):  # where the service died, teardown exits with its exit code
+        wandb.teardown()
+
+
+def _why_not_online() -> str:
+    try:
+        return "" if wandb.login(prompt=False, verify=True) else "no API key; `wandb login` sets one"
+    except FAILURES as error:
+        return _reason(error)
+
+
+def _init(settings: wandb.Settings, config: dict[str, object], mode: Literal["online", "offline"]) -> wandb.Run:
+    """A run of its own (`create_new`: several live in one process, one after another) with `iteration` as its axis."""
+    run = wandb.init(config=config, mode=mode, resume="allow", reinit="create_new", settings=settings)
+    run.define_metric("iteration", hidden=True)
+    for namespace in NAMESPACES:
+        run.define_metric(namespace, step_metric="iteration")
+    return run
+
+
+def _cells(record: SampleRecord) -> list[object]:
+    values = asdict(record)
+    return [_cut(value) if isinstance(value := values[column], str) else value for column in COLUMNS]
+
+
+def _cut(text: str) -> str:
+    """At most 4 kB of UTF-8; a lone surrogate becomes a question mark."""
+    return text.encode(errors="replace")[:TEXT_BYTES].decode(errors="ignore")
+
+
+def _sync_command(run: wandb.Run) -> str:
+    """The command for all legs of a run: a resumed one has a directory for each, under one id."""
+    online = "" if run.offline else "--include-online "
+    return f"wandb sync {online}{shlex.quote(str(Path(run.settings.sync_dir).parent))}"
+
+
+def _reason(error: Exception) -> str:
+    """What wandb says, in one short line, or the error's class where it says nothing."""
+    return textwrap.shorten(str(error), 120, placeholder=" …") or type(error).__name__

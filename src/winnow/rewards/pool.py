@@ -1,0 +1,145 @@
+"""From responses to judgements: extraction, what can be settled here, the cache, and worker processes for the rest."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import RLock
+from types import TracebackType
+
+from winnow.errors import ConfigError
+from winnow.rewards.crew import Crew, Question
+from winnow.rewards.extract import last_boxed
+from winnow.rewards.guards import MAX_CHARACTERS, refused
+from winnow.rewards.literal import clean, read_number, same_number
+from winnow.rewards.verdict import Judgement, Verdict
+
+
+def settle(gold: str, answer: str) -> bool | None:
+    """Whether the two are equal, as far as text and plain numbers can tell; None where it takes algebra.
+
+    In this order: equal text is correct; two plain numbers are compared exactly (`same_number`); an answer that a guard
+    refuses is wrong.
+    """
+    if len(answer) > MAX_CHARACTERS:
+        return gold == answer
+    gold, answer = clean(gold), clean(answer)
+    if gold == answer:
+        return True
+    left, right = read_number(gold), read_number(answer)
+    if left is not None and right is not None:
+        return same_number(left, right)
+    return False if refused(gold, answer, left is not None) else None
+
+
+@dataclass
+class Counts:
+    """How the answers judged so far came to their verdicts; they add up to all that held an answer."""
+
+    settled: int = 0  # in-process, by text and plain numbers
+    cached: int = 0
+    isolated: int = 0  # asked of a worker
+
+
+class VerifierPool:
+    r"""Judges responses by the last `\boxed{…}` against a gold answer: math-verify, in processes that can be killed.
+
+    The contract:
+    - Only the box is judged. Without one the verdict is `no_answer`, whatever else the text says.
+    - An answer equal to the gold as text, or a plain number against a plain number, is settled in this process in microseconds,
+      exactly; so are answers that `guards` refuses. A run whose answers are all numbers never starts a worker.
+    - Everything else goes to a worker, once: equal (gold, answer) pairs share a verdict, the last `cache_size` of them are kept,
+      timeouts among them.
+    - A check that takes more than `timeout` seconds is killed, one that needs more than `memory_mb` of address space fails, one
+      that ends its process is tried once more in a fresh one. None of these touches another answer's verdict.
+    - No signals are used in this process and any thread may call. After Ctrl-C, `close`, the end of the interpreter or its
+      death by SIGKILL no worker outlives the question it is at.
+
+    `check` is the workers' function, as "module:function" of (gold, answer) to bool; answer None asks whether the gold is readable.
+    """
+
+    def __init__(
+        self,
+        workers: int = 2,
+        timeout: float = 5.0,
+        memory_mb: int = 1024,
+        cache_size: int = 65_536,
+        check: str = "winnow.rewards.math:equivalent",
+    ) -> None:
+        if workers < 1 or timeout <= 0:
+            raise ConfigError(
+                f"reward.verifier: workers={workers} timeout={timeout} must be positive; type e.g. workers=2 timeout=5"
+            )
+        self.counts = Counts()
+        self._crew = Crew(workers, timeout, memory_mb, check)
+        self._cache: OrderedDict[tuple[str, str], Judgement] = OrderedDict()
+        self._cache_size = cache_size
+        self._lock = RLock()
+
+    def judge(self, golds: Sequence[str], responses: Sequence[str]) -> list[Judgement]:
+        """One judgement a response (the response's text alone: a prompt that echoes the answer must not be in it)."""
+        return self.judge_answers(golds, [last_boxed(response) for response in responses])
+
+    def judge_answers(self, golds: Sequence[str], answers: Sequence[str | None]) -> list[Judgement]:
+        """As `judge`, for answers already taken out of their responses; None or blank is `no_answer`."""
+        with self._lock:
+            return self._judge(golds, answers)
+
+    def check_golds(self, golds: Sequence[str]) -> list[int]:
+        """Indices of the golds that cannot be parsed (or only beyond the limits of time and memory)."""
+        doubtful = [index for index, gold in enumerate(golds) if read_number(clean(gold)) is None]
+        distinct = list(dict.fromkeys(golds[index] for index in doubtful))
+        questions: list[Question] = [(gold, None) for gold in distinct]
+        replies = self._crew.ask(questions) if questions else []
+        bad = {gold for gold, reply in zip(distinct, replies, strict=True) if reply.verdict is not Verdict.correct}
+        return [index for index in doubtful if golds[index] in bad]
+
+    def close(self) -> None:
+        """Ends the workers. The pool stays usable: the next question that needs one starts it."""
+        self._crew.close()
+
+    def __enter__(self) -> "VerifierPool":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _judge(self, golds: Sequence[str], answers: Sequence[str | None]) -> list[Judgement]:
+        judged: list[Judgement | None] = []
+        unknown: dict[tuple[str, str], list[int]] = {}
+        for index, (gold, answer) in enumerate(zip(golds, answers, strict=True)):
+            judged.append(self._known(gold, answer))
+            if judged[-1] is None and answer is not None:
+                unknown.setdefault((gold, answer), []).append(index)
+        for pair, judgement in zip(unknown, self._ask(list(unknown)), strict=True):
+            self._remember(pair, judgement)
+            for index in unknown[pair]:
+                judged[index] = judgement
+            self.counts.cached += len(unknown[pair]) - 1
+        return [judgement for judgement in judged if judgement is not None]
+
+    def _known(self, gold: str, answer: str | None) -> Judgement | None:
+        """The judgement of an answer that needs no worker."""
+        if answer is None or not answer.strip():
+            return Judgement(Verdict.no_answer, None)
+        if (cached := self._cache.get((gold, answer))) is not None:
+            self._cache.move_to_end((gold, answer))
+            self.counts.cached += 1
+            return cached
+        if (equal := settle(gold, answer)) is None:
+            return None
+        self.counts.settled += 1
+        return Judgement(Verdict.correct if equal else Verdict.wrong, answer)
+
+    def _ask(self, pairs: list[tuple[str, str]]) -> list[Judgement]:
+        self.counts.isolated += len(pairs)
+        replies = self._crew.ask(pairs) if pairs else []
+        return [
+            Judgement(reply.verdict, answer, reply.seconds) for (_, answer), reply in zip(pairs, replies, strict=True)
+        ]
+
+    def _remember(self, pair: tuple[str, str], judgement: Judgement) -> None:
+        self._cache[pair] = Judgement(judgement.verdict, judgement.answer)
+        while len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)

@@ -1,0 +1,123 @@
+"""`winnow verify CASES.jsonl`: the verifier's verdict on (gold, pred) rows, and how far it agrees with what is known of them."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+from winnow.errors import ConfigError
+from winnow.rewards.extract import last_boxed
+from winnow.rewards.pool import VerifierPool
+from winnow.rewards.verdict import Judgement, Verdict
+
+ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Case:
+    r"""A row of the file. `pred` is judged by its last closed box or, unlike a response in training, whole if it has none."""
+
+    gold: str
+    pred: str
+    equivalent: bool | None = None
+    category: str = ""
+
+    @property
+    def answer(self) -> str:
+        return last_boxed(self.pred) or self.pred
+
+
+def verify_cases(path: Path, out: TextIO, pool: VerifierPool) -> None:
+    """Writes one JSON row a case, in order and as soon as its batch is judged, then a table of agreement."""
+    cases = read_cases(path)
+    agreement = Agreement()
+    while batch := list(islice(cases, ROWS_AT_ONCE)):
+        for case, judgement in zip(batch, pool.judge_answers(*_columns(batch)), strict=True):
+            agreement.count(case, judgement)
+            out.write(json.dumps(_row(case, judgement), ensure_ascii=False) + "\n")
+        out.flush()
+    out.write(agreement.table())
+
+
+def read_cases(path: Path) -> Iterator[Case]:
+    """The rows of a JSONL file; blank lines are skipped, keys that are not ours ignored."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _case(line, f"{path}:{number}")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; type the path of a JSONL file of rows " + _SHAPE) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason}); expected JSONL rows " + _SHAPE) from error
+
+
+_SHAPE = '{"gold": "1/2", "pred": "\\\\boxed{0.5}"}, with "equivalent": true or false where it is known'
+
+
+def _case(line: str, where: str) -> Case:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ConfigError(f"{where}: not JSON ({error}); expected {_SHAPE}") from error
+    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("gold", "pred")):
+        raise ConfigError(f'{where}: "gold" and "pred" must both be there, as strings; expected {_SHAPE}')
+    equivalent, category = row.get("equivalent"), row.get("category")
+    if equivalent is not None and not isinstance(equivalent, bool):
+        raise ConfigError(f'{where}: "equivalent" is {equivalent!r}; expected true, false or null')
+    return Case(row["gold"], row["pred"], equivalent, category if isinstance(category, str) else "")
+
+
+def _columns(cases: list[Case]) -> tuple[list[str], list[str]]:
+    return [case.gold for case in cases], [case.answer for case in cases]
+
+
+def _row(case: Case, judgement: Judgement) -> dict[str, str | float | bool | None]:
+    row = {"verdict": judgement.verdict, "gold": case.gold, "answer": judgement.answer, "seconds": judgement.seconds}
+    return row if case.equivalent is None else {**row, "equivalent": case.equivalent}
+
+
+@dataclass
+class Tally:
+    rows: int = 0
+    agree: int = 0
+    wrongly_correct: int = 0
+    wrongly_rejected: int = 0
+
+
+class Agreement:
+    """Verdicts of all rows, and for the rows whose truth is known: right and wrong ones, by category and altogether."""
+
+    def __init__(self) -> None:
+        self.verdicts: Counter[Verdict] = Counter()
+        self.categories: defaultdict[str, Tally] = defaultdict(Tally)
+        self.all = Tally()
+
+    def count(self, case: Case, judgement: Judgement) -> None:
+        self.verdicts[judgement.verdict] += 1
+        if case.equivalent is None:
+            return
+        accepted = judgement.verdict is Verdict.correct
+        for tally in (self.categories[case.category], self.all):
+            tally.rows += 1
+            tally.agree += accepted is case.equivalent
+            tally.wrongly_correct += accepted and not case.equivalent
+            tally.wrongly_rejected += case.equivalent and not accepted
+
+    def table(self) -> str:
+        lines = ["verdicts: " + (", ".join(f"{name} {count}" for name, count in self.verdicts.most_common()) or "none")]
+        if self.all.rows:
+            lines.append(f"{'agreement':<24}{'rows':>8}{'agree':>16}{'wrongly correct':>18}{'wrongly rejected':>18}")
+            named = sorted(item for item in self.categories.items() if item[0])
+            lines += [_line(name, tally) for name, tally in [*named, ("all", self.all)]]
+        else:
+            lines.append('agreement: unknown, no row has "equivalent"')
+        return "\n".join(lines) + "\n"
+
+
+def _line(name: str, tally: Tally) -> str:
+    agree = f"{tally.agree} ({tally.agree / tally.rows:.1%})"
+    return f"{name:<24}{tally.rows:>8}{agree:>16}{tally.wrongly_correct:>18}{tally.wrongly_rejected:>18}"

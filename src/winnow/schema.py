@@ -1,0 +1,196 @@
+"""The types of every scalar setting, and what may not be combined. `conf/` gives the values."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig
+
+from winnow.errors import ConfigError
+
+
+@dataclass
+class RolloutConfig:
+    prompts: int = MISSING
+    samples: int = MISSING
+    max_tokens: int = MISSING
+    temperature: float = MISSING
+
+
+@dataclass
+class UpdateConfig:
+    minibatches: int = MISSING
+    epochs: int = MISSING
+
+
+@dataclass
+class OptimConfig:
+    lr: float = MISSING
+    betas: list[float] = MISSING
+    eps: float = MISSING
+    weight_decay: float = MISSING
+    grad_clip: float = MISSING
+    warmup: int = MISSING
+    schedule: str = MISSING
+
+
+@dataclass
+class EvalConfig:
+    every: int = MISSING
+    prompts: int = MISSING
+    samples: int = MISSING
+    temperature: float = MISSING
+
+
+@dataclass
+class MetricsConfig:
+    kl_rows: int = MISSING
+
+
+@dataclass
+class CheckpointConfig:
+    every: int = MISSING
+    keep: int = MISSING
+
+
+@dataclass
+class HardwareConfig:
+    accelerator: str = MISSING
+    devices: int = MISSING
+    strategy: str = MISSING
+    precision: str = MISSING
+    token_budget: int = MISSING
+    threads: int | None = None
+
+
+@dataclass
+class Config:
+    """Groups with behaviour are nodes with a `_target_`; they are checked when they are built."""
+
+    seed: int = MISSING
+    iterations: int = MISSING
+    resume: str | None = None
+    plugins: list[str] = MISSING
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    update: UpdateConfig = field(default_factory=UpdateConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    algo: Any = MISSING
+    model: Any = MISSING
+    dataset: Any = MISSING
+    reward: Any = MISSING
+    engine: Any = MISSING
+    logger: Any = MISSING
+
+
+ConfigStore.instance().store("schema", Config)
+
+AT_LEAST_ONE = [
+    "iterations",
+    "rollout.prompts",
+    "rollout.samples",
+    "rollout.max_tokens",
+    "update.minibatches",
+    "update.epochs",
+    "eval.prompts",
+    "eval.samples",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "hardware.devices",
+    "hardware.token_budget",
+]
+ABOVE_ZERO = ("rollout.temperature", "eval.temperature", "optim.lr", "optim.eps")
+NOT_NEGATIVE = (
+    "seed",
+    "optim.weight_decay",
+    "optim.grad_clip",
+    "optim.warmup",
+    "eval.every",
+    "metrics.kl_rows",
+)
+CHOICES = {
+    "optim.schedule": ("constant", "linear", "cosine"),
+    "hardware.precision": ("32-true", "bf16-mixed"),
+    "hardware.accelerator": ("auto", "cpu", "cuda"),
+    "dataset.bad_rows": ("error", "drop"),
+    "algo.rejected": ("drop", "zero"),
+    "algo.reference": ("initial", "previous"),
+    "algo.kl.place": ("loss", "reward"),
+    "algo.kl.reference": ("initial", "previous"),
+    "algo.advantage.centre": ("none", "mean", "leave_one_out"),
+    "algo.advantage.scale": ("none", "std"),
+}
+
+
+def check(cfg: DictConfig) -> None:
+    """Ranges and combinations.
+
+    Raises:
+        ConfigError: every problem found, joined by "; ".
+    """
+    problems = [*_ranges(cfg), *_choices(cfg), *_group_size(cfg), *_algorithm(cfg)]
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
+def _read(cfg: DictConfig, key: str) -> Any:
+    node: Any = cfg
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, DictConfig) else None
+    return node
+
+
+def _ranges(cfg: DictConfig) -> list[str]:
+    rules = [(key, 1, "1 or more") for key in AT_LEAST_ONE] + [(key, 0, "0 or more") for key in NOT_NEGATIVE]
+    found = [f"{key}={_read(cfg, key)}: must be {words}" for key, low, words in rules if _read(cfg, key) < low]
+    found += [f"{key}={_read(cfg, key)}: must be above 0" for key in ABOVE_ZERO if not _read(cfg, key) > 0]
+    if len(cfg.optim.betas) != 2 or not all(0 <= beta < 1 for beta in cfg.optim.betas):
+        found.append(
+            f"optim.betas={list(cfg.optim.betas)}: must be two numbers in [0, 1); type optim.betas=[0.9,0.999]"
+        )
+    return found
+
+
+def _choices(cfg: DictConfig) -> list[str]:
+    return [
+        f"{key}={value}: must be one of {', '.join(allowed)}"
+        for key, allowed in CHOICES.items()
+        if (value := _read(cfg, key)) is not None and value not in allowed
+    ]
+
+
+def _group_size(cfg: DictConfig) -> list[str]:
+    if cfg.rollout.samples > 1:
+        return []
+    target = str(_read(cfg, "algo.advantage._target_"))
+    select = str(_read(cfg, "algo.select._target_"))
+    found = []
+    if target.endswith("advantage.group"):
+        found.append("rollout.samples=1: a group advantage compares samples of one prompt; type rollout.samples=8")
+    if select.endswith(("select.mixed_prompts", "select.extremes")):
+        found.append("rollout.samples=1: one sample cannot disagree with itself; type rollout.samples=8")
+    return found
+
+
+def _algorithm(cfg: DictConfig) -> list[str]:
+    found = []
+    coef, entropy = _read(cfg, "algo.kl.coef"), _read(cfg, "algo.entropy")
+    if coef is not None and not coef > 0:
+        found.append(f"algo.kl.coef={coef}: must be above 0; without the term, type algo/kl=none")
+    if isinstance(entropy, int | float) and entropy < 0:
+        found.append(f"algo.entropy={entropy}: must be 0 or more")
+    for key in ("algo.clip.low", "algo.clip.high", "algo.beta", "algo.critic_lr", "algo.value_clip"):
+        value = _read(cfg, key)
+        if value is not None and not (isinstance(value, int | float) and value > 0):
+            found.append(f"{key}={value}: must be a number above 0")
+    correct, wrong = cfg.reward.correct, max(cfg.reward.wrong, cfg.reward.no_answer)
+    if not correct > wrong:
+        found.append(f"reward.correct={correct}: must be above reward.wrong and reward.no_answer ({wrong})")
+    rows = cfg.rollout.prompts * cfg.rollout.samples
+    minibatches = cfg["update"].minibatches  # `cfg.update` is a method of every mapping
+    if minibatches > rows:
+        found.append(f"update.minibatches={minibatches}: an iteration has only {rows} samples")
+    return found

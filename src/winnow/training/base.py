@@ -1,0 +1,129 @@
+"""What the modules share: the optimiser, the global denominator, guarded steps, and figures that add up."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from winnow.errors import Diverged
+from winnow.experience import ranks
+from winnow.models.policy import Policy
+from winnow.types import Batch, Loss, Mean, PairBatch
+
+PATIENCE = 5
+"""Updates in a row whose gradient is not finite before the run gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Optim:
+    """AdamW. `warmup` is in iterations; `grad_clip` bounds the norm of each parameter group, 0 is off."""
+
+    lr: float
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+    grad_clip: float
+    warmup: int
+    schedule: Literal["constant", "linear", "cosine"]
+
+    def factor(self, iteration: int, iterations: int) -> float:
+        """What the learning rate of `iteration` (from 0) is multiplied by; a function of the iteration alone."""
+        if iteration < self.warmup:
+            return (iteration + 1) / self.warmup
+        done = (iteration - self.warmup) / max(iterations - self.warmup, 1)
+        return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[self.schedule]
+
+
+class IterationModule(pl.LightningModule):
+    """Subclasses say what is trained and what one micro-batch loses."""
+
+    def __init__(self, policy: Policy, optim: Optim) -> None:
+        super().__init__()
+        self.policy = policy
+        self.optim = optim
+        self._means: dict[str, Mean] = {}
+        self._bad_in_a_row = 0
+
+    def groups(self) -> Iterator[tuple[nn.Module, float]]:
+        """Each separately clipped part and its learning rate."""
+        yield self.policy, self.optim.lr
+
+    def configure_optimizers(self) -> Optimizer:
+        groups = [
+            {"params": [p for p in part.parameters() if p.requires_grad], "lr": lr, "base_lr": lr}
+            for part, lr in self.groups()
+        ]
+        o = self.optim
+        return AdamW(groups, lr=o.lr, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay)
+
+    def set_learning_rate(self, factor: float) -> None:
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["base_lr"] * factor
+
+    def on_train_batch_start(self, batch: Batch | PairBatch, batch_idx: int) -> None:
+        # Constant within an iteration, so Lightning's windows and our optimiser batches begin and end together.
+        self.trainer.accumulate_grad_batches = _parts(batch) // ranks.world_size()
+
+    def whole_batch(self, loss: Loss, batch: Batch | PairBatch) -> Tensor:
+        """The loss as Lightning must see it, its metrics noted.
+
+        Lightning divides by accumulate_grad_batches and DDP averages over ranks; the denominator is already global.
+        """
+        for name, mean in loss.metrics.items():
+            self._note(name, mean)
+        return loss.value * _parts(batch)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        limit = self.optim.grad_clip or float("inf")
+        norms = [nn.utils.clip_grad_norm_(group["params"], limit) for group in optimizer.param_groups]
+        norm = float(norms[0])
+        if all(torch.isfinite(n) for n in norms):
+            self._bad_in_a_row = 0
+            self._note("train/grad_norm", Mean(norm, 1))
+            return
+        # Without gradients AdamW touches nothing; with zeros it would still move weights by momentum and decay.
+        optimizer.zero_grad(set_to_none=True)
+        self._note("train/updates_skipped_nonfinite", Mean(1, 0))
+        self._bad_in_a_row += 1
+        if self._bad_in_a_row >= PATIENCE:
+            raise Diverged(
+                f"{PATIENCE} updates in a row had gradients that are not finite; "
+                "lower optim.lr or turn clipping on (algo/clip=ppo)"
+            )
+
+    def take_metrics(self) -> dict[str, float]:
+        """Everything noted since the last call, over all ranks, divided once."""
+        parts: list[dict[str, Mean]] = [self._means]
+        if ranks.world_size() > 1:
+            parts = [{} for _ in range(ranks.world_size())]
+            dist.all_gather_object(parts, self._means)
+        totals: dict[str, Mean] = {}
+        for part in parts:
+            for name, mean in part.items():
+                totals[name] = totals.get(name, Mean(0, 0)) + mean
+        self._means = {}
+        return {name: mean.value if mean.count else mean.total for name, mean in totals.items()}
+
+    def _note(self, name: str, mean: Mean) -> None:
+        self._means[name] = self._means.get(name, Mean(0, 0)) + mean
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["bad_in_a_row"] = self._bad_in_a_row
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._bad_in_a_row = checkpoint["bad_in_a_row"]
+
+
+def _parts(batch: Batch | PairBatch) -> int:
+    return batch.chosen.parts if isinstance(batch, PairBatch) else batch.parts

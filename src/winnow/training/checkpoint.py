@@ -1,0 +1,108 @@
+"""Checkpoints at iteration boundaries: written whole or not at all, and checked before they are trusted."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from winnow.experience.clock import Clock
+
+STATE, MANIFEST = "state.ckpt", "manifest.json"
+
+
+def newest_valid(directory: Path) -> Path | None:
+    """The state file of the newest checkpoint under `directory` whose bytes are those that were written.
+
+    Neither torch nor safetensors notices a flipped bit; the manifest's hash does.
+    """
+    for folder in sorted(directory.glob("iteration_*"), reverse=True):
+        if _is_valid(folder):
+            return folder / STATE
+        print(f"{folder}: incomplete or damaged, passed over")
+    return None
+
+
+def _is_valid(folder: Path) -> bool:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        return manifest["sha256"] == _sha256(folder / STATE)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class IterationCheckpoint(Checkpoint):
+    """`checkpoints/iteration_000010/` every so many iterations and at the end; the newest `keep` stay.
+
+    Being a `Checkpoint`, Lightning runs it after all other callbacks of an epoch's end, so the counters are up to date.
+    """
+
+    def __init__(self, directory: Path, every: int, keep: int, clock: Clock) -> None:
+        self.directory, self.every, self.keep, self.clock = directory, every, keep, clock
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        iteration = trainer.datamodule.progress.iteration  # pyright: ignore[reportAttributeAccessIssue]
+        if iteration % self.every == 0 or iteration == trainer.max_epochs or trainer.should_stop:
+            with self.clock.of("checkpoint"):
+                self.save(trainer, iteration)
+
+    def save(self, trainer: pl.Trainer, iteration: int) -> None:
+        """A temporary folder beside the others, complete with its manifest, then one rename."""
+        final = self.directory / f"iteration_{iteration:06d}"
+        temporary = self.directory / f".tmp-{final.name}"
+        if trainer.is_global_zero:
+            self._sweep()
+            temporary.mkdir(parents=True)
+        trainer.strategy.barrier()
+        trainer.save_checkpoint(temporary / STATE)
+        if trainer.is_global_zero:
+            manifest = {"schema": 1, "iteration": iteration, "sha256": _sha256(temporary / STATE)}
+            _write_synced(temporary / MANIFEST, json.dumps(manifest))
+            if final.exists():
+                shutil.rmtree(final)
+            os.replace(temporary, final)
+            self._retire()
+
+    def _sweep(self) -> None:
+        """Leftovers of a run that was killed while writing."""
+        for leftover in [*self.directory.glob(".tmp-*"), *self.directory.glob(".del-*")]:
+            shutil.rmtree(leftover)
+
+    def _retire(self) -> None:
+        for old in sorted(self.directory.glob("iteration_*"))[: -self.keep]:
+            # Renamed first: a half-deleted folder must not look like a checkpoint.
+            os.replace(old, doomed := old.with_name(f".del-{old.name}"))
+            shutil.rmtree(doomed)
+
+
+class SyncedCheckpointIO(TorchCheckpointIO):
+    """Lightning's own writer goes through $TMPDIR, which tears files when that is another file system."""
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike,
+        storage_options: Any = None,
+    ) -> None:
+        with open(path, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,46 @@
+"""Lightning's handle on the loader, and the counters that a checkpoint needs."""
+
+from dataclasses import asdict, dataclass, replace
+
+import pytorch_lightning as pl
+
+from winnow.experience.loader import ExperienceLoader
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a run has done so far."""
+
+    iteration: int = 0
+    prompts: int = 0
+    sampled_tokens: int = 0
+    trained_tokens: int = 0
+    seconds: float = 0.0
+    eval_first: float | None = None
+    eval_last: float | None = None
+    tracker_id: str | None = None
+
+
+class IterationData(pl.LightningDataModule):
+    """All randomness is named by the iteration, so a checkpoint of the data is these counters."""
+
+    def __init__(self, loader: ExperienceLoader) -> None:
+        super().__init__()
+        self.loader = loader
+        self.progress = Progress()
+
+    def train_dataloader(self) -> ExperienceLoader:
+        return self.loader
+
+    def advance(self, progress: Progress) -> None:
+        self.progress = progress
+        self.loader.iteration = progress.iteration
+
+    def note(self, **changes: float | str | None) -> None:
+        self.progress = replace(self.progress, **changes)  # pyright: ignore[reportArgumentType]
+
+    def state_dict(self) -> dict[str, float | str | None]:
+        return asdict(self.progress)
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.advance(Progress(**state_dict))

@@ -1,0 +1,199 @@
+"""One training run in its directory, from the first line on the terminal to the exported model."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytorch_lightning as pl
+import torch
+
+from winnow.errors import PREEMPTED, Diverged, Stopped
+from winnow.experience.clock import Clock
+from winnow.experience.loader import ExperienceLoader, Source
+from winnow.experience.plan import Plan
+from winnow.models.export import CARD, export
+from winnow.models.language_model import LanguageModel
+from winnow.report.console import Console
+from winnow.report.plots import draw_run
+from winnow.report.run_files import RunFiles, Summary
+from winnow.report.tracker import Tracker
+from winnow.training.base import IterationModule
+from winnow.training.bookkeeping import Bookkeeping
+from winnow.training.checkpoint import IterationCheckpoint, SyncedCheckpointIO, newest_valid
+from winnow.training.datamodule import IterationData
+from winnow.training.evaluate import Evaluator
+from winnow.training.signals import StopOnSignal
+
+Status = Literal["done", "failed", "diverged", "preempted", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a run is called, in its summary and at the tracker."""
+
+    algo: str
+    model: str
+    dataset: str
+    seed: int
+    name: str
+    group: str | None
+    tags: Sequence[str]
+    config: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    accelerator: str
+    devices: int
+    strategy: str
+    precision: Literal["32-true", "bf16-mixed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cadence:
+    """How many iterations in all, and every how many to evaluate and to save; `keep` checkpoints stay."""
+
+    iterations: int
+    evaluate: int
+    save: int
+    keep: int
+
+
+class Run:
+    """Everything built, nothing begun."""
+
+    def __init__(
+        self,
+        directory: Path,
+        identity: Identity,
+        hardware: Hardware,
+        cadence: Cadence,
+        language_model: LanguageModel,
+        module: IterationModule,
+        source: Source,
+        plan: Plan,
+        evaluator: Evaluator,
+        tracker: Tracker,
+        lines: Sequence[str],
+    ) -> None:
+        self.directory, self.identity, self.cadence = directory, identity, cadence
+        self.language_model, self.module, self.tracker, self.lines = language_model, module, tracker, lines
+        self.files, self.console = RunFiles(directory), Console(cadence.iterations)
+        self.clock, self.signals = Clock(), StopOnSignal()
+        self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting))
+        self.trainer = self._trainer(hardware, evaluator)
+
+    def fit(self, resume: bool) -> float | None:
+        """Train to the last iteration and return the final held-out accuracy.
+
+        Raises:
+            Diverged: the gradients were not finite, again and again.
+            Stopped: a signal came; what it asked for is saved.
+        """
+        checkpoint = newest_valid(self.directory / "checkpoints") if resume else None
+        with self.console:
+            for line in self.lines:
+                self.console.say(line)
+            if checkpoint is not None:
+                self.console.say(f"resuming after {checkpoint.parent.name}")
+            self._open_tracker(checkpoint)
+            status, error = self._fit(checkpoint)
+            self._finish(status, error)
+        if isinstance(error, BaseException):
+            raise error
+        return self.data.progress.eval_last
+
+    def _fit(self, checkpoint: Path | None) -> tuple[Status, BaseException | None]:
+        try:
+            self.trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
+        except Diverged as error:
+            return "diverged", error
+        except BaseException as error:
+            # Recorded, then raised again by `fit`.
+            return "failed", error
+        if self.signals.code is None or self.data.progress.iteration == self.cadence.iterations:
+            return "done", None
+        return ("preempted" if self.signals.code == PREEMPTED else "interrupted"), Stopped(self.signals.code)
+
+    def _finish(self, status: Status, error: BaseException | None) -> None:
+        if not self.trainer.is_global_zero:
+            return
+        progress, who = self.data.progress, self.identity
+        summary = Summary(
+            status=status,
+            algo=who.algo,
+            model=who.model,
+            dataset=who.dataset,
+            seed=who.seed,
+            iterations=progress.iteration,
+            eval_first=progress.eval_first,
+            eval_last=progress.eval_last,
+            sampled_tokens=progress.sampled_tokens,
+            trained_tokens=progress.trained_tokens,
+            seconds=progress.seconds,
+            error=None if error is None else f"{type(error).__name__}: {error}",
+        )
+        self.files.write_summary(summary)
+        if progress.iteration > 0:
+            self.console.say(f"curves: {draw_run(self.directory)}")
+        if status == "done":
+            card = CARD.format(
+                algo=who.algo,
+                model=who.model,
+                dataset=who.dataset,
+                seed=who.seed,
+                iterations=progress.iteration,
+                eval_first=_percent(progress.eval_first),
+                eval_last=_percent(progress.eval_last),
+            )
+            export(self.language_model, self.directory / "export", card)
+            self.console.say(
+                f"held-out accuracy {_percent(progress.eval_first)} -> {_percent(progress.eval_last)} "
+                f"in {progress.seconds:.0f} s; model: {self.directory / 'export'}"
+            )
+        self.tracker.finish(summary, failed=status in ("failed", "diverged"))
+
+    def _open_tracker(self, checkpoint: Path | None) -> None:
+        who = self.identity
+        kept = None
+        if checkpoint is not None:
+            state = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
+            kept = state[IterationData.__qualname__]["tracker_id"]
+        if self.trainer.is_global_zero:
+            run_id = self.tracker.start(self.directory, who.config, who.name, who.group, who.tags, kept)
+            self.data.note(tracker_id=run_id)
+
+    def _trainer(self, hardware: Hardware, evaluator: Evaluator) -> pl.Trainer:
+        c = self.cadence
+        bookkeeping = Bookkeeping(
+            evaluator, c.evaluate, self.files, self.tracker, self.console, self.clock, self._collecting
+        )
+        return pl.Trainer(
+            max_epochs=c.iterations,
+            accelerator=hardware.accelerator,
+            devices=hardware.devices,
+            strategy=hardware.strategy,
+            precision=hardware.precision,
+            callbacks=[
+                self.signals,
+                bookkeeping,
+                IterationCheckpoint(self.directory / "checkpoints", c.save, c.keep, self.clock),
+            ],
+            plugins=[SyncedCheckpointIO()],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+        )
+
+    def _collecting(self) -> AbstractContextManager:
+        """Sampling and scoring happen outside of `training_step`, in the same precision."""
+        return self.trainer.precision_plugin.forward_context()
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"

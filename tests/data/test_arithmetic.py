@@ -1,0 +1,126 @@
+import math
+import re
+
+import pytest
+
+from winnow.data.arithmetic import (
+    CHARACTERS,
+    HELDOUT_IN,
+    HIGHEST,
+    LEVELS,
+    SLIPS,
+    Problem,
+    demonstration,
+    problem,
+    split_of,
+    worked,
+)
+from winnow.errors import ConfigError
+
+CHAIN = Problem(47, (38, -21))
+MANY = 2000
+
+
+def boxed(text: str) -> int:
+    found = re.fullmatch(r".*\\boxed\{(\d+)\}", text)
+    assert found, text
+    return int(found.group(1))
+
+
+def binomial_bounds(count: int, rate: float) -> tuple[float, float]:
+    """Five standard deviations: a sound generator leaves them once in a million seeds."""
+    spread = 5 * math.sqrt(count * rate * (1 - rate))
+    return count * rate - spread, count * rate + spread
+
+
+def test_a_chain_reads_as_it_is_written() -> None:
+    assert (CHAIN.text, CHAIN.values, CHAIN.answer) == ("47+38-21=", (85, 64), 64)
+    assert worked(CHAIN, (0, 0)) == r"47+38=85,85-21=64;\boxed{64}"
+    assert worked(CHAIN, (-10, -10)) == r"47+38=75,75-21=54;\boxed{54}"
+
+
+def test_same_names_same_problem_and_other_names_another() -> None:
+    assert problem(3, 5, "train") == problem(3, 5, "train")
+    assert demonstration(CHAIN, 3, 5, 0.5, 0.5) == demonstration(CHAIN, 3, 5, 0.5, 0.5)
+    streams = {tuple(problem(seed, i, split) for i in range(20)) for seed in (1, 2) for split in ("train", "heldout")}
+    assert len(streams) == 4
+    assert problem(1, 0).text == "98-3-38-27="
+
+
+def test_splits_are_disjoint_under_every_seed() -> None:
+    """Short chains, so that streams do repeat problems."""
+    train = {problem(seed, i, "train", (1,)).text for seed in range(3) for i in range(MANY)}
+    heldout = {problem(seed, i, "heldout", (1,)).text for seed in range(3) for i in range(MANY)}
+    assert not train & heldout
+    assert len(train | heldout) > 0.4 * 99 * 99
+
+
+def test_one_chain_in_eight_is_held_out() -> None:
+    low, high = binomial_bounds(MANY, 1 / HELDOUT_IN)
+    chains = [Problem(start, (term,)) for start in range(1, 41) for term in range(1, 51)]
+    assert low <= sum(split_of(chain) == "heldout" for chain in chains) <= high
+
+
+def test_answers_and_running_values() -> None:
+    for index in range(MANY):
+        chain = problem(0, index)
+        assert chain.answer == eval(chain.text.rstrip("="))
+        assert len(chain.terms) in LEVELS
+        assert all(0 <= value <= HIGHEST for value in (chain.start, *chain.values))
+        assert all(1 <= abs(term) <= HIGHEST for term in chain.terms)
+
+
+def test_levels_are_equally_likely_and_only_those_asked_for() -> None:
+    counts = [len(problem(0, index, "train", (2, 7)).terms) for index in range(MANY)]
+    low, high = binomial_bounds(MANY, 0.5)
+    assert set(counts) == {2, 7}
+    assert low <= counts.count(2) <= high
+
+
+def test_guessing_is_right_once_in_a_hundred() -> None:
+    answers = [problem(0, index).answer for index in range(MANY)]
+    low, high = binomial_bounds(MANY, 0.01)
+    assert high >= max(answers.count(value) for value in range(HIGHEST + 1))
+    guesses = [boxed(demonstration(problem(0, i), 0, i, direct=1, slip=0)) == answers[i] for i in range(MANY)]
+    assert low <= sum(guesses) <= high
+
+
+def test_without_slips_every_worked_answer_is_right() -> None:
+    for index in range(MANY):
+        chain = problem(0, index)
+        assert boxed(demonstration(chain, 0, index, direct=0, slip=0)) == chain.answer
+
+
+def test_steps_follow_the_problem_and_carry_a_slip_on() -> None:
+    """Each step starts from the value the last one wrote and adds the problem's term; only results slip."""
+    slipped = steps = 0
+    for index in range(MANY):
+        chain = problem(0, index)
+        lines = demonstration(chain, 0, index, direct=0, slip=0.1).split(";")[0].split(",")
+        value = chain.start
+        for term, line in zip(chain.terms, lines, strict=True):
+            left, result = line.split("=")
+            assert left == f"{value}{term:+d}"
+            assert 0 <= int(result) <= HIGHEST
+            error = int(result) - eval(left)
+            assert error in (0, *SLIPS)
+            slipped, steps, value = slipped + (error != 0), steps + 1, int(result)
+    low, high = binomial_bounds(steps, 0.1)
+    assert low <= slipped <= high
+
+
+def test_direct_answers_come_at_the_rate_asked_for() -> None:
+    texts = [demonstration(problem(0, i), 0, i, direct=0.4, slip=0.1) for i in range(MANY)]
+    low, high = binomial_bounds(MANY, 0.4)
+    assert low <= sum(text.startswith(r"\boxed") for text in texts) <= high
+
+
+def test_texts_use_the_vocabulary_only() -> None:
+    text = "".join(problem(0, i).text + demonstration(problem(0, i), 0, i, 0.5, 0.5) for i in range(200))
+    assert set(text.replace(r"\boxed{", "")) == set(CHARACTERS)
+
+
+@pytest.mark.parametrize(("split", "levels"), [("test", (3,)), ("train", ()), ("train", (0, 3))])
+def test_unknown_split_and_empty_levels_are_config_errors(split: str, levels: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="type"):
+        problem(0, 0, split, levels)

@@ -1,0 +1,53 @@
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+from winnow.engines.kv_cache import AppendingLayer, appending_cache
+
+from .models import tiny
+
+
+def states(positions: int, rows: int, seed: int) -> Tensor:
+    return torch.randn(rows, 2, positions, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def test_appending_equals_concatenating_through_growth_repetition_and_removal() -> None:
+    ours, theirs = AppendingLayer(), DynamicLayer()
+    rows = 3
+    for step, positions in enumerate([5] + [1] * 40):
+        if step == 1:
+            rows = 6
+            select = torch.tensor([0, 0, 0, 1, 2, 2])
+        elif step == 20:
+            rows = 2
+            select = torch.tensor([4, 1])
+        else:
+            select = torch.arange(rows)
+        if step > 0:
+            ours.reorder_cache(select)
+            theirs.reorder_cache(select)  # pyright: ignore[reportArgumentType]
+        keys, values = states(positions, rows, step), states(positions, rows, 1000 + step)
+        for mine, other in zip(ours.update(keys, values), theirs.update(keys, values), strict=True):
+            torch.testing.assert_close(mine, other, rtol=0, atol=0)
+        assert ours.get_seq_length() == theirs.get_seq_length() == 5 + step
+        assert ours.get_mask_sizes(1) == theirs.get_mask_sizes(1)
+
+
+def test_a_step_writes_in_place() -> None:
+    layer = AppendingLayer()
+    layer.update(states(100, 2, 0), states(100, 2, 1))
+    before = layer.update(states(1, 2, 2), states(1, 2, 3))[0].data_ptr()
+    addresses = {layer.update(states(1, 2, n), states(1, 2, n))[0].data_ptr() for n in range(5)}
+    assert addresses == {before}  # room for 100 // 16 = 6 positions was made with the first 100
+
+
+def test_keys_and_values_keep_their_own_dtypes() -> None:
+    layer = AppendingLayer()
+    layer.update(states(2, 1, 0), states(2, 1, 1).bfloat16())
+    keys, values = layer.update(states(1, 1, 0), states(1, 1, 1).bfloat16())
+    assert (keys.dtype, values.dtype) == (torch.float32, torch.bfloat16)
+
+
+def test_only_full_attention_layers_are_replaced() -> None:
+    kinds = [type(layer).__name__ for layer in appending_cache(tiny("qwen2_sliding").config).layers]
+    assert kinds == ["AppendingLayer", "DynamicSlidingWindowLayer"]

@@ -1,0 +1,248 @@
+"""What a sample says of itself, the training forward says of it; and nothing but its seed decides it."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch import Tensor
+from transformers import BloomConfig, BloomForCausalLM, GenerationConfig, PreTrainedModel
+
+from winnow.engines.torch_engine import COMPACT_AT, TorchEngine, draw
+from winnow.errors import ConfigError
+from winnow.types import Completion, Finish, Prompt, Sampling
+
+from .models import STYLES, VOCAB, tiny
+
+PROMPTS = [
+    Prompt(f"p{n}", token_ids, "", "")
+    for n, token_ids in enumerate([(5, 2, 9, 11, 4, 4, 8, 1, 3), (7,), (6, 6, 1), (3, 12, 9), (10, 2, 5, 8, 8)])
+]
+NO_EOS = (VOCAB,)  # an id that no model here can draw
+
+
+def seeds_for(prompts: Sequence[Prompt], samples: int) -> list[list[int]]:
+    """By name, so that a prompt keeps its seeds wherever it stands."""
+    return [[1000 * int(prompt.key[1:]) + sample for sample in range(samples)] for prompt in prompts]
+
+
+def sample(
+    model: PreTrainedModel,
+    prompts: Sequence[Prompt] = PROMPTS,
+    samples: int = 3,
+    temperature: float = 1.0,
+    max_tokens: int = 12,
+    eos_ids: Sequence[int] = (0, 4),
+    max_rows: int | None = None,
+) -> list[list[Completion]]:
+    engine = TorchEngine(eos_ids, max_rows=max_rows)
+    engine.sync(model, 1)
+    return engine.generate(prompts, seeds_for(prompts, samples), Sampling(temperature, max_tokens))
+
+
+@torch.no_grad()
+def fresh(model: PreTrainedModel, sequences: Sequence[tuple[int, ...]], temperature: float) -> list[Tensor]:
+    """Log-probabilities (positions, vocabulary) of the token after each, by one right-padded forward."""
+    longest = max(len(ids) for ids in sequences)
+    tokens = torch.tensor([ids + (0,) * (longest - len(ids)) for ids in sequences])
+    mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in sequences])
+    logits = model.eval()(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+    rows = (logits / temperature).log_softmax(-1)
+    return [row[: len(ids)] for row, ids in zip(rows, sequences, strict=True)]
+
+
+def check_against_fresh(
+    model: PreTrainedModel, groups: list[list[Completion]], temperature: float, atol: float
+) -> None:
+    pairs = [(prompt, one) for prompt, group in zip(PROMPTS, groups, strict=True) for one in group]
+    rows = fresh(model, [prompt.token_ids + one.token_ids for prompt, one in pairs], temperature)
+    for (prompt, one), row in zip(pairs, rows, strict=True):
+        said = row[len(prompt.token_ids) - 1 : -1]
+        entropies = -(said.exp() * said).sum(-1)
+        logprobs = said.gather(-1, torch.tensor(one.token_ids)[:, None]).squeeze(-1)
+        torch.testing.assert_close(one.logprobs, logprobs, rtol=0, atol=atol, check_dtype=False)
+        torch.testing.assert_close(one.entropies, entropies, rtol=0, atol=atol, check_dtype=False)
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 1.3])
+@pytest.mark.parametrize("style", STYLES)
+def test_logprobs_and_entropies_equal_a_fresh_forward(style: str, temperature: float) -> None:
+    model = tiny(style)
+    groups = sample(model, samples=4, temperature=temperature)
+    assert len({len(one.token_ids) for one in chain(*groups)}) > 2  # rows ended at different steps
+    check_against_fresh(model, groups, temperature, atol=1e-4)
+
+
+def test_prompts_of_one_length_need_no_padding_and_agree_as_well() -> None:
+    model = tiny("llama")
+    masks: list[Tensor | None] = []
+    model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: masks.append(kwargs["attention_mask"]), with_kwargs=True
+    )
+    even = [PROMPTS[2], PROMPTS[3]]
+    groups = sample(model, even)
+    assert set(masks) == {None}
+    uneven = sample(model, [*even, PROMPTS[0]])
+    assert [one.token_ids for one in chain(*groups)] == [one.token_ids for one in chain(*uneven[:2])]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_seed_gives_its_sample_in_any_company(style: str) -> None:
+    # transformers normalises (RMSNorm) and rotates in float32 even in a float64 model, GPT-2 does neither
+    atol = 1e-12 if style == "gpt2" else 1e-5
+    model = tiny(style, torch.float64)
+    together = dict(zip(PROMPTS, sample(model), strict=True))
+    others = {
+        "alone": {prompt: sample(model, [prompt])[0] for prompt in PROMPTS},
+        "reversed": dict(zip(PROMPTS[::-1], sample(model, PROMPTS[::-1]), strict=True)),
+        "fewer samples": dict(zip(PROMPTS, sample(model, samples=1), strict=True)),
+        "six rows at once": dict(zip(PROMPTS, sample(model, max_rows=6), strict=True)),
+        "one row at once": dict(zip(PROMPTS, sample(model, samples=1, max_rows=1), strict=True)),
+    }
+    for company, groups in others.items():
+        for prompt, group in groups.items():
+            for one, same in zip(group, together[prompt], strict=False):
+                assert (one.token_ids, one.finish) == (same.token_ids, same.finish), (company, prompt.key)
+                assert one.logprobs.dtype == torch.float64
+                torch.testing.assert_close(one.logprobs, same.logprobs, rtol=0, atol=atol)
+
+
+def test_samples_follow_the_distribution_that_is_trained() -> None:
+    """16,384 pairs of tokens, counted against the model's own joint probabilities of 8 × 8 pairs."""
+    model, temperature, count = tiny("qwen2", vocab_size=8), 1.3, 16_384
+    prompt = PROMPTS[2]
+    group = sample(model, [prompt], count, temperature, max_tokens=2, eos_ids=NO_EOS)[0]
+    continued = fresh(model, [(*prompt.token_ids, token) for token in range(8)], temperature)
+    joint = torch.stack([row[-2, token] + row[-1] for token, row in enumerate(continued)]).double().exp()
+    counts = torch.zeros(8, 8, dtype=torch.float64)
+    for one in group:
+        counts[one.token_ids] += 1
+    likely = joint * count > 5  # the usual condition of the chi-square test; the rest is one cell
+    expected = torch.cat([joint[likely], joint[~likely].sum()[None]]) * count
+    observed = torch.cat([counts[likely], counts[~likely].sum()[None]])
+    assert likely.sum() > 20
+    assert chisquare(observed.numpy(), (expected * count / expected.sum()).numpy()).pvalue > 0.01
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_draw_never_takes_the_impossible_and_reaches_the_last(dtype: torch.dtype) -> None:
+    never = -torch.inf
+    logits = torch.tensor([[never, 0.0, never, 0.0, never], [never, never, 3.0, never, never]], dtype=dtype)
+    for uniform, expected in [(0.0, [1, 2]), (0.25, [1, 2]), (0.5, [3, 2]), (1 - 2**-53, [3, 2])]:
+        token, logprob, entropy = draw(logits, torch.full((2,), uniform, dtype=torch.float64))
+        assert token.tolist() == expected
+        assert logprob.tolist() == pytest.approx([-0.6931471805599453, 0.0])
+        assert entropy.tolist() == pytest.approx([0.6931471805599453, 0.0])
+
+
+def test_draw_reaches_the_last_of_a_large_vocabulary() -> None:
+    """Float32 probabilities of 150,000 tokens do not sum to 1; the last is still the one at the top."""
+    logits = torch.randn(4, 150_000, generator=torch.Generator().manual_seed(0))
+    token, _, _ = draw(logits, torch.full((4,), 1 - 2**-53, dtype=torch.float64))
+    assert token.tolist() == [149_999] * 4
+
+
+def test_every_eos_ends_a_row_and_belongs_to_it() -> None:
+    eos = (0, 4, 13)
+    rows = list(chain(*sample(tiny("gpt2"), samples=40, temperature=1.5, eos_ids=eos)))
+    ended = [one for one in rows if one.finish is Finish.EOS]
+    assert {one.token_ids[-1] for one in ended} == set(eos)
+    for one in rows:
+        assert len(one.logprobs) == len(one.entropies) == len(one.token_ids) <= 12
+        assert not set(one.token_ids[:-1]) & set(eos)
+        assert (one.finish is Finish.EOS) == (one.token_ids[-1] in eos)
+
+
+def test_without_an_eos_the_budget_ends_every_row() -> None:
+    for budget in (1, 7):
+        rows = list(chain(*sample(tiny("llama"), max_tokens=budget, eos_ids=NO_EOS)))
+        assert {(len(one.token_ids), one.finish) for one in rows} == {(budget, Finish.LENGTH)}
+
+
+def test_a_generation_config_has_no_say() -> None:
+    model = tiny("qwen2")
+    before = sample(model, samples=40)
+    model.generation_config = GenerationConfig(
+        do_sample=True,
+        top_p=0.8,
+        top_k=2,
+        temperature=0.3,
+        repetition_penalty=2.0,
+        eos_token_id=5,
+        max_length=3,
+    )
+    after = sample(model, samples=40)
+    assert [one.token_ids for one in chain(*after)] == [one.token_ids for one in chain(*before)]
+    firsts = {one.token_ids[0] for one in after[0]}
+    assert len(firsts) > 2  # more than top_k
+    check_against_fresh(model, after, 1.0, atol=1e-4)
+
+
+def test_prompts_are_prefilled_once_and_finished_rows_leave() -> None:
+    model, samples, budget = tiny("llama"), 16, 40
+    shapes: list[torch.Size] = []
+    model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    rows = list(chain(*sample(model, samples=samples, max_tokens=budget, eos_ids=(0, 1, 2))))
+    prefill, *steps = shapes
+    assert prefill == (len(PROMPTS), 9)  # five prompts, the longest of nine tokens: not times 16
+    assert {positions for _, positions in steps} == {1}
+    lengths = [len(one.token_ids) for one in rows]
+    needed = [sum(length > step for length in lengths) for step in range(1, max(lengths))]
+    assert len(steps) == len(needed)
+    for (forwarded, _), unfinished in zip(steps, needed, strict=True):
+        assert unfinished <= forwarded <= unfinished / (1 - COMPACT_AT)
+    assert sum(forwarded for forwarded, _ in steps) < 0.5 * len(rows) * (budget - 1)
+
+
+def test_modes_come_back_and_dropout_is_off_between() -> None:
+    model = tiny("gpt2", attn_pdrop=0.5, resid_pdrop=0.5, embd_pdrop=0.5).train()
+    frozen = next(module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)).eval()
+    groups = sample(model)
+    assert not frozen.training
+    assert all(module.training for module in model.modules() if module is not frozen)
+    check_against_fresh(model, groups, 1.0, atol=1e-4)
+    model.register_forward_pre_hook(lambda *_: pytest.fail("no forward"))
+    with pytest.raises(pytest.fail.Exception):
+        sample(model.train())
+    assert model.training
+
+
+def test_groups_may_differ_in_size() -> None:
+    engine = TorchEngine((0,))
+    engine.sync(tiny("qwen2", torch.float64), 3)
+    assert engine.version == 3
+    groups = engine.generate(PROMPTS[:3], [[1], [1, 2, 3], [1, 2]], Sampling(1.0, 6))
+    assert [len(group) for group in groups] == [1, 3, 2]
+    again = engine.generate(PROMPTS[1:2], [[3]], Sampling(1.0, 6))
+    assert again[0][0].token_ids == groups[1][2].token_ids
+
+
+def test_training_goes_on_with_what_was_sampled() -> None:
+    model = tiny("qwen2")
+    one = sample(model)[0][0]
+    ids = torch.tensor([PROMPTS[0].token_ids + one.token_ids])
+    logprobs = model(input_ids=ids).logits.log_softmax(-1)[0, 8:-1].gather(-1, ids[0, 9:, None]).squeeze(-1)
+    ((logprobs - one.logprobs).exp() * one.logprobs).sum().backward()
+    gradients = [parameter.grad for parameter in model.parameters()]
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+
+
+def test_under_autocast_logprobs_are_float32_of_bfloat16_logits() -> None:
+    model = tiny("llama")
+    with torch.autocast("cpu", torch.bfloat16):
+        groups = sample(model)
+        check_against_fresh(model, groups, 1.0, atol=0.1)
+    assert {one.logprobs.dtype for one in chain(*groups)} == {torch.float32}
+
+
+def test_misuse_is_named() -> None:
+    with pytest.raises(RuntimeError, match="before sync"):
+        TorchEngine((0,)).generate(PROMPTS, seeds_for(PROMPTS, 1), Sampling(1.0, 4))
+    bloom = BloomForCausalLM(BloomConfig(vocab_size=VOCAB, hidden_size=8, n_layer=1, n_head=2))
+    with pytest.raises(ConfigError, match="BloomForCausalLM takes no position_ids"):
+        TorchEngine((0,)).sync(bloom, 0)
+    with pytest.raises(ConfigError, match="max_rows=0"):
+        TorchEngine((0,), max_rows=0)
