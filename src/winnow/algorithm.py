@@ -22,7 +22,9 @@ from winnow.objectives import (
     ValueObjective,
     rule_of,
 )
+from winnow.ops import advantage as advantage_ops
 from winnow.ops import clip as clip_ops
+from winnow.ops import select as select_ops
 
 Select = Callable[[Float[Tensor, "p g"], Bool[Tensor, "p g"]], Bool[Tensor, "p g"]]
 SelectPairs = Callable[[Float[Tensor, "p g"], Bool[Tensor, "p g"]], Int[Tensor, "n 3"]]
@@ -52,7 +54,10 @@ class PolicyGradient:
     rejected: Rejected
 
     def __post_init__(self) -> None:
+        _refuse_pairs(self.select)
         _refuse_idle_clip(self.objective)
+        if rule_of(self.advantage) is advantage_ops.gae:
+            raise ConfigError("algo/advantage=gae needs a critic; type algo=ppo")
 
     @property
     def objective(self) -> PolicyObjective:
@@ -80,7 +85,12 @@ class ActorCritic:
     critic_lr: float
 
     def __post_init__(self) -> None:
+        _refuse_pairs(self.select)
         _refuse_idle_clip(self.objective)
+        if rule_of(self.advantage) is not advantage_ops.gae:
+            raise ConfigError(
+                "algo/advantage: algo=ppo has a critic, which only algo/advantage=gae uses; type algo=grpo"
+            )
 
     @property
     def objective(self) -> PolicyObjective:
@@ -99,6 +109,14 @@ class Preference:
     beta: float
     smoothing: float
     reference: Literal["initial", "previous"]
+
+    def __post_init__(self) -> None:
+        if rule_of(self.select) is not select_ops.extremes:
+            raise ConfigError("algo/select: algo=dpo learns from pairs; type algo/select=extremes, or another algo")
+        if not 0 <= self.smoothing < 0.5:
+            raise ConfigError(
+                f"algo.smoothing={self.smoothing}: a chance of a wrong label in [0, 0.5); type algo.smoothing=0.1"
+            )
 
     @property
     def objective(self) -> PreferenceObjective:
@@ -119,6 +137,13 @@ class Supervised:
 
 
 Algorithm = PolicyGradient | ActorCritic | Preference | Supervised
+
+
+def _refuse_pairs(rule: Select) -> None:
+    if rule_of(rule) is select_ops.extremes:
+        raise ConfigError(
+            "algo/select=extremes makes pairs, and this algorithm learns from single samples; type algo=dpo"
+        )
 
 
 def _refuse_idle_clip(objective: PolicyObjective) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -63,8 +64,13 @@ def build_algorithm(cfg: DictConfig) -> Algorithm:
 
 
 def _build(node: DictConfig, **more: object) -> Any:
-    # _convert_: otherwise ListConfig and DictConfig leak into the package.
-    return instantiate(node, _convert_="all", **more)
+    try:
+        # _convert_: otherwise ListConfig and DictConfig leak into the package.
+        return instantiate(node, _convert_="all", **more)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from None
+        raise
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:

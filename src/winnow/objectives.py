@@ -156,7 +156,7 @@ class PreferenceObjective:
     beta: float
     smoothing: float
 
-    def __call__(self, chosen: Float[Tensor, "b s"], rejected: Float[Tensor, "b s"], batch: PairBatch) -> Loss:
+    def __call__(self, chosen: Float[Tensor, "b s"], rejected: Float[Tensor, "b r"], batch: PairBatch) -> Loss:
         reward_chosen = self.beta * _sequence_log_ratio(chosen, batch.chosen)
         reward_rejected = self.beta * _sequence_log_ratio(rejected, batch.rejected)
         margin = reward_chosen - reward_rejected

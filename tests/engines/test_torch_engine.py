@@ -1,7 +1,8 @@
 """What a sample says of itself, the training forward says of it; and nothing but its seed decides it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
+from typing import TypeVar
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ PROMPTS = [
     Prompt(f"p{n}", token_ids, "", "")
     for n, token_ids in enumerate([(5, 2, 9, 11, 4, 4, 8, 1, 3), (7,), (6, 6, 1), (3, 12, 9), (10, 2, 5, 8, 8)])
 ]
+T = TypeVar("T")
 NO_EOS = (VOCAB,)  # an id that no model here can draw
 
 
@@ -39,6 +41,13 @@ def sample(
     engine = TorchEngine(eos_ids, max_rows=max_rows)
     engine.sync(model, 1)
     return engine.generate(prompts, seeds_for(prompts, samples), Sampling(temperature, max_tokens))
+
+
+def spy(model: PreTrainedModel, pick: Callable[[dict[str, Tensor]], T]) -> list[T]:
+    """A list to which each forward from now on adds what `pick` takes of its arguments."""
+    seen: list[T] = []
+    model.register_forward_pre_hook(lambda _module, _args, call: seen.append(pick(call)), with_kwargs=True)
+    return seen
 
 
 @torch.no_grad()
@@ -76,10 +85,7 @@ def test_logprobs_and_entropies_equal_a_fresh_forward(style: str, temperature: f
 
 def test_prompts_of_one_length_need_no_padding_and_agree_as_well() -> None:
     model = tiny("llama")
-    masks: list[Tensor | None] = []
-    model.register_forward_pre_hook(
-        lambda _module, _args, kwargs: masks.append(kwargs["attention_mask"]), with_kwargs=True
-    )
+    masks = spy(model, lambda call: call["attention_mask"])
     even = [PROMPTS[2], PROMPTS[3]]
     groups = sample(model, even)
     assert set(masks) == {None}
@@ -181,10 +187,7 @@ def test_a_generation_config_has_no_say() -> None:
 
 def test_prompts_are_prefilled_once_and_finished_rows_leave() -> None:
     model, samples, budget = tiny("llama"), 16, 40
-    shapes: list[torch.Size] = []
-    model.register_forward_pre_hook(
-        lambda _module, _args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True
-    )
+    shapes = spy(model, lambda call: tuple(call["input_ids"].shape))
     rows = list(chain(*sample(model, samples=samples, max_tokens=budget, eos_ids=(0, 1, 2))))
     prefill, *steps = shapes
     assert prefill == (len(PROMPTS), 9)  # five prompts, the longest of nine tokens: not times 16
@@ -195,6 +198,13 @@ def test_prompts_are_prefilled_once_and_finished_rows_leave() -> None:
     for (forwarded, _), unfinished in zip(steps, needed, strict=True):
         assert unfinished <= forwarded <= unfinished / (1 - COMPACT_AT)
     assert sum(forwarded for forwarded, _ in steps) < 0.5 * len(rows) * (budget - 1)
+
+
+def test_max_rows_bounds_the_rows_of_every_forward() -> None:
+    model = tiny("llama")
+    shapes = spy(model, lambda call: tuple(call["input_ids"].shape))
+    sample(model, samples=3, max_rows=7, max_tokens=2, eos_ids=NO_EOS)
+    assert shapes == [(2, 9), (6, 1), (2, 3), (6, 1), (1, 5), (3, 1)]  # two prompts, two, and the fifth
 
 
 def test_modes_come_back_and_dropout_is_off_between() -> None:

@@ -1,13 +1,14 @@
 """How a problem becomes a prompt: what `model.template` builds."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from transformers import PreTrainedTokenizerBase
 
 from winnow.errors import ConfigError
 
 
+@runtime_checkable
 class Template(Protocol):
     def render(self, problem: str, tokenizer: PreTrainedTokenizerBase) -> str:
         """The text that the model continues."""

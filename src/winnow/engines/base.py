@@ -1,13 +1,14 @@
 """What every sampler promises."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from transformers import PreTrainedModel
 
 from winnow.types import Completion, Prompt, Sampling
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Token ids in, token ids out; it knows no tokenizer, no reward and no algorithm."""
 

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from winnow.data.templates import Template
 from winnow.errors import ConfigError
-from winnow.models.tiny_tokenizer import SPECIAL, tiny_tokenizer
+from winnow.models.tiny_tokenizer import EOS, PAD, TOKENS, tiny_tokenizer
 from winnow.rng import seed_of
 
 
@@ -100,8 +100,8 @@ class FreshTiny:
             max_position_embeddings=self.positions,
             tie_word_embeddings=True,
             bos_token_id=None,
-            eos_token_id=SPECIAL.index("<eos>"),
-            pad_token_id=SPECIAL.index("<pad>"),
+            eos_token_id=TOKENS.index(EOS),
+            pad_token_id=TOKENS.index(PAD),
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed_of("weights", self.seed))

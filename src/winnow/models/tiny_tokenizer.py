@@ -5,14 +5,14 @@ from transformers import PreTrainedTokenizerFast
 
 from winnow.data.arithmetic import CHARACTERS
 
-SPECIAL = ("<pad>", "<eos>", "<unk>")
+PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 BOXED = r"\boxed{"
+TOKENS = (PAD, EOS, BOXED, *CHARACTERS, UNKNOWN)
+"""In the order of their ids."""
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Ids in this order: the special tokens, `\\boxed{`, then `CHARACTERS`."""
-    vocabulary = {token: index for index, token in enumerate((*SPECIAL, BOXED, *CHARACTERS))}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(TOKENS)}, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\\boxed\{|."), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNKNOWN)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import wandb
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
@@ -24,7 +24,7 @@ from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 from winnow.errors import ConfigError
 from winnow.report.run_files import SampleRecord, Summary
 
-MODES = ("auto", "online", "offline", "disabled")
+Mode = Literal["auto", "online", "offline", "disabled"]
 NAMESPACES = ("train/*", "rollout/*", "eval/*", "verifier/*", "perf/*", "time/*")
 
 FAILURES = (
@@ -76,22 +76,23 @@ class WandbRun:
         say: takes each line for the user, at most one when the run starts and one if something breaks.
 
     Raises:
-        ConfigError: `mode` is none of `MODES`.
+        ConfigError: `mode` is none of `Mode`.
     """
 
     def __init__(
         self,
         project: str = "winnow",
         entity: str | None = None,
-        mode: str = "auto",
+        mode: Mode = "auto",
         group: str | None = None,
         tags: Sequence[str] = (),
         name: str | None = None,
         say: Callable[[str], None] = print,
     ) -> None:
-        if mode not in MODES:
-            raise ConfigError(f"logger.mode={mode} is not a mode of W&B; type one of {', '.join(MODES)}")
-        self.project, self.entity, self.mode = project, entity, mode
+        if mode not in get_args(Mode):
+            raise ConfigError(f"logger.mode={mode} is not a mode of W&B; type one of {', '.join(get_args(Mode))}")
+        self.project, self.entity = project, entity
+        self.mode: Mode = mode
         self.group, self.tags, self.name = group, tuple(tags), name
         self.say = say
         self._run: wandb.Run | None = None
@@ -112,9 +113,8 @@ class WandbRun:
         for key, value in ENVIRONMENT.items():
             os.environ.setdefault(key, value)
         run_id = run_id or secrets.token_hex(4)
-        settings = self._settings(directory, name, group, tags, run_id)
         with self._or_off():
-            self._open(settings, dict(config))
+            self._open(self._settings(directory, name, group, tags, run_id), dict(config))
         return run_id
 
     def log(self, row: Mapping[str, float | int]) -> None:
@@ -164,7 +164,7 @@ class WandbRun:
             project=self.project,
             entity=self.entity,
             root_dir=os.environ.get("WANDB_DIR", str(directory.absolute())),
-            run_name=(self.name or name)[:NAME_LENGTH],
+            run_name=(self.name or name)[:NAME_LENGTH] or None,
             run_group=(self.group or group or "")[:NAME_LENGTH] or None,
             run_tags=tuple(dict.fromkeys(tag[:TAG_LENGTH] for tag in (*tags, *self.tags) if tag)),
             init_timeout=INIT_SECONDS,

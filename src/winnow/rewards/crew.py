@@ -135,10 +135,10 @@ class Crew:
         """Blocks until a worker speaks, dies or is overdue; what each has said, None for the dead and the overdue."""
         busy = [worker for worker in self._workers if worker.hand or not worker.ready]
         patience = min(worker.deadline for worker in busy) - monotonic()
-        speaking = wait([worker.stdout for worker in busy], max(0.0, patience))
-        heard = [(worker, worker.lines()) for worker in busy if worker.stdout in speaking]
+        speaking = wait([worker.stdout.fileno() for worker in busy], max(0.0, patience))
+        heard = [(worker, worker.lines()) for worker in busy if worker.stdout.fileno() in speaking]
         for worker in busy:
-            if worker.stdout not in speaking and worker.deadline < monotonic():
+            if worker.stdout.fileno() not in speaking and worker.deadline < monotonic():
                 worker.overdue = True
                 heard.append((worker, None))
         return heard

@@ -51,5 +51,5 @@ def _only_names_are_equated(answer: str) -> bool:
 
 def _several_numbers(answer: str) -> bool:
     """Two or more numbers with nothing but signs, space and words between: a sum left standing, a list, or a hedge."""
-    answer = _UNIT.sub("", answer)
+    answer = _UNIT.sub(" ", answer)
     return len(_ONE_NUMBER.findall(answer)) > 1 and _BARE.fullmatch(_ONE_NUMBER.sub("", answer)) is not None

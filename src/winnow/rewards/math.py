@@ -7,7 +7,7 @@ computation in C. The process that runs these functions is what gets killed.
 import re
 from fractions import Fraction
 from functools import lru_cache
-from typing import TypeGuard
+from typing import TypeGuard, cast
 
 from math_verify import LatexExtractionConfig, parse, verify
 from sympy import Basic, Expr, Float, MatrixBase, MatrixExpr, Max, Number, Symbol
@@ -83,7 +83,8 @@ def _is_scalar(found: Parsed) -> TypeGuard[Expr]:
 
 def _value_at(expression: Expr, point: dict[str, Float]) -> Expr | None:
     """None where it has no finite value: an unknown function, a pole, an infinity."""
-    value = expression.xreplace({symbol: point[str(symbol)] for symbol in expression.free_symbols}).evalf()
+    placed = cast(Expr, expression.xreplace({symbol: point[str(symbol)] for symbol in expression.free_symbols}))
+    value = placed.evalf()
     return value if value.is_number and value.is_finite else None
 
 

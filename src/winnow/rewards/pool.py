@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import RLock
 from types import TracebackType
 
@@ -113,10 +113,12 @@ class VerifierPool:
             if judged[-1] is None and answer is not None:
                 unknown.setdefault((gold, answer), []).append(index)
         for pair, judgement in zip(unknown, self._ask(list(unknown)), strict=True):
-            self._remember(pair, judgement)
-            for index in unknown[pair]:
-                judged[index] = judgement
-            self.counts.cached += len(unknown[pair]) - 1
+            again = self._remember(pair, judgement)
+            first, *others = unknown[pair]
+            judged[first] = judgement
+            for index in others:
+                judged[index] = again
+            self.counts.cached += len(others)
         return [judgement for judgement in judged if judgement is not None]
 
     def _known(self, gold: str, answer: str | None) -> Judgement | None:
@@ -139,7 +141,9 @@ class VerifierPool:
             Judgement(reply.verdict, answer, reply.seconds) for (_, answer), reply in zip(pairs, replies, strict=True)
         ]
 
-    def _remember(self, pair: tuple[str, str], judgement: Judgement) -> None:
-        self._cache[pair] = Judgement(judgement.verdict, judgement.answer)
+    def _remember(self, pair: tuple[str, str], judgement: Judgement) -> Judgement:
+        """What the cache will answer from now on: the same verdict, at no time."""
+        again = self._cache[pair] = replace(judgement, seconds=0.0)
         while len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
+        return again

@@ -13,6 +13,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from time import perf_counter
 
@@ -47,7 +48,8 @@ def _answer(check: Check, gold: str, answer: str | None, timeout: float) -> str:
 
 def _limit(memory_mb: int) -> None:
     """Address space; no core dumps; Ctrl-C is the parent's affair; the deadline's signal as the kernel has it."""
-    resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+    with suppress(ValueError, OSError):  # macOS has no such limit: there the deadline alone protects
+        resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

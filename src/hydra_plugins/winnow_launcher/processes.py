@@ -1,0 +1,127 @@
+"""`hydra/launcher=processes`: each job of a sweep a process of its own, `jobs` at a time."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.utils import JobReturn, JobStatus, filter_overrides
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+if TYPE_CHECKING:  # Hydra imports this file for every program of this environment, also for those of others
+    from winnow.app.jobs import Job
+    from winnow.app.ledger import Ledger
+    from winnow.app.summary import Row
+
+
+@dataclass
+class ProcessesConf:
+    _target_: str = "hydra_plugins.winnow_launcher.processes.Processes"
+    jobs: int = 1  # at a time
+    threads: int | None = None  # OMP_NUM_THREADS of a job; null: as it is set outside, else cores // jobs
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="processes", node=ProcessesConf, provider="winnow")
+
+
+class Processes(Launcher):
+    """Starts each job as the program's own command line, so that it can be run again by hand.
+
+    To the sweeper a job that fails returns None, and the sweep goes on; `summary.csv` has its exit code.
+    """
+
+    def __init__(self, jobs: int, threads: int | None) -> None:
+        self.at_once, self.threads = jobs, threads
+        self.ledger: Ledger | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.context, self.task, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from winnow.app.jobs import Crew, cores
+        from winnow.app.ledger import Ledger
+
+        top = Path(str(self.config.hydra.sweep.dir))
+        top.mkdir(parents=True, exist_ok=True)
+        ledger = self.ledger = self.ledger or Ledger(top)
+        planned = [self._plan(list(o), initial_job_idx + n) for n, o in enumerate(job_overrides)]
+        ledger.expect([row for _, row in planned])
+        threads = self.threads or int(os.environ.get("OMP_NUM_THREADS", max(1, cores() // self.at_once)))
+        print(f"{len(planned)} jobs, {self.at_once} at a time, OMP_NUM_THREADS={threads}: {top}", flush=True)
+        Crew(self.at_once, threads).run([job for job, _ in planned], ledger.end)
+        ledger.close()
+        self._tell_task(ledger)
+        return [self._returned(row, list(o)) for (_, row), o in zip(planned, job_overrides, strict=True)]
+
+    def _plan(self, overrides: list[str], number: int) -> "tuple[Job, Row]":
+        from winnow.app.jobs import Job
+        from winnow.app.summary import Row
+
+        cfg = self.context.config_loader.load_sweep_config(self.config, overrides)
+        with open_dict(cfg):
+            cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
+        HydraConfig.instance().set_config(cfg)
+        directory = Path(str(cfg.hydra.sweep.dir)) / str(cfg.hydra.sweep.subdir)
+        choices = cfg.hydra.runtime.choices
+        labels = {group: choices.get(group) for group in ("algo", "model", "dataset")} | {"seed": cfg.get("seed")}
+        words = (*_program(), *_flags(cfg), *_for_hydra(cfg, directory), *overrides)
+        return Job(number, words, directory), Row(number, " ".join(filter_overrides(overrides)), directory, labels)
+
+    def _tell_task(self, ledger: "Ledger") -> None:
+        from winnow.app.task import Task
+
+        if isinstance(self.task, Task):
+            self.task.exit_codes = [1 if row.exit_code is None else row.exit_code for row in ledger.rows.values()]
+
+    def _returned(self, row: "Row", overrides: list[str]) -> JobReturn:
+        assert self.ledger is not None
+        result = JobReturn(overrides=overrides, working_dir=str(row.directory), status=JobStatus.COMPLETED)
+        result.return_value = self.ledger.figure(row.job)
+        return result
+
+
+def _program() -> list[str]:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return [sys.executable, *(["-m", spec.name] if spec is not None else [os.path.abspath(sys.argv[0])])]
+
+
+def _flags(cfg: DictConfig) -> list[str]:
+    """The configuration that this sweep was started with, for a job."""
+    sources = {source.provider: source.path for source in cfg.hydra.runtime.config_sources}
+    flags = ["--config-name", str(cfg.hydra.job.config_name), "--config-path", sources["main"]]
+    return flags + (["--config-dir", sources["command-line"]] if "command-line" in sources else [])
+
+
+OF_THE_SWEEP = (
+    "hydra.mode",
+    "hydra.run.",
+    "hydra.sweep.",
+    "hydra.sweeper",
+    "hydra.launcher",
+    "hydra/sweeper",
+    "hydra/launcher",
+)
+
+
+def _for_hydra(cfg: DictConfig, directory: Path) -> list[str]:
+    """Hydra's settings of a job: the user's but for those of the sweep, the job's number and its directory."""
+    typed = [line for line in cfg.hydra.overrides.hydra if not line.lstrip("+~").startswith(OF_THE_SWEEP)]
+    place = {
+        "hydra.run.dir": _quoted(str(directory)),
+        "hydra.sweep.dir": _quoted(str(cfg.hydra.sweep.dir)),
+        "hydra.sweep.subdir": _quoted(str(cfg.hydra.sweep.subdir)),
+        "hydra.job.num": str(cfg.hydra.job.num),
+        "hydra.job.id": _quoted(str(cfg.hydra.job.id)),
+    }
+    return typed + [f"{key}={value}" for key, value in place.items()]
+
+
+def _quoted(text: str) -> str:
+    return QuotedString(text, Quote.single).with_quotes()

@@ -1,0 +1,139 @@
+"""An override that does not fit the configuration it meets."""
+
+from difflib import get_close_matches
+from functools import cached_property
+from typing import TYPE_CHECKING, NoReturn
+
+from hydra.core.default_element import GroupDefault
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from winnow.app import wording
+from winnow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from winnow.app.composition import Composer
+
+
+class Misfit:
+    """One override of a key (not of a group), and what can be wrong with it before it is applied."""
+
+    def __init__(self, composer: "Composer", cfg: DictConfig, override: Override) -> None:
+        self.composer, self.cfg, self.override = composer, cfg, override
+        self.key, self.line = override.key_or_group, str(override.input_line)
+
+    def refuse(self) -> None:
+        """
+        Raises:
+            ConfigError: an unknown key, or a value of another kind than the one it replaces.
+        """
+        if "/" in self.key:
+            self._refuse_group()
+        if self.key not in self.known:
+            if not self._may_be_added():
+                raise ConfigError(f"{self.line}: {self._unknown()}")
+        elif self.override.is_add():
+            raise ConfigError(f"{self.line}: the key exists; type {self.line.removeprefix('+')}")
+        elif not self.override.is_delete():
+            self._refuse_kind()
+
+    @cached_property
+    def known(self) -> list[str]:
+        part = self.cfg.hydra if self.key.split(".")[0] == "hydra" else self.cfg
+        prefix = "hydra." if part is not self.cfg else ""
+        return wording.keys_of(part, prefix)
+
+    @cached_property
+    def anchor(self) -> str:
+        """The longest part of the key that exists."""
+        parts = self.key.split(".")
+        starts = (".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1))
+        return next((start for start in starts if start in self.known or start == "hydra"), "")
+
+    def _may_be_added(self) -> bool:
+        """Nodes that foreign code reads are open to `+`; winnow's own are not, nor are lists' elements refused."""
+        node = OmegaConf.select(self.cfg, self.anchor, throw_on_missing=False) if self.anchor else None
+        if not isinstance(node, DictConfig):
+            return node is not None
+        foreign = not str(node.get("_target_", "winnow.")).startswith("winnow.")
+        adds = self.override.is_add() or self.override.is_force_add()
+        return (adds and (foreign or self.key.startswith("hydra."))) or self.key.endswith("._target_")
+
+    def _refuse_group(self) -> NoReturn:
+        dotted, groups = self.key.replace("/", "."), self.composer.groups()
+        if dotted in self.known:
+            raise ConfigError(f"{self.line}: not a group; type {self.line.replace('/', '.', self.key.count('/'))}")
+        hint = wording.did_you_mean(get_close_matches(self.key, groups, n=1), f"groups: {', '.join(groups)}")
+        raise ConfigError(f"{self.line}: no such group; {hint}")
+
+    def _refuse_kind(self) -> None:
+        value, group = self.override.value(), self.key.replace(".", "/")
+        if isinstance(self.old, DictConfig) and isinstance(value, str) and self.composer.options(group):
+            raise ConfigError(f"{self.line}: {group} is a group; type {group}={value}")
+        problem = wording.wrong_kind(self.old, value)  # pyright: ignore[reportArgumentType]
+        if problem is not None:
+            raise ConfigError(f"{self.line}: {problem}{self.example}")
+
+    @cached_property
+    def old(self) -> object:
+        """The value before the override."""
+        try:
+            return OmegaConf.select(self.cfg, self.key, throw_on_missing=False)
+        except OmegaConfBaseException:
+            return None
+
+    @property
+    def example(self) -> str:
+        """What a fitting value looks like."""
+        match self.old:
+            case DictConfig():
+                return f"; set its keys, such as {self.key}.{next(iter(self.old), '')}"
+            case ListConfig() if not self.old:
+                return f"; type {self.key}=[{self.override.value()}]"
+            case ListConfig():
+                return f"; type for example {self.key}=[{','.join(map(str, self.old))}]"
+            case None:
+                return ""
+        return f"; type for example {self.key}={self.old}"
+
+    def _unknown(self) -> str:
+        missing = self.key.removeprefix(f"{self.anchor}.").split(".")[0]
+        group = self.anchor.replace(".", "/")
+        choice = self.cfg.hydra.runtime.choices.get(group)
+        siblings = self._siblings(group) if choice is not None else {}
+        if missing in siblings:
+            best, *others = siblings[missing]
+            also = f" (or {wording.listed(others)})" if others else ""
+            return f"{group}={choice} has no `{missing}`; type {group}={best} {self.line}{also}"
+        similar = wording.similar(self.key, self.known)
+        near = get_close_matches(missing, siblings, n=1)
+        if not similar and near:
+            return f"no such key; did you mean {self.anchor}.{near[0]}, with {group}={siblings[near[0]][0]}?"
+        inside = ", ".join(k.removeprefix(f"{self.anchor}.") for k in self.known if self._directly_inside(k))
+        where = f"{self.anchor} has {inside or 'no settings'}" if self.anchor else f"there are {inside}"
+        return f"no such key; {wording.did_you_mean(similar, where)}"
+
+    def _directly_inside(self, key: str) -> bool:
+        return key.rpartition(".")[0] == self.anchor and key != "hydra"
+
+    def _siblings(self, group: str) -> dict[str, list[str]]:
+        """Each setting that some choice of the group has, with those choices, the default one first."""
+        default = self.composer.default_choices.get(group)
+        found: dict[str, list[str]] = {}
+        for option in sorted(self.composer.options(group), key=lambda name: name != default):
+            for key in self._settings(f"{group}/{option}"):
+                found.setdefault(key, []).append(option)
+        return found
+
+    def _settings(self, path: str) -> set[str]:
+        loaded = self.composer.loader.repository.load_config(path)
+        if loaded is None or not isinstance(loaded.config, DictConfig):
+            return set()
+        found = {str(key) for key in loaded.config if not str(key).startswith("_")}
+        for default in loaded.defaults_list or []:
+            if isinstance(default, GroupDefault) and default.package == "":
+                found |= self._settings(f"{path.rpartition('/')[0]}/{default.group}/{default.value}")
+            elif isinstance(default, GroupDefault) and default.group is not None:
+                found.add(default.group)
+        return found

@@ -1,0 +1,117 @@
+"""`resume=RUN_DIR` and `resume=last`: the same directory, the same overrides, and what is typed now."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from omegaconf import DictConfig, OmegaConf
+
+from winnow.app.command_line import CommandLine
+from winnow.app.composition import Composer
+from winnow.errors import ConfigError
+
+CHECKPOINTS = "checkpoints/iteration_*/manifest.json"
+RECORDS = ("overrides.yaml", "config.yaml", "hydra.yaml")
+FIXED = ("algo", "model", "dataset", "seed")
+
+
+def requested(overrides: Sequence[Override]) -> Path | None:
+    """The run directory that the overrides ask to resume, as an absolute path.
+
+    Raises:
+        ConfigError: no such directory, or no checkpoint in it.
+    """
+    value = next((o.value() for o in reversed(overrides) if o.get_key_element() == "resume"), None)
+    if value is None:
+        return None
+    directory = _newest() if value == "last" else Path(str(value))
+    if directory is None:
+        raise ConfigError("resume=last: no run under outputs/ has a checkpoint; start one without resume")
+    if not directory.is_dir():
+        raise ConfigError(f"resume={value}: no such directory; {_advice()}")
+    if next(directory.glob(CHECKPOINTS), None) is None:
+        raise ConfigError(f"resume={value}: no checkpoint in it; {_advice()}")
+    if not all((directory / ".hydra" / name).is_file() for name in RECORDS):
+        raise ConfigError(f"resume={value}: its .hydra/ is not complete ({', '.join(RECORDS)}); {_advice()}")
+    return directory.resolve()
+
+
+def _newest() -> Path | None:
+    manifests = Path("outputs").glob(f"**/{CHECKPOINTS}")
+    newest = max(manifests, key=lambda path: path.stat().st_mtime_ns, default=None)
+    return newest.parents[2] if newest is not None else None
+
+
+def _advice() -> str:
+    newest = _newest()
+    return f"type resume={newest}" if newest is not None else "start a run without resume"
+
+
+def extended(command: CommandLine, directory: Path, composer: Composer) -> CommandLine:
+    """The command with the run's own overrides first, in the run's directory."""
+    now = [o for o in composer.parse(command.overrides) if o.get_key_element() not in ("resume", "hydra.run.dir")]
+    typed = {_subject(o) for o in now}
+    then = composer.parse(yaml.safe_load((directory / ".hydra/overrides.yaml").read_text()))
+    kept = [o for o in then if _subject(o) not in typed and o.get_key_element() != "resume"]
+    place = [f"resume={quoted(directory)}", f"hydra.run.dir={quoted(directory)}"]
+    command = replace(command, overrides=tuple(str(o.input_line) for o in (*kept, *now)) + tuple(place))
+    config_dir = _config_dir(directory)
+    return command.within(config_dir) if config_dir and command.config_dir is None else command
+
+
+def _subject(override: Override) -> str:
+    """What an override is about, whatever it does to it."""
+    return override.get_key_element().lstrip("+~")
+
+
+def _config_dir(directory: Path) -> str | None:
+    """The `--config-dir` that the run was started with."""
+    sources = _saved(directory, "hydra.yaml").hydra.runtime.config_sources
+    return next((s.path for s in sources if s.provider == "command-line" and Path(s.path).is_dir()), None)
+
+
+def quoted(path: Path) -> str:
+    return QuotedString(str(path), Quote.single).with_quotes()
+
+
+def refuse_changes(directory: Path, cfg: DictConfig) -> None:
+    """
+    Raises:
+        ConfigError: `cfg` is of another algorithm, model, dataset or seed than the run was.
+    """
+    choices = _saved(directory, "hydra.yaml").hydra.runtime.choices
+    changed = _changed(dict(choices), dict(cfg.hydra.runtime.choices))
+    changed = changed or _changed(dict(_leaves(_saved(directory, "config.yaml"))), dict(_leaves(cfg)))
+    if changed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        raise ConfigError(
+            f"resume={directory}: {', '.join(changed[:3])}{more}; a run keeps its {', '.join(FIXED)}: "
+            "leave out what changes them"
+        )
+
+
+def _changed(old: Mapping[Any, object], new: Mapping[Any, object]) -> list[str]:
+    keys = [key for key in sorted(old | new) if str(key).split("/")[0].split(".")[0] in FIXED]
+    return [f"{key} was {old.get(key)} and is {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
+
+
+def _saved(directory: Path, name: str) -> DictConfig:
+    loaded = OmegaConf.load(directory / ".hydra" / name)
+    assert isinstance(loaded, DictConfig)
+    return loaded
+
+
+def _leaves(cfg: DictConfig) -> Iterator[tuple[str, object]]:
+    for section in FIXED:
+        yield from _flat(section, OmegaConf.select(cfg, section))
+
+
+def _flat(path: str, node: Any) -> Iterator[tuple[str, object]]:
+    if isinstance(node, DictConfig):
+        for key in node:
+            yield from _flat(f"{path}.{key}", node[key])
+    else:
+        yield path, OmegaConf.to_container(node) if OmegaConf.is_config(node) else node

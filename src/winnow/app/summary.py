@@ -1,0 +1,61 @@
+"""`summary.csv` of a sweep: a row a job, also for jobs that fail."""
+
+import csv
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+LABELS = ("algo", "model", "dataset", "seed")
+FIGURES = ("iterations", "eval_first", "eval_last", "sampled_tokens", "trained_tokens", "seconds")
+COLUMNS = ("job", "overrides", "status", "exit_code", *LABELS, *FIGURES, "directory")
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One job. `labels` are known before it starts; figures come from its `summary.json`, where it left one."""
+
+    job: int
+    overrides: str
+    directory: Path
+    labels: dict[str, Cell]
+    status: str = "waiting"
+    exit_code: int | None = None
+
+    @property
+    def figures(self) -> dict[str, Cell]:
+        try:
+            return json.loads((self.directory / "summary.json").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return {}
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        figures = self.figures
+        return {
+            "job": self.job,
+            "overrides": self.overrides,
+            "status": self.status,
+            "exit_code": self.exit_code,
+            **{name: figures.get(name, self.labels.get(name)) for name in LABELS},
+            **{name: figures.get(name) for name in FIGURES},
+            "directory": str(self.directory),
+        }
+
+
+def write(path: Path, rows: list[Row]) -> None:
+    """Replace the file in one step: a reader, or a kill, meets either the old rows or the new ones."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(row.cells for row in rows)
+    os.replace(part, path)
+
+
+def sweep_of(directory: Path) -> str | None:
+    """The name of the sweep that a run directory belongs to: `2026-11-23/12-00-00-4f21ab`; None outside a sweep."""
+    top = directory.parent
+    return f"{top.parent.name}/{top.name}" if (top / "multirun.yaml").is_file() else None

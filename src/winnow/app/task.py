@@ -1,0 +1,65 @@
+"""What Hydra calls once the configuration is composed and the run directory exists."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from winnow.errors import ConfigError
+
+Run = Callable[[DictConfig, Path], float | None]
+
+
+class Task:
+    """Calls `run` in the run directory, and keeps its error from Hydra, which would print it.
+
+    `exit_codes` are those of a sweep's jobs; the launcher adds them.
+    """
+
+    def __init__(self, name: str, run: Run) -> None:
+        self.__module__ = name  # Hydra names the job after the module of its task
+        self.run = run
+        self.error: Exception | None = None
+        self.exit_codes: list[int] = []
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        hydra = HydraConfig.get()
+        directory = Path(hydra.runtime.output_dir)
+        try:
+            return self.run(cfg, directory)
+        except KeyboardInterrupt:
+            remove_if_bare(directory)
+            raise
+        except Exception as raised:
+            error = unwrapped(raised)
+            if isinstance(error, ConfigError):
+                remove_if_bare(directory)
+            if hydra.mode == RunMode.MULTIRUN:  # a launcher that runs jobs in this process counts their failures
+                raise error from None
+            self.error = error
+            return None
+
+
+def unwrapped(error: Exception) -> Exception:
+    """The ConfigError that an object raised while Hydra built it, or `error` itself."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigError):
+        cause = cause.__cause__
+    return cause or error
+
+
+def remove_if_bare(directory: Path) -> None:
+    """Remove a run directory in which only Hydra has written, and its parents while they are empty."""
+    is_first_rank = os.environ.get("LOCAL_RANK", "0") == "0"
+    if not is_first_rank or any(entry.name != ".hydra" for entry in directory.iterdir()):
+        return
+    shutil.rmtree(directory)
+    here = Path.cwd()
+    for parent in directory.parents:
+        if here not in parent.parents or any(parent.iterdir()):
+            return
+        parent.rmdir()

@@ -1,0 +1,345 @@
+"""Real runs: written by wandb, read back with `wandb leet inspect --json`, sent to a server on this machine."""
+
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import wandb
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from winnow.errors import ConfigError
+from winnow.report import wandb_run
+from winnow.report.run_files import SampleRecord, Summary
+from winnow.report.tracker import NullRun
+from winnow.report.wandb_run import WandbRun
+
+CONF = Path(__file__).parents[2] / "conf" / "logger"
+KEY = "0123456789" * 4
+CONFIG = {"seed": 1, "algo": {"clip": {"high": 0.28}}}
+SUMMARY = Summary("done", "grpo", "tiny", "arithmetic", 1, 2, 0.5, 0.75, 640, 320, 1.5)
+
+
+def record(sample: int = 0, response: str = "4", reward: float = 1.0) -> SampleRecord:
+    return SampleRecord(1, "arithmetic:1", sample, "2+2=", response, "4", None, "correct", reward, None, True, 2, "eos")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No key, no settings, no service of an earlier test, and nothing written outside tmp_path."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("CONFIG", "CACHE", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home" / name))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in wandb_run.ENVIRONMENT:  # set and deleted, so that what a run sets is taken back too
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    wandb.teardown()
+    yield
+    wandb_run._tear_down()
+
+
+class Lines(list[str]):
+    """What the user was told."""
+
+    def __call__(self, line: str) -> None:
+        self.append(line)
+
+
+def train(
+    directory: Path,
+    run: WandbRun,
+    iterations: range = range(1, 3),
+    run_id: str | None = None,
+    before: Callable[[int], None] = lambda iteration: None,
+    group: str | None = "sweep",
+) -> str:
+    """A run as the trainer makes it: reward 0.1 per iteration, accuracy 0.5 once and 0.25 after."""
+    directory.mkdir(exist_ok=True)
+    run_id = run.start(directory, CONFIG, directory.name, group, ["seed=1"], run_id)
+    for iteration in iterations:
+        before(iteration)
+        run.samples(iteration, [record()])
+        accuracy = 0.5 if iteration == iterations[0] else 0.25
+        row = {"iteration": iteration, "train/reward/mean": iteration / 8, "eval/heldout/acc": accuracy}
+        run.log(row)
+    run.finish(SUMMARY, failed=False)
+    return run_id
+
+
+def wandb_cli(*arguments: str | Path) -> str:
+    command = [sys.executable, "-m", "wandb", *map(str, arguments)]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, env=os.environ | wandb_run.ENVIRONMENT, timeout=60
+    ).stdout
+
+
+def records(leg: Path, kind: str) -> list[dict]:
+    """The records of one kind in the `.wandb` file of a run directory of wandb's."""
+    lines = wandb_cli("leet", "inspect", "--json", leg).splitlines()
+    return [row[kind] for row in map(json.loads, lines) if row["type"] == kind]
+
+
+def history(leg: Path, key: str = "train/reward/mean") -> list[tuple[int, float]]:
+    rows = [row["item"] for row in records(leg, "history")]
+    return [(row["iteration"], row[key]) for row in rows]
+
+
+def legs(directory: Path, pattern: str = "offline-run-*") -> list[Path]:
+    return sorted((directory / "wandb").glob(pattern))
+
+
+def test_offline_run_holds_everything(tmp_path: Path) -> None:
+    said = Lines()
+    run_id = train(tmp_path / "run", WandbRun(project="mine", tags=["x" * 70], say=said))
+    (leg,) = legs(tmp_path / "run")
+    assert said == [
+        f"W&B is offline (no API key; `wandb login` sets one); upload later: wandb sync {tmp_path / 'run' / 'wandb'}"
+    ]
+    summary = json.loads(wandb_cli("leet", "inspect", "--summary", "--json", leg))
+    assert summary["config"] == CONFIG
+    assert (summary["run_id"], summary["name"], summary["project"]) == (run_id, "run", "mine")
+    assert summary["tags"] == ["seed=1", "x" * 64]
+    assert (summary["state"], summary["exit_code"]) == ("finished", 0)
+    assert summary["summary"]["eval/heldout/acc"] == {"max": 0.5, "last": 0.25}
+    assert summary["summary"]["train/reward/mean"] == 0.25
+    assert (summary["summary"]["status"], summary["summary"]["eval_last"]) == ("done", 0.75)
+    assert records(leg, "run")[0]["run_group"] == "sweep"
+    assert history(leg) == [(1, 0.125), (2, 0.25)]
+    axes = {metric.get("glob_name"): metric.get("step_metric") for metric in records(leg, "metric")}
+    assert {axes[name] for name in wandb_run.NAMESPACES} == {"iteration"}
+
+
+def test_a_table_is_cut_to_64_rows_of_4_kb(tmp_path: Path) -> None:
+    run = WandbRun(say=Lines())
+    run.start(tmp_path, CONFIG, "run", None, [], None)
+    run.samples(1, [record(sample, "é" * 3000, reward=sample / 8) for sample in range(70)])
+    run.log({"iteration": 1})
+    run.finish(SUMMARY, failed=True)
+    (path,) = tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")
+    table = json.loads(path.read_text())
+    assert table["columns"] == list(wandb_run.COLUMNS)
+    assert len(table["data"]) == 64
+    first = dict(zip(table["columns"], table["data"][1], strict=True))
+    assert first["response"] == "é" * 2048
+    assert (first["sample"], first["reward"], first["advantage"], first["kept"]) == (1, 0.125, None, True)
+    (row,) = records(legs(tmp_path)[0], "history")  # the table is in the iteration's own row
+    assert (row["item"]["iteration"], row["item"]["samples.nrows"]) == (1, 64)
+    assert records(legs(tmp_path)[0], "exit") == [{"exit_code": 1}]
+
+
+def test_runs_of_one_process_are_separate(tmp_path: Path) -> None:
+    first = train(tmp_path / "a", WandbRun(say=Lines()))
+    second = train(tmp_path / "b", WandbRun(group="mine", name="other", say=Lines()), range(5, 6))
+    assert first != second
+    (a,), (b,) = legs(tmp_path / "a"), legs(tmp_path / "b")
+    assert history(a) == [(1, 0.125), (2, 0.25)]
+    assert history(b) == [(5, 0.625)]
+    runs = [records(leg, "run")[0] for leg in (a, b)]
+    assert [run["run_id"] for run in runs] == [first, second]
+    assert [run["run_group"] for run in runs] == ["sweep", "mine"]
+    assert [run["display_name"] for run in runs] == ["a", "other"]
+
+
+def test_a_resumed_run_keeps_id_and_steps_and_is_uploaded_whole(tmp_path: Path, wandb_server, monkeypatch) -> None:
+    run_id = train(tmp_path / "run", WandbRun(say=Lines()), range(1, 3))
+    time.sleep(1)  # wandb sorts legs by the second they began in
+    assert train(tmp_path / "run", WandbRun(say=Lines()), range(3, 5), run_id=run_id) == run_id
+    assert [history(leg) for leg in legs(tmp_path / "run")] == [[(1, 0.125), (2, 0.25)], [(3, 0.375), (4, 0.5)]]
+    steps = [row["step"]["num"] for leg in legs(tmp_path / "run") for row in records(leg, "history")]
+    assert steps == [1, 2, 3, 4]
+
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", wandb_server.url)
+    wandb_cli("sync", tmp_path / "run" / "wandb")
+    assert [row["train/reward/mean"] for row in wandb_server.history[run_id]] == [0.125, 0.25, 0.375, 0.5]
+
+
+def test_wandb_mode_offline_asks_no_server(tmp_path: Path, wandb_server, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", wandb_server.url)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    said = Lines()
+    train(tmp_path, WandbRun(say=said))
+    assert said == [f"W&B is offline (mode offline); upload later: wandb sync {tmp_path / 'wandb'}"]
+    assert wandb_server.asked == []
+
+
+@pytest.mark.parametrize("run", [WandbRun(mode="disabled"), NullRun()])
+def test_none_and_disabled_leave_nothing(tmp_path: Path, capsys, run) -> None:
+    run_id = train(tmp_path / "run", run, run_id="abc")
+    assert run_id == "abc"
+    assert list((tmp_path / "run").iterdir()) == []
+    assert capsys.readouterr() == ("", "")
+
+
+def test_wandb_mode_disabled_and_wandb_dir_are_honoured(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
+    train(tmp_path / "run", WandbRun(say=Lines()))
+    assert len(legs(tmp_path / "elsewhere")) == 1
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    wandb.teardown()  # the environment is read once a session
+    train(tmp_path / "run", WandbRun(say=Lines()))
+    assert list((tmp_path / "run").iterdir()) == []
+    assert len(legs(tmp_path / "elsewhere")) == 1
+
+
+def test_online_where_a_key_is_found_and_the_server_answers(tmp_path: Path, wandb_server, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", wandb_server.url)
+    said = Lines()
+    run_id = train(tmp_path, WandbRun(say=said))
+    assert said == [f"W&B: {wandb_server.url}/me/winnow/runs/{run_id}"]
+    assert [row["train/reward/mean"] for row in wandb_server.history[run_id]] == [0.125, 0.25]
+    assert all("samples" in row for row in wandb_server.history[run_id])
+    upsert = next(variables for operation, variables in wandb_server.asked if operation == "UpsertBucket")
+    assert (upsert["name"], upsert["groupName"], upsert["tags"]) == (run_id, "sweep", ["seed=1"])
+
+
+def test_a_server_that_falls_silent_while_opening_means_offline_under_the_same_id(
+    tmp_path: Path, wandb_server, monkeypatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", wandb_server.url)
+    monkeypatch.setattr(wandb_run, "INIT_SECONDS", 1.0)
+    wandb_server.silent.add("UpsertBucket")
+    said = Lines()
+    began = time.monotonic()
+    run_id = train(tmp_path, WandbRun(say=said))
+    assert time.monotonic() - began < 6
+    assert len(said) == 1
+    assert said[0].startswith("W&B is offline (Timed out initializing run")
+    (leg,) = legs(tmp_path)
+    assert leg.name.endswith(run_id)
+    assert history(leg) == [(1, 0.125), (2, 0.25)]
+
+
+def test_a_server_that_dies_mid_run_costs_the_upload_only(tmp_path: Path, wandb_server, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", wandb_server.url)
+    monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "1")
+    monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 1.0)
+    monkeypatch.setattr(wandb_run, "SLOW_SECONDS", 0.5)
+
+    def die(iteration: int) -> None:
+        if iteration == 2:
+            wandb_server.silent.add("*")
+
+    said = Lines()
+    began = time.monotonic()
+    train(tmp_path, WandbRun(say=said), range(1, 5), before=die)
+    assert time.monotonic() - began < 8
+    (leg,) = legs(tmp_path, "run-*")
+    assert said[1:] == [
+        "W&B gets no more tables (one took 1 s); metrics go on, samples are in samples/",
+        f"W&B took too long to upload; upload the rest: wandb sync --include-online {tmp_path / 'wandb'}",
+    ]
+    assert history(leg) == [(1, 0.125), (2, 0.25), (3, 0.375), (4, 0.5)]
+
+
+def test_a_dead_service_stops_neither_this_run_nor_the_next(tmp_path: Path) -> None:
+    def kill(iteration: int) -> None:
+        if iteration == 2:
+            children = ["pgrep", "-P", str(os.getpid()), "wandb-core"]
+            for pid in subprocess.run(children, capture_output=True, text=True, check=True).stdout.split():
+                os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.5)
+
+    said = Lines()
+    train(tmp_path / "a", WandbRun(say=said), range(1, 5), before=kill)
+    assert said[-1].endswith("the run goes on and metrics.jsonl has everything")
+    assert sum("is off" in line for line in said) == 1
+    train(tmp_path / "b", WandbRun(say=Lines()))
+    assert history(legs(tmp_path / "b")[0]) == [(1, 0.125), (2, 0.25)]
+
+
+def test_init_that_fails_online_goes_offline_and_that_fails_everywhere_goes_off(
+    tmp_path: Path, wandb_server, monkeypatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", wandb_server.url)
+    init = wandb.init
+
+    def refuse_online(**arguments):
+        if arguments["mode"] == "online":
+            raise wandb.errors.CommError("no route\nto host")
+        return init(**arguments)
+
+    said = Lines()
+    monkeypatch.setattr(wandb, "init", refuse_online)
+    train(tmp_path / "a", WandbRun(say=said))
+    assert said[0].startswith("W&B is offline (no route to host); upload later: ")
+    assert history(legs(tmp_path / "a")[0]) == [(1, 0.125), (2, 0.25)]
+
+    def refuse(**arguments):
+        raise wandb.errors.CommError("")
+
+    said.clear()
+    monkeypatch.setattr(wandb, "init", refuse)
+    run_id = train(tmp_path / "b", WandbRun(say=said), run_id="abc")
+    assert said == ["W&B is off (CommError); the run goes on and metrics.jsonl has everything"]
+    assert run_id == "abc"
+
+
+def test_a_wrong_wandb_variable_does_not_stop_the_run(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "onlien")
+    said = Lines()
+    train(tmp_path, WandbRun(say=said))
+    assert len(said) == 1
+    assert said[0].startswith("W&B is off (1 validation error for Settings mode")
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+from winnow.report.run_files import Summary
+from winnow.report.wandb_run import WandbRun
+
+run = WandbRun()
+run.start(Path(sys.argv[1]), {}, "run", None, [], None)
+run.log({"iteration": 1, "train/reward/mean": 0.1})
+run.finish(Summary("done", "grpo", "tiny", "arithmetic", 1, 2, 0.5, 0.75, 640, 320, 1.5), failed=False)
+"""
+
+
+def test_a_process_without_a_server_ends_soon_and_says_one_line(tmp_path: Path) -> None:
+    """Started as users start it: with wandb's telemetry on it would stay for another ten seconds at exit."""
+    environment = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_HTTP_TIMEOUT": "1"}
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESS, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        timeout=60,
+    )
+    assert time.monotonic() - began < 9
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+    assert done.stdout.startswith("W&B is offline (Failed to authenticate with http://127.0.0.1:9")
+    assert history(legs(tmp_path)[0]) == [(1, 0.1)]
+
+
+def test_a_mode_that_wandb_does_not_know_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="type one of auto, online, offline, disabled"):
+        WandbRun(mode="sometimes")  # pyright: ignore[reportArgumentType]
+
+
+def test_conf_says_what_the_classes_take() -> None:
+    said = Lines()
+    config = OmegaConf.load(CONF / "wandb.yaml")
+    run = instantiate(config, say=said, tags=["mine"])
+    assert (run.project, run.entity, run.mode, run.tags, run.say) == ("winnow", None, "auto", ("mine",), said)
+    parameters = {name: p.default for name, p in inspect.signature(WandbRun).parameters.items() if name != "say"}
+    given = OmegaConf.to_container(config)
+    assert isinstance(given, dict)
+    assert {key: value for key, value in given.items() if key != "_target_"} == parameters | {"tags": []}
+    assert isinstance(instantiate(OmegaConf.load(CONF / "none.yaml")), NullRun)

@@ -1,0 +1,39 @@
+import inspect
+from pathlib import Path
+
+import pytest
+import yaml
+
+from winnow.errors import ConfigError
+from winnow.rewards.pool import VerifierPool
+from winnow.rewards.scale import RewardScale
+from winnow.rewards.verdict import Verdict
+
+CONF = Path(__file__).parents[2] / "conf" / "reward"
+
+
+@pytest.mark.parametrize(
+    ("name", "rewards"),
+    [
+        ("plus_minus_one", (1.0, -1.0, -1.0, -1.0, -1.0)),
+        ("zero_one", (1.0, 0.0, 0.0, 0.0, 0.0)),
+        ("online_dpo", (1.0, -0.5, -1.0, -0.5, -0.5)),  # a timeout or a crash had a box: it counts as wrong
+    ],
+)
+def test_what_each_verdict_is_worth(name: str, rewards: tuple[float, ...]) -> None:
+    conf = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    assert list(conf) == ["correct", "wrong", "no_answer", "verifier"]
+    scale = RewardScale(conf["correct"], conf["wrong"], conf["no_answer"])
+    order = (Verdict.correct, Verdict.wrong, Verdict.no_answer, Verdict.timeout, Verdict.crash)
+    assert tuple(scale(verdict) for verdict in order) == rewards
+    settings = set(conf["verifier"]) - {"_target_"}
+    assert conf["verifier"]["_target_"] == f"{VerifierPool.__module__}.{VerifierPool.__name__}"
+    assert settings <= set(inspect.signature(VerifierPool).parameters)
+
+
+@pytest.mark.parametrize(
+    "values", [(0.0, 0.0, 0.0), (1.0, 1.0, 0.0), (0.0, -1.0, 0.5), (float("nan"), 0.0, 0.0), (float("inf"), 0.0, 0.0)]
+)
+def test_a_scale_on_which_success_does_not_pay_is_refused(values: tuple[float, float, float]) -> None:
+    with pytest.raises(ConfigError, match="reward"):
+        RewardScale(*values)

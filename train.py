@@ -1,0 +1,25 @@
+"""Post-train a language model with verifiable rewards: `python train.py algo=grpo`. `--help` shows what can be set."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from winnow import schema
+from winnow.app import main
+
+
+def validate(cfg: DictConfig) -> list[str]:
+    schema.check(cfg)  # before the imports that take seconds
+    from winnow import build
+
+    return build.validate(cfg)
+
+
+def train(cfg: DictConfig, directory: Path) -> float | None:
+    from winnow import build
+
+    return build.train(cfg, directory)
+
+
+if __name__ == "__main__":
+    main("train", validate, train)
