@@ -125,11 +125,15 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Supervised:
-    """Maximum likelihood on demonstrations: Reinforce whose samples are given and whose advantage is one."""
+    """Maximum likelihood on demonstrations: Reinforce whose samples are given and whose advantage is one.
+
+    Without `shuffle` they come in the order of the dataset: a curriculum.
+    """
 
     aggregate: Aggregate
     ratio: Ratio
     clip: Clip
+    shuffle: bool
 
     @property
     def objective(self) -> PolicyObjective:

@@ -206,7 +206,7 @@ class Learning:
         match self.algorithm:
             case Supervised() as a:
                 rollout = self.cfg.rollout
-                source = Demonstrator(self._order(), rollout.prompts, rollout.max_tokens)
+                source = Demonstrator(self._order(a.shuffle), rollout.prompts, rollout.max_tokens)
                 return source, PolicyGradientModule(policy, optim, a.objective)
             case PolicyGradient() as a:
                 source = Weigher(self._collector(), self._scorer(), a)
@@ -220,8 +220,8 @@ class Learning:
                 source = Pairer(self._collector(), self._scorer(), a)
                 return source, PreferenceModule(policy, optim, a.objective)
 
-    def _order(self) -> PromptOrder:
-        return PromptOrder(self.problems.train, self.language_model, self.template, self.cfg.seed)
+    def _order(self, shuffle: bool = True) -> PromptOrder:
+        return PromptOrder(self.problems.train, self.language_model, self.template, self.cfg.seed, shuffle)
 
     def _collector(self) -> Collector:
         rollout = self.cfg.rollout

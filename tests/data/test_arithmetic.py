@@ -8,7 +8,6 @@ from winnow.data.arithmetic import (
     HELDOUT_IN,
     HIGHEST,
     LEVELS,
-    SLIPS,
     Problem,
     demonstration,
     problem,
@@ -91,22 +90,38 @@ def test_without_slips_every_worked_answer_is_right() -> None:
         assert boxed(demonstration(chain, 0, index, direct=0, slip=0)) == chain.answer
 
 
-def test_steps_follow_the_problem_and_carry_a_slip_on() -> None:
-    """Each step starts from the value the last one wrote and adds the problem's term; only results slip."""
-    slipped = steps = 0
+def forgotten(before: int, term: int) -> int:
+    """What the schoolbook method is off by when the carry, or the borrow, of its first column is forgotten."""
+    if term > 0:
+        return -10 if before % 10 + term % 10 > 9 else 0
+    return 10 if before % 10 < -term % 10 else 0
+
+
+def slip_counts(slip: float) -> tuple[int, int]:
+    """(slipped, could slip) over many demonstrations, each step checked against the problem and the last result."""
+    slipped = able = 0
     for index in range(MANY):
         chain = problem(0, index)
-        lines = demonstration(chain, 0, index, direct=0, slip=0.1).split(";")[0].split(",")
-        value = chain.start
-        for term, line in zip(chain.terms, lines, strict=True):
+        lines = demonstration(chain, 0, index, direct=0, slip=slip).split(";")[0].split(",")
+        value, shift = chain.start, 0
+        for step, (term, line) in enumerate(zip(chain.terms, lines, strict=True)):
             left, result = line.split("=")
             assert left == f"{value}{term:+d}"
             assert 0 <= int(result) <= HIGHEST
-            error = int(result) - eval(left)
-            assert error in (0, *SLIPS)
-            slipped, steps, value = slipped + (error != 0), steps + 1, int(result)
-    low, high = binomial_bounds(steps, 0.1)
+            error, by = int(result) - eval(left), forgotten(chain.values[step] - term, term)
+            assert error in (0, by)
+            rest = [value + shift + by for value in chain.values[step:]]
+            able += by != 0 and min(rest) >= 0 and max(rest) <= HIGHEST
+            slipped, value, shift = slipped + (error != 0), int(result), shift + error
+    return slipped, able
+
+
+def test_a_slip_is_a_forgotten_carry_at_the_rate_asked_for_and_is_worked_on_with() -> None:
+    slipped, able = slip_counts(0.3)
+    low, high = binomial_bounds(able, 0.3)
     assert low <= slipped <= high
+    slipped, able = slip_counts(1.0)
+    assert slipped == able
 
 
 def test_direct_answers_come_at_the_rate_asked_for() -> None:

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -214,7 +215,7 @@ def test_a_server_that_falls_silent_while_opening_means_offline_under_the_same_i
     said = Lines()
     began = time.monotonic()
     run_id = train(tmp_path, WandbRun(say=said))
-    assert time.monotonic() - began < 6
+    assert time.monotonic() - began < 12
     assert len(said) == 1
     assert said[0].startswith("W&B is offline (Timed out initializing run")
     (leg,) = legs(tmp_path)
@@ -227,6 +228,7 @@ def test_a_server_that_dies_mid_run_costs_the_upload_only(tmp_path: Path, wandb_
     monkeypatch.setenv("WANDB_BASE_URL", wandb_server.url)
     monkeypatch.setenv("WANDB_HTTP_TIMEOUT", "1")
     monkeypatch.setattr(wandb_run, "FINISH_SECONDS", 1.0)
+    monkeypatch.setattr(wandb_run, "GRACE_SECONDS", 1.0)
     monkeypatch.setattr(wandb_run, "SLOW_SECONDS", 0.5)
 
     def die(iteration: int) -> None:
@@ -236,11 +238,11 @@ def test_a_server_that_dies_mid_run_costs_the_upload_only(tmp_path: Path, wandb_
     said = Lines()
     began = time.monotonic()
     train(tmp_path, WandbRun(say=said), range(1, 5), before=die)
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 20
     (leg,) = legs(tmp_path, "run-*")
-    assert said[1:] == [
+    assert [re.sub(r"everything \(.*\)", "everything (REASON)", line) for line in said[1:]] == [
         "W&B gets no more tables (one took 1 s); metrics go on, samples are in samples/",
-        f"W&B took too long to upload; upload the rest: wandb sync --include-online {tmp_path / 'wandb'}",
+        f"W&B did not take everything (REASON); upload the rest: wandb sync --include-online {tmp_path / 'wandb'}",
     ]
     assert history(leg) == [(1, 0.125), (2, 0.25), (3, 0.375), (4, 0.5)]
 

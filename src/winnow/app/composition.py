@@ -2,25 +2,25 @@
 
 import copy
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 
 import yaml
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
-from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.object_type import ObjectType
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from winnow.app import wording
 from winnow.app.command_line import CommandLine
+from winnow.app.groups import Groups
 from winnow.app.misfit import Misfit
 from winnow.errors import ConfigError
 
@@ -32,12 +32,11 @@ class Composer:
         version.setbase("1.3")
         setup_globals()
         JobRuntime.instance().set("name", program)
-        path = create_config_search_path(command.config_path or str(conf))
-        if command.config_dir is not None:
-            extra = f"file://{Path(command.config_dir).resolve()}"
-            path.prepend("command-line", extra, anchor=SearchPathQuery(provider="schema"))
         self.config_name = command.config_name or program
-        self.loader = ConfigLoaderImpl(path)
+        self.loader = ConfigLoaderImpl(_search_path(conf, command))
+        self.groups = Groups(self.loader, self.config_name)
+        if not self.loader.repository.config_exists(self.config_name):
+            raise ConfigError(f"--config-name {self.config_name}: no such configuration; leave it out for {program}")
 
     def compose(self, lines: Sequence[str], multirun: bool = False) -> DictConfig:
         """The configuration with its `hydra` node; where `multirun`, sweeps are left out.
@@ -47,10 +46,11 @@ class Composer:
         """
         overrides = [o for o in self.parse(lines) if not (multirun and o.is_sweep_override())]
         self._refuse_sweeps(overrides)
-        choices = [o for o in overrides if self._is_choice(o)]
+        choices = [o for o in overrides if self.groups.chosen_by(o)]
         for override in choices:
-            self._check_choice(override)
-        cfg = self._base(choices, [o for o in overrides if o.get_key_element() == "hydra.searchpath"], multirun)
+            self.groups.check(override)
+        first = choices + [o for o in overrides if o.get_key_element() == "hydra.searchpath"]
+        cfg = self._base(first, RunMode.MULTIRUN if multirun else RunMode.RUN)
         for override in overrides:
             if override not in choices:
                 self._apply(override, cfg)
@@ -66,83 +66,45 @@ class Composer:
         except OverrideParseException as error:
             raise ConfigError(_malformed(error.override)) from None
 
-    @cached_property
-    def default_choices(self) -> dict[str, str | None]:
-        """What each group is without an override."""
-        return dict(self.compose([]).hydra.runtime.choices)
+    def for_task(self, cfg: DictConfig) -> DictConfig:
+        """`cfg` as the program will receive it: every key with a value, and without `hydra`.
 
-    def options(self, group: str) -> list[str]:
-        return self.loader.get_group_options(group, ObjectType.CONFIG)
-
-    def groups(self, parent: str = "") -> list[str]:
-        """Every config group, `algo/clip` style."""
-        found = []
-        for name in self.loader.list_groups(parent):
-            path = f"{parent}/{name}".lstrip("/")
-            found += [path] * bool(self.options(path)) + self.groups(path)
-        return found
+        Raises:
+            ConfigError: a key without a value, or one that refers to a key that does not exist.
+        """
+        HydraConfig.instance().set_config(cfg)
+        part = copy.deepcopy(cfg)
+        with open_dict(part):
+            del part["hydra"]
+        try:
+            with read_write(cfg.hydra.runtime):
+                cfg.hydra.runtime.output_dir = str(Path(cfg.hydra.run.dir).absolute())
+            missing = sorted(OmegaConf.missing_keys(part))
+            OmegaConf.resolve(copy.deepcopy(part))
+        except OmegaConfBaseException as error:
+            raise ConfigError(wording.of_composition(error)) from error
+        for key in missing:
+            choices = self.groups.choices(key)
+            raise ConfigError(f"{key}: has no value; type {key}=" + ("|".join(choices) if choices else "VALUE"))
+        return part
 
     def _refuse_sweeps(self, overrides: Sequence[Override]) -> None:
         for o in overrides:
             if o.is_sweep_override():
-                line, simple = str(o.input_line), o.value_type == ValueType.SIMPLE_CHOICE_SWEEP
-                as_list = f", or for a list {line.replace('=', '=[', 1)}]" * (simple and not self._is_choice(o))
-                raise ConfigError(f"{line}: several values are a sweep; type -m {line}{as_list}")
+                line, is_list = str(o.input_line), o.value_type == ValueType.SIMPLE_CHOICE_SWEEP
+                as_list = f", or for a list {line.replace('=', '=[', 1)}]"
+                other = as_list if is_list and not self.groups.chosen_by(o) else ""
+                raise ConfigError(f"{line}: several values are a sweep; type -m {line}{other}")
 
-    def _is_choice(self, override: Override) -> bool:
-        return self.loader.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
-
-    def _check_choice(self, override: Override) -> None:
-        group, value = override.key_or_group, override.value()
-        if value is None and not override.is_delete():
-            raise ConfigError(f"{override.input_line}: a group is left out by not naming it, or by ~{group}")
-        if override.is_add() and group in self.default_choices:
-            raise ConfigError(f"{override.input_line}: the group exists; type {group}={value}")
-        for choice in value if isinstance(value, list) else [value]:
-            if choice is not None and not self.loader.repository.config_exists(f"{group}/{choice}"):
-                options = wording.nearest_first(str(choice), self._choices(group))
-                hint = f"did you mean {group}={options[0]}? " * (options[0] in wording.close(str(choice), options))
-                raise ConfigError(f"{group}={choice}: no such choice; {hint}choices: {', '.join(options)}")
-
-    def _choices(self, group: str) -> list[str]:
-        """Also those in folders, such as paper/grpo, but not the groups nested in this one, such as algo/clip."""
-        axes = {key.split("@")[0] for key in self.default_choices}
-        folders = [f for f in self.loader.list_groups(group) if f"{group}/{f}" not in axes]
-        return self.options(group) + [f"{f}/{option}" for f in folders for option in self.options(f"{group}/{f}")]
-
-    def _base(self, choices: Sequence[Override], paths: Sequence[Override], multirun: bool) -> DictConfig:
-        lines = [str(o.input_line) for o in (*choices, *paths)]
+    def _base(self, overrides: Sequence[Override], mode: RunMode) -> DictConfig:
         try:
-            mode = RunMode.MULTIRUN if multirun else RunMode.RUN
-            return self.loader.load_configuration(self.config_name, lines, mode)
+            return self.loader.load_configuration(self.config_name, [str(o.input_line) for o in overrides], mode)
         except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-            raise ConfigError(self._unused_choice(choices, str(error)) or wording.of_composition(error)) from error
-
-    def _unused_choice(self, choices: Sequence[Override], message: str) -> str | None:
-        """`algo=sft algo/select=all`: a group that the chosen parent does not have."""
-        for o in choices:
-            parent, _, axis = o.key_or_group.rpartition("/")
-            if f"Could not override '{o.get_key_element()}'. No match in the defaults list" in message:
-                chosen = next((c.input_line for c in reversed(choices) if c.key_or_group == parent), parent)
-                return f"{o.input_line}: {chosen} has no `{axis}`; leave it out"
-        return None
-
-    def refuse_missing(self, cfg: DictConfig) -> None:
-        """
-        Raises:
-            ConfigError: a key without a value, or one that refers to a key that does not exist.
-        """
-        try:
-            missing = sorted(OmegaConf.missing_keys(cfg))
-            OmegaConf.resolve(copy.deepcopy(cfg))
-        except OmegaConfBaseException as error:
-            raise ConfigError(wording.of_composition(error)) from error
-        for key in missing:
-            value = f"one of {', '.join(self._choices(key))}" if self.options(key) else "a value"
-            raise ConfigError(f"{key}: has no value; type {key}= and {value}")
+            unused = self.groups.unused(overrides, str(error))
+            raise ConfigError(unused or wording.of_composition(error)) from error
 
     def _apply(self, override: Override, cfg: DictConfig) -> None:
-        misfit = Misfit(self, cfg, override)
+        misfit = Misfit(self.groups, cfg, override)
         misfit.refuse()
         try:
             ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
@@ -151,16 +113,16 @@ class Composer:
             raise ConfigError(f"{override.input_line}: {problem}{misfit.example}") from error
 
 
+def _search_path(conf: Path, command: CommandLine) -> ConfigSearchPath:
+    path = create_config_search_path(command.config_path or str(conf))
+    if command.config_dir is not None:
+        extra = f"file://{Path(command.config_dir).resolve()}"
+        path.prepend("command-line", extra, anchor=SearchPathQuery(provider="schema"))
+    return path
+
+
 def _malformed(line: str) -> str:
     key = line.split("=")[0]
     if "=" not in line:
         return f"{line}: not an override; type {key}=VALUE"
     return f"{line}: cannot be read as key=value; quote a value with special characters: '{key}=\"…\"'"
-
-
-def task_part(cfg: DictConfig) -> DictConfig:
-    """`cfg` without its `hydra` node, as the program receives it."""
-    part = copy.deepcopy(cfg)
-    with open_dict(part):
-        del part["hydra"]
-    return part

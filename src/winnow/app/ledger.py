@@ -59,6 +59,8 @@ def _outcome(row: Row, ended: Ended) -> str:
     if ended.exit_code is None:
         return row.status
     took = f"{row.status} in {ended.seconds:.0f} s"
+    if ended.exit_code in (PREEMPTED, INTERRUPTED):
+        return f"{took}; resume={row.directory} goes on"
     if ended.exit_code != DONE:
         return f"{took}; {_last_line(ended.job)} ({ended.job.log})"
     first, last = row.figures.get("eval_first"), row.figures.get("eval_last")

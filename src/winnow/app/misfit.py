@@ -2,25 +2,22 @@
 
 from difflib import get_close_matches
 from functools import cached_property
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
-from hydra.core.default_element import GroupDefault
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from winnow.app import wording
+from winnow.app.groups import Groups
 from winnow.errors import ConfigError
-
-if TYPE_CHECKING:
-    from winnow.app.composition import Composer
 
 
 class Misfit:
     """One override of a key (not of a group), and what can be wrong with it before it is applied."""
 
-    def __init__(self, composer: "Composer", cfg: DictConfig, override: Override) -> None:
-        self.composer, self.cfg, self.override = composer, cfg, override
+    def __init__(self, groups: Groups, cfg: DictConfig, override: Override) -> None:
+        self.groups, self.cfg, self.override = groups, cfg, override
         self.key, self.line = override.key_or_group, str(override.input_line)
 
     def refuse(self) -> None:
@@ -61,7 +58,7 @@ class Misfit:
         return (adds and (foreign or self.key.startswith("hydra."))) or self.key.endswith("._target_")
 
     def _refuse_group(self) -> NoReturn:
-        dotted, groups = self.key.replace("/", "."), self.composer.groups()
+        dotted, groups = self.key.replace("/", "."), self.groups.names()
         if dotted in self.known:
             raise ConfigError(f"{self.line}: not a group; type {self.line.replace('/', '.', self.key.count('/'))}")
         hint = wording.did_you_mean(get_close_matches(self.key, groups, n=1), f"groups: {', '.join(groups)}")
@@ -69,7 +66,7 @@ class Misfit:
 
     def _refuse_kind(self) -> None:
         value, group = self.override.value(), self.key.replace(".", "/")
-        if isinstance(self.old, DictConfig) and isinstance(value, str) and self.composer.options(group):
+        if isinstance(self.old, DictConfig) and isinstance(value, str) and self.groups.options(group):
             raise ConfigError(f"{self.line}: {group} is a group; type {group}={value}")
         problem = wording.wrong_kind(self.old, value)  # pyright: ignore[reportArgumentType]
         if problem is not None:
@@ -101,7 +98,7 @@ class Misfit:
         missing = self.key.removeprefix(f"{self.anchor}.").split(".")[0]
         group = self.anchor.replace(".", "/")
         choice = self.cfg.hydra.runtime.choices.get(group)
-        siblings = self._siblings(group) if choice is not None else {}
+        siblings = self.groups.holders(group) if choice is not None else {}
         if missing in siblings:
             best, *others = siblings[missing]
             also = f" (or {wording.listed(others)})" if others else ""
@@ -116,24 +113,3 @@ class Misfit:
 
     def _directly_inside(self, key: str) -> bool:
         return key.rpartition(".")[0] == self.anchor and key != "hydra"
-
-    def _siblings(self, group: str) -> dict[str, list[str]]:
-        """Each setting that some choice of the group has, with those choices, the default one first."""
-        default = self.composer.default_choices.get(group)
-        found: dict[str, list[str]] = {}
-        for option in sorted(self.composer.options(group), key=lambda name: name != default):
-            for key in self._settings(f"{group}/{option}"):
-                found.setdefault(key, []).append(option)
-        return found
-
-    def _settings(self, path: str) -> set[str]:
-        loaded = self.composer.loader.repository.load_config(path)
-        if loaded is None or not isinstance(loaded.config, DictConfig):
-            return set()
-        found = {str(key) for key in loaded.config if not str(key).startswith("_")}
-        for default in loaded.defaults_list or []:
-            if isinstance(default, GroupDefault) and default.package == "":
-                found |= self._settings(f"{path.rpartition('/')[0]}/{default.group}/{default.value}")
-            elif isinstance(default, GroupDefault) and default.group is not None:
-                found.add(default.group)
-        return found

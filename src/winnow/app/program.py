@@ -1,14 +1,15 @@
 """A program with a Hydra configuration: refuses on one line what cannot run, then runs it, then says how it ended."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -16,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from winnow.app import command_line, resume, wording
 from winnow.app.command_line import CommandLine
-from winnow.app.composition import Composer, task_part
+from winnow.app.composition import Composer
 from winnow.app.sweep import jobs_of
 from winnow.app.task import Run, Task, unwrapped
 from winnow.app.unique import unique
@@ -27,7 +28,7 @@ Validate = Callable[[DictConfig], list[str]]
 
 @dataclass(frozen=True)
 class Program:
-    """`conf/NAME.yaml` composed, `validate`d and handed to `run` together with its directory.
+    """`folder/NAME.yaml` composed, `validate`d and handed to `run` together with its directory.
 
     `validate` raises ConfigError or returns notices; `run` returns the figure that a sweeper optimises.
     """
@@ -35,11 +36,13 @@ class Program:
     name: str
     validate: Validate
     run: Run
+    folder: Path
 
     def exit_code(self, words: Sequence[str]) -> int:
         """Do what the command line says. An exception that is nobody's fault but ours is not caught."""
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
-        OmegaConf.register_new_resolver("winnow.unique", unique, replace=True)
+        name = unique()  # one for the run, however often its directory is asked for
+        OmegaConf.register_new_resolver("winnow.unique", lambda: name, replace=True)
         try:
             return self._start(command_line.read(words))
         except ConfigError as error:
@@ -54,49 +57,46 @@ class Program:
     def _start(self, command: CommandLine) -> int:
         if command.shows:
             return self._show(command)
-        command, composer = self._prepared(command)
+        command, directory = self._resumed(command)
+        composer = self._composer(command)
         cfg = composer.compose(command.overrides, command.multirun)
         if command.multirun or cfg.hydra.mode == RunMode.MULTIRUN:
-            jobs = jobs_of(composer, cfg, command.overrides)
-            self._validate_all(composer, jobs)
+            self._validate_all(composer, jobs_of(composer, cfg, command.overrides))
         else:
             self._validate(composer, cfg)
+        if directory is not None:
+            resume.refuse_changes(directory, cfg)
         return self._hydra(command)
 
-    def _prepared(self, command: CommandLine) -> tuple[CommandLine, Composer]:
-        """The command with what `resume` adds to it."""
+    def _resumed(self, command: CommandLine) -> tuple[CommandLine, Path | None]:
+        """The command with what `resume` adds to it, and the directory it goes on in."""
         composer = self._composer(command)
         directory = resume.requested(composer.parse(command.overrides))
         if directory is None:
-            return command, composer
+            return command, None
         if command.multirun:
             raise ConfigError(f"resume={directory}: continues one run; leave out -m")
-        command = resume.extended(command, directory, composer)
-        composer = self._composer(command)
-        resume.refuse_changes(directory, composer.compose(command.overrides))
-        return command, composer
+        return resume.extended(command, directory, composer), directory
 
     def _composer(self, command: CommandLine) -> Composer:
-        return Composer(self.name, conf(), command)
+        return Composer(self.name, self.folder, command)
 
     def _validate(self, composer: Composer, cfg: DictConfig) -> list[str]:
-        HydraConfig.instance().set_config(cfg)
-        task_cfg = task_part(cfg)
-        composer.refuse_missing(task_cfg)
+        task_cfg = composer.for_task(cfg)
         try:
             return self.validate(task_cfg)
         except InstantiationException as error:  # what the configuration names cannot be built from what it says
             raise ConfigError(wording.of_composition(unwrapped(error))) from error
 
     def _validate_all(self, composer: Composer, jobs: Sequence[Sequence[str]]) -> None:
-        notices: dict[str, None] = {}
-        for lines in jobs:
-            notices |= dict.fromkeys(self._validate(composer, composer.compose(lines)))
-        for notice in notices:
+        composed = [composer.compose(lines) for lines in jobs]  # all, before the first validation's imports
+        notices = [notice for cfg in composed for notice in self._validate(composer, cfg)]
+        for notice in dict.fromkeys(notices):
             print(f"note: {notice}")
 
     def _show(self, command: CommandLine) -> int:
         """Help, configuration, completion: Hydra's, and our words where they fail."""
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head
         try:
             return self._hydra(command)
         except (HydraException, OmegaConfBaseException) as error:
@@ -105,7 +105,7 @@ class Program:
 
     def _hydra(self, command: CommandLine) -> int:
         task = Task(self.name, self.run)
-        main = hydra.main(config_path=str(conf()), config_name=self.name, version_base="1.3")(task)
+        main = hydra.main(config_path=str(self.folder), config_name=self.name, version_base="1.3")(task)
         with command_line.as_typed(command.words):
             try:
                 main()
@@ -116,14 +116,10 @@ class Program:
         return BUG if any(task.exit_codes) else DONE
 
 
-def main(name: str, validate: Validate, run: Run) -> None:
-    """Run the program on `sys.argv` and exit with its code (`winnow.errors`)."""
-    sys.exit(Program(name, validate, run).exit_code(sys.argv[1:]))
-
-
-def conf() -> Path:
-    """The folder of YAML in the package."""
-    return Path(str(files("winnow"))) / "conf"
+def main(name: str, validate: Validate, run: Run, folder: Path | None = None) -> NoReturn:
+    """Run the program on `sys.argv` and exit with its code (`winnow.errors`); its YAML is the package's."""
+    folder = folder or Path(str(files("winnow"))) / "conf"
+    sys.exit(Program(name, validate, run, folder).exit_code(sys.argv[1:]))
 
 
 def _say(line: str, code: int) -> int:

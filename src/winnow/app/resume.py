@@ -94,7 +94,7 @@ def refuse_changes(directory: Path, cfg: DictConfig) -> None:
 
 
 def _changed(old: Mapping[Any, object], new: Mapping[Any, object]) -> list[str]:
-    keys = [key for key in sorted(old | new) if str(key).split("/")[0].split(".")[0] in FIXED]
+    keys = [key for key in sorted({*old, *new}) if str(key).split("/")[0].split(".")[0] in FIXED]
     return [f"{key} was {old.get(key)} and is {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
 
 

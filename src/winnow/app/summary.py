@@ -49,9 +49,9 @@ def write(path: Path, rows: list[Row]) -> None:
     """Replace the file in one step: a reader, or a kill, meets either the old rows or the new ones."""
     part = path.with_name(f".{path.name}.part")
     with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(row.cells for row in rows)
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows([row.cells[name] for name in COLUMNS] for row in rows)
     os.replace(part, path)
 
 

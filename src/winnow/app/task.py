@@ -34,14 +34,17 @@ class Task:
         except KeyboardInterrupt:
             remove_if_bare(directory)
             raise
-        except Exception as raised:
-            error = unwrapped(raised)
-            if isinstance(error, ConfigError):
-                remove_if_bare(directory)
-            if hydra.mode == RunMode.MULTIRUN:  # a launcher that runs jobs in this process counts their failures
-                raise error from None
-            self.error = error
-            return None
+        except SystemExit as end:  # a library's: Lightning's on SIGTERM has no code and would pass for success
+            raised = RuntimeError(f"{type(end).__name__}: the run was left with code {end.code}")
+            raised.__cause__ = end
+        except Exception as error:
+            raised = unwrapped(error)
+        if isinstance(raised, ConfigError):
+            remove_if_bare(directory)
+        if hydra.mode == RunMode.MULTIRUN:  # a launcher that runs jobs in this process counts their failures
+            raise raised
+        self.error = raised
+        return None
 
 
 def unwrapped(error: Exception) -> Exception:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 import yaml
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
@@ -41,6 +42,13 @@ def similar(key: str, known: Sequence[str]) -> list[str]:
     near = [other for other in close(key, known, 0.75) if close(leaf, [other.split(".")[-1]])]
     leaves = {other.split(".")[-1]: other for other in reversed(known)}
     return (tails or near[:1] or [leaves[match] for match in close(leaf, leaves, 0.75)[:1]])[:3]
+
+
+def choose(group: str, choice: str, choices: Sequence[str]) -> str:
+    """The choices of a group, those like `choice` first."""
+    options = nearest_first(choice, choices)
+    meant = "".join(f"did you mean {group}={near}? " for near in close(choice, options[:1]))
+    return f"{meant}choices: {', '.join(options)}"
 
 
 def did_you_mean(candidates: Sequence[str], otherwise: str) -> str:
@@ -87,14 +95,30 @@ def of_omegaconf(error: OmegaConfBaseException) -> str:
 
 def of_composition(error: Exception) -> str:
     """What Hydra, OmegaConf or the YAML reader says, on one line and without its advice on append and search paths."""
-    if isinstance(error, ConfigError):
-        return str(error)
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark = error.problem_mark
-        return f"{mark.name}, line {mark.line + 1}: {error.problem}" if mark else one_line(str(error))
-    if isinstance(error, OmegaConfBaseException):
-        return f"{error.full_key}: {of_omegaconf(error)}" if error.full_key else of_omegaconf(error)
-    cause = error.__cause__
-    own = one_line(re.split(r"\nTo append|\nConfig search path|\nSearch path|\n +full_key", str(error))[0])
+    match error:
+        case ConfigError():
+            return str(error)
+        case yaml.MarkedYAMLError(problem_mark=mark) if mark is not None:
+            return f"{mark.name}, line {mark.line + 1}: {error.problem}"
+        case OmegaConfBaseException(full_key=key) if key:
+            return f"{key}: {of_omegaconf(error)}"
+        case OmegaConfBaseException():
+            return of_omegaconf(error)
+        case MissingConfigException(missing_cfg_file=str(missing), options=options):
+            group, _, choice = missing.rpartition("/")
+            return f"{missing}: no such configuration; {choose(group, choice, list(options or []))}"
+    return _of_hydra(str(error), error.__cause__)
+
+
+IN_FILE = re.compile(r"In '(?P<file>.+)': \w+ raised while composing config:\n(?P<what>.*)\n +full_key: (?P<key>.*)")
+BUILDING = re.compile(r"Error in call to target '(?P<what>.+)':\n(?P<why>.*)\nfull_key: (?P<key>.*)")
+
+
+def _of_hydra(text: str, cause: BaseException | None) -> str:
+    if found := IN_FILE.match(text):
+        return f"{found['file']}.yaml, {found['key']}: {found['what']}"
+    if found := BUILDING.match(text):
+        return f"{found['key']}: {found['why']}"
+    own = one_line(re.split(r"\nTo append|\nConfig search path|\nSearch path|\n +full_key", text)[0])
     theirs = of_omegaconf(cause) if isinstance(cause, OmegaConfBaseException) else ""
     return theirs if own.startswith("Error merging override") else " ".join(filter(None, (own, theirs)))

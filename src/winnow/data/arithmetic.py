@@ -23,8 +23,6 @@ HIGHEST = 99
 HELDOUT_IN = 8
 """One chain in this many belongs to the held-out split."""
 
-SLIPS = (-10, -1, 1, 10)
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -83,8 +81,9 @@ def _chain(draw: random.Random, level: int) -> Problem:
 def demonstration(problem: Problem, seed: int, index: int, direct: float, slip: float) -> str:
     r"""One imperfect answer to `problem`, without the end token.
 
-    With probability `direct` a blind guess, e.g. `\boxed{17}`. Otherwise the steps, each slipping by one or
-    by ten with probability `slip`; a slipped value is carried on. `47+38-21=` without a slip and with one:
+    With probability `direct` a blind guess, e.g. `\boxed{17}`. Otherwise the steps, each that carries or borrows
+    forgetting it with probability `slip`; the slipped value is worked on with. `47+38-21=` without a slip and
+    with one:
 
         47+38=85,85-21=64;\boxed{64}
         47+38=75,75-21=54;\boxed{54}

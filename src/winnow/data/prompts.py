@@ -24,20 +24,23 @@ def render(problem: Problem, language_model: LanguageModel, template: Template) 
 
 
 class PromptOrder:
-    """Endless passes over the problems, each pass shuffled by (seed, pass)."""
+    """Endless passes over the problems, each pass shuffled by (seed, pass), or as they are given (a curriculum)."""
 
     def __init__(
-        self, problems: Sequence[Problem], language_model: LanguageModel, template: Template, seed: int
+        self,
+        problems: Sequence[Problem],
+        language_model: LanguageModel,
+        template: Template,
+        seed: int,
+        shuffle: bool = True,
     ) -> None:
-        self.problems, self.language_model, self.template, self.seed = (
-            problems,
-            language_model,
-            template,
-            seed,
-        )
-        self._pass = lru_cache(maxsize=2)(self._shuffled)
+        self.problems, self.language_model, self.template, self.seed = problems, language_model, template, seed
+        self.shuffle = shuffle
+        self._pass = lru_cache(maxsize=2)(self._order)
 
-    def _shuffled(self, number: int) -> list[int]:
+    def _order(self, number: int) -> Sequence[int]:
+        if not self.shuffle:
+            return range(len(self.problems))
         return permutation(seed_of(self.seed, "order", number), len(self.problems))
 
     def problems_of(self, iteration: int, count: int) -> list[Problem]:

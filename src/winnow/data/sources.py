@@ -18,9 +18,11 @@ BadGolds = Callable[[Sequence[str]], Sequence[int]]
 class ArithmeticSplit(Sequence[Problem]):
     """`size` problems of one split, each made when it is asked for."""
 
-    def __init__(self, seed: int, split: str, levels: Sequence[int], size: int, direct: float, slip: float) -> None:
+    def __init__(
+        self, seed: int, split: str, levels: Sequence[int], size: int, flawless: int, direct: float, slip: float
+    ) -> None:
         self.seed, self.split, self.levels, self.size = seed, split, tuple(levels), size
-        self.direct, self.slip = direct, slip
+        self.flawless, self.direct, self.slip = flawless, direct, slip
 
     def __len__(self) -> int:
         return self.size
@@ -36,7 +38,8 @@ class ArithmeticSplit(Sequence[Problem]):
             raise IndexError(index)
         index %= self.size
         chain = chains.problem(self.seed, index, self.split, self.levels)
-        solution = chains.demonstration(chain, self.seed, index, self.direct, self.slip)
+        direct, slip = (0.0, 0.0) if index < self.flawless else (self.direct, self.slip)
+        solution = chains.demonstration(chain, self.seed, index, direct, slip)
         return Problem(f"{self.split}:{index}", chain.text, str(chain.answer), solution)
 
 
@@ -45,14 +48,17 @@ def arithmetic(
     levels: Sequence[int],
     train_size: int,
     heldout_size: int,
+    flawless: int,
     direct: float,
     slip: float,
     bad_golds: BadGolds,
     bad_rows: BadRows,
 ) -> ProblemSet:
-    """Chains of sums and differences; `direct` and `slip` shape the demonstrations only. Its golds are integers."""
+    """Chains of sums and differences. The demonstrations of the first `flawless` problems are worked without a slip;
+    of the others a share `direct` guesses, and each step slips with probability `slip`. Its golds are integers.
+    """
     train, heldout = (
-        ArithmeticSplit(seed, split, levels, size, direct, slip)
+        ArithmeticSplit(seed, split, levels, size, flawless, direct, slip)
         for split, size in (("train", train_size), ("heldout", heldout_size))
     )
     return ProblemSet("arithmetic", train, heldout)

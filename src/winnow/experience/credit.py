@@ -78,7 +78,7 @@ class Crediter:
             | {"train/value/explained_var": explained},
         )
 
-    def _values(self, sequences: list[tuple[tuple[int, ...], int]]) -> list[Float[Tensor, " s"]]:
+    def _values(self, sequences: list[tuple[tuple[int, ...], int]]) -> list[Float[Tensor, " _"]]:
         def forward(tokens: Int[Tensor, "b s"], start: int) -> Float[Tensor, "b s"]:
             return self.critic(tokens)
 
@@ -93,5 +93,5 @@ def _response(sequence: tuple[tuple[int, ...], int]) -> Float[Tensor, " s"]:
     return marks
 
 
-def _stack(rows: list[Float[Tensor, " s"]]) -> Float[Tensor, "n s"]:
+def _stack(rows: list[Float[Tensor, " _"]]) -> Float[Tensor, "n s"]:
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)

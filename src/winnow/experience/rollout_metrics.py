@@ -43,8 +43,8 @@ def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[s
 
 
 def kl_to_initial(
-    old: Sequence[Float[Tensor, " s"]],
-    initial: Mapping[int, Float[Tensor, " s"]],
+    old: Sequence[Float[Tensor, " _"]],
+    initial: Mapping[int, Float[Tensor, " _"]],
     sequences: Sequence[tuple[tuple[int, ...], int]],
 ) -> dict[str, float]:
     """`train/kl_ref`: k3 in nats a token, over the sampled tokens of the rows scored under the initial policy."""
@@ -55,7 +55,7 @@ def kl_to_initial(
     return {"train/kl_ref": total / sum(len(sequences[i][0]) - sequences[i][1] for i in initial)}
 
 
-def sampler_gap(rollouts: Rollouts, old: Sequence[Float[Tensor, " s"]]) -> dict[str, float]:
+def sampler_gap(rollouts: Rollouts, old: Sequence[Float[Tensor, " _"]]) -> dict[str, float]:
     """How far the sampler's log-probabilities are from the training forward's."""
     sampled = torch.cat([c.logprobs for group in rollouts.completions for c in group])
     lengths = [len(p.token_ids) for p, group in zip(rollouts.prompts, rollouts.completions, strict=True) for _ in group]

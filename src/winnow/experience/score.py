@@ -16,10 +16,10 @@ Sequences = Sequence[tuple[tuple[int, ...], int]]
 """(token ids, prompt length) of each sequence."""
 
 
-def score(forward: Forward, sequences: Sequences, token_budget: int, device: torch.device) -> list[Float[Tensor, " s"]]:
+def score(forward: Forward, sequences: Sequences, token_budget: int, device: torch.device) -> list[Float[Tensor, " _"]]:
     """`forward` over every sequence: (S,) on the CPU for each, zero on the prompt. Ranks share the work."""
     mine = ranks.share_of(sequences)
-    scored: list[Float[Tensor, " s"]] = [torch.empty(0)] * len(mine)
+    scored: list[Float[Tensor, " _"]] = [torch.empty(0)] * len(mine)
     with torch.no_grad():
         for places in within_budget([len(ids) for ids, _ in mine], token_budget):
             width = max(len(mine[i][0]) for i in places)

@@ -45,7 +45,7 @@ class Scorer:
     kl_rows: int
     seed: int
 
-    def old(self, rollouts: Rollouts) -> list[Float[Tensor, " s"]]:
+    def old(self, rollouts: Rollouts) -> list[Float[Tensor, " _"]]:
         """Under the policy that sampled, for all N rows."""
         if not self.exact:
             return self.scored(self.policy, sequences_of(rollouts))
@@ -55,7 +55,7 @@ class Scorer:
             for completion in group
         ]
 
-    def initially(self, sequences: Sequence[Sequence_], rows: Sequence[int]) -> dict[int, Float[Tensor, " s"]]:
+    def initially(self, sequences: Sequence[Sequence_], rows: Sequence[int]) -> dict[int, Float[Tensor, " _"]]:
         """Under the initial policy, for `rows` of `sequences` only."""
         if not rows:
             return {}
@@ -68,6 +68,6 @@ class Scorer:
         """The rows whose KL to the initial policy is logged: a sample by name, whatever was selected."""
         return permutation(seed_of(self.seed, "kl rows", iteration), count)[: self.kl_rows]
 
-    def scored(self, policy: Policy, sequences: Sequence[Sequence_]) -> list[Float[Tensor, " s"]]:
+    def scored(self, policy: Policy, sequences: Sequence[Sequence_]) -> list[Float[Tensor, " _"]]:
         device = next(policy.parameters()).device
         return score(forward_of(policy), sequences, self.token_budget, device)

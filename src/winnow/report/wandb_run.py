@@ -10,6 +10,7 @@ import os
 import secrets
 import shlex
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import wandb
+from wandb.sdk import wandb_setup
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
@@ -38,7 +40,7 @@ FAILURES = (
 )
 """Everything that wandb was seen to raise; the last four derive from nothing but Exception."""
 
-INIT_SECONDS, FINISH_SECONDS = 8.0, 15.0
+INIT_SECONDS, FINISH_SECONDS, GRACE_SECONDS = 8.0, 15.0, 2.0
 SLOW_SECONDS = 4.0
 """A table that takes longer is the last one. Of a server that fell silent wandb reports nothing but the delay."""
 ENVIRONMENT = {
@@ -147,12 +149,12 @@ class WandbRun:
             return
         run, self._run = self._run, None
         try:
-            run.summary.update({key: value for key, value in asdict(summary).items() if value is not None})
-            run.finish(exit_code=int(failed))
-        except TimeoutError:
-            self.say(f"W&B took too long to upload; upload the rest: {_sync_command(run)}")
+            with _service_killed_after(FINISH_SECONDS + GRACE_SECONDS):
+                run.summary.update({key: value for key, value in asdict(summary).items() if value is not None})
+                run.finish(exit_code=int(failed))
         except FAILURES as error:
-            self._turn_off(error)
+            self.say(f"W&B did not take everything ({_reason(error)}); upload the rest: {_sync_command(run)}")
+            _tear_down()
 
     def _settings(
         self, directory: Path, name: str, group: str | None, tags: Sequence[str], run_id: str
@@ -183,7 +185,8 @@ class WandbRun:
         offline = f"mode {mode}" if mode in ("offline", "dryrun") else _why_not_online()
         if not offline:
             try:
-                self._run = _init(settings, config, "online")
+                with _service_killed_after(INIT_SECONDS + GRACE_SECONDS):
+                    self._run = _init(settings, config, "online")
                 self.say(f"W&B: {self._run.url}")
                 return
             except FAILURES as error:
@@ -224,8 +227,24 @@ class WandbRun:
         _tear_down()
 
 
+@contextlib.contextmanager
+def _service_killed_after(seconds: float) -> Iterator[None]:
+    """Bound a wait for wandb's service process. Its own timeouts do not: where a server goes silent, a finish in three
+    waits for ever, and so does the hook that wandb runs at exit. What waits for a killed service gets an error."""
+    connection = wandb_setup.singleton()._connection
+    service = connection._proc if connection else None
+    watchdog = threading.Timer(seconds, service._process.kill if service else lambda: None)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+
+
 def _tear_down() -> None:
-    with contextlib.suppress(*FAILURES, SystemExit):  # where the service died, teardown exits with its exit code
+    # Where the service died, teardown exits with the service's exit code.
+    with contextlib.suppress(*FAILURES, SystemExit), _service_killed_after(GRACE_SECONDS):
         wandb.teardown()
 
 

@@ -44,10 +44,10 @@ class Bookkeeping(pl.Callback):
         """The accuracy before training; a resumed run has it already."""
         self._began = time.perf_counter()
         data = _data(trainer)
+        if trainer.is_global_zero:
+            self.files.truncate_after(data.progress.iteration if data.progress.iteration > 0 else -1)
         if data.progress.iteration > 0:
-            self.files.truncate_after(data.progress.iteration)
             return
-        self.files.truncate_after(-1)
         row = self._evaluate(trainer, 0)
         accuracy = row[self.evaluator.accuracy_key()]
         data.note(eval_first=accuracy, eval_last=accuracy)

@@ -1,5 +1,6 @@
 """One training run in its directory, from the first line on the terminal to the exported model."""
 
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ class Run:
     ) -> None:
         self.directory, self.identity, self.cadence = directory, identity, cadence
         self.language_model, self.module, self.tracker, self.lines = language_model, module, tracker, lines
-        self.files, self.console = RunFiles(directory), Console(cadence.iterations)
+        self.files = RunFiles(directory)
+        self.console = Console(cadence.iterations, terminal=None if _is_first() else False)
         self.clock, self.signals = Clock(), StopOnSignal()
         self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting))
         self.trainer = self._trainer(hardware, evaluator)
@@ -94,10 +96,9 @@ class Run:
         """
         checkpoint = newest_valid(self.directory / "checkpoints") if resume else None
         with self.console:
-            for line in self.lines:
+            going_on = [] if checkpoint is None else [f"resuming after {checkpoint.parent.name}"]
+            for line in [*self.lines, *going_on] if _is_first() else []:
                 self.console.say(line)
-            if checkpoint is not None:
-                self.console.say(f"resuming after {checkpoint.parent.name}")
             self._open_tracker(checkpoint)
             status, error = self._fit(checkpoint)
             self._finish(status, error)
@@ -193,6 +194,11 @@ class Run:
     def _collecting(self) -> AbstractContextManager:
         """Sampling and scoring happen outside of `training_step`, in the same precision."""
         return self.trainer.precision_plugin.forward_context()
+
+
+def _is_first() -> bool:
+    """Before Lightning has connected the ranks, the environment knows."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _percent(share: float | None) -> str:

@@ -1,0 +1,28 @@
+# Every target makes .venv on demand; python3 with venv and pip is all it needs.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: demo test check docs clean
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)  ## GRPO teaches the embedded model to work step by step
+	$(BIN)/python train.py
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+docs: $(INSTALLED)  ## the generated tables of README.md and docs/algorithms.md
+	$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf .venv build dist src/*.egg-info

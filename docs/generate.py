@@ -1,0 +1,94 @@
+"""Write the tables of README.md and docs/algorithms.md from `conf/` and `ops/`; `--check` fails if they are out of date."""
+
+import importlib
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parent.parent
+ALGO = ROOT / "conf" / "algo"
+AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl")
+
+
+def read(path: Path) -> dict:
+    return yaml.safe_load(path.read_text())
+
+
+def summary(path: Path) -> str:
+    """The first comment of a YAML."""
+    return path.read_text().splitlines()[0].removeprefix("# ")
+
+
+def choices(path: Path) -> dict[str, str]:
+    """The axis values that an algorithm's defaults list names."""
+    found: dict[str, str] = {}
+    for entry in read(path)["defaults"]:
+        found |= {axis: value for axis, value in entry.items() if axis in AXES}
+    return found
+
+
+def algorithms() -> str:
+    lines = [f"| `algo=` | {' | '.join(AXES)} | |", f"|---|{'---|' * len(AXES)}---|"]
+    for name in ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft"):
+        path = ALGO / f"{name}.yaml"
+        picked = choices(path)
+        what = summary(path).split(": ", 1)[-1].rstrip(".")
+        lines.append(f"| **{name}** | {' | '.join(picked.get(axis, '–') for axis in AXES)} | {what} |")
+    return "\n".join(lines)
+
+
+def target(path: Path) -> str:
+    node = read(path)
+    return node["estimator"]["_target_"] if "estimator" in node else node["_target_"]
+
+
+def settings(path: Path) -> str:
+    node = {k: v for k, v in read(path).items() if not k.startswith("_") and k != "estimator"}
+    return ", ".join(f"`{k}` {'–' if v is None else v}" for k, v in node.items()) or "–"
+
+
+def thought(dotted: str) -> str:
+    """The first paragraph of a function's docstring, on one line."""
+    module, name = dotted.rsplit(".", 1)
+    doc = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
+    return " ".join(doc.split("\n\n")[0].split()).replace("|", "\\|")
+
+
+def axis(name: str) -> str:
+    lines = [f"| `algo/{name}=` | what it is | function | settings |", "|---|---|---|---|"]
+    for path in sorted((ALGO / name).glob("*.yaml")):
+        dotted = target(path)
+        lines.append(f"| **{path.stem}** | {thought(dotted)} | `{dotted.removeprefix('winnow.')}` | {settings(path)} |")
+    return "\n".join(lines)
+
+
+BLOCKS = {"algorithms": algorithms, **{f"axis {name}": (lambda name=name: axis(name)) for name in AXES}}
+
+
+def filled(text: str) -> str:
+    """`text` with what stands between `<!-- NAME -->` and `<!-- end -->` made anew."""
+    for name, block in BLOCKS.items():
+        text = re.sub(
+            rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, b=block: f"{m[1]}{b()}\n{m[2]}", text, flags=re.DOTALL
+        )
+    return text
+
+
+def main() -> int:
+    stale = []
+    for path in (ROOT / "README.md", ROOT / "docs" / "algorithms.md"):
+        before = path.read_text()
+        after = filled(before)
+        if before != after:
+            stale.append(path.name)
+            if "--check" not in sys.argv:
+                path.write_text(after)
+    print(f"{'out of date' if '--check' in sys.argv else 'rewritten'}: {', '.join(stale) or 'nothing'}")
+    return int("--check" in sys.argv and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""What a user meets around a run: its directory, its exit code, its error; and `resume`."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import DictConfig
+
+import toy_program
+from winnow.app import Program
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return toy_program.program(toy_program.write_conf(tmp_path / "conf"))
+
+
+def runs() -> list[Path]:
+    return sorted(Path("outputs").glob("*"))
+
+
+def seen(directory: Path) -> dict[str, object]:
+    return json.loads((directory / "seen.json").read_text())
+
+
+def test_a_run_has_a_directory_of_its_own_named_after_the_algorithm(toy: Program):
+    assert toy.exit_code(["algo=raft", "iterations=4"]) == 0
+    [directory] = runs()
+    assert directory.name.startswith("raft-")
+    assert yaml.safe_load((directory / ".hydra/overrides.yaml").read_text()) == ["algo=raft", "iterations=4"]
+    assert seen(directory)["iterations"] == 4
+
+
+def test_runs_that_start_in_one_second_do_not_share_a_directory(toy: Program):
+    for _ in range(10):
+        toy.exit_code([])
+    assert len(runs()) == 10
+
+
+@pytest.mark.parametrize(("end", "code"), [("done", 0), ("config", 2), ("diverged", 3)])
+def test_exit_codes(toy: Program, end: str, code: int):
+    assert toy.exit_code([f"end={end}"]) == code
+
+
+def test_a_bug_keeps_its_traceback(toy: Program, capfd: pytest.CaptureFixture[str]):
+    with pytest.raises(ZeroDivisionError):
+        toy.exit_code(["end=bug"])
+    assert capfd.readouterr().err == ""
+    assert len(runs()) == 1
+
+
+def test_a_library_that_exits_does_not_make_a_success(toy: Program):
+    with pytest.raises(RuntimeError, match="left with code None"):
+        toy.exit_code(["end=exits"])
+
+
+def test_a_late_config_error_leaves_no_directory(toy: Program, capfd: pytest.CaptureFixture[str]):
+    assert toy.exit_code(["end=config"]) == 2
+    assert capfd.readouterr().err == "error: model.path=gone: no such folder\n"
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_nothing_is_made_before_the_configuration_is_known_to_be_good(toy: Program):
+    assert toy.exit_code(["iterations=0"]) == 2
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_an_error_while_an_object_is_built_is_found_inside_hydras(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    from hydra.utils import instantiate
+
+    def build(cfg: DictConfig) -> list[str]:
+        instantiate({"_target_": "winnow.rewards.pool.VerifierPool", "workers": 0})
+        return []
+
+    program = Program("toy", build, toy_program.run, toy_program.write_conf(tmp_path))
+    assert program.exit_code([]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: reward.verifier: workers=0")
+
+
+def test_resume_goes_on_in_the_same_directory_with_the_same_words(toy: Program):
+    toy.exit_code(["algo=raft", "iterations=4", "seed=3"])
+    [directory] = runs()
+    for total in (5, 6):
+        assert toy.exit_code([f"resume={directory}", f"iterations={total}"]) == 0
+        assert seen(directory) == seen(directory) | {"resume": str(directory.resolve()), "iterations": total}
+    assert runs() == [directory]
+    config = yaml.safe_load((directory / ".hydra/config.yaml").read_text())
+    assert config["algo"] == {"best": 1}
+    assert config["seed"] == 3
+
+
+def test_resume_last_takes_the_newest_run_with_a_checkpoint(toy: Program):
+    toy.exit_code(["seed=1"])
+    [first] = runs()
+    toy.exit_code(["seed=2"])
+    [second] = [run for run in runs() if run != first]
+    toy.exit_code(["seed=3", "end=diverged"])
+    os.utime(first / "checkpoints/iteration_000003/manifest.json", (1, 1))
+    assert toy.exit_code(["resume=last", "iterations=9"]) == 0
+    assert seen(second)["iterations"] == 9
+    assert seen(first)["iterations"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [("algo=raft", "algo was grpo and is raft"), ("seed=1", "seed was 0 and is 1"), ("algo.clip=.3", "0.2 and is 0.3")],
+)
+def test_resume_refuses_to_become_another_run(toy: Program, capfd: pytest.CaptureFixture[str], change: str, words: str):
+    toy.exit_code([])
+    assert toy.exit_code(["resume=last", change]) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert words in line
+
+
+def test_resume_remembers_the_config_directory(toy: Program, tmp_path: Path):
+    own = tmp_path / "own" / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# @package _global_\niterations: 7\n")
+    assert toy.exit_code(["--config-dir", str(own.parent), "experiment=mine"]) == 0
+    assert toy.exit_code(["resume=last"]) == 0
+    assert [seen(directory)["iterations"] for directory in runs()] == [7]
+
+
+def test_flags_may_stand_between_overrides(toy: Program, tmp_path: Path):
+    assert toy.exit_code(["algo=raft", "--config-dir", str(tmp_path), "iterations=4"]) == 0
+
+
+def shown(*words: str, **env: str) -> str:
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | env, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_help_lists_the_groups_and_imports_no_torch():
+    text = shown("--help")
+    assert "algo/clip: cispo, dual, none, outside, ppo" in text
+    probe = (
+        "import sys, runpy; sys.argv = ['train.py', '--help']\ntry: runpy.run_path('train.py', run_name='__main__')\n"
+    )
+    probe += "except SystemExit: sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+def test_hydras_ways_of_looking_still_work():
+    rollout = yaml.safe_load(shown("--cfg", "job", "--package", "rollout", "rollout.samples=3"))
+    assert rollout["samples"] == 3
+    assert yaml.safe_load(shown("--cfg", "job", "--resolve", "algo/clip=dual"))["algo"]["clip"]["c"] == 3.0
+    assert "hydra_plugins.winnow_launcher.processes.Processes" in shown("--cfg", "hydra")
+    assert "structured://" in shown("--info", "searchpath")
+
+
+def test_tab_completes_groups_choices_and_keys():
+    completed = {
+        line: shown("-sc", "query=bash", COMP_LINE=f"python train.py {line}").split()
+        for line in ("algo=raf", "optim.l")
+    }
+    assert completed == {"algo=raf": ["algo=raft", "algo=raftpp"], "optim.l": ["optim.lr="]}
+    assert "hydra_bash_completion" in shown("-sc", "install=bash")

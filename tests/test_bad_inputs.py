@@ -1,0 +1,153 @@
+"""What can be typed wrongly: exit code 2, one line that says what to type, no traceback, nothing left behind."""
+
+import os
+import runpy
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from winnow.app import Program
+
+ROOT = Path(__file__).parent.parent
+QUICK = "logger=none"
+
+BEFORE_TORCH = [
+    # words typed, what the line must hold: what is wrong and what to type instead
+    ("algo.clip.hihg=.3", "algo.clip.hihg", "did you mean algo.clip.high?"),
+    ("lr=1e-4", "lr=1e-4: no such key", "did you mean optim.lr?"),
+    ("samples=4", "samples=4: no such key", "rollout.samples or eval.samples"),
+    ("algo=grop", "algo=grop: no such choice", "did you mean algo=grpo?"),
+    ("algos=grpo", "algos=grpo: no such key", "did you mean algo?"),
+    ("algo/clipp=none", "algo/clipp=none: no such group", "did you mean algo/clip?"),
+    ("algo/clip=hihg", "algo/clip=hihg: no such choice", "choices: cispo, dual, none, outside, ppo"),
+    ("algo/clip=none algo.clip.high=.3", "algo/clip=none has no `high`", "type algo/clip=ppo algo.clip.high=.3"),
+    ("algo.kl.coef=.1", "algo/kl=none has no `coef`", "type algo/kl=k1 algo.kl.coef=.1 (or k2 or k3)"),
+    ("algo.critic_lr=1", "algo=grpo has no `critic_lr`", "type algo=ppo algo.critic_lr=1"),
+    ("dataset.path=mine.jsonl", "dataset=arithmetic has no `path`", "type dataset=jsonl dataset.path=mine.jsonl"),
+    ("algo.clip=none", "algo/clip is a group", "type algo/clip=none"),
+    ("algo/clip/high=.3", "not a group", "type algo.clip.high=.3"),
+    ("algo=sft algo/select=all", "algo=sft has no `select`", "leave it out"),
+    ("~algo", "algo: has no value", "type algo=dpo|grpo|"),
+    ("experiment=paper/grop", "experiment=paper/grop: no such choice", "did you mean experiment=paper/grpo?"),
+    ("+algo.clipp=1", "+algo.clipp=1: no such key", "did you mean algo.clip?"),
+    ("+seed=1", "the key exists", "type seed=1"),
+    ("optim.lr=abc", "optim.lr=abc: not a number", "type for example optim.lr=0.0"),
+    ("algo.clip.low=", "algo.clip.low=: not a number", "type for example algo.clip.low=0.2"),
+    ("seed=1.5", "seed=1.5: not a whole number", "seed=0"),
+    ("optim.betas=.9", "optim.betas=.9: not a list", "optim.betas=[0.9,"),
+    ("optim.lr=null", "optim.lr=null: needs a value", "type for example optim.lr=0.0"),
+    ("optim.lr=[1,2", "optim.lr=[1,2: cannot be read", "quote"),
+    ("optim.lr=${learning_rate}", "optim.lr", "'learning_rate' not found"),
+    ("rollout", "rollout: not an override", "type rollout=VALUE"),
+    ("algo=raft,grpo", "several values are a sweep", "type -m algo=raft,grpo"),
+    ("-m algo=glob(zz*)", "algo=glob(zz*): a sweep over nothing", "such as algo=raft,grpo"),
+    ("-m seed=range(5,5)", "seed=range(5,5): a sweep over nothing", "give it values"),
+    ("-m algo=raft,grop seed=1,2", "algo=grop: no such choice", "did you mean algo=grpo?"),
+    ("-m seed=1,2 hydra.launcher.jobs=0", "hydra.launcher.jobs=0", "1 or more"),
+    ("-m resume=last", "resume=last", "start one without resume"),
+    ("resume=last", "resume=last: no run under outputs/ has a checkpoint", "start one without resume"),
+    ("resume=outputs/yesterday", "resume=outputs/yesterday: no such directory", "without resume"),
+    ("--config-dir nowhere", "--config-dir nowhere: no such directory", "type the path"),
+    ("--config-name trian", "--config-name trian: no such configuration", "leave it out"),
+    ("--sweep", "--sweep", "--hydra-help lists the options"),
+    ("optim.lr=-1e-4", "optim.lr=-0.0001", "above 0"),
+    ("rollout.samples=0", "rollout.samples=0", "1 or more"),
+    ("rollout.samples=1", "rollout.samples=1", "type rollout.samples=8"),
+    ("algo=dpo rollout.samples=1", "rollout.samples=1", "type rollout.samples=8"),
+    ("rollout.temperature=0", "rollout.temperature=0", "above 0"),
+    ("iterations=0", "iterations=0", "1 or more"),
+    ("algo/kl=k3 algo.kl.coef=0", "algo.kl.coef=0", "type algo/kl=none"),
+    ("hardware.precision=fp16", "hardware.precision=fp16", "32-true, bf16-mixed"),
+    ("update.minibatches=1000", "update.minibatches=1000", "256 samples"),
+    ("reward.correct=-1", "reward.correct=-1", "above reward.wrong"),
+]
+
+AFTER_TORCH = [
+    ("algo/ratio=none", "algo.clip", "add algo/clip=none"),
+    ("algo.select._target_=os.system", "algo.select._target_=os.system", "plugins=[os]"),
+    ("~algo.kl", "algo: ", "'kl'"),
+    ("model.path=./nowhere", "model.path=./nowhere: no such folder", "type model.path=DIR"),
+    ("dataset=jsonl dataset.path=nowhere.jsonl", "dataset.path=nowhere.jsonl", "type dataset.path="),
+    ("dataset=jsonl dataset.path=bad.jsonl", "bad.jsonl: 1 of 2 answers", "dataset.bad_rows=drop"),
+]
+
+
+@pytest.fixture(scope="module")
+def program() -> Program:
+    names = runpy.run_path(str(ROOT / "train.py"))
+    return Program("train", names["validate"], names["train"], ROOT / "conf")
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refused(program: Program, words: str, capfd: pytest.CaptureFixture[str], *parts: str) -> None:
+    here = sorted(Path.cwd().rglob("*"))
+    assert program.exit_code([*words.split(), QUICK]) == 2
+    said = capfd.readouterr()
+    [line] = said.err.splitlines()
+    assert line.startswith("error: ")
+    assert [part for part in parts if part not in line] == [], line
+    assert sorted(Path.cwd().rglob("*")) == here
+
+
+@pytest.mark.parametrize(("words", "wrong", "instead"), BEFORE_TORCH)
+def test_composition(
+    program: Program, empty: Path, capfd: pytest.CaptureFixture[str], words: str, wrong: str, instead: str
+):
+    refused(program, words, capfd, wrong, instead)
+
+
+@pytest.mark.parametrize(("words", "wrong", "instead"), AFTER_TORCH)
+def test_building(
+    program: Program, empty: Path, capfd: pytest.CaptureFixture[str], words: str, wrong: str, instead: str
+):
+    Path("bad.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+2", "answer": "\\\\frac{1}{"}\n')
+    refused(program, words, capfd, wrong, instead)
+
+
+@pytest.mark.parametrize(
+    ("yaml", "parts"),
+    [
+        ("optim: {lr: fast}", ("experiment/mine.yaml", "optim.lr", "fast")),
+        ("optim: {lrr: 1}", ("experiment/mine.yaml", "optim.lrr")),
+        ("optim: {lr: 1", ("mine.yaml, line 3",)),
+        ("defaults: [{override /algo: grop}]", ("algo/grop", "did you mean algo=grpo?")),
+        ("seed: ${sed}", ("seed", "'sed' not found")),
+    ],
+)
+def test_a_file_of_ones_own(
+    program: Program, empty: Path, capfd: pytest.CaptureFixture[str], yaml: str, parts: tuple[str, ...]
+):
+    (empty / "experiment").mkdir()
+    (empty / "experiment/mine.yaml").write_text(f"# @package _global_\n{yaml}\n")
+    refused(program, "--config-dir . experiment=mine", capfd, *parts)
+
+
+@pytest.mark.parametrize(
+    ("words", "part", "seconds"),
+    [
+        ("algo.clip.hihg=.3", "algo.clip.high", 3.0),
+        ("-m algo=raft,grpo seed=1,x", "seed=x: not a number", 3.0),
+        ("rollout.samples=0", "rollout.samples=0", 3.0),
+        ("algo=grpo model=qwen", "model Qwen/Qwen2.5-Math-1.5B could not be had", 60.0),
+    ],
+)
+def test_as_typed_in_a_shell(empty: Path, words: str, part: str, seconds: float):
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(empty / "hub"), "WANDB_MODE": "offline"}
+    command = [sys.executable, str(ROOT / "train.py"), *words.split()]
+    began = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=empty, check=False)
+    took = time.monotonic() - began
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert part in line
+    assert not (empty / "outputs").exists()
+    assert not (empty / "multirun").exists()
+    assert took < seconds

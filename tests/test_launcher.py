@@ -1,0 +1,162 @@
+"""A sweep: each job its own process, none lost, and a table of what became of them."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+import toy_program
+from winnow.app import summary
+from winnow.app.jobs import Crew, Ended, Job
+from winnow.app.ledger import status
+
+PROGRAM = Path(toy_program.__file__)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts the toy program in `tmp_path/here`."""
+    toy_program.write_conf(tmp_path / "conf")
+    (tmp_path / "here").mkdir()
+
+    def start(*words: str) -> subprocess.Popen[str]:
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | {
+            "TOY_CONF": str(tmp_path / "conf")
+        }
+        command = [sys.executable, str(PROGRAM), *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, cwd=tmp_path / "here", env=environment, text=True, **pipes)
+
+    return start
+
+
+def rows(here: Path) -> list[dict[str, str]]:
+    [path] = here.glob("multirun/*/summary.csv")
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_job_is_accounted_for(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    sweep = start("-m", "algo=grpo,raft", "end=done,bug,killed,diverged,config", "hydra.launcher.jobs=2")
+    out, err = sweep.communicate(timeout=120)
+    assert (sweep.returncode, err) == (1, "")
+    table = {row["overrides"]: row for row in rows(tmp_path / "here")}
+    ends = {"done": ("done", "0"), "bug": ("failed", "1"), "killed": ("killed by SIGKILL", "137")}
+    ends |= {"diverged": ("diverged", "3"), "config": ("config error", "2")}
+    expected = {f"algo={a} end={e}": codes for a in ("grpo", "raft") for e, codes in ends.items()}
+    assert {key: (row["status"], row["exit_code"]) for key, row in table.items()} == expected
+    assert {row["algo"] for key, row in table.items() if "raft" in key} == {"raft"}
+    assert table["algo=raft end=done"]["eval_last"] == "0.5"
+    assert table["algo=raft end=killed"]["eval_last"] == ""
+    assert sum(line.startswith("[") for line in out.splitlines()) == 10
+    assert "[10/10]" in out
+    assert "held-out accuracy 25.0% → 50.0%" in out
+    assert "model.path=gone: no such folder" in out
+
+
+def test_a_job_is_a_run_that_can_be_resumed(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    sweep = start("-m", "seed=5,6", "iterations=4")
+    out, err = sweep.communicate(timeout=60)
+    assert (sweep.returncode, err) == (0, "")
+    assert "note: short" in out
+    [top] = (tmp_path / "here/multirun").iterdir()
+    assert {"multirun.yaml", "summary.csv", "0", "1"} == {path.name for path in top.iterdir()}
+    assert yaml.safe_load((top / "1/.hydra/overrides.yaml").read_text()) == ["seed=6", "iterations=4"]
+    hydra = yaml.safe_load((top / "1/.hydra/hydra.yaml").read_text())["hydra"]
+    assert hydra["job"]["num"] == 1
+    assert hydra["sweep"]["dir"] == f"multirun/{top.name}"
+    assert summary.sweep_of(top / "1") == f"multirun/{top.name}"
+    assert summary.sweep_of(top) is None
+    assert start(f"resume={top}/1", "iterations=5").wait(timeout=60) == 0
+    assert (top / "1/checkpoints/iteration_000005/manifest.json").is_file()
+
+
+def test_cores_are_shared_out(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    start("-m", "seed=1", "hydra.launcher.jobs=1000").communicate(timeout=60)
+    [one] = (tmp_path / "here").glob("multirun/*/0/seen.json")
+    assert '"threads": "1"' in one.read_text()
+    one.unlink()
+    start("-m", "seed=1", "hydra.launcher.threads=3").communicate(timeout=60)
+    [three] = (tmp_path / "here").glob("multirun/*/0/seen.json")
+    assert '"threads": "3"' in three.read_text()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, "130"), (signal.SIGTERM, "75")])
+def test_a_signal_reaches_the_jobs_and_is_waited_for(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals, code: str
+):
+    sweep = start("-m", "end=waits", "seed=1,2,3", "hydra.launcher.jobs=2")
+    wait_until(lambda: sum("waiting" in log.read_text() for log in tmp_path.rglob("output.log")) == 2)
+    sweep.send_signal(number)
+    out, _ = sweep.communicate(timeout=30)
+    assert sweep.returncode == 1
+    assert [(row["status"], row["exit_code"]) for row in rows(tmp_path / "here")] == [
+        ("stopped", code),
+        ("stopped", code),
+        ("not started", ""),
+    ]
+    assert "goes on" in out
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.05)
+
+
+def test_a_bad_job_stops_the_sweep_before_the_first_starts(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    sweep = start("-m", "iterations=3,2,0")
+    _, err = sweep.communicate(timeout=30)
+    assert (sweep.returncode, err) == (2, "error: iterations=0: must be 1 or more\n")
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def sleeper(number: int, folder: Path, code: str) -> Job:
+    return Job(number, (sys.executable, "-c", code), folder / str(number))
+
+
+def test_no_more_jobs_at_once_than_asked_for(tmp_path: Path):
+    stamp = "import time; print(time.monotonic()); time.sleep(.2); print(time.monotonic())"
+    ended: list[Ended] = []
+    Crew(at_once=2, threads=1).run([sleeper(n, tmp_path, stamp) for n in range(5)], ended.append)
+    assert sorted(end.job.number for end in ended) == [0, 1, 2, 3, 4]
+    spans = [tuple(map(float, end.job.log.read_text().split())) for end in ended]
+    assert max(sum(a <= moment < b for a, b in spans) for moment, _ in spans) == 2
+
+
+def test_a_second_signal_kills(tmp_path: Path):
+    deaf = "import signal, os, time; signal.signal(15, signal.SIG_IGN); os.kill(os.getppid(), 15); time.sleep(.3); "
+    deaf += "os.kill(os.getppid(), 15); time.sleep(60)"
+    ended: list[Ended] = []
+    Crew(at_once=1, threads=1).run([sleeper(0, tmp_path, deaf), sleeper(1, tmp_path, "")], ended.append)
+    codes = {end.job.number: end.exit_code for end in ended}
+    assert codes == {0: 128 + signal.SIGKILL, 1: None}
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [(0, "done"), (1, "failed"), (75, "stopped"), (139, "killed by SIGSEGV"), (None, "not started"), (99, "failed")],
+)
+def test_status(code: int | None, name: str):
+    assert status(code) == name
+
+
+def test_a_reader_never_meets_half_a_table(tmp_path: Path):
+    """The table is replaced, not rewritten: an open file keeps the old rows."""
+    path = tmp_path / "summary.csv"
+    row = summary.Row(0, "seed=1", tmp_path / "0", {"algo": "grpo"})
+    summary.write(path, [row])
+    with path.open() as old:
+        summary.write(path, [row, row])
+        assert len(old.read().splitlines()) == 2
+    assert len(path.read_text().splitlines()) == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["summary.csv"]

@@ -1,0 +1,88 @@
+"""A program around Hydra that ends in every way a run can end: `TOY_CONF=FOLDER python toy_program.py end=done`."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from winnow.app import Program
+from winnow.errors import ConfigError, Diverged, Stopped
+
+YAML = {
+    "toy.yaml": """
+defaults:
+  - _self_
+  - algo: grpo
+  - experiment: null
+  - override hydra/launcher: processes
+  - override hydra/job_logging: none
+  - override hydra/hydra_logging: none
+seed: 0
+iterations: 3
+resume: null
+end: done
+hydra:
+  run: {dir: "outputs/${hydra:runtime.choices.algo}-${winnow.unique:}"}
+  sweep: {dir: "multirun/${winnow.unique:}", subdir: "${hydra.job.num}"}
+""",
+    "algo/grpo.yaml": "clip: 0.2\n",
+    "algo/raft.yaml": "best: 1\n",
+    "experiment/long.yaml": "# @package _global_\niterations: 50\n",
+}
+
+
+def write_conf(folder: Path) -> Path:
+    for name, text in YAML.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def validate(cfg: DictConfig) -> list[str]:
+    if cfg.iterations < 1:
+        raise ConfigError(f"iterations={cfg.iterations}: must be 1 or more")
+    return ["short"] if cfg.iterations < 10 else []
+
+
+def run(cfg: DictConfig, directory: Path) -> float:
+    seen = {"resume": cfg.resume, "iterations": cfg.iterations, "threads": os.environ.get("OMP_NUM_THREADS")}
+    (directory / "seen.json").write_text(json.dumps(seen))
+    match cfg.end:
+        case "config":
+            (directory / "seen.json").unlink()
+            raise ConfigError("model.path=gone: no such folder")
+        case "diverged":
+            raise Diverged("loss is nan")
+        case "bug":
+            raise ZeroDivisionError("a bug\nin two lines")
+        case "exits":
+            sys.exit()
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "waits":
+            _wait_for_a_signal()
+    manifest = directory / "checkpoints" / f"iteration_{cfg.iterations:06d}" / "manifest.json"
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_text("{}")
+    figures = {"iterations": cfg.iterations, "eval_first": 0.25, "eval_last": 0.5, "seconds": 1.0}
+    (directory / "summary.json").write_text(json.dumps(figures))
+    return 0.5
+
+
+def _wait_for_a_signal() -> None:
+    codes = {signal.SIGINT: 130, signal.SIGTERM: 75}
+    signal.pthread_sigmask(signal.SIG_BLOCK, codes)
+    print("waiting", flush=True)
+    raise Stopped(codes[signal.Signals(signal.sigtimedwait(codes, 60).si_signo)])  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def program(folder: Path) -> Program:
+    return Program("toy", validate, run, folder)
+
+
+if __name__ == "__main__":
+    sys.exit(program(Path(os.environ["TOY_CONF"])).exit_code(sys.argv[1:]))
