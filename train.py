@@ -10,9 +10,9 @@ from winnow.app import main
 
 def validate(cfg: DictConfig) -> list[str]:
     schema.check(cfg)  # before the imports that take seconds
-    from winnow import build
+    from winnow import validation
 
-    return build.validate(cfg)
+    return validation.validate(cfg)
 
 
 def train(cfg: DictConfig, directory: Path) -> float | None:

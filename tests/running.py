@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from winnow import build
+from winnow import build, validation
 
 CONF = Path(__file__).parent.parent / "conf"
 SMALL = (
@@ -44,7 +44,7 @@ def run(directory: Path, *overrides: str) -> float | None:
     """Train in `directory` as `python train.py …` would; the final held-out accuracy."""
     directory.mkdir(parents=True, exist_ok=True)
     cfg = composed(*SMALL, *overrides)
-    build.validate(cfg)
+    validation.validate(cfg)
     return build.train(cfg, directory)
 
 

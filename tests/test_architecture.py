@@ -8,7 +8,16 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "winnow"
 FLOORS = ("ops", "objectives", "algorithm", "experience", "training", "build")
 """From the ground up; a module imports from its own floor or one below."""
-KNOWS_HYDRA = ("schema.py", "build.py", "cli.py", "doctor.py", "app")
+KNOWS_HYDRA = (
+    "schema.py",
+    "validation.py",
+    "instantiation.py",
+    "describe.py",
+    "build.py",
+    "cli.py",
+    "doctor.py",
+    "app",
+)
 
 
 def imports(path: Path) -> set[str]:

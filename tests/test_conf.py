@@ -4,11 +4,12 @@ from itertools import product
 
 import pytest
 import yaml
-from running import CONF, composed
 
-from winnow import build
+from running import CONF, composed
+from winnow import validation
 from winnow.algorithm import ActorCritic, PolicyGradient, Preference, Supervised
 from winnow.errors import ConfigError
+from winnow.instantiation import build_algorithm
 from winnow.objectives import rule_of
 from winnow.ops import advantage, clip, ratio, select
 
@@ -23,9 +24,9 @@ POLICY_GRADIENT = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo")
 @pytest.mark.parametrize("algo", options("algo"))
 def test_every_algorithm_composes_and_binds(algo: str):
     cfg = composed(f"algo={algo}")
-    build.validate(cfg)
+    validation.validate(cfg)
     kinds = {"ppo": ActorCritic, "dpo": Preference, "sft": Supervised}
-    assert isinstance(build.build_algorithm(cfg), kinds.get(algo, PolicyGradient))
+    assert isinstance(build_algorithm(cfg), kinds.get(algo, PolicyGradient))
 
 
 @pytest.mark.parametrize(
@@ -42,9 +43,9 @@ def test_every_axis_value_is_built_or_refused_with_words(axis: str, value: str):
     )
     if (axis, value) in (("select", "extremes"), ("advantage", "gae")):
         with pytest.raises(ConfigError, match=r"type algo=(dpo|ppo)"):
-            build.validate(cfg)
+            validation.validate(cfg)
     else:
-        build.validate(cfg)
+        validation.validate(cfg)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_every_axis_value_is_built_or_refused_with_words(axis: str, value: str):
     [*(f"paper/{n}" for n in options("experiment/paper")), *(f"release/{n}" for n in options("experiment/release"))],
 )
 def test_every_experiment_composes_and_binds(experiment: str):
-    build.validate(composed(f"experiment={experiment}"))
+    validation.validate(composed(f"experiment={experiment}"))
 
 
 def test_raftpp_is_raft_with_two_lines_changed():
@@ -74,7 +75,7 @@ def test_the_algorithms_are_the_papers():
         "grpo": (select.all_samples, advantage.group, ratio.token, clip.ppo),
     }
     for name, rules in expected.items():
-        built = build.build_algorithm(composed(f"algo={name}"))
+        built = build_algorithm(composed(f"algo={name}"))
         assert isinstance(built, PolicyGradient)
         assert tuple(map(rule_of, (built.select, built.advantage, built.ratio, built.clip))) == rules
 

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 import torch
-from learning import gradient, made_up_rows
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from learning import gradient, made_up_rows
 from winnow.models.policy import Policy
 from winnow.objectives import KL, PolicyObjective, PreferenceObjective
 from winnow.ops import advantage, aggregate, clip, kl, ratio, select

@@ -31,8 +31,9 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
             "TOY_CONF": str(tmp_path / "conf")
         }
         command = [sys.executable, str(PROGRAM), *words]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, cwd=tmp_path / "here", env=environment, text=True, **pipes)
+        return subprocess.Popen(
+            command, cwd=tmp_path / "here", env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
 
     return start
 

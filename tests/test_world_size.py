@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import metrics
 from safetensors.torch import load_file
+
+from running import metrics
 
 SCRIPT = """
 import sys

@@ -98,7 +98,9 @@ def _memory() -> Iterator[Finding]:
         total = min(total, int(text) / GB)
     free = min(total, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GB)
     level = Level.OK if total >= MEMORY_GB else Level.WARN
-    yield Finding(level, "memory", f"{total:.1f} GB, {free:.1f} GB of it unused ({MEMORY_GB:g} GB will do for model=tiny)")
+    yield Finding(
+        level, "memory", f"{total:.1f} GB, {free:.1f} GB of it unused ({MEMORY_GB:g} GB will do for model=tiny)"
+    )
 
 
 def _outputs() -> Iterator[Finding]:

@@ -1,0 +1,76 @@
+"""What cannot run is refused before anything is created; what has no effect is named."""
+
+import inspect
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from winnow import schema
+from winnow.algorithm import Algorithm, Preference, Supervised
+from winnow.errors import ConfigError
+from winnow.instantiation import build_algorithm
+from winnow.objectives import rule_of
+from winnow.ops import advantage, kl
+
+
+def validate(cfg: DictConfig) -> list[str]:
+    """Refuse what cannot run, before anything is created; say what will have no effect.
+
+    Raises:
+        ConfigError: what is wrong, and what to type instead.
+    """
+    schema.check(cfg)
+    for path, node in _targets(cfg, ""):
+        _check_target(path, node, list(cfg.plugins))
+    algorithm = build_algorithm(cfg)
+    return notices(cfg, algorithm)
+
+
+def _targets(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield path, node
+        for key in node:
+            if not OmegaConf.is_missing(node, str(key)):
+                yield from _targets(node[key], f"{path}.{key}".lstrip("."))
+    elif isinstance(node, ListConfig):
+        for i, item in enumerate(node):
+            yield from _targets(item, f"{path}[{i}]")
+
+
+def _check_target(path: str, node: DictConfig, plugins: list[str]) -> None:
+    """A partial would hide a misspelt keyword until its first call, after a whole rollout."""
+    target = str(node["_target_"])
+    package = target.split(".")[0]
+    if package not in ("winnow", *plugins):
+        raise ConfigError(f"{path}._target_={target}: not part of winnow; type plugins=[{package}] if you trust it")
+    try:
+        known = inspect.signature(get_object(target)).parameters
+    except Exception as error:
+        raise ConfigError(f"{path}._target_={target}: {error}".replace("\n", " ")) from error
+    for key in node:
+        if str(key) not in known and not str(key).startswith("_"):
+            near = get_close_matches(str(key), known)
+            hint = f"did you mean {path}.{near[0]}?" if near else f"known: {', '.join(known)}"
+            raise ConfigError(f"{path}.{key}: no such setting of {target}; {hint}")
+
+
+def notices(cfg: DictConfig, algorithm: Algorithm) -> list[str]:
+    """Settings that are legal here and change nothing."""
+    found = []
+    if isinstance(algorithm, Preference | Supervised):
+        return found
+    updates = cfg["update"].minibatches * cfg["update"].epochs
+    if updates == 1 and algorithm.objective.uses_ratio:
+        found.append("one update per iteration: the ratio is 1 throughout, so algo/ratio and algo/clip change nothing")
+    penalty = algorithm.objective.kl_in_loss
+    if penalty is not None and rule_of(penalty.estimator) is kl.k1:
+        found.append("k1 in the loss has a gradient of zero on average; algo/kl=k2 or algo.kl.place=reward penalises")
+    if penalty is not None and penalty.reference == "previous" and updates == 1:
+        found.append("one update per iteration: the previous policy is the current one, so algo.kl changes nothing")
+    if rule_of(algorithm.advantage) is advantage.reward and min(cfg.reward.wrong, cfg.reward.no_answer) >= 0:
+        found.append("no reward is negative: wrong samples push nothing down (reward=plus_minus_one does)")
+    return found

@@ -1,0 +1,114 @@
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from winnow.report import plots
+from winnow.report.plots import PANELS, draw_run
+from winnow.report.run_files import RunFiles, Summary
+
+TITLES = {
+    "Held-out accuracy",
+    "Reward",
+    "Response length",
+    "KL to the initial model",
+    "Entropy",
+    "Clip fraction",
+}
+
+
+@pytest.fixture
+def drawn(monkeypatch) -> list[Figure]:
+    """The figures that were saved."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(self: Figure, *arguments, **options) -> None:
+        figures.append(self)
+        save(self, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
+
+
+def write(directory: Path, rows: list[dict[str, float]]) -> None:
+    files = RunFiles(directory)
+    for row in rows:
+        files.append(row)
+
+
+def full(iteration: int) -> dict[str, float]:
+    return {
+        "iteration": iteration,
+        "eval/heldout/acc": 0.5 + iteration / 1000,
+        "train/reward/mean": iteration / 100,
+        "train/kl_ref": 0.001 * iteration,
+        "train/entropy": 0.3,
+        "rollout/length/mean": 20 + iteration / 10,
+        "train/clip_frac": 0.0,
+    }
+
+
+def texts(figure: Figure, title: str) -> list[str]:
+    (axes,) = [axes for axes in figure.axes if axes.get_title(loc="left") == title]
+    return [text.get_text() for text in axes.texts]
+
+
+def test_curves_are_a_picture_of_six_panels(tmp_path: Path, drawn: list[Figure]) -> None:
+    write(tmp_path, [full(iteration) for iteration in range(101)])
+    RunFiles(tmp_path).write_summary(Summary("done", "grpo", "tiny", "arithmetic", 1, 100, 0.5, 0.6, 9, 9, 1.0))
+    path = draw_run(tmp_path)
+    assert path == tmp_path / "curves.png"
+    image = imread(path)
+    assert image.shape == (660, 1200, 4)
+    assert image[..., :3].std() > 0.02  # not a blank page
+    (figure,) = drawn
+    assert {axes.get_title(loc="left") for axes in figure.axes} == TITLES
+    assert {axes.get_xlabel() for axes in figure.axes} == {"iteration"}
+    assert figure.get_suptitle() == "grpo · tiny · arithmetic · seed 1 · held-out accuracy 50.0% → 60.0%"
+    assert texts(figure, "Held-out accuracy")[-1] == "60%"  # never smoothed
+    assert texts(figure, "Entropy")[-1] == "0.3"
+
+
+def test_one_row_and_missing_keys_are_drawn(tmp_path: Path, drawn: list[Figure]) -> None:
+    write(tmp_path, [{"iteration": 0, "eval/heldout/acc": 0.5, "train/entropy": math.nan}])
+    assert draw_run(tmp_path).stat().st_size > 5000
+    (figure,) = drawn
+    assert texts(figure, "Held-out accuracy")[-1] == "50%"
+    assert {panel.title for panel in PANELS if "not recorded" in texts(figure, panel.title)} == TITLES - {
+        "Held-out accuracy"
+    }
+    assert figure.get_suptitle() == tmp_path.name
+
+
+def test_a_run_without_rows_is_drawn(tmp_path: Path) -> None:
+    assert draw_run(tmp_path).stat().st_size > 5000
+
+
+def test_every_evaluation_set_is_a_curve_with_its_name(tmp_path: Path, drawn: list[Figure]) -> None:
+    sets = {"eval/math500/acc": 0.75, "eval/minerva/acc": 0.25, "eval/minerva/length": 100.0}
+    write(tmp_path, [{"iteration": 0} | sets, {"iteration": 1}, {"iteration": 2} | sets])
+    draw_run(tmp_path)
+    assert texts(drawn[0], "Held-out accuracy")[-2:] == ["math500 75%", "minerva 25%"]
+
+
+def test_the_running_mean_is_centred() -> None:
+    assert plots._running_mean([0, 3, 6, 0, 3], 3) == [1.5, 3, 3, 3, 1.5]
+    assert plots._running_mean([1, 2], 1) == [1, 2]
+
+
+def test_drawing_touches_no_global_state(tmp_path: Path) -> None:
+    before = dict(matplotlib.rcParams)
+    draw_run(tmp_path)
+    assert dict(matplotlib.rcParams) == before
+    code = (
+        "import sys; from pathlib import Path; from winnow.report.plots import draw_run;"
+        f" draw_run(Path({str(tmp_path)!r})); print('matplotlib.pyplot' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

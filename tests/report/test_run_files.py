@@ -1,0 +1,148 @@
+import json
+import math
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from winnow.report.run_files import RunFiles, SampleRecord, Summary
+
+SAMPLE = SampleRecord(
+    iteration=10,
+    prompt_key="arithmetic:17",
+    sample=3,
+    prompt="4+7=",
+    response="4+7=11;}",
+    answer="11",
+    extracted="11",
+    verdict="correct",
+    reward=1.0,
+    advantage=-0.5,
+    kept=True,
+    length=7,
+    finish="eos",
+)
+SUMMARY = Summary("done", "grpo", "tiny", "arithmetic", 1, 200, 0.55, 0.9, 10, 8, 60.25)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> RunFiles:
+    return RunFiles(tmp_path)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_floats_read_back_bit_for_bit(files: RunFiles) -> None:
+    values = [0.1 + 0.2, 1 / 3, 5e-324, 1.7976931348623157e308, -0.0, 2.0**53 + 2]
+    row = {"iteration": 1, "tokens": 2**60 + 1} | {f"x{i}": value for i, value in enumerate(values)}
+    files.append(row)
+    (read,) = files.rows()
+    assert [read[f"x{i}"].hex() for i in range(len(values))] == [value.hex() for value in values]
+    assert read["tokens"] == 2**60 + 1
+    assert isinstance(read["iteration"], int)
+
+
+def test_rows_are_lines_and_what_is_not_finite_is_null(files: RunFiles) -> None:
+    assert files.rows() == []
+    files.append({"train/lr": 0.5, "iteration": 1})
+    files.append({"iteration": 2, "train/kl_ref": math.nan, "train/ratio/max": math.inf})
+    assert files.metrics.read_text() == (
+        '{"iteration": 1, "train/lr": 0.5}\n{"iteration": 2, "train/kl_ref": null, "train/ratio/max": null}\n'
+    )
+    second = files.rows()[1]
+    assert math.isnan(second["train/kl_ref"])
+    assert math.isnan(second["train/ratio/max"])
+
+
+def test_a_row_without_an_iteration_is_refused(files: RunFiles) -> None:
+    with pytest.raises(KeyError, match="iteration"):
+        files.append({"train/lr": 0.5})
+    assert not files.metrics.exists()
+
+
+def test_a_row_is_on_disk_when_append_returns(files: RunFiles) -> None:
+    for iteration in range(1, 4):
+        files.append({"iteration": iteration})
+        assert len(files.metrics.read_bytes().splitlines()) == iteration
+
+
+def test_truncate_drops_later_rows_and_samples_and_keeps_the_rest_byte_for_byte(files: RunFiles) -> None:
+    for iteration in range(5):
+        files.append({"iteration": iteration, "x": iteration / 7})
+        files.write_samples(iteration, [replace(SAMPLE, iteration=iteration)])
+    before = files.metrics.read_bytes().splitlines(keepends=True)
+    files.truncate_after(2)
+    assert files.metrics.read_bytes() == b"".join(before[:3])
+    assert names(files.samples) == [f"iteration_{iteration:06d}.jsonl" for iteration in range(3)]
+    files.append({"iteration": 3, "x": 0.0})
+    assert [row["iteration"] for row in files.rows()] == [0, 1, 2, 3]
+    assert names(files.directory) == ["metrics.jsonl", "samples"]
+
+
+def test_truncate_of_an_empty_directory_does_nothing(files: RunFiles) -> None:
+    files.truncate_after(3)
+    assert names(files.directory) == []
+
+
+def test_a_line_cut_short_by_a_crash_is_no_row_and_goes_with_the_next_truncation(files: RunFiles) -> None:
+    files.append({"iteration": 1})
+    with files.metrics.open("a") as file:
+        file.write('{"iteration": 2, "train/re')
+    assert files.rows() == [{"iteration": 1}]
+    files.truncate_after(1)
+    files.append({"iteration": 2})
+    assert files.rows() == [{"iteration": 1}, {"iteration": 2}]
+
+
+def test_a_truncation_that_fails_leaves_the_file_as_it_was(files: RunFiles, monkeypatch) -> None:
+    for iteration in (1, 2):
+        files.append({"iteration": iteration})
+
+    def full(self: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.truncate_after(1)
+    assert [row["iteration"] for row in files.rows()] == [1, 2]
+
+
+def test_samples_read_back_whatever_the_text(files: RunFiles) -> None:
+    texts = [
+        "α ≤ β",
+        'quote " and \\boxed{4}',
+        "two\nlines\r\nand\u2028a separator\x85",
+        "\x00",
+        "lone \ud800 surrogate",
+    ]
+    records = [replace(SAMPLE, sample=i, response=text, advantage=None) for i, text in enumerate(texts)]
+    files.write_samples(10, records)
+    path = files.directory / "samples" / "iteration_000010.jsonl"
+    lines = path.read_text(encoding="utf-8").split("\n")
+    assert len(lines) == len(texts) + 1
+    assert [json.loads(line) for line in lines[:-1]] == [asdict(record) for record in records]
+    assert "α ≤ β" in lines[0]  # readable, not escaped
+    assert names(files.samples) == ["iteration_000010.jsonl"]
+
+
+def test_summary_is_written_whole_and_replaces_the_last(files: RunFiles) -> None:
+    files.write_summary(replace(SUMMARY, status="running", eval_last=None))
+    files.write_summary(replace(SUMMARY, eval_first=math.nan, error="α"))
+    assert json.loads(files.summary.read_text()) == {
+        "status": "done",
+        "algo": "grpo",
+        "model": "tiny",
+        "dataset": "arithmetic",
+        "seed": 1,
+        "iterations": 200,
+        "eval_first": None,
+        "eval_last": 0.9,
+        "sampled_tokens": 10,
+        "trained_tokens": 8,
+        "seconds": 60.25,
+        "error": "α",
+        "resumed_from": None,
+    }
+    assert names(files.directory) == ["summary.json"]
