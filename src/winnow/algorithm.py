@@ -70,7 +70,10 @@ class PolicyGradient:
 
 @dataclass(frozen=True, slots=True)
 class ActorCritic:
-    """PPO: the advantage of each token comes from a critic, a model of its own with learning rate `critic_lr`."""
+    """PPO: the advantage of each token comes from a critic, a model of its own.
+
+    The critic's learning rate is `critic_lr_ratio` times the policy's.
+    """
 
     select: Select
     advantage: Gae
@@ -82,7 +85,7 @@ class ActorCritic:
     entropy: float
     rejected: Rejected
     value_clip: float
-    critic_lr: float
+    critic_lr_ratio: float
 
     def __post_init__(self) -> None:
         _refuse_pairs(self.select)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from transformers.utils import logging as transformers_logging
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.data.problems import ProblemSet
@@ -136,7 +137,9 @@ class Learning:
             case ActorCritic() as a:
                 critic = Critic(model)
                 source = Crediter(self._collector(), self._scorer(), critic, a)
-                module = ActorCriticModule(policy, critic, optim, a.critic_lr, a.objective, a.value_objective)
+                module = ActorCriticModule(
+                    policy, critic, optim, a.critic_lr_ratio * optim.lr, a.objective, a.value_objective
+                )
                 return source, module
             case Preference() as a:
                 source = Pairer(self._collector(), self._scorer(), a)
@@ -203,6 +206,7 @@ def _identity(cfg: DictConfig, directory: Path) -> Identity:
 
 def _quiet() -> None:
     """Lightning's advice is for people who write loops by hand."""
+    transformers_logging.disable_progress_bar()
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")

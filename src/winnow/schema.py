@@ -182,7 +182,7 @@ def _algorithm(cfg: DictConfig) -> list[str]:
         found.append(f"algo.kl.coef={coef}: must be above 0; without the term, type algo/kl=none")
     if isinstance(entropy, int | float) and entropy < 0:
         found.append(f"algo.entropy={entropy}: must be 0 or more")
-    for key in ("algo.clip.low", "algo.clip.high", "algo.beta", "algo.critic_lr", "algo.value_clip"):
+    for key in ("algo.clip.low", "algo.clip.high", "algo.beta", "algo.critic_lr_ratio", "algo.value_clip"):
         value = _read(cfg, key)
         if value is not None and not (isinstance(value, int | float) and value > 0):
             found.append(f"{key}={value}: must be a number above 0")

@@ -17,6 +17,7 @@ import wandb
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from wandb.errors import CommError
+from wandb.sdk import wandb_setup
 
 from winnow.errors import ConfigError
 from winnow.report import wandb_run
@@ -83,6 +84,14 @@ def wandb_cli(*arguments: str | Path) -> str:
     return subprocess.run(
         command, capture_output=True, text=True, check=True, env=os.environ | wandb_run.ENVIRONMENT, timeout=60
     ).stdout
+
+
+def service() -> subprocess.Popen:
+    """wandb's service process."""
+    connection = wandb_setup.singleton()._connection
+    assert connection
+    assert connection._proc
+    return connection._proc._process
 
 
 @functools.cache
@@ -256,10 +265,8 @@ def test_a_server_that_dies_mid_run_costs_the_upload_only(tmp_path: Path, wandb_
 def test_a_dead_service_stops_neither_this_run_nor_the_next(tmp_path: Path) -> None:
     def kill(iteration: int) -> None:
         if iteration == 2:
-            children = ["pgrep", "-P", str(os.getpid()), "wandb-core"]
-            for pid in subprocess.run(children, capture_output=True, text=True, check=True).stdout.split():
-                os.kill(int(pid), signal.SIGKILL)
-            time.sleep(0.5)
+            service().kill()
+            service().wait()
 
     said = Lines()
     train(tmp_path / "a", WandbRun(say=said), range(1, 5), before=kill)
@@ -334,6 +341,32 @@ def test_a_process_without_a_server_ends_soon_and_says_one_line(tmp_path: Path) 
     assert done.stdout.count("\n") == 1
     assert done.stdout.startswith("W&B is offline (Failed to authenticate with http://127.0.0.1:9")
     assert history(legs(tmp_path)[0]) == [(1, 0.1)]
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from wandb.sdk import wandb_setup
+from winnow.report.wandb_run import WandbRun
+
+run = WandbRun(mode="offline", say=lambda line: None)
+run.start(Path(sys.argv[1]), {}, "run", None, [], None)
+for iteration in range(1, 5):
+    run.log({"iteration": iteration, "train/reward/mean": iteration / 8})
+    time.sleep(0.5)
+print(wandb_setup.singleton()._connection._proc._process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_run_loses_a_second_at_most(tmp_path: Path) -> None:
+    """With wandb's own interval of 15 s the file would be empty."""
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    for pid in int(process.stdout.readline()), process.pid:
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    assert history(legs(tmp_path)[0])[:2] == [(1, 0.125), (2, 0.25)]
 
 
 def test_a_mode_that_wandb_does_not_know_is_a_config_error() -> None:

@@ -15,7 +15,6 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
-from transformers.utils import logging as transformers_logging
 
 from winnow.data.templates import Template
 from winnow.errors import ConfigError
@@ -64,7 +63,6 @@ class Pretrained:
     template: Template
 
     def load(self) -> LanguageModel:
-        transformers_logging.disable_progress_bar()
         where = str(files("winnow") / "assets" / "tiny") if self.path == "embedded" else self.path
         try:
             tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
