@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers.utils import logging as transformers_logging
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
+from winnow.app.summary import sweep_of
 from winnow.data.problems import ProblemSet
 from winnow.data.prompts import PromptOrder, render
 from winnow.data.templates import Template
@@ -198,7 +199,7 @@ def _identity(cfg: DictConfig, directory: Path) -> Identity:
         dataset=choice("dataset"),
         seed=cfg.seed,
         name=" ".join(overrides) or "defaults",
-        group=None,
+        group=sweep_of(directory),
         tags=[choice("algo"), cfg.model.name, choice("dataset")],
         config={str(key): value for key, value in plain.items()},
     )

@@ -325,9 +325,13 @@ run.finish(Summary("done", "grpo", "tiny", "arithmetic", 1, 2, 0.5, 0.75, 640, 3
 """
 
 
-def test_a_process_without_a_server_ends_soon_and_says_one_line(tmp_path: Path) -> None:
-    """Started as users start it: with wandb's telemetry on it would stay for another ten seconds at exit."""
-    environment = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_HTTP_TIMEOUT": "1"}
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_process_without_a_server_ends_soon_and_says_one_line(tmp_path: Path, wandb_server, silent: bool) -> None:
+    """A server that takes requests and never answers, as behind a firewall, and a port where none is. With wandb's
+    telemetry on, a process that met the former stays for another ten seconds at exit."""
+    wandb_server.silent.add("*")
+    url = wandb_server.url if silent else "http://127.0.0.1:9"
+    environment = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": url, "WANDB_HTTP_TIMEOUT": "1"}
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", PROCESS, str(tmp_path)],
@@ -339,7 +343,7 @@ def test_a_process_without_a_server_ends_soon_and_says_one_line(tmp_path: Path) 
     assert time.monotonic() - began < 9
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("\n") == 1
-    assert done.stdout.startswith("W&B is offline (Failed to authenticate with http://127.0.0.1:9")
+    assert done.stdout.startswith(f"W&B is offline (Failed to authenticate with {url}")
     assert history(legs(tmp_path)[0]) == [(1, 0.1)]
 
 

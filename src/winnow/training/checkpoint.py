@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,32 +59,35 @@ class IterationCheckpoint(Checkpoint):
                 self.save(trainer, iteration)
 
     def save(self, trainer: pl.Trainer, iteration: int) -> None:
-        """A temporary folder beside the others, complete with its manifest, then one rename."""
-        final = self.directory / f"iteration_{iteration:06d}"
-        temporary = self.directory / f".tmp-{final.name}"
-        if trainer.is_global_zero:
-            self._sweep()
-            temporary.mkdir(parents=True)
-        trainer.strategy.barrier()
-        trainer.save_checkpoint(temporary / STATE)
-        if trainer.is_global_zero:
-            manifest = {"schema": 1, "iteration": iteration, "sha256": _sha256(temporary / STATE)}
-            _write_synced(temporary / MANIFEST, json.dumps(manifest))
-            if final.exists():
-                shutil.rmtree(final)
-            os.replace(temporary, final)
-            self._retire()
+        """All ranks take part in Lightning's dump; the first writes and renames."""
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.directory / STATE)
+            return
+        write(self.directory, iteration, trainer.save_checkpoint)
+        retire(self.directory, self.keep)
 
-    def _sweep(self) -> None:
-        """Leftovers of a run that was killed while writing."""
-        for leftover in [*self.directory.glob(".tmp-*"), *self.directory.glob(".del-*")]:
-            shutil.rmtree(leftover)
 
-    def _retire(self) -> None:
-        for old in sorted(self.directory.glob("iteration_*"))[: -self.keep]:
-            # Renamed first: a half-deleted folder must not look like a checkpoint.
-            os.replace(old, doomed := old.with_name(f".del-{old.name}"))
-            shutil.rmtree(doomed)
+def write(directory: Path, iteration: int, save: Callable[[Path], object]) -> Path:
+    """A temporary folder beside the others, complete with its manifest, then one rename."""
+    final = directory / f"iteration_{iteration:06d}"
+    temporary = directory / f".tmp-{final.name}"
+    for leftover in [*directory.glob(".tmp-*"), *directory.glob(".del-*")]:  # of a run that was killed
+        shutil.rmtree(leftover)
+    temporary.mkdir(parents=True)
+    save(temporary / STATE)
+    manifest = {"schema": 1, "iteration": iteration, "sha256": _sha256(temporary / STATE)}
+    _write_synced(temporary / MANIFEST, json.dumps(manifest))
+    if final.exists():
+        shutil.rmtree(final)
+    os.replace(temporary, final)
+    return final
+
+
+def retire(directory: Path, keep: int) -> None:
+    for old in sorted(directory.glob("iteration_*"))[:-keep]:
+        # Renamed first: a half-deleted folder must not look like a checkpoint.
+        os.replace(old, doomed := old.with_name(f".del-{old.name}"))
+        shutil.rmtree(doomed)
 
 
 class SyncedCheckpointIO(TorchCheckpointIO):

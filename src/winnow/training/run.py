@@ -10,7 +10,7 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 
-from winnow.errors import PREEMPTED, Diverged, Stopped
+from winnow.errors import PREEMPTED, ConfigError, Diverged, Stopped
 from winnow.experience.clock import Clock
 from winnow.experience.loader import ExperienceLoader, Source
 from winnow.experience.plan import Plan
@@ -95,6 +95,8 @@ class Run:
             Stopped: a signal came; what it asked for is saved.
         """
         checkpoint = newest_valid(self.directory / "checkpoints") if resume else None
+        if resume and checkpoint is None:
+            raise ConfigError(f"resume={self.directory}: no checkpoint there is whole; type another run, or start anew")
         with self.console:
             going_on = [] if checkpoint is None else [f"resuming after {checkpoint.parent.name}"]
             for line in [*self.lines, *going_on] if _is_first() else []:

@@ -19,19 +19,15 @@ class StopOnSignal(pl.Callback):
         self._before: dict[signal.Signals, signal.Handlers | None] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # After Lightning's own handlers, which exit 0 without a checkpoint.
         for number in CODES:
             self._before[number] = signal.getsignal(number)  # pyright: ignore[reportArgumentType]
-            signal.signal(number, self._asked)
+        self._listen()
 
-    def _asked(self, number: int, frame: FrameType | None) -> None:
-        if self.code is not None:
-            os._exit(128 + number)
-        self.code = CODES[signal.Signals(number)]
-        print(
-            f"{signal.Signals(number).name}: finishing this iteration, then saving; again to stop at once",
-            flush=True,
-        )
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # Between the two hooks Lightning puts its own handler in front, which would end the run after the next
+        # micro-batch, without a checkpoint. What it heard meanwhile, we heard too.
+        self._listen()
+        trainer._signal_connector.received_sigterm = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self.code is not None:
@@ -41,3 +37,15 @@ class StopOnSignal(pl.Callback):
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+
+    def _listen(self) -> None:
+        for number in CODES:
+            signal.signal(number, self._asked)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        if self.code is not None:
+            os._exit(128 + number)
+        self.code = CODES[signal.Signals(number)]
+        print(
+            f"{signal.Signals(number).name}: finishing this iteration, then saving; again to stop at once", flush=True
+        )

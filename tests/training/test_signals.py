@@ -1,0 +1,47 @@
+"""A signal ends a run after its iteration, with a checkpoint and the code that says so."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from winnow.training.checkpoint import newest_valid
+
+ROOT = Path(__file__).parent.parent.parent
+SMALL = ("logger=none", "hardware=cpu", "hardware.threads=1", "rollout.prompts=4", "rollout.samples=4")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+def test_asked_to_stop(tmp_path: Path, number: signal.Signals, code: int):
+    words = (*SMALL, "eval.prompts=2", "eval.every=0", "iterations=100000", f"hydra.run.dir={tmp_path / 'run'}")
+    process = subprocess.Popen([sys.executable, ROOT / "train.py", *words], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 3:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(60) == code
+    state = newest_valid(tmp_path / "run" / "checkpoints")
+    assert state is not None
+    last = len(metrics.read_text().splitlines()) - 1
+    assert state.parent.name == f"iteration_{last:06d}"
+
+
+def test_asked_twice(tmp_path: Path):
+    """While the first request waits for the iteration's end, the second one ends the process: 128 + 15."""
+    script = """
+import os, signal
+from winnow.training.signals import StopOnSignal
+stop = StopOnSignal()
+stop._listen()
+os.kill(os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ, check=False, capture_output=True)
+    assert done.returncode == 143
