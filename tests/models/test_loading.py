@@ -1,4 +1,4 @@
-"""The real loading path, on a checkpoint made here with Qwen2's options: GQA, tied embeddings, a byte-level BPE, a chat template."""
+"""The real loading path, on a checkpoint made here: GQA, tied embeddings, a byte-level BPE, a chat template."""
 
 import json
 from pathlib import Path
@@ -82,7 +82,7 @@ def test_a_folder_trains_and_exports_through_the_real_path(checkpoint: Path, tmp
 
 def test_what_could_not_be_had_is_named(tmp_path: Path):
     template = Chat(None, "")
-    with pytest.raises(ConfigError, match=r"model Qwen/Nowhere could not be had.*type model\.path=DIR"):
+    with pytest.raises(ConfigError, match=r"model Qwen/Nowhere could not be had.*model\.path=DIR"):
         Pretrained("qwen", "Qwen/Nowhere", template).load()
     with pytest.raises(ConfigError, match=r"model\.path=\./nowhere: no such folder"):
         Pretrained("qwen", "./nowhere", template).load()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, overload
 
 from winnow.data import arithmetic as chains
+from winnow.data.hub import require_reachable
 from winnow.data.problems import Problem, ProblemSet
 from winnow.errors import ConfigError
 from winnow.rng import permutation, seed_of
@@ -157,15 +158,15 @@ def _read_jsonl(path: Path, problem_field: str, answer_field: str, solution_fiel
 
 def _read_hub(repository: str, problem_field: str, answer_field: str) -> Iterator[Problem]:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
     from pyarrow import parquet
 
+    patterns = ["*.parquet", "**/*.parquet"]
     try:
-        folder = snapshot_download(repository, repo_type="dataset", allow_patterns=["*.parquet", "**/*.parquet"])
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"dataset {repository} could not be had: not in the local cache and no hub could be reached; "
-            "connect, or type dataset.path=FILE.jsonl"
-        ) from error
+        folder = snapshot_download(repository, repo_type="dataset", allow_patterns=patterns, local_files_only=True)
+    except LocalEntryNotFoundError:
+        require_reachable(repository, "dataset", "connect, or type dataset.path=FILE.jsonl")
+        folder = snapshot_download(repository, repo_type="dataset", allow_patterns=patterns)
     for file in sorted(Path(folder).rglob("*train*.parquet")):
         table = parquet.read_table(file, columns=[problem_field, answer_field])
         for number, row in enumerate(table.to_pylist()):

@@ -73,7 +73,7 @@ def sample_records(
     """One record a response, in the order they were drawn."""
     return [
         SampleRecord(
-            iteration=iteration,
+            iteration=iteration + 1,  # as in metrics.jsonl, where row 0 is the model before training
             prompt_key=prompt.key,
             sample=g,
             prompt=prompt.text,

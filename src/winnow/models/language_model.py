@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -16,6 +17,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
+from winnow.data.hub import require_reachable
 from winnow.data.templates import Template
 from winnow.errors import ConfigError
 from winnow.models.tiny_tokenizer import EOS, PAD, TOKENS, tiny_tokenizer
@@ -64,11 +66,15 @@ class Pretrained:
 
     def load(self) -> LanguageModel:
         where = str(files("winnow") / "assets" / "tiny") if self.path == "embedded" else self.path
+        _require(where)
         try:
             tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            raise ConfigError(_not_had(self.path)) from error
+            raise ConfigError(
+                f"model.path={self.path}: no causal language model could be loaded from there; "
+                "it needs config.json, weights and tokenizer files"
+            ) from error
         return _assemble(model, tokenizer)
 
 
@@ -132,15 +138,11 @@ def _without_dropout(model: PreTrainedModel) -> None:
             object.__setattr__(module, "attention_dropout", 0.0)
 
 
-def _not_had(path: str) -> str:
+def _require(path: str) -> None:
+    """Refuse a folder that is not there, or a repository that is neither cached nor to be had."""
     if Path(path).is_dir():
-        return (
-            f"model.path={path}: no causal language model could be loaded from this folder; "
-            "it needs config.json, weights and tokenizer files"
-        )
-    if Path(path).exists() or path.startswith((".", "/", "~")):
-        return f"model.path={path}: no such folder; type model.path=DIR with a Hugging Face model folder"
-    return (
-        f"model {path} could not be had: not in the local cache and no hub could be reached; "
-        "connect, or type model.path=DIR with a downloaded copy, or model=tiny"
-    )
+        return
+    if Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise ConfigError(f"model.path={path}: no such folder; type model.path=DIR with a Hugging Face model folder")
+    if not isinstance(try_to_load_from_cache(path, "config.json"), str):
+        require_reachable(path, "model", "connect, or type model.path=DIR with a downloaded copy, or model=tiny")
