@@ -1,6 +1,7 @@
 """What `conf/` says is what is built."""
 
 from itertools import product
+from pathlib import Path
 
 import pytest
 import yaml
@@ -80,17 +81,34 @@ def test_the_algorithms_are_the_papers():
         assert tuple(map(rule_of, (built.select, built.advantage, built.ratio, built.clip))) == rules
 
 
-def test_precedence_is_command_line_experiment_algo_model_default():
-    """optim.lr: 1e-6 in train.yaml; each layer that sets it wins over the one below."""
-    assert composed().optim.betas == [0.9, 0.999]  # train.yaml alone
-    tiny = composed("model=tiny").optim.lr
-    qwen = composed("model=qwen").optim.lr
-    assert tiny != qwen  # model over train.yaml
+LAYER = "# @package _global_\ndefaults:\n{defaults}\n  - _self_\noptim: {{lr: {lr}}}\n"
+
+
+def test_precedence_is_command_line_experiment_algo_model_default(tmp_path: Path):
+    """Files that all set one key: 1 is the model's, 2 the algorithm's, 3 the experiment's."""
+    layers = {
+        "model/probe": "  - /model/tiny@model",
+        "algo/probe": "  - /algo/grpo@algo",
+        "experiment/probe": "  - override /model: probe\n  - override /algo: probe",
+    }
+    for number, (name, defaults) in enumerate(layers.items(), start=1):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / f"{name}.yaml").write_text(LAYER.format(defaults=defaults, lr=float(number)))
+
+    def lr(*words: str) -> float:
+        return composed(f"hydra.searchpath=[file://{tmp_path}]", *words).optim.lr
+
+    assert yaml.safe_load((CONF / "train.yaml").read_text())["optim"]["lr"] != lr("model=probe") == 1
+    assert lr("model=probe", "algo=probe") == lr("algo=probe", "model=probe") == 2
+    assert lr("experiment=probe") == 3
+    assert lr("optim.lr=4", "experiment=probe") == 4
+
+
+def test_a_model_brings_its_dataset_unless_one_is_typed():
     assert composed("model=qwen").dataset._target_.endswith("hub")
-    release = composed("experiment=release/grpo")
-    assert release.algo.entropy == 0.001  # experiment over algo
-    assert composed("experiment=release/grpo", "algo.entropy=0.5").algo.entropy == 0.5  # command line over experiment
     assert composed("model=qwen", "dataset=arithmetic").dataset._target_.endswith("arithmetic")
+    assert composed("experiment=release/grpo").model.name == "qwen"
+    assert composed("experiment=release/grpo", "model=tiny").dataset._target_.endswith("arithmetic")
 
 
 @pytest.mark.parametrize(("algo", "other"), list(product(POLICY_GRADIENT, ("cpu", "gpu"))))

@@ -61,6 +61,8 @@ class Scorer:
             return {}
         if self.initial is None:
             raise RuntimeError("no initial policy was kept, and one is needed")
+        # It is nobody's submodule, so nobody else moves it.
+        self.initial.to(next(self.policy.parameters()).device)
         scored = self.scored(self.initial, [sequences[i] for i in rows])
         return dict(zip(rows, scored, strict=True))
 
