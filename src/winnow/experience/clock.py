@@ -11,14 +11,23 @@ class Clock:
 
     def __init__(self) -> None:
         self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._started: dict[str, float] = {}
 
     @contextmanager
     def of(self, phase: str) -> Iterator[None]:
-        start = time.perf_counter()
+        self.start(phase)
         try:
             yield
         finally:
-            self._seconds[phase] += time.perf_counter() - start
+            self.stop(phase)
+
+    def start(self, phase: str) -> None:
+        self._started[phase] = time.perf_counter()
+
+    def stop(self, phase: str) -> None:
+        """Add what has passed since the phase's start; nothing if it never started."""
+        if (started := self._started.pop(phase, None)) is not None:
+            self._seconds[phase] += time.perf_counter() - started
 
     def take(self) -> dict[str, float]:
         """`{"time/generate": 1.2, …}` since the last call."""

@@ -57,5 +57,4 @@ class ExperienceLoader:
             experience = self.source(self.iteration, self.clock)
         dealt = self.plan.optimiser_batches(experience, self.iteration)
         self.outcome = Outcome(experience, dealt, self.plan.minibatches * self.plan.epochs - len(dealt))
-        with self.clock.of("update"):
-            yield from self.plan.micro_batches(experience, dealt)
+        yield from self.plan.micro_batches(experience, dealt)

@@ -32,8 +32,11 @@ class SampleRecord:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a run ended. `eval_first` and `eval_last` are held-out accuracies (0 to 1) before and after training, None
-    where there was no evaluation; `iterations` is how many are done; `seconds` is wall-clock time of this process."""
+    """How a run ended.
+
+    `eval_first` and `eval_last` are held-out accuracies (0 to 1) before and after training, None where there was no
+    evaluation; `iterations` is how many are done; `seconds` is what they took, also before a resume.
+    """
 
     status: Literal["running", "done", "failed", "diverged", "preempted", "interrupted"]
     algo: str

@@ -64,8 +64,10 @@ class Bookkeeping(pl.Callback):
     ) -> None:
         if batch_idx == 0:
             self.console.phase("updating")
+            self.clock.start("update")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.clock.stop("update")
         module, data = _module(pl_module), _data(trainer)
         outcome = data.loader.outcome
         assert outcome is not None

@@ -30,6 +30,10 @@ def newest_valid(directory: Path) -> Path | None:
     return None
 
 
+def iteration_of(state: Path) -> int:
+    return int(state.parent.name.removeprefix("iteration_"))
+
+
 def _is_valid(folder: Path) -> bool:
     try:
         manifest = json.loads((folder / MANIFEST).read_text())

@@ -22,7 +22,7 @@ from winnow.report.run_files import RunFiles, Summary
 from winnow.report.tracker import Tracker
 from winnow.training.base import IterationModule
 from winnow.training.bookkeeping import Bookkeeping
-from winnow.training.checkpoint import IterationCheckpoint, SyncedCheckpointIO, newest_valid
+from winnow.training.checkpoint import IterationCheckpoint, SyncedCheckpointIO, iteration_of, newest_valid
 from winnow.training.datamodule import IterationData
 from winnow.training.evaluate import Evaluator
 from winnow.training.signals import StopOnSignal
@@ -85,6 +85,7 @@ class Run:
         self.console = Console(cadence.iterations, terminal=None if _is_first() else False)
         self.clock, self.signals = Clock(), StopOnSignal()
         self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting))
+        self.resumed_from: int | None = None
         self.trainer = self._trainer(hardware, evaluator)
 
     def fit(self, resume: bool) -> float | None:
@@ -97,8 +98,9 @@ class Run:
         checkpoint = newest_valid(self.directory / "checkpoints") if resume else None
         if resume and checkpoint is None:
             raise ConfigError(f"resume={self.directory}: no checkpoint there is whole; type another run, or start anew")
+        self.resumed_from = None if checkpoint is None else iteration_of(checkpoint)
         with self.console:
-            going_on = [] if checkpoint is None else [f"resuming after {checkpoint.parent.name}"]
+            going_on = [] if checkpoint is None else [f"resuming after iteration {self.resumed_from}"]
             for line in [*self.lines, *going_on] if _is_first() else []:
                 self.console.say(line)
             self._open_tracker(checkpoint)
@@ -137,6 +139,7 @@ class Run:
             trained_tokens=progress.trained_tokens,
             seconds=progress.seconds,
             error=None if error is None else f"{type(error).__name__}: {error}",
+            resumed_from=self.resumed_from,
         )
         self.files.write_summary(summary)
         if progress.iteration > 0:
