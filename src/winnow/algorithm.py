@@ -24,6 +24,7 @@ from winnow.objectives import (
 )
 from winnow.ops import advantage as advantage_ops
 from winnow.ops import clip as clip_ops
+from winnow.ops import ratio as ratio_ops
 from winnow.ops import select as select_ops
 
 Select = Callable[[Float[Tensor, "p g"], Bool[Tensor, "p g"]], Bool[Tensor, "p g"]]
@@ -56,6 +57,11 @@ class PolicyGradient:
     def __post_init__(self) -> None:
         _refuse_pairs(self.select)
         _refuse_idle_clip(self.objective)
+        _refuse_idle_kl(self.objective)
+        if self.objective.kl_in_reward is not None and rule_of(self.advantage) is advantage_ops.one:
+            raise ConfigError(
+                "algo.kl.place=reward: algo/advantage=one does not read the reward; type algo.kl.place=loss"
+            )
         if rule_of(self.advantage) is advantage_ops.gae:
             raise ConfigError("algo/advantage=gae needs a critic; type algo=ppo")
 
@@ -90,6 +96,7 @@ class ActorCritic:
     def __post_init__(self) -> None:
         _refuse_pairs(self.select)
         _refuse_idle_clip(self.objective)
+        _refuse_idle_kl(self.objective)
         if rule_of(self.advantage) is not advantage_ops.gae:
             raise ConfigError(
                 "algo/advantage: algo=ppo has a critic, which only algo/advantage=gae uses; type algo=grpo"
@@ -134,13 +141,11 @@ class Supervised:
     """
 
     aggregate: Aggregate
-    ratio: Ratio
-    clip: Clip
     shuffle: bool
 
     @property
     def objective(self) -> PolicyObjective:
-        return PolicyObjective(self.ratio, self.clip, kl=None, entropy=0.0)
+        return PolicyObjective(ratio_ops.log_probability, clip_ops.unclipped, kl=None, entropy=0.0)
 
 
 Algorithm = PolicyGradient | ActorCritic | Preference | Supervised
@@ -156,3 +161,10 @@ def _refuse_pairs(rule: Select) -> None:
 def _refuse_idle_clip(objective: PolicyObjective) -> None:
     if not objective.uses_ratio and rule_of(objective.clip) is not clip_ops.unclipped:
         raise ConfigError("algo.clip: clipping needs a ratio to clip, and algo/ratio is none; add algo/clip=none")
+
+
+def _refuse_idle_kl(objective: PolicyObjective) -> None:
+    if objective.kl_in_reward is not None and objective.kl_in_reward.reference == "previous":
+        raise ConfigError(
+            "algo.kl: in the reward, the KL to the policy that drew the samples is zero; type algo.kl.reference=initial"
+        )

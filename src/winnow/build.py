@@ -167,7 +167,8 @@ class Learning:
         return Scorer(
             policy=self.policy,
             initial=copy.deepcopy(self.policy).requires_grad_(False) if needed else None,
-            exact=self.engine.exact,
+            # Cached decoding in bfloat16 rounds otherwise than the training forward.
+            exact=self.engine.exact and self.cfg.hardware.precision == "32-true",
             token_budget=self.cfg.hardware.token_budget,
             kl_rows=self.cfg.metrics.kl_rows,
             seed=self.cfg.seed,

@@ -62,7 +62,7 @@ def _per_update(value: Tensor, batch: Batch) -> Mean:
     return Mean(float(value.detach()), 1 / batch.parts)
 
 
-def _over_tokens(value: Tensor, where: Tensor) -> Mean:
+def _over(value: Tensor, where: Tensor) -> Mean:
     return Mean(float(value[where].sum()), float(where.sum()))
 
 
@@ -82,6 +82,14 @@ class PolicyObjective:
     @property
     def kl_in_loss(self) -> KL | None:
         return self.kl if self.kl is not None and self.kl.place == "loss" else None
+
+    @property
+    def kl_in_reward(self) -> KL | None:
+        return self.kl if self.kl is not None and self.kl.place == "reward" else None
+
+    @property
+    def reads_old(self) -> bool:
+        return self.uses_ratio or self.kl_in_reward is not None
 
     @property
     def moves_without_advantage(self) -> bool:
@@ -122,11 +130,11 @@ def _off_policy_metrics(logprobs: Tensor, ratio: Tensor, gain: Tensor, batch: Ba
     plain = ratio * batch.advantages
     clipped = (gain - plain).abs() > 1e-5 * plain.abs()
     return {
-        "train/clip_frac": _over_tokens(clipped.float(), counts),
-        "train/clip_frac/low": _over_tokens((clipped & (ratio < 1)).float(), counts),
-        "train/clip_frac/high": _over_tokens((clipped & (ratio > 1)).float(), counts),
-        "train/ratio/mean": _over_tokens(ratio, counts),
-        "train/kl_old": _over_tokens(kl_ops.k3(batch.old_logprobs - logprobs), counts),
+        "train/clip_frac": _over(clipped.float(), counts),
+        "train/clip_frac/low": _over((clipped & (ratio < 1)).float(), counts),
+        "train/clip_frac/high": _over((clipped & (ratio > 1)).float(), counts),
+        "train/ratio/mean": _over(ratio, counts),
+        "train/kl_old": _over(kl_ops.k3(batch.old_logprobs - logprobs), counts),
     }
 
 
@@ -144,7 +152,7 @@ class ValueObjective:
         far = ((values - batch.values).abs() > self.clip).float()
         metrics = {
             "train/loss/value": _per_update(loss, batch),
-            "train/value/clip_frac": _over_tokens(far, counts),
+            "train/value/clip_frac": _over(far, counts),
         }
         return Loss(loss, metrics)
 
@@ -157,11 +165,11 @@ class PreferenceObjective:
     smoothing: float
 
     def __call__(self, chosen: Float[Tensor, "b s"], rejected: Float[Tensor, "b r"], batch: PairBatch) -> Loss:
-        reward_chosen = self.beta * _sequence_log_ratio(chosen, batch.chosen)
-        reward_rejected = self.beta * _sequence_log_ratio(rejected, batch.rejected)
-        margin = reward_chosen - reward_rejected
+        log_ratio_chosen = _sequence_log_ratio(chosen, batch.chosen)
+        log_ratio_rejected = _sequence_log_ratio(rejected, batch.rejected)
+        margin = log_ratio_chosen - log_ratio_rejected
         counts = batch.chosen.row_weight
-        losses = dpo(margin / self.beta, self.beta, self.smoothing)
+        losses = dpo(margin, self.beta, self.smoothing)
         loss = (counts * losses).sum() / batch.chosen.denominator
         real = counts > 0
         logp_chosen = (chosen * batch.chosen.response).sum(1).detach()
@@ -169,12 +177,12 @@ class PreferenceObjective:
         metrics = {
             "train/loss/policy": _per_update(loss, batch.chosen),
             "train/loss/total": _per_update(loss, batch.chosen),
-            "train/dpo/acc": _over_tokens((margin.detach() > 0).float(), real),
-            "train/dpo/margin": _over_tokens(margin.detach(), real),
-            "train/dpo/reward_chosen": _over_tokens(reward_chosen.detach(), real),
-            "train/dpo/reward_rejected": _over_tokens(reward_rejected.detach(), real),
-            "train/dpo/logp_chosen": _over_tokens(logp_chosen, real),
-            "train/dpo/logp_rejected": _over_tokens(logp_rejected, real),
+            "train/dpo/acc": _over((margin.detach() > 0).float(), real),
+            "train/dpo/margin": _over(self.beta * margin.detach(), real),
+            "train/dpo/reward_chosen": _over(self.beta * log_ratio_chosen.detach(), real),
+            "train/dpo/reward_rejected": _over(self.beta * log_ratio_rejected.detach(), real),
+            "train/dpo/logp_chosen": _over(logp_chosen, real),
+            "train/dpo/logp_rejected": _over(logp_rejected, real),
         }
         return Loss(loss, metrics)
 

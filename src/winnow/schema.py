@@ -125,6 +125,27 @@ CHOICES = {
 }
 
 
+TINY, HUGE = 1e-12, float("inf")
+MAY_BE_NULL = "algo.kl.clamp"
+ALGO_RANGES = {
+    "algo.entropy": (0, HUGE, "0 or more"),
+    "algo.beta": (TINY, HUGE, "above 0"),
+    "algo.critic_lr_ratio": (TINY, HUGE, "above 0"),
+    "algo.value_clip": (TINY, HUGE, "above 0"),
+    "algo.select.pairs": (1, HUGE, "1 or more"),
+    "algo.advantage.gamma": (0, 1, "from 0 to 1"),
+    "algo.advantage.lam": (0, 1, "from 0 to 1"),
+    "algo.advantage.eps": (TINY, HUGE, "above 0"),
+    "algo.advantage.w_pos": (0, HUGE, "0 or more"),
+    "algo.advantage.w_neg": (0, HUGE, "0 or more"),
+    "algo.clip.low": (TINY, 1, "above 0 and at most 1"),
+    "algo.clip.high": (TINY, HUGE, "above 0"),
+    "algo.clip.c": (1, HUGE, "1 or more"),
+    "algo.aggregate.length": (1, HUGE, "1 or more"),
+    "algo.kl.coef": (TINY, HUGE, "above 0; without the term, type algo/kl=none"),
+}
+
+
 def check(cfg: DictConfig) -> None:
     """Ranges and combinations.
 
@@ -143,6 +164,13 @@ def _read(cfg: DictConfig, key: str) -> Any:
     return node
 
 
+def _is_there(cfg: DictConfig, key: str) -> bool:
+    """Whether the setting exists, even if it is null."""
+    parent, _, last = key.rpartition(".")
+    node = _read(cfg, parent)
+    return isinstance(node, DictConfig) and last in node
+
+
 def _ranges(cfg: DictConfig) -> list[str]:
     rules = [(key, 1, "1 or more") for key in AT_LEAST_ONE] + [(key, 0, "0 or more") for key in NOT_NEGATIVE]
     found = [f"{key}={_read(cfg, key)}: must be {words}" for key, low, words in rules if _read(cfg, key) < low]
@@ -158,7 +186,7 @@ def _choices(cfg: DictConfig) -> list[str]:
     return [
         f"{key}={value}: must be one of {', '.join(allowed)}"
         for key, allowed in CHOICES.items()
-        if (value := _read(cfg, key)) is not None and value not in allowed
+        if _is_there(cfg, key) and (value := _read(cfg, key)) not in allowed
     ]
 
 
@@ -177,20 +205,20 @@ def _group_size(cfg: DictConfig) -> list[str]:
 
 def _algorithm(cfg: DictConfig) -> list[str]:
     found = []
-    coef, entropy = _read(cfg, "algo.kl.coef"), _read(cfg, "algo.entropy")
-    if coef is not None and not coef > 0:
-        found.append(f"algo.kl.coef={coef}: must be above 0; without the term, type algo/kl=none")
-    if isinstance(entropy, int | float) and entropy < 0:
-        found.append(f"algo.entropy={entropy}: must be 0 or more")
-    for key in ("algo.clip.low", "algo.clip.high", "algo.beta", "algo.critic_lr_ratio", "algo.value_clip"):
+    for key, (low, high, words) in ALGO_RANGES.items():
         value = _read(cfg, key)
-        if value is not None and not (isinstance(value, int | float) and value > 0):
-            found.append(f"{key}={value}: must be a number above 0")
+        known = value is not None or _is_there(cfg, key)
+        if known and key != MAY_BE_NULL and not (isinstance(value, int | float) and low <= value <= high):
+            found.append(f"{key}={value}: must be {words}")
+    clamp = _read(cfg, MAY_BE_NULL)
+    if clamp is not None and not clamp > 0:
+        found.append(f"{MAY_BE_NULL}={clamp}: must be above 0, or null for none")
     correct, wrong = cfg.reward.correct, max(cfg.reward.wrong, cfg.reward.no_answer)
     if not correct > wrong:
         found.append(f"reward.correct={correct}: must be above reward.wrong and reward.no_answer ({wrong})")
-    rows = cfg.rollout.prompts * cfg.rollout.samples
+    given = str(_read(cfg, "algo._target_")).endswith("Supervised")
+    rows = cfg.rollout.prompts * (1 if given else cfg.rollout.samples)
     minibatches = cfg["update"].minibatches  # `cfg.update` is a method of every mapping
     if minibatches > rows:
-        found.append(f"update.minibatches={minibatches}: an iteration has only {rows} samples")
+        found.append(f"update.minibatches={minibatches}: an iteration has only {rows} rows")
     return found

@@ -150,8 +150,14 @@ class Mean:
         return Mean(self.total + other.total, self.count + other.count)
 
     @property
+    def only_total(self) -> "Mean":
+        """To add a second term to a mean over the same things."""
+        return Mean(self.total, 0)
+
+    @property
     def value(self) -> float:
-        return self.total / self.count if self.count else 0.0
+        """A total that nothing was counted for is a number of events, and stays what it is."""
+        return self.total / self.count if self.count else self.total
 
 
 @dataclass(frozen=True, slots=True)

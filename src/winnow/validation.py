@@ -13,7 +13,7 @@ from winnow.algorithm import Algorithm, Preference, Supervised
 from winnow.errors import ConfigError
 from winnow.instantiation import build_algorithm
 from winnow.objectives import rule_of
-from winnow.ops import advantage, kl
+from winnow.ops import advantage, kl, select
 
 
 def validate(cfg: DictConfig) -> list[str]:
@@ -71,6 +71,8 @@ def notices(cfg: DictConfig, algorithm: Algorithm) -> list[str]:
         found.append("k1 in the loss has a gradient of zero on average; algo/kl=k2 or algo.kl.place=reward penalises")
     if penalty is not None and penalty.reference == "previous" and updates == 1:
         found.append("one update per iteration: the previous policy is the current one, so algo.kl changes nothing")
+    if algorithm.rejected == "zero" and rule_of(algorithm.select) is select.all_samples:
+        found.append("algo/select=all rejects nothing, so algo.rejected changes nothing")
     if rule_of(algorithm.advantage) is advantage.reward and min(cfg.reward.wrong, cfg.reward.no_answer) >= 0:
         found.append("no reward is negative: wrong samples push nothing down (reward=plus_minus_one does)")
     return found

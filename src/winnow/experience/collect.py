@@ -1,5 +1,6 @@
 """Collect: prompts → engine → verdicts → rewards."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,10 +29,12 @@ class Judge:
     def rollouts(
         self, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]], version: int
     ) -> Rollouts:
-        """Judge P × G completions."""
+        """Judge P × G completions, each on one rank only: a time limit is a matter of the moment, and ranks must agree."""
         texts = tuple(tuple(self.decode(c.token_ids) for c in group) for group in completions)
+        flat_texts = [text for group in texts for text in group]
         golds = [p.answer for p, group in zip(prompts, texts, strict=True) for _ in group]
-        flat = self.pool.judge(golds, [text for group in texts for text in group])
+        mine = self.pool.judge(ranks.share_of(golds), ranks.share_of(flat_texts))
+        flat = ranks.gather(mine, len(golds))
         size = len(texts[0])
         judgements = tuple(tuple(flat[i : i + size]) for i in range(0, len(flat), size))
         rewards = [[self.scale(j.verdict) for j in group] for group in judgements]
@@ -78,3 +81,13 @@ class Collector:
             raise RuntimeError(f"the engine sampled from policy {self.engine.version}, not {iteration}")
         with clock.of("reward"):
             return self.judge.rollouts(prompts, completions, iteration)
+
+
+def distinct(keys: Sequence[str]) -> list[str]:
+    """`["a", "b", "a"]` as `["a", "b", "a again 1"]`: a prompt that comes twice in an iteration is sampled anew."""
+    seen: Counter[str] = Counter()
+    names = []
+    for key in keys:
+        names.append(f"{key} again {seen[key]}" if seen[key] else key)
+        seen[key] += 1
+    return names

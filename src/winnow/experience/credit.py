@@ -3,18 +3,20 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from winnow.algorithm import ActorCritic
 from winnow.experience.clock import Clock
 from winnow.experience.collect import Collector
 from winnow.experience.experience import Experience
-from winnow.experience.rollout_metrics import kl_to_initial, rollout_metrics, sample_records, sampler_gap
+from winnow.experience.rollout_metrics import rollout_metrics, sample_records
 from winnow.experience.score import score
-from winnow.experience.scorer import Scorer, sequences_of
-from winnow.experience.weigh import advantage_metrics, rows_under_initial
+from winnow.experience.scorer import Scored, Scorer, rows_for
+from winnow.experience.sequences import TokenSequence
+from winnow.experience.weigh import advantage_metrics
 from winnow.models.critic import Critic
+from winnow.objectives import KL
 from winnow.ops.advantage import whiten_tokens
 from winnow.ops.value import explained_variance
 from winnow.types import Row
@@ -31,54 +33,45 @@ class Crediter:
 
     def __call__(self, iteration: int, clock: Clock) -> Experience:
         rollouts = self.collector.collect(iteration, clock)
-        kl, objective = self.algorithm.kl, self.algorithm.objective
+        objective = self.algorithm.objective
         selected = self.algorithm.select(rollouts.rewards, rollouts.correct)
         in_batch = (selected | (self.algorithm.rejected == "zero")).flatten()
         rows = in_batch.nonzero().flatten().tolist()
+        compared, kind = rows_for(objective.kl, rows, selected.numel())
         with clock.of("score"):
-            sequences = sequences_of(rollouts)
-            old = self.scorer.old(rollouts)
-            logged = self.scorer.metric_rows(iteration, len(sequences))
-            needed = rows_under_initial(kl, rows, len(sequences))
-            initial = self.scorer.initially(sequences, sorted({*needed, *logged}))
-            values = self._values(sequences)
-        reference = old if kl is not None and kl.reference == "previous" else initial
-        response = _stack([_response(sequence) for sequence in sequences]) > 0
-        token_rewards = torch.zeros(response.shape)
-        for i, (ids, _) in enumerate(sequences):
-            token_rewards[i, len(ids) - 1] = rollouts.rewards.flatten()[i]
-            if kl is not None and kl.place == "reward":
-                token_rewards[i, : len(ids)] -= kl.coef * kl(old[i], reference[i])
-        stacked = _stack(values)
-        advantages, returns = self.algorithm.advantage(token_rewards, stacked, response)
-        explained = explained_variance(stacked, returns, response)
+            old = compared if objective.kl_in_reward is not None else rows if objective.reads_old else ()
+            scored = self.scorer(rollouts, iteration, old, compared, kind)
+            # All rows, kept or not: whitening is over the whole iteration.
+            values = self._values(scored.sequences)
+        response = _stack([_response(sequence) for sequence in scored.sequences]) > 0
+        rewards = _token_rewards(rollouts.rewards.flatten(), scored, objective.kl_in_reward, response)
+        advantages, returns = self.algorithm.advantage(rewards, _stack(values), response)
+        explained = explained_variance(_stack(values), returns, response)
         if self.algorithm.whiten:
             advantages = whiten_tokens(advantages, response)
         advantages = advantages * selected.flatten().unsqueeze(1)
-        items = [
-            Row(
-                token_ids=sequences[i][0],
-                prompt_length=sequences[i][1],
-                advantage=advantages[i, : len(sequences[i][0])],
-                old_logprobs=old[i] if objective.uses_ratio else None,
-                ref_logprobs=reference[i] if objective.kl_in_loss is not None else None,
-                values=values[i],
-                returns=returns[i, : len(sequences[i][0])],
-            )
-            for i in rows
-        ]
         return Experience(
-            items=items,
-            inert=[False] * len(items),  # the critic always has something to learn
+            items=[
+                Row(
+                    *sequence,
+                    advantage=advantages[i, : len(sequence.token_ids)],
+                    old_logprobs=scored.old[i] if objective.uses_ratio else None,
+                    ref_logprobs=scored.reference[i] if objective.kl_in_loss is not None else None,
+                    values=values[i],
+                    returns=returns[i, : len(sequence.token_ids)],
+                )
+                for i, sequence in enumerate(scored.sequences)
+                if in_batch[i]
+            ],
+            inert=[False] * len(rows),  # the critic always has something to learn
             records=sample_records(rollouts, iteration, selected, None),
             metrics=rollout_metrics(rollouts, selected)
-            | kl_to_initial(old, {i: initial[i] for i in logged}, sequences)
-            | sampler_gap(rollouts, old)
+            | scored.metrics
             | advantage_metrics(advantages[response & in_batch.unsqueeze(1)])
             | {"train/value/explained_var": explained},
         )
 
-    def _values(self, sequences: list[tuple[tuple[int, ...], int]]) -> list[Float[Tensor, " _"]]:
+    def _values(self, sequences: list[TokenSequence]) -> list[Float[Tensor, " _"]]:
         def forward(tokens: Int[Tensor, "b s"], start: int) -> Float[Tensor, "b s"]:
             return self.critic(tokens)
 
@@ -86,10 +79,22 @@ class Crediter:
         return score(forward, sequences, self.scorer.token_budget, device)
 
 
-def _response(sequence: tuple[tuple[int, ...], int]) -> Float[Tensor, " s"]:
-    ids, prompt_length = sequence
-    marks = torch.zeros(len(ids))
-    marks[prompt_length:] = 1
+def _token_rewards(
+    rewards: Float[Tensor, " n"], scored: Scored, kl: KL | None, response: Bool[Tensor, "n s"]
+) -> Float[Tensor, "n s"]:
+    """The verdict's reward on the last token of each response, less the KL of each token where it shapes the reward."""
+    found = torch.zeros(response.shape)
+    for i, sequence in enumerate(scored.sequences):
+        length = len(sequence.token_ids)
+        found[i, length - 1] = rewards[i]
+        if kl is not None:
+            found[i, :length] -= kl.coef * kl(scored.old[i], scored.reference[i])
+    return found
+
+
+def _response(sequence: TokenSequence) -> Float[Tensor, " s"]:
+    marks = torch.zeros(len(sequence.token_ids))
+    marks[sequence.prompt_length :] = 1
     return marks
 
 

@@ -7,6 +7,7 @@ from winnow.data.prompts import PromptOrder, render
 from winnow.errors import ConfigError
 from winnow.experience.clock import Clock
 from winnow.experience.experience import Experience
+from winnow.experience.sequences import TokenSequence
 from winnow.experience.weigh import row_of
 from winnow.types import Row
 
@@ -34,4 +35,6 @@ class Demonstrator:
             )
         prompt = render(problem, language_model, self.order.template)
         response = (*language_model.encode(problem.solution), language_model.eos_ids[0])[: self.max_tokens]
-        return row_of((prompt.token_ids + response, len(prompt.token_ids)), advantage=1.0, old=None, ref=None)
+        return row_of(
+            TokenSequence(prompt.token_ids + response, len(prompt.token_ids)), advantage=1.0, old=None, ref=None
+        )

@@ -1,13 +1,11 @@
 """What the rollouts of an iteration say, before anything is learnt from them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from winnow.ops.kl import k3
 from winnow.report.run_files import SampleRecord
 from winnow.rewards.verdict import Verdict
 from winnow.types import Finish, Rollouts
@@ -40,28 +38,6 @@ def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[s
         "verifier/crash_frac": verdicts[Verdict.crash] / count,
         "sampled_tokens": float(lengths.sum()),
     }
-
-
-def kl_to_initial(
-    old: Sequence[Float[Tensor, " _"]],
-    initial: Mapping[int, Float[Tensor, " _"]],
-    sequences: Sequence[tuple[tuple[int, ...], int]],
-) -> dict[str, float]:
-    """`train/kl_ref`: k3 in nats a token, over the sampled tokens of the rows scored under the initial policy."""
-    if not initial:
-        return {}
-    # Prompt positions are 0 under both and add nothing to the sum.
-    total = sum(float(k3((old[i] - logprobs).double()).sum()) for i, logprobs in initial.items())
-    return {"train/kl_ref": total / sum(len(sequences[i][0]) - sequences[i][1] for i in initial)}
-
-
-def sampler_gap(rollouts: Rollouts, old: Sequence[Float[Tensor, " _"]]) -> dict[str, float]:
-    """How far the sampler's log-probabilities are from the training forward's."""
-    sampled = torch.cat([c.logprobs for group in rollouts.completions for c in group])
-    lengths = [len(p.token_ids) for p, group in zip(rollouts.prompts, rollouts.completions, strict=True) for _ in group]
-    trained = torch.cat([row[start:] for row, start in zip(old, lengths, strict=True)])
-    gap = (sampled - trained).abs()
-    return {"rollout/logp_diff/mean": float(gap.mean()), "rollout/logp_diff/max": float(gap.max())}
 
 
 def sample_records(

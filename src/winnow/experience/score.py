@@ -8,15 +8,15 @@ from torch import Tensor
 
 from winnow.experience import ranks
 from winnow.experience.plan import within_budget
+from winnow.experience.sequences import TokenSequence
 
 Forward = Callable[[Int[Tensor, "b s"], int], Float[Tensor, "b s"]]
 """(right-padded tokens, first position that matters) -> a number for each position."""
 
-Sequences = Sequence[tuple[tuple[int, ...], int]]
-"""(token ids, prompt length) of each sequence."""
 
-
-def score(forward: Forward, sequences: Sequences, token_budget: int, device: torch.device) -> list[Float[Tensor, " _"]]:
+def score(
+    forward: Forward, sequences: Sequence[TokenSequence], token_budget: int, device: torch.device
+) -> list[Float[Tensor, " _"]]:
     """`forward` over every sequence: (S,) on the CPU for each, zero on the prompt. Ranks share the work."""
     mine = ranks.share_of(sequences)
     scored: list[Float[Tensor, " _"]] = [torch.empty(0)] * len(mine)

@@ -10,8 +10,9 @@ from winnow.algorithm import PolicyGradient
 from winnow.experience.clock import Clock
 from winnow.experience.collect import Collector
 from winnow.experience.experience import Experience
-from winnow.experience.rollout_metrics import kl_to_initial, rollout_metrics, sample_records, sampler_gap
-from winnow.experience.scorer import Scorer, sequences_of
+from winnow.experience.rollout_metrics import rollout_metrics, sample_records
+from winnow.experience.scorer import Scored, Scorer, rows_for
+from winnow.experience.sequences import TokenSequence
 from winnow.objectives import KL
 from winnow.types import Row
 
@@ -26,62 +27,48 @@ class Weigher:
 
     def __call__(self, iteration: int, clock: Clock) -> Experience:
         rollouts = self.collector.collect(iteration, clock)
-        kl = self.algorithm.kl
+        objective = self.algorithm.objective
+        selected = self.algorithm.select(rollouts.rewards, rollouts.correct)
+        in_batch = selected | (self.algorithm.rejected == "zero")
+        rows = in_batch.flatten().nonzero().flatten().tolist()
+        compared, kind = rows_for(objective.kl, rows, selected.numel())
         with clock.of("score"):
-            sequences = sequences_of(rollouts)
-            old = self.scorer.old(rollouts)
-            logged = self.scorer.metric_rows(iteration, len(sequences))
-            selected = self.algorithm.select(rollouts.rewards, rollouts.correct)
-            in_batch = selected | (self.algorithm.rejected == "zero")
-            rows = in_batch.flatten().nonzero().flatten().tolist()
-            needed = rows_under_initial(kl, rows, len(sequences))
-            initial = self.scorer.initially(sequences, sorted({*needed, *logged}))
-        reference = old if kl is not None and kl.reference == "previous" else initial
-        shaped = rollouts.rewards
-        if kl is not None and kl.place == "reward":
-            penalties = torch.stack([kl(old[i], reference[i]).sum() for i in range(len(sequences))])
-            shaped = shaped - kl.coef * penalties.view_as(shaped)
+            old = compared if objective.kl_in_reward is not None else rows if objective.reads_old else ()
+            scored = self.scorer(rollouts, iteration, old, compared, kind)
+        shaped = rollouts.rewards - kl_of_responses(objective.kl_in_reward, scored, rollouts.rewards)
         advantage = self.algorithm.advantages(shaped, selected)
-        flat = advantage.flatten()
-        items = [
-            row_of(
-                sequences[i],
-                advantage=float(flat[i]),
-                old=old[i] if self.algorithm.objective.uses_ratio else None,
-                ref=reference[i] if self.algorithm.objective.kl_in_loss is not None else None,
-            )
-            for i in rows
-        ]
-        always = self.algorithm.objective.moves_without_advantage
+        flat = advantage.flatten().tolist()
         return Experience(
-            items=items,
-            inert=[float(flat[i]) == 0 and not always for i in rows],
+            items=[
+                row_of(
+                    scored.sequences[i],
+                    advantage=flat[i],
+                    old=scored.old[i] if objective.uses_ratio else None,
+                    ref=scored.reference[i] if objective.kl_in_loss is not None else None,
+                )
+                for i in rows
+            ],
+            inert=[flat[i] == 0 and not objective.moves_without_advantage for i in rows],
             records=sample_records(rollouts, iteration, selected, advantage),
-            metrics=rollout_metrics(rollouts, selected)
-            | kl_to_initial(old, {i: initial[i] for i in logged}, sequences)
-            | sampler_gap(rollouts, old)
-            | advantage_metrics(flat[rows]),
+            metrics=rollout_metrics(rollouts, selected) | scored.metrics | advantage_metrics(advantage[in_batch]),
         )
 
 
-def rows_under_initial(kl: KL | None, rows: list[int], count: int) -> list[int]:
-    """Which rows must be scored under the initial policy for the KL term: those in the batch, or all for the reward."""
-    if kl is None or kl.reference == "previous":
-        return []
-    return list(range(count)) if kl.place == "reward" else rows
+def kl_of_responses(kl: KL | None, scored: Scored, rewards: Float[Tensor, "p g"]) -> Float[Tensor, "p g"]:
+    """β times the estimated KL of each whole response: what `algo.kl.place=reward` takes off its reward."""
+    if kl is None:
+        return torch.zeros_like(rewards)
+    totals = [float(kl(scored.old[i], scored.reference[i]).sum()) for i in range(rewards.numel())]
+    return kl.coef * torch.tensor(totals).view_as(rewards)
 
 
 def row_of(
-    sequence: tuple[tuple[int, ...], int],
-    advantage: float,
-    old: Float[Tensor, " s"] | None,
-    ref: Float[Tensor, " s"] | None,
+    sequence: TokenSequence, advantage: float, old: Float[Tensor, " s"] | None, ref: Float[Tensor, " s"] | None
 ) -> Row:
     """A row whose advantage is the same at every response token."""
-    token_ids, prompt_length = sequence
-    per_token = torch.zeros(len(token_ids))
-    per_token[prompt_length:] = advantage
-    return Row(token_ids, prompt_length, per_token, old, ref)
+    per_token = torch.zeros(len(sequence.token_ids))
+    per_token[sequence.prompt_length :] = advantage
+    return Row(*sequence, per_token, old, ref)
 
 
 def advantage_metrics(advantages: Float[Tensor, " n"]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import copy
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -23,4 +24,6 @@ class Critic(nn.Module):
     def forward(self, tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b s"]:
         hidden = self.backbone(input_ids=tokens, use_cache=False).last_hidden_state
         values = self.head(hidden).squeeze(2)
+        # Under autocast the head answers in bfloat16, which is too coarse for a return.
+        values = values if values.dtype == torch.float64 else values.float()
         return nn.functional.pad(values[:, :-1], (1, 0))

@@ -25,19 +25,23 @@ def group(
 ) -> Float[Tensor, "p g"]:
     """Rewards relative to the prompt's own samples, all of them, kept or not (GRPO: mean and std).
 
-    The standard deviation is the unbiased one plus `eps`, as in the released code.
+    The standard deviation is the unbiased one plus `eps`, as in the released code. A baseline leaves exactly nothing of
+    a prompt whose samples all have one reward: 0.7 less the mean of eight 0.7s is not 0 in floating point.
     """
     baseline = {
         "none": torch.zeros_like(rewards),
         "mean": rewards.mean(1, keepdim=True),
         "leave_one_out": (rewards.sum(1, keepdim=True) - rewards) / max(rewards.shape[1] - 1, 1),
     }[centre]
-    centred = rewards - baseline
+    tied = rewards.amax(1, keepdim=True) == rewards.amin(1, keepdim=True)
+    centred = rewards - baseline if centre == "none" else torch.where(tied, 0.0, rewards - baseline)
     return centred / (rewards.std(1, keepdim=True) + eps) if scale == "std" else centred
 
 
 def whitened(rewards: Float[Tensor, "p g"], eps: float = 1e-6) -> Float[Tensor, "p g"]:
     """Rewards minus the mean, over the unbiased standard deviation, of all the iteration's samples (REINFORCE++)."""
+    if rewards.amax() == rewards.amin():
+        return torch.zeros_like(rewards)
     return (rewards - rewards.mean()) / (rewards.std() + eps)
 
 
@@ -74,4 +78,6 @@ def whiten_tokens(
 ) -> Float[Tensor, "n s"]:
     """Advantages with mean 0 and variance 1 over all response tokens of the iteration (`masked_whiten` of verl)."""
     inside = advantages[response]
+    if len(inside) < 2:
+        return torch.zeros_like(advantages)
     return (advantages - inside.mean()) / (inside.var() + eps).sqrt() * response

@@ -3,6 +3,10 @@
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+FURTHEST = 20.0
+"""Bound on a log-ratio before it is exponentiated: a long response's would overflow, and an infinity times the zero of a
+clipped gradient is not a number. At e^20 every clipping rule has long acted."""
+
 
 def log_probability(
     logprobs: Float[Tensor, "b s"], old: Float[Tensor, "b s"] | None, response: Bool[Tensor, "b s"]
@@ -15,7 +19,7 @@ def token(
     logprobs: Float[Tensor, "b s"], old: Float[Tensor, "b s"], response: Bool[Tensor, "b s"]
 ) -> Float[Tensor, "b s"]:
     """s_t = π(a_t) / π_old(a_t) of each token (Eq. 5)."""
-    return ((logprobs - old) * response).exp()
+    return _exp((logprobs - old) * response)
 
 
 def sequence_product(
@@ -23,7 +27,7 @@ def sequence_product(
 ) -> Float[Tensor, "b s"]:
     """ρ = π(a) / π_old(a) of the whole response, at each of its tokens (Eq. 4)."""
     log_ratio = ((logprobs - old) * response).sum(1, keepdim=True)
-    return log_ratio.exp().expand_as(logprobs)
+    return _exp(log_ratio).expand_as(logprobs)
 
 
 def sequence(
@@ -32,4 +36,8 @@ def sequence(
     """The geometric mean of the token ratios, at each token (GSPO, arXiv 2507.18071)."""
     length = response.sum(1, keepdim=True).clamp(min=1)
     log_ratio = ((logprobs - old) * response).sum(1, keepdim=True) / length
-    return log_ratio.exp().expand_as(logprobs)
+    return _exp(log_ratio).expand_as(logprobs)
+
+
+def _exp(log_ratio: Float[Tensor, "b _"]) -> Float[Tensor, "b _"]:
+    return log_ratio.clamp(-FURTHEST, FURTHEST).exp()

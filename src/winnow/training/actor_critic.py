@@ -33,4 +33,5 @@ class ActorCriticModule(IterationModule):
         scores = self.policy(batch.tokens, batch.start, entropies=self.objective.entropy != 0)
         policy = self.objective(scores.logprobs, scores.entropies, batch)
         value = self.value_objective(self.critic(batch.tokens), batch)
-        return self.whole_batch(Loss(policy.value + value.value, policy.metrics | value.metrics), batch)
+        total = {"train/loss/total": policy.metrics["train/loss/total"] + value.metrics["train/loss/value"].only_total}
+        return self.whole_batch(Loss(policy.value + value.value, policy.metrics | value.metrics | total), batch)

@@ -40,6 +40,10 @@ class Optim:
         return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[self.schedule]
 
 
+COUNT = Mean(1, 0)
+"""An event: summed, and never divided."""
+
+
 class IterationModule(pl.LightningModule):
     """Subclasses say what is trained and what one micro-batch loses."""
 
@@ -55,16 +59,14 @@ class IterationModule(pl.LightningModule):
         yield self.policy, self.optim.lr
 
     def configure_optimizers(self) -> Optimizer:
-        groups = [
-            {"params": [p for p in part.parameters() if p.requires_grad], "lr": lr, "base_lr": lr}
-            for part, lr in self.groups()
-        ]
-        o = self.optim
-        return AdamW(groups, lr=o.lr, betas=o.betas, eps=o.eps, weight_decay=o.weight_decay)
+        parts = [[p for p in part.parameters() if p.requires_grad] for part, _ in self.groups()]
+        return AdamW([{"params": params} for params in parts])
 
-    def set_learning_rate(self, factor: float) -> None:
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = group["base_lr"] * factor
+    def set_optimiser(self, optimizer: Optimizer, factor: float) -> None:
+        """The settings of this run, also where a checkpoint brought its own."""
+        o = self.optim
+        for group, (_, lr) in zip(optimizer.param_groups, self.groups(), strict=True):
+            group |= {"lr": lr * factor, "betas": o.betas, "eps": o.eps, "weight_decay": o.weight_decay}
 
     def on_train_batch_start(self, batch: Batch | PairBatch, batch_idx: int) -> None:
         # Constant within an iteration, so Lightning's windows and our optimiser batches begin and end together.
@@ -87,14 +89,17 @@ class IterationModule(pl.LightningModule):
     ) -> None:
         limit = self.optim.grad_clip or float("inf")
         norms = [nn.utils.clip_grad_norm_(group["params"], limit) for group in optimizer.param_groups]
-        norm = float(norms[0])
-        if all(torch.isfinite(n) for n in norms):
+        finite = all(torch.isfinite(norm) for norm in norms)
+        for group, norm in zip(optimizer.param_groups, norms, strict=True):
+            if norm == 0 or not finite:
+                # Without gradients AdamW touches nothing; with zeros it would still move weights by momentum and decay.
+                for parameter in group["params"]:
+                    parameter.grad = None
+        if finite:
             self._bad_in_a_row = 0
-            self._note("train/grad_norm", Mean(norm, 1))
+            self._note("train/grad_norm", Mean(float(norms[0]), 1))
             return
-        # Without gradients AdamW touches nothing; with zeros it would still move weights by momentum and decay.
-        optimizer.zero_grad(set_to_none=True)
-        self._note("train/updates_skipped_nonfinite", Mean(1, 0))
+        self._note("train/updates_skipped_nonfinite", COUNT)
         self._bad_in_a_row += 1
         if self._bad_in_a_row >= PATIENCE:
             raise Diverged(
@@ -113,7 +118,7 @@ class IterationModule(pl.LightningModule):
             for name, mean in part.items():
                 totals[name] = totals.get(name, Mean(0, 0)) + mean
         self._means = {}
-        return {name: mean.value if mean.count else mean.total for name, mean in totals.items()}
+        return {name: mean.value for name, mean in totals.items()}
 
     def _note(self, name: str, mean: Mean) -> None:
         self._means[name] = self._means.get(name, Mean(0, 0)) + mean

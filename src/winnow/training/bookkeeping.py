@@ -56,7 +56,7 @@ class Bookkeeping(pl.Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module, data = _module(pl_module), _data(trainer)
         assert trainer.max_epochs is not None
-        module.set_learning_rate(module.optim.factor(data.loader.iteration, trainer.max_epochs))
+        module.set_optimiser(trainer.optimizers[0], module.optim.factor(data.loader.iteration, trainer.max_epochs))
         self.console.phase("sampling")
 
     def on_train_batch_start(
@@ -100,8 +100,8 @@ class Bookkeeping(pl.Callback):
         )
 
     def _due(self, iteration: int, trainer: pl.Trainer) -> bool:
-        last = iteration == trainer.max_epochs or trainer.should_stop
-        return last or (self.every > 0 and iteration % self.every == 0)
+        """Not when a signal ends the run: whoever sent it may not wait for an evaluation."""
+        return iteration == trainer.max_epochs or (self.every > 0 and iteration % self.every == 0)
 
     def _evaluate(self, trainer: pl.Trainer, version: int) -> Row:
         self.console.phase("evaluating")

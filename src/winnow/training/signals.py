@@ -30,7 +30,9 @@ class StopOnSignal(pl.Callback):
         trainer._signal_connector.received_sigterm = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.code is not None:
+        """Ranks stop together, whichever of them heard the signal."""
+        if trainer.strategy.reduce_boolean_decision(self.code is not None, all=False):
+            self.code = self.code or PREEMPTED
             trainer.should_stop = True
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
