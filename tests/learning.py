@@ -17,17 +17,18 @@ PROMPT = (3, 4, 5)
 
 
 def made_up_rows(advantages: Sequence[float], seed: int = 0) -> list[Row]:
-    """Rows of 2 to 7 response tokens, with old log-probabilities near the policy's and references further off."""
+    """Rows of 1 to 3 prompt tokens and 2 to 7 of response; old log-probabilities near the policy's, references further."""
     rows = []
     for i, advantage in enumerate(advantages):
         noise = torch.tensor(uniforms(1000 * seed + i, 40))
         length = 2 + int(noise[0] * 6)
+        prompt = PROMPT[: 1 + i % 3]
         ids = tuple(int(x * 18) for x in noise[1 : 1 + length])
-        per_token = torch.zeros(len(PROMPT) + length, dtype=torch.float64)
-        per_token[len(PROMPT) :] = 1
-        old = per_token * torch.nn.functional.pad(-2.5 - noise[10 : 10 + length], (len(PROMPT), 0))
-        ref = per_token * torch.nn.functional.pad(-2.5 - noise[20 : 20 + length], (len(PROMPT), 0))
-        rows.append(Row(PROMPT + ids, len(PROMPT), per_token * advantage, old, ref, values=old, returns=ref))
+        per_token = torch.zeros(len(prompt) + length, dtype=torch.float64)
+        per_token[len(prompt) :] = 1
+        old = per_token * torch.nn.functional.pad(-2.5 - noise[10 : 10 + length], (len(prompt), 0))
+        ref = per_token * torch.nn.functional.pad(-2.5 - noise[20 : 20 + length], (len(prompt), 0))
+        rows.append(Row(prompt + ids, len(prompt), per_token * advantage, old, ref, values=old, returns=ref))
     return rows
 
 

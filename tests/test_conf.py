@@ -112,5 +112,5 @@ def test_a_model_brings_its_dataset_unless_one_is_typed():
 
 
 @pytest.mark.parametrize(("algo", "other"), list(product(POLICY_GRADIENT, ("cpu", "gpu"))))
-def test_hardware_never_reaches_the_objective(algo: str, other: str):
+def test_hardware_sets_nothing_of_an_algorithm(algo: str, other: str):
     assert composed(f"algo={algo}", f"hardware={other}").algo == composed(f"algo={algo}").algo

@@ -35,12 +35,12 @@ def trained(directory: Path, ranks: int, *overrides: str) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("algo", ["grpo", "ppo", "dpo"])
 def test_two_ranks_are_one(tmp_path: Path, algo: str):
-    """Weights to rounding; what was sampled, kept and evaluated exactly."""
-    settings = (f"algo={algo}", "iterations=2", "hardware.token_budget=300")
+    """Weights to rounding, a hundredth of what four updates of 1e-3 move them."""
+    settings = (f"algo={algo}", "iterations=2", "hardware.token_budget=300", "optim.lr=1e-3")
     one = trained(tmp_path / "one", 1, *settings)
     two = trained(tmp_path / "two", 2, *settings, "hardware.devices=2", "hardware.strategy=ddp")
     first, second = (load_file(run / "export" / "model.safetensors") for run in (one, two))
-    assert max(float((first[k] - second[k]).abs().max()) for k in first) < 1e-5
+    assert max(float((first[k] - second[k]).abs().max()) for k in first) < 4e-5
     for a, b in zip(metrics(one), metrics(two), strict=True):
         assert comparable(a) == pytest.approx(comparable(b), rel=1e-2, abs=1e-4)
 

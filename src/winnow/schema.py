@@ -209,7 +209,7 @@ def _algorithm(cfg: DictConfig) -> list[str]:
         value = _read(cfg, key)
         known = value is not None or _is_there(cfg, key)
         if known and key != MAY_BE_NULL and not (isinstance(value, int | float) and low <= value <= high):
-            found.append(f"{key}={value}: must be {words}")
+            found.append(f"{key}={'null' if value is None else value}: must be {words}")
     clamp = _read(cfg, MAY_BE_NULL)
     if clamp is not None and not clamp > 0:
         found.append(f"{MAY_BE_NULL}={clamp}: must be above 0, or null for none")

@@ -1,0 +1,139 @@
+from functools import partial
+from statistics import mean, pvariance, stdev
+
+import pytest
+import torch
+
+from fakes import RESPONSES, SEQUENCES, STARTS, HandMade, SpyCritic, initial_of, sampler, spied
+from winnow.algorithm import ActorCritic
+from winnow.experience.clock import Clock
+from winnow.experience.credit import Crediter
+from winnow.experience.experience import Experience
+from winnow.experience.scorer import Scorer
+from winnow.objectives import KL
+from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+from winnow.types import Row
+
+ADVANTAGES = [
+    [1 - 0.4, 1 - 0.2],
+    [-1 - 0.5, -1 - 0.3, -1 - 0.2],
+    [-1 - 0.6],
+    [-1 - 0.7, -1 - 0.2],
+    [-1 - 0.3],
+    [1 - 0.8, 1 - 0.1],
+]
+"""With γ = λ = 1: the reward that is still to come, less the value."""
+
+
+def ppo(**changed) -> ActorCritic:
+    settings = {
+        "select": select.all_samples,
+        "advantage": advantage.gae,
+        "whiten": False,
+        "ratio": ratio.token,
+        "clip": clip.unclipped,
+        "aggregate": aggregate.sequence_mean,
+        "kl": None,
+        "entropy": 0.0,
+        "rejected": "drop",
+        "value_clip": 0.2,
+        "critic_lr_ratio": 10.0,
+    }
+    return ActorCritic(**(settings | changed))
+
+
+def credit(algorithm: ActorCritic, scorer: Scorer | None = None, critic: SpyCritic | None = None) -> Experience:
+    return Crediter(HandMade(), scorer or spied().scorer, critic or SpyCritic(), algorithm)(0, Clock())
+
+
+def by_place(experience: Experience) -> dict[int, Row]:
+    return {SEQUENCES.index(row.token_ids): row for row in experience.items if isinstance(row, Row)}
+
+
+def per_token(place: int, numbers: list[float]) -> torch.Tensor:
+    return torch.tensor([0.0] * STARTS[place] + numbers)
+
+
+def test_the_reward_sits_on_the_last_response_token():
+    """With γ = 0.5 and λ = 1 it is halved for every token before the last."""
+    rows = by_place(credit(ppo(advantage=partial(advantage.gae, gamma=0.5))))
+    torch.testing.assert_close(rows[0].returns, per_token(0, [0.5, 1.0]))
+    torch.testing.assert_close(rows[1].returns, per_token(1, [-0.25, -0.5, -1.0]))
+    torch.testing.assert_close(rows[4].returns, per_token(4, [-1.0]))
+
+
+def test_values_returns_and_advantages_are_those_of_the_row():
+    rows = by_place(credit(ppo()))
+    assert list(rows) == [0, 1, 2, 3, 4, 5]
+    for place, row in rows.items():
+        reward = 1.0 if place in (0, 5) else -1.0
+        torch.testing.assert_close(row.values, per_token(place, [t / 10 for t in RESPONSES[place]]))
+        torch.testing.assert_close(row.returns, per_token(place, [reward] * len(RESPONSES[place])))
+        torch.testing.assert_close(row.advantage, per_token(place, ADVANTAGES[place]))
+
+
+def test_kl_in_the_reward_is_taken_off_token_by_token():
+    """β = 0.5 of k1: row 0 has rewards −0.3 and 1 − 0.2, row 1 has −0.35, −0.25 and −1 − 0.2."""
+    kit = spied()
+    rows = by_place(credit(ppo(kl=KL(kl.k1, coef=0.5, place="reward")), kit.scorer))
+    torch.testing.assert_close(rows[0].returns, per_token(0, [0.5, 0.8]))
+    torch.testing.assert_close(rows[1].returns, per_token(1, [-1.8, -1.45, -1.2]))
+    torch.testing.assert_close(rows[5].returns, per_token(5, [1 - 0.5 - 0.15, 1 - 0.15]))
+    assert kit.initial.rows == [0, 1, 2, 3, 4, 5]
+    assert rows[0].ref_logprobs is None
+
+
+def test_unselected_rows_stay_at_advantage_zero():
+    rows = by_place(credit(ppo(select=select.mixed_prompts, rejected="zero")))
+    assert list(rows) == [0, 1, 2, 3, 4, 5]
+    for place in (2, 3):
+        assert rows[place].advantage is not None
+        assert rows[place].advantage.tolist() == [0.0] * len(SEQUENCES[place])
+        torch.testing.assert_close(rows[place].returns, per_token(place, [-1.0] * len(RESPONSES[place])))
+    for place in (0, 1, 4, 5):
+        torch.testing.assert_close(rows[place].advantage, per_token(place, ADVANTAGES[place]))
+
+
+def test_or_are_dropped():
+    rows = by_place(credit(ppo(select=select.mixed_prompts, rejected="drop")))
+    assert list(rows) == [0, 1, 4, 5]
+    torch.testing.assert_close(rows[5].advantage, per_token(5, ADVANTAGES[5]))
+    torch.testing.assert_close(rows[5].values, per_token(5, [0.8, 0.1]))
+
+
+@pytest.mark.parametrize("rejected", ["drop", "zero"])
+def test_whitening_is_over_all_response_tokens_kept_or_not(rejected: str):
+    rows = by_place(credit(ppo(select=select.mixed_prompts, whiten=True, rejected=rejected)))
+    tokens = [a for advantages in ADVANTAGES for a in advantages]
+    assert len(tokens) == 11
+    for place in (0, 1, 4, 5):
+        white = [(a - mean(tokens)) / stdev(tokens) for a in ADVANTAGES[place]]
+        torch.testing.assert_close(rows[place].advantage, per_token(place, white))
+    for place in {2, 3} & set(rows):
+        assert rows[place].advantage is not None
+        assert rows[place].advantage.abs().max() == 0
+
+
+def test_old_and_reference_are_those_of_the_row():
+    kit, critic = spied(), SpyCritic()
+    rows = by_place(credit(ppo(select=select.mixed_prompts, kl=KL(kl.k3, coef=0.1)), kit.scorer, critic))
+    for place, row in rows.items():
+        torch.testing.assert_close(row.old_logprobs, sampler(place))
+        torch.testing.assert_close(row.ref_logprobs, initial_of(place))
+    # Dropped rows: valued, for whitening, but not compared.
+    assert kit.initial.rows == [0, 1, 4, 5]
+    assert sorted(critic.seen) == sorted(SEQUENCES)
+
+
+def test_rows_without_an_advantage_still_teach_the_critic():
+    assert credit(ppo(select=select.mixed_prompts, rejected="zero")).inert == [False] * 6
+
+
+def test_figures():
+    """Returns are the rewards, values t/10; an error is a return less a value, which here is the advantage."""
+    errors = [a for advantages in ADVANTAGES for a in advantages]
+    returns = [1.0, 1.0] + [-1.0] * 7 + [1.0, 1.0]
+    found = credit(ppo()).metrics
+    assert found["train/value/explained_var"] == pytest.approx(1 - pvariance(errors) / pvariance(returns))
+    assert found["train/adv/mean"] == pytest.approx(mean(errors))
+    assert found["train/adv/abs_max"] == pytest.approx(1.7)

@@ -1,0 +1,115 @@
+from contextlib import nullcontext
+
+import torch
+
+from winnow.experience.clock import Clock
+from winnow.experience.experience import Experience
+from winnow.experience.loader import ExperienceLoader
+from winnow.experience.plan import Plan
+from winnow.ops.aggregate import sequence_mean
+from winnow.types import Batch, Pair, Row
+
+
+def row(length: int) -> Row:
+    """A prompt of two tokens and `length` of response."""
+    return Row((1,) * (2 + length), 2, torch.ones(2 + length))
+
+
+class Source:
+    """One experience an iteration, and a note of who asked and how."""
+
+    def __init__(self, experience: Experience) -> None:
+        self.experience = experience
+        self.asked: list[int] = []
+        self.with_gradients: list[bool] = []
+
+    def __call__(self, iteration: int, clock: Clock) -> Experience:
+        self.asked.append(iteration)
+        self.with_gradients.append(torch.is_grad_enabled())
+        return self.experience
+
+
+def loader(source: Source, minibatches: int = 2, epochs: int = 2) -> ExperienceLoader:
+    plan = Plan(minibatches, epochs, token_budget=100, aggregate=sequence_mean, seed=0, pad_id=0)
+    return ExperienceLoader(source, plan, Clock(), nullcontext)
+
+
+def test_each_iteration_collects_once_however_many_epochs():
+    source = Source(Experience([row(n) for n in (1, 2, 3, 4)], [False] * 4))
+    found = loader(source)
+    assert source.asked == []
+    for iteration in (0, 1):
+        found.iteration = iteration
+        assert len([*found]) == 4
+    assert source.asked == [0, 1]
+    assert source.with_gradients == [False, False]
+    assert torch.is_grad_enabled()
+
+
+def test_every_row_comes_once_an_epoch_dealt_by_the_iteration():
+    source = Source(Experience([row(n) for n in range(1, 9)], [False] * 8))
+    found = loader(source)
+
+    def lengths(iteration: int) -> list[list[int]]:
+        found.iteration = iteration
+        return [batch.response.sum(1).tolist() for batch in found if isinstance(batch, Batch)]
+
+    first, second = lengths(0), lengths(1)
+    assert sorted(sum(first[:2], [])) == sorted(sum(first[2:], [])) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert first != second
+    assert lengths(0) == first
+
+
+def test_where_nothing_is_kept_there_is_no_batch():
+    found = loader(Source(Experience([], [])))
+    assert [*found] == []
+    assert found.outcome is not None
+    assert (found.outcome.dealt, found.outcome.skipped, found.outcome.tokens_trained) == ([], 4, 0)
+
+
+def test_tokens_trained_count_response_tokens_once_an_epoch():
+    found = loader(Source(Experience([row(n) for n in (1, 2, 3, 4)], [False] * 4)))
+    assert len([*found]) == 4
+    assert found.outcome is not None
+    assert (found.outcome.skipped, found.outcome.tokens_trained) == (0, 2 * 10)
+
+
+def test_and_those_of_both_sides_of_a_pair():
+    found = loader(Source(Experience([Pair(row(3), row(5))], [False])), minibatches=1, epochs=1)
+    assert len([*found]) == 1
+    assert found.outcome is not None
+    assert found.outcome.tokens_trained == 8
+
+
+def test_batches_without_a_gradient_are_skipped_and_their_tokens_not_trained():
+    """Four optimiser batches of one row each, of which only the row of 3 tokens moves anything."""
+    found = loader(
+        Source(Experience([row(n) for n in (1, 2, 3, 4)], [True, True, False, True])), minibatches=4, epochs=1
+    )
+    assert [batch.response.sum(1).tolist() for batch in found if isinstance(batch, Batch)] == [[3]]
+    assert found.outcome is not None
+    assert (found.outcome.dealt, found.outcome.skipped, found.outcome.tokens_trained) == ([[2]], 3, 3)
+
+
+def test_collecting_is_over_before_the_first_batch():
+    """Autocast, say, belongs to sampling; the trainer has its own."""
+    open_now: list[bool] = []
+    source = Source(Experience([row(1), row(2)], [False] * 2))
+    inside = [False]
+
+    class Collecting(nullcontext):
+        def __enter__(self) -> None:
+            inside[0] = True
+
+        def __exit__(self, *_: object) -> None:
+            inside[0] = False
+
+    plan = Plan(1, 1, token_budget=100, aggregate=sequence_mean, seed=0, pad_id=0)
+
+    def noting(iteration: int, clock: Clock) -> Experience:
+        open_now.append(inside[0])
+        return source(iteration, clock)
+
+    for _ in ExperienceLoader(noting, plan, Clock(), Collecting):
+        open_now.append(inside[0])
+    assert open_now == [True, False]
