@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from running import metrics, run, weights
+from winnow.errors import ConfigError
 
 ALGORITHMS = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft")
 
@@ -28,3 +29,20 @@ def test_the_learning_signal_is_real(tmp_path: Path):
     """What the resume tests compare is not six idle iterations."""
     run(tmp_path, "algo=grpo", "iterations=3")
     assert sum(row.get("train/updates", 0) for row in metrics(tmp_path)) >= 4
+
+
+def test_a_run_is_not_resumed_on_other_weights(tmp_path: Path):
+    """The reference of KL and preference terms is the initial model, which a checkpoint does not hold."""
+    other = tmp_path / "other"
+    run(other, "iterations=1")
+    run(tmp_path / "run", "iterations=1", f"model.path={other / 'export'}")
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    with pytest.raises(ConfigError, match="began with other weights"):
+        run(tmp_path / "run", "iterations=2", f"resume={tmp_path / 'run'}")
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
+
+
+def test_a_new_learning_rate_counts_after_a_resume(tmp_path: Path):
+    run(tmp_path, "iterations=1", "optim.lr=1e-5")
+    run(tmp_path, "iterations=2", "optim.lr=7e-4", f"resume={tmp_path}")
+    assert [row["train/lr"] for row in metrics(tmp_path)[1:]] == [1e-5, 7e-4]

@@ -19,6 +19,7 @@ class Progress:
     eval_first: float | None = None
     eval_last: float | None = None
     tracker_id: str | None = None
+    initial_weights: str | None = None
 
 
 class IterationData(pl.LightningDataModule):

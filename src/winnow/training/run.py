@@ -15,7 +15,7 @@ from winnow.experience.clock import Clock
 from winnow.experience.loader import ExperienceLoader, Source
 from winnow.experience.plan import Plan
 from winnow.models.export import CARD, export
-from winnow.models.language_model import LanguageModel
+from winnow.models.language_model import LanguageModel, fingerprint
 from winnow.report.console import Console
 from winnow.report.plots import draw_run
 from winnow.report.run_files import RunFiles, Summary
@@ -98,12 +98,13 @@ class Run:
         checkpoint = newest_valid(self.directory / "checkpoints") if resume else None
         if resume and checkpoint is None:
             raise ConfigError(f"resume={self.directory}: no checkpoint there is whole; type another run, or start anew")
+        tracker_id = self._kept(checkpoint)
         self.resumed_from = None if checkpoint is None else iteration_of(checkpoint)
         with self.console:
             going_on = [] if checkpoint is None else [f"resuming after iteration {self.resumed_from}"]
             for line in [*self.lines, *going_on] if _is_first() else []:
                 self.console.say(line)
-            self._open_tracker(checkpoint)
+            self._open_tracker(tracker_id)
             status, error = self._fit(checkpoint)
             self._finish(status, error)
         if isinstance(error, BaseException):
@@ -161,12 +162,25 @@ class Run:
             )
         self.tracker.finish(summary, failed=status in ("failed", "diverged"))
 
-    def _open_tracker(self, checkpoint: Path | None) -> None:
+    def _kept(self, checkpoint: Path | None) -> str | None:
+        """The tracker's id in the checkpoint, once its initial weights are known to be ours.
+
+        KL and preference terms are measured from the initial model, which is loaded anew and not in the checkpoint.
+        """
+        mine = fingerprint(self.language_model.model)
+        self.data.note(initial_weights=mine)
+        if checkpoint is None:
+            return None
+        state = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)[IterationData.__qualname__]
+        if state["initial_weights"] != mine:
+            raise ConfigError(
+                f"resume={self.directory}: the run began with other weights than model {self.identity.model} holds now; "
+                "give model.path the weights it began with, or start anew"
+            )
+        return state["tracker_id"]
+
+    def _open_tracker(self, kept: str | None) -> None:
         who = self.identity
-        kept = None
-        if checkpoint is not None:
-            state = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
-            kept = state[IterationData.__qualname__]["tracker_id"]
         if self.trainer.is_global_zero:
             run_id = self.tracker.start(self.directory, who.config, who.name, who.group, who.tags, kept)
             self.data.note(tracker_id=run_id)
