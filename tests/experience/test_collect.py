@@ -1,5 +1,4 @@
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +9,6 @@ from winnow import build
 from winnow.data.prompts import PromptOrder
 from winnow.experience.clock import Clock
 from winnow.experience.collect import Collector, Judge, distinct
-from winnow.experience.loader import Source
 from winnow.rewards.pool import VerifierPool
 from winnow.rewards.scale import RewardScale
 from winnow.rewards.verdict import Verdict
@@ -116,14 +114,10 @@ def test_each_response_is_judged_by_its_own_prompts_answer(small, pool):
     assert (found.prompts, found.policy_version) == ((A, B), 3)
 
 
-def source(algo: str, seed: int, pool: VerifierPool) -> Source:
-    cfg = composed(*SMALL, f"algo={algo}", f"seed={seed}")
-    return build.build(cfg, Path("unused"), pool).source
-
-
-def test_algorithms_of_one_seed_draw_the_same_first_samples(pool):
+def test_algorithms_of_one_seed_draw_the_same_first_samples(pool, tmp_path):
     def drawn(algo: str, seed: int) -> list[tuple[str, int, str]]:
-        records = source(algo, seed, pool)(0, Clock()).records
+        run = build.build(composed(*SMALL, f"algo={algo}", f"seed={seed}"), tmp_path, pool)
+        records = run.data.loader.source(0, Clock()).records
         return [(record.prompt_key, record.sample, record.response) for record in records]
 
     grpo = drawn("grpo", 0)

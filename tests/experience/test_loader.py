@@ -55,7 +55,7 @@ def test_every_row_comes_once_an_epoch_dealt_by_the_iteration():
         return [batch.response.sum(1).tolist() for batch in found if isinstance(batch, Batch)]
 
     first, second = lengths(0), lengths(1)
-    assert sorted(sum(first[:2], [])) == sorted(sum(first[2:], [])) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert sorted(first[0] + first[1]) == sorted(first[2] + first[3]) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert first != second
     assert lengths(0) == first
 

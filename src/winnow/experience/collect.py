@@ -73,9 +73,8 @@ class Collector:
         with clock.of("generate"):
             self.engine.sync(self.model, iteration)
             mine = ranks.share_of(prompts)
-            seeds = [
-                [seed_of(self.seed, "sample", iteration, prompt.key, g) for g in range(self.samples)] for prompt in mine
-            ]
+            names = ranks.share_of(distinct([prompt.key for prompt in prompts]))
+            seeds = [[seed_of(self.seed, "sample", iteration, name, g) for g in range(self.samples)] for name in names]
             completions = ranks.gather(self.engine.generate(mine, seeds, self.sampling), len(prompts))
         if self.engine.version != iteration:
             raise RuntimeError(f"the engine sampled from policy {self.engine.version}, not {iteration}")

@@ -1,0 +1,258 @@
+"""Losses of batches small enough to add up on paper.
+
+Row 0 answers with three tokens and weighs ½, row 1 with two and weighs 1; the optimiser batch has denominator 4. A token
+of row 0 therefore counts ⅛ and one of row 1 ¼. Off the responses there is junk, which must not matter.
+"""
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from winnow.objectives import KL, PolicyObjective, PreferenceObjective, ValueObjective
+from winnow.ops import clip, kl, ratio
+from winnow.types import Batch, Mean, PairBatch
+
+JUNK = 7.0
+PPO = partial(clip.ppo, low=0.2, high=0.2)
+
+
+def rows(first: tuple[float, float, float], second: tuple[float, float], elsewhere: float = JUNK) -> Tensor:
+    """(2, 4): a prompt token, then the responses, the shorter one padded."""
+    return torch.tensor([[elsewhere, *first], [elsewhere, *second, elsewhere]], dtype=torch.float64)
+
+
+LOGPROBS = rows((-1, -2, -3), (-1, -4))
+ADVANTAGES = rows((2, 2, 2), (-1, -1), elsewhere=0)
+RATIOS = rows((1.5, 1.25, 0.5), (2, 0.5), elsewhere=3)
+RESPONSE = rows((1, 1, 1), (1, 1), elsewhere=0) == 1
+TOKEN_WEIGHT = rows((1 / 8, 1 / 8, 1 / 8), (1 / 4, 1 / 4), elsewhere=0)
+DELTAS = rows((2, 2, 0), (-2, 0))
+"""log π − log π_ref; half their squares are 2, 2, 0 and 2, 0, which weigh in at 4/8 + 2/4 = 1."""
+POLICY_LOSS = 0.25
+"""−[⅛ · 2 · (−1 − 2 − 3) + ¼ · (−1) · (−1 − 4)] = −[−1.5 + 1.25]"""
+
+
+@pytest.fixture
+def batch() -> Batch:
+    return Batch(
+        tokens=torch.zeros(2, 4, dtype=torch.long),
+        response=RESPONSE,
+        row_weight=torch.tensor([0.5, 1.0], dtype=torch.float64),
+        denominator=4.0,
+        parts=2,
+        start=1,
+        advantages=ADVANTAGES,
+        old_logprobs=LOGPROBS - RATIOS.log(),
+        ref_logprobs=LOGPROBS - DELTAS,
+        values=rows((0, 0, 0), (-1, 2)),
+        returns=rows((1, 1, 2), (1, 3)),
+    )
+
+
+def plain(term: KL | None = None, entropy: float = 0.0) -> PolicyObjective:
+    return PolicyObjective(ratio.log_probability, clip.unclipped, term, entropy)
+
+
+def value_and_slope(objective: PolicyObjective, batch: Batch) -> tuple[float, Tensor]:
+    """The loss at `LOGPROBS` and its derivative by each of them."""
+    logprobs = LOGPROBS.clone().requires_grad_()
+    loss = objective(logprobs, None, batch).value
+    loss.backward()
+    assert logprobs.grad is not None
+    return loss.item(), logprobs.grad
+
+
+def with_idle_row(batch: Batch) -> Batch:
+    return replace(batch, row_weight=torch.tensor([0.5, 0.0], dtype=torch.float64))
+
+
+def test_likelihood_falls_where_the_advantage_is_negative_and_rises_where_it_is_positive(batch: Batch):
+    value, slope = value_and_slope(plain(), batch)
+    assert value == pytest.approx(POLICY_LOSS)
+    # −⅛ · 2 and −¼ · (−1)
+    torch.testing.assert_close(slope, rows((-0.25, -0.25, -0.25), (0.25, 0.25), elsewhere=0))
+
+
+def test_token_ratio_unclipped(batch: Batch):
+    """−[⅛ · 2 · (1.5 + 1.25 + 0.5) + ¼ · (−1) · (2 + 0.5)] = −0.8125 + 0.625"""
+    value, slope = value_and_slope(PolicyObjective(ratio.token, clip.unclipped, None, 0.0), batch)
+    assert value == pytest.approx(-0.1875)
+    # The derivative of a ratio by its log-probability is the ratio.
+    torch.testing.assert_close(slope, -TOKEN_WEIGHT * RATIOS * ADVANTAGES)
+
+
+def test_token_ratio_clipped(batch: Batch):
+    """−[⅛ · 2 · (1.2 + 1.2 + 0.5) + ¼ · (−1) · (2 + 0.8)] = −0.725 + 0.7; clipped tokens have no slope."""
+    value, slope = value_and_slope(PolicyObjective(ratio.token, PPO, None, 0.0), batch)
+    assert value == pytest.approx(-0.025)
+    torch.testing.assert_close(slope, rows((0, 0, -0.125), (0.5, 0), elsewhere=0))
+
+
+def test_kl_in_the_loss_is_added(batch: Batch):
+    value, slope = value_and_slope(plain(KL(kl.k2, coef=0.1)), batch)
+    assert value == pytest.approx(POLICY_LOSS + 0.1 * 1)
+    _, without = value_and_slope(plain(), batch)
+    # 0.1 · ⅛ · 2 and 0.1 · ¼ · (−2): above the reference the log-probability is pulled down, below it up.
+    torch.testing.assert_close(slope - without, rows((0.025, 0.025, 0), (-0.05, 0), elsewhere=0))
+
+
+def test_kl_in_the_reward_is_not_in_the_loss(batch: Batch):
+    value, _ = value_and_slope(plain(KL(kl.k2, coef=0.1, place="reward")), batch)
+    assert value == pytest.approx(POLICY_LOSS)
+
+
+def test_the_kl_of_a_token_is_clamped_on_both_sides(batch: Batch):
+    """At most 1 instead of 2: half the penalty, and no slope."""
+    value, slope = value_and_slope(plain(KL(kl.k2, coef=0.1, clamp=1.0)), batch)
+    assert value == pytest.approx(POLICY_LOSS + 0.1 * 0.5)
+    torch.testing.assert_close(slope, value_and_slope(plain(), batch)[1])
+    deltas = torch.tensor([3.0, 1.0, -1.0, -3.0])
+    clamped = KL(kl.k1, coef=1.0, clamp=2.0)(deltas, torch.zeros(4))
+    assert clamped.tolist() == [2.0, 1.0, -1.0, -2.0]
+
+
+def test_entropy_is_taken_off(batch: Batch):
+    """⅛ · (1 + 2 + 1) + ¼ · (2 + 0) = 1"""
+    entropies = rows((1, 2, 1), (2, 0)).requires_grad_()
+    loss = plain(entropy=0.01)(LOGPROBS, entropies, batch).value
+    assert loss.item() == pytest.approx(POLICY_LOSS - 0.01 * 1)
+    loss.backward()
+    torch.testing.assert_close(entropies.grad, -0.01 * TOKEN_WEIGHT)
+
+
+@pytest.mark.parametrize("rule", [ratio.log_probability, ratio.token])
+def test_a_row_of_weight_zero_is_not_there(batch: Batch, rule):
+    """The first row alone: ⅛ a token, whatever stands in the second."""
+    objective = PolicyObjective(rule, PPO if rule is ratio.token else clip.unclipped, KL(kl.k2, coef=0.1), 0.01)
+    entropies = rows((1, 2, 1), (2, 0))
+    # 1.5 or −0.725 for the policy, +0.1 · 4/8 for the KL, −0.01 · 4/8 for the entropy
+    expected = (-0.725 if rule is ratio.token else 1.5) + 0.05 - 0.005
+    for second in (LOGPROBS[1], LOGPROBS[1] - 3):
+        logprobs = torch.stack([LOGPROBS[0], second]).requires_grad_()
+        loss = objective(logprobs, entropies, with_idle_row(batch))
+        assert loss.value.item() == pytest.approx(expected)
+        loss.value.backward()
+        assert logprobs.grad is not None
+        assert logprobs.grad[1].tolist() == [0.0] * 4
+        if rule is ratio.token:
+            # Two tokens above 1.2 of three; the second row's would make it two of five.
+            assert loss.metrics["train/clip_frac"] == Mean(2, 3)
+            assert loss.metrics["train/ratio/mean"].value == pytest.approx(3.25 / 3)
+
+
+def test_figures_of_the_policy(batch: Batch):
+    """Five tokens, of which 1.5 and 1.25 are clipped above and, with a negative advantage, 0.5 below."""
+    metrics = PolicyObjective(ratio.token, PPO, KL(kl.k2, coef=0.1), 0.0)(LOGPROBS, None, batch).metrics
+    assert metrics["train/clip_frac"] == Mean(3, 5)
+    assert metrics["train/clip_frac/high"] == Mean(2, 5)
+    assert metrics["train/clip_frac/low"] == Mean(1, 5)
+    assert metrics["train/ratio/mean"].value == pytest.approx((1.5 + 1.25 + 0.5 + 2 + 0.5) / 5)
+    # Σ (r − 1 − log r)
+    assert metrics["train/kl_old"].value == pytest.approx((0.75 - math.log(1.5 * 1.25 * 0.5 * 2 * 0.5)) / 5)
+    # Half of an optimiser batch each: the halves' losses add up.
+    parts = {"train/loss/policy": -0.025, "train/loss/kl": 1.0, "train/loss/total": -0.025 + 0.1}
+    for name, expected in parts.items():
+        assert metrics[name].total == pytest.approx(expected)
+        assert metrics[name].count == 0.5
+
+
+VALUES = rows((1, 0, 0), (-1, 3))
+"""Against old values of 0, 0, 0 and −1, 2: the first and the last have moved by 1."""
+
+
+def test_value_loss(batch: Batch):
+    """Clip ½. Row 0 aims at 1, 1, 2: ½·(½)², for the value is exact and the clipped one is ½ off, ½·1² and ½·2²;
+    row 1 at 1, 3: ½·2² and ½·(½)². In all ⅛ · 2.625 + ¼ · 2.125."""
+    values = VALUES.clone().requires_grad_()
+    loss = ValueObjective(clip=0.5)(values, batch)
+    assert loss.value.item() == pytest.approx(2.625 / 8 + 2.125 / 4)
+    assert loss.metrics["train/loss/value"].total == pytest.approx(2.625 / 8 + 2.125 / 4)
+    assert loss.metrics["train/loss/value"].count == 0.5
+    assert loss.metrics["train/value/clip_frac"] == Mean(2, 5)
+    loss.value.backward()
+    # weight · (value − return) where the value itself is the worse one
+    torch.testing.assert_close(values.grad, rows((0, -1 / 8, -2 / 8), (-2 / 4, 0), elsewhere=0))
+
+
+def test_value_loss_of_a_row_of_weight_zero(batch: Batch):
+    values = VALUES.clone().requires_grad_()
+    loss = ValueObjective(clip=0.5)(values, with_idle_row(batch))
+    assert loss.value.item() == pytest.approx(2.625 / 8)
+    assert loss.metrics["train/value/clip_frac"] == Mean(1, 3)
+    loss.value.backward()
+    assert values.grad is not None
+    assert values.grad[1].tolist() == [0.0] * 4
+
+
+BETA = 0.5
+CHOSEN = torch.tensor([[JUNK, -1, -2], [JUNK, -3, JUNK]], dtype=torch.float64)
+REJECTED = torch.tensor([[JUNK, -2, JUNK, JUNK], [JUNK, -1, -1, -1]], dtype=torch.float64)
+
+
+def side(response: list[list[int]], reference: Tensor, weight: tuple[float, float]) -> Batch:
+    return Batch(
+        tokens=torch.zeros(reference.shape, dtype=torch.long),
+        response=torch.tensor(response) == 1,
+        row_weight=torch.tensor(weight, dtype=torch.float64),
+        denominator=4.0,
+        parts=2,
+        start=1,
+        ref_logprobs=reference,
+    )
+
+
+def two_pairs(weight: tuple[float, float] = (1.0, 1.0)) -> PairBatch:
+    """Two pairs of an optimiser batch of four. Log-ratios to the reference: 3 against −1, and −1 against 2."""
+    ref_chosen = torch.tensor([[0, -2, -4], [0, -2, 0]], dtype=torch.float64)
+    ref_rejected = torch.tensor([[0, -1, 0, 0], [0, -1, -2, -2]], dtype=torch.float64)
+    return PairBatch(
+        side([[0, 1, 1], [0, 1, 0]], ref_chosen, weight),
+        side([[0, 1, 0, 0], [0, 1, 1, 1]], ref_rejected, weight),
+    )
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_preference_loss(smoothing: float):
+    """Margins 4 and −3, times β: 2 and −1.5."""
+    loss = PreferenceObjective(BETA, smoothing)(CHOSEN, REJECTED, two_pairs()).value
+    right = -math.log(sigmoid(2)) - math.log(sigmoid(-1.5))
+    wrong = -math.log(sigmoid(-2)) - math.log(sigmoid(1.5))
+    assert loss.item() == pytest.approx(((1 - smoothing) * right + smoothing * wrong) / 4)
+
+
+def test_preference_raises_the_chosen_and_lowers_the_rejected():
+    chosen, rejected = CHOSEN.clone().requires_grad_(), REJECTED.clone().requires_grad_()
+    PreferenceObjective(BETA, 0.0)(chosen, rejected, two_pairs()).value.backward()
+    easy, hard = BETA * sigmoid(-2) / 4, BETA * sigmoid(1.5) / 4
+    expected = torch.tensor([[0, -easy, -easy], [0, -hard, 0]], dtype=torch.float64)
+    torch.testing.assert_close(chosen.grad, expected)
+    expected = torch.tensor([[0, easy, 0, 0], [0, hard, hard, hard]], dtype=torch.float64)
+    torch.testing.assert_close(rejected.grad, expected)
+
+
+def test_figures_of_preference():
+    loss = PreferenceObjective(BETA, 0.0)(CHOSEN, REJECTED, two_pairs())
+    assert loss.metrics["train/dpo/acc"] == Mean(1, 2)
+    assert loss.metrics["train/dpo/margin"] == Mean(BETA * (4 - 3), 2)
+    assert loss.metrics["train/dpo/reward_chosen"] == Mean(BETA * (3 - 1), 2)
+    assert loss.metrics["train/dpo/reward_rejected"] == Mean(BETA * (-1 + 2), 2)
+    assert loss.metrics["train/dpo/logp_chosen"] == Mean(-3 - 3, 2)
+    assert loss.metrics["train/dpo/logp_rejected"] == Mean(-2 - 3, 2)
+    for name in ("train/loss/policy", "train/loss/total"):
+        assert loss.metrics[name] == Mean(loss.value.item(), 0.5)
+
+
+def test_a_pair_of_weight_zero_is_not_there():
+    loss = PreferenceObjective(BETA, 0.0)(CHOSEN, REJECTED, two_pairs(weight=(1.0, 0.0)))
+    assert loss.value.item() == pytest.approx(-math.log(sigmoid(2)) / 4)
+    assert loss.metrics["train/dpo/acc"] == Mean(1, 1)
+    assert loss.metrics["train/dpo/margin"] == Mean(BETA * 4, 1)
+    assert loss.metrics["train/dpo/logp_rejected"] == Mean(-2, 1)

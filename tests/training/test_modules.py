@@ -1,0 +1,196 @@
+"""What Lightning does with one optimiser batch is the step that can be taken by hand.
+
+The optimiser is SGD: its step is the gradient, so that a wrong factor shows, which AdamW would divide out.
+"""
+
+import copy
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from learning import gradient, made_up_rows
+from winnow.experience.experience import Experience
+from winnow.experience.plan import Plan
+from winnow.models.critic import Critic
+from winnow.models.policy import Policy
+from winnow.objectives import KL, PolicyObjective, PreferenceObjective, ValueObjective
+from winnow.ops import clip, kl, ratio
+from winnow.ops.aggregate import sequence_mean
+from winnow.training import base
+from winnow.training.actor_critic import ActorCriticModule
+from winnow.training.base import IterationModule, Optim
+from winnow.training.policy_gradient import PolicyGradientModule
+from winnow.training.preference import PreferenceModule
+from winnow.types import Batch, Pair, PairBatch, Row
+
+CLOSE = {"rtol": 0, "atol": 1e-9}
+BUDGETS = [10_000, 25, 1]
+"""Tokens of a micro-batch: all seven rows in one, two or three at a time, one by one."""
+CLIPS = [0.0, 0.01, 100.0]
+"""Off, far below every norm here, and above them all."""
+LR, CRITIC_LR = 0.5, 0.125
+OBJECTIVE = PolicyObjective(ratio.token, partial(clip.ppo, low=0.2, high=0.2), KL(kl.k3, coef=0.1), 0.01)
+VALUE = ValueObjective(clip=0.5)
+PREFERENCE = PreferenceObjective(beta=0.3, smoothing=0.1)
+ROWS = made_up_rows([1.0, -1.0, 0.5, 0.0, -0.25, 2.0, 1.0])
+PAIRS = [
+    Pair(replace(a, advantage=None), replace(b, advantage=None)) for a, b in itertools.pairwise(made_up_rows([0.0] * 5))
+]
+
+
+@pytest.fixture(autouse=True)
+def sgd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "AdamW", SGD)
+
+
+@pytest.fixture
+def policy() -> Policy:
+    """GPT-2 is in float64 throughout."""
+    config = GPT2Config(vocab_size=20, n_positions=32, n_embd=16, n_layer=2, n_head=2)
+    torch.manual_seed(0)
+    return Policy(GPT2LMHeadModel(config).double().eval(), temperature=1.0)
+
+
+@pytest.fixture
+def critic(policy: Policy) -> Critic:
+    """With a head that is not zero, so that the backbone has a gradient."""
+    critic = Critic(policy.model).double()
+    nn.init.normal_(critic.head.weight, std=0.1)
+    return critic
+
+
+def settings(grad_clip: float) -> Optim:
+    return Optim(LR, (0.9, 0.95), 1e-8, weight_decay=0.0, grad_clip=grad_clip, warmup=0, schedule="constant")
+
+
+def planned(token_budget: int) -> Plan:
+    return Plan(minibatches=1, epochs=1, token_budget=token_budget, aggregate=sequence_mean, seed=0, pad_id=0)
+
+
+@dataclass
+class Loader:
+    """An iterable without a length, as the real one."""
+
+    plan: Plan
+    items: list[Row] | list[Pair]
+    dealt: list[list[int]]
+
+    def __iter__(self) -> Iterator[Batch | PairBatch]:
+        experience = Experience(items=self.items, inert=[False] * len(self.items))
+        yield from self.plan.micro_batches(experience, self.dealt)
+
+
+class Settings(pl.Callback):
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, IterationModule)
+        pl_module.set_optimiser(trainer.optimizers[0], factor=1.0)
+
+
+def train(
+    module: IterationModule, items: list[Row] | list[Pair], token_budget: int, dealt: list[list[int]] | None = None
+) -> None:
+    """One iteration; without `dealt` all items are one optimiser batch."""
+    dealt = [list(range(len(items)))] if dealt is None else dealt
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[Settings()],
+    )
+    trainer.fit(module, Loader(planned(token_budget), items, dealt))
+    assert trainer.global_step == len(dealt)
+
+
+def flat(part: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in part.parameters()])
+
+
+def clipped(slope: Tensor, limit: float) -> Tensor:
+    """The 1e-6 is torch's."""
+    return slope if limit == 0 else slope * min(1.0, limit / (float(slope.norm()) + 1e-6))
+
+
+def critic_gradient(critic: Critic, rows: Sequence[Row]) -> Tensor:
+    [batch] = Loader(planned(10_000), list(rows), [list(range(len(rows)))])
+    assert isinstance(batch, Batch)
+    critic.zero_grad()
+    VALUE(critic(batch.tokens), batch).value.backward()
+    return torch.cat([p.grad.flatten() for p in critic.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("grad_clip", CLIPS)
+@pytest.mark.parametrize("token_budget", BUDGETS)
+def test_policy_gradient_takes_one_step(policy: Policy, token_budget: int, grad_clip: float):
+    slope = gradient(copy.deepcopy(policy), OBJECTIVE, ROWS)
+    assert 0.01 < slope.norm() < 100
+    expected = flat(policy) - LR * clipped(slope, grad_clip)
+    module = PolicyGradientModule(policy, settings(grad_clip), OBJECTIVE)
+    train(module, ROWS, token_budget)
+    torch.testing.assert_close(flat(policy), expected, **CLOSE)
+    # The figure is the norm before clipping.
+    assert module.take_metrics()["train/grad_norm"] == pytest.approx(float(slope.norm()))
+
+
+@pytest.mark.parametrize("token_budget", BUDGETS)
+def test_two_optimiser_batches_of_unequal_size_take_two_steps(policy: Policy, token_budget: int):
+    """Row by row the smaller is filled up with a row of weight zero."""
+    dealt = [[0, 3, 5, 6], [4, 1, 2]]
+    by_hand = copy.deepcopy(policy)
+    for batch in dealt:
+        slope = gradient(by_hand, OBJECTIVE, [ROWS[i] for i in batch])
+        nn.utils.vector_to_parameters(flat(by_hand) - LR * slope, by_hand.parameters())
+    train(PolicyGradientModule(policy, settings(0.0), OBJECTIVE), ROWS, token_budget, dealt)
+    torch.testing.assert_close(flat(policy), flat(by_hand), **CLOSE)
+
+
+@pytest.mark.parametrize("grad_clip", CLIPS)
+@pytest.mark.parametrize("token_budget", [10_000, 50, 1])
+def test_preference_takes_one_step(policy: Policy, token_budget: int, grad_clip: float):
+    slope = gradient(copy.deepcopy(policy), PREFERENCE, PAIRS)
+    assert 0.01 < slope.norm() < 100
+    expected = flat(policy) - LR * clipped(slope, grad_clip)
+    train(PreferenceModule(policy, settings(grad_clip), PREFERENCE), PAIRS, token_budget)
+    torch.testing.assert_close(flat(policy), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("grad_clip", CLIPS)
+@pytest.mark.parametrize("token_budget", BUDGETS)
+def test_actor_and_critic_take_a_step_each(policy: Policy, critic: Critic, token_budget: int, grad_clip: float):
+    """Each at its own learning rate, each clipped by its own norm."""
+    of_policy = gradient(copy.deepcopy(policy), OBJECTIVE, ROWS)
+    of_critic = critic_gradient(copy.deepcopy(critic), ROWS)
+    assert 0.01 < of_policy.norm() < 100
+    assert 0.01 < of_critic.norm() < 100
+    expected_policy = flat(policy) - LR * clipped(of_policy, grad_clip)
+    expected_critic = flat(critic) - CRITIC_LR * clipped(of_critic, grad_clip)
+    module = ActorCriticModule(policy, critic, settings(grad_clip), CRITIC_LR, OBJECTIVE, VALUE)
+    train(module, ROWS, token_budget)
+    torch.testing.assert_close(flat(policy), expected_policy, **CLOSE)
+    torch.testing.assert_close(flat(critic), expected_critic, **CLOSE)
+
+
+def test_figures_do_not_depend_on_micro_batches(policy: Policy, critic: Critic):
+    found = []
+    for token_budget in BUDGETS:
+        parts = copy.deepcopy(policy), copy.deepcopy(critic)
+        module = ActorCriticModule(*parts, settings(0.0), CRITIC_LR, OBJECTIVE, VALUE)
+        train(module, ROWS, token_budget)
+        found.append(module.take_metrics())
+        assert module.take_metrics() == {}
+    for metrics in found:
+        assert metrics == pytest.approx(found[0], rel=0, abs=1e-9)
+        assert metrics["train/loss/value"] > 0.1
+        kl_and_entropy = metrics["train/loss/total"] - metrics["train/loss/policy"] - metrics["train/loss/value"]
+        # 0.01 · at most log 20 for the entropy
+        assert -0.03 < kl_and_entropy - 0.1 * metrics["train/loss/kl"] < 0
