@@ -88,10 +88,6 @@ class PolicyObjective:
         return self.kl if self.kl is not None and self.kl.place == "reward" else None
 
     @property
-    def reads_old(self) -> bool:
-        return self.uses_ratio or self.kl_in_reward is not None
-
-    @property
     def moves_without_advantage(self) -> bool:
         """Whether rows whose advantage is zero have a gradient all the same."""
         return self.kl_in_loss is not None or self.entropy != 0

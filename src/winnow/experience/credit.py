@@ -12,7 +12,7 @@ from winnow.experience.collect import Collector
 from winnow.experience.experience import Experience
 from winnow.experience.rollout_metrics import rollout_metrics, sample_records
 from winnow.experience.score import score
-from winnow.experience.scorer import Scored, Scorer, rows_for
+from winnow.experience.scorer import Scored, Scorer
 from winnow.experience.sequences import TokenSequence
 from winnow.experience.weigh import advantage_metrics
 from winnow.models.critic import Critic
@@ -37,10 +37,8 @@ class Crediter:
         selected = self.algorithm.select(rollouts.rewards, rollouts.correct)
         in_batch = (selected | (self.algorithm.rejected == "zero")).flatten()
         rows = in_batch.nonzero().flatten().tolist()
-        compared, kind = rows_for(objective.kl, rows, selected.numel())
         with clock.of("score"):
-            old = compared if objective.kl_in_reward is not None else rows if objective.reads_old else ()
-            scored = self.scorer(rollouts, iteration, old, compared, kind)
+            scored = self.scorer.for_objective(objective, rollouts, iteration, rows)
             # All rows, kept or not: whitening is over the whole iteration.
             values = self._values(scored.sequences)
         response = _stack([_response(sequence) for sequence in scored.sequences]) > 0

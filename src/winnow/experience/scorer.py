@@ -11,7 +11,7 @@ from torch import Tensor
 from winnow.experience.score import Forward, score
 from winnow.experience.sequences import TokenSequence, sequences_of
 from winnow.models.policy import Policy
-from winnow.objectives import KL
+from winnow.objectives import PolicyObjective
 from winnow.ops.kl import k3
 from winnow.rng import permutation, seed_of
 from winnow.types import Rollouts
@@ -60,6 +60,17 @@ class Scorer:
         metrics = _gap(sampled, forwarded, sequences) | _kl(forwarded, initial, sequences, logged)
         return Scored(sequences, olds, olds if kind == "previous" else initial, metrics)
 
+    def for_objective(
+        self, objective: PolicyObjective, rollouts: Rollouts, iteration: int, in_batch: Sequence[int]
+    ) -> Scored:
+        """What `objective` reads: of the rows in the batch, or of all rows where a KL term shapes the reward."""
+        every = range(rollouts.rewards.numel())
+        if objective.kl is None:
+            return self(rollouts, iteration, in_batch if objective.uses_ratio else (), (), None)
+        if objective.kl_in_reward is not None:
+            return self(rollouts, iteration, every, every, objective.kl.reference)
+        return self(rollouts, iteration, in_batch if objective.uses_ratio else (), in_batch, objective.kl.reference)
+
     def _initially(self, sequences: Sequence[TokenSequence], rows: Sequence[int]) -> ByRow:
         if not rows:
             return {}
@@ -75,13 +86,6 @@ class Scorer:
         device = next(policy.parameters()).device
         scored = score(_forward_of(policy), [sequences[i] for i in rows], self.token_budget, device)
         return dict(zip(rows, scored, strict=True))
-
-
-def rows_for(kl: KL | None, in_batch: Sequence[int], count: int) -> tuple[Sequence[int], Reference | None]:
-    """Which rows a KL term compares with which reference: those in the batch, or all where it shapes the reward."""
-    if kl is None:
-        return (), None
-    return (range(count) if kl.place == "reward" else in_batch), kl.reference
 
 
 def _forward_of(policy: Policy) -> Forward:

@@ -11,7 +11,7 @@ from winnow.experience.clock import Clock
 from winnow.experience.collect import Collector
 from winnow.experience.experience import Experience
 from winnow.experience.rollout_metrics import rollout_metrics, sample_records
-from winnow.experience.scorer import Scored, Scorer, rows_for
+from winnow.experience.scorer import Scored, Scorer
 from winnow.experience.sequences import TokenSequence
 from winnow.objectives import KL
 from winnow.types import Row
@@ -31,10 +31,8 @@ class Weigher:
         selected = self.algorithm.select(rollouts.rewards, rollouts.correct)
         in_batch = selected | (self.algorithm.rejected == "zero")
         rows = in_batch.flatten().nonzero().flatten().tolist()
-        compared, kind = rows_for(objective.kl, rows, selected.numel())
         with clock.of("score"):
-            old = compared if objective.kl_in_reward is not None else rows if objective.reads_old else ()
-            scored = self.scorer(rollouts, iteration, old, compared, kind)
+            scored = self.scorer.for_objective(objective, rollouts, iteration, rows)
         shaped = rollouts.rewards - kl_of_responses(objective.kl_in_reward, scored, rollouts.rewards)
         advantage = self.algorithm.advantages(shaped, selected)
         flat = advantage.flatten().tolist()
