@@ -20,6 +20,12 @@ def test_explained_variance_of_a_perfect_and_a_constant_critic():
     assert explained_variance(torch.zeros(1, 2), returns, response) == 0
 
 
+def test_explained_variance_of_returns_that_do_not_vary_is_zero():
+    """Advantage plus value, both rounded, is −1 only up to 1e-7."""
+    returns, values = torch.tensor([[-1.0, -1.0000001]]), torch.tensor([[0.1, -0.3]])
+    assert explained_variance(values, returns, torch.ones(1, 2, dtype=torch.bool)) == 0
+
+
 def test_dpo_at_margin_zero_is_log_two_and_smoothing_is_symmetric():
     assert dpo(torch.zeros(1), beta=0.1).item() == pytest.approx(math.log(2))
     margin = torch.tensor([3.0])

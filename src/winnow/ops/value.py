@@ -16,7 +16,10 @@ def clipped_value_loss(
 def explained_variance(
     values: Float[Tensor, "n s"], returns: Float[Tensor, "n s"], response: Bool[Tensor, "n s"]
 ) -> float:
-    """1 − Var(R − v) / Var(R) over response tokens: 1 is a perfect critic, 0 one that knows only the mean."""
-    target, error = returns[response], (returns - values)[response]
+    """1 − Var(R − v) / Var(R) over response tokens: 1 is a perfect critic, 0 one that knows only the mean.
+
+    0 as well where the returns do not vary: what is left of their variance is rounding.
+    """
+    target, error = returns[response].double(), (returns - values)[response].double()
     variance = target.var(correction=0)
-    return float(1 - error.var(correction=0) / variance) if variance > 0 else 0.0
+    return float(1 - error.var(correction=0) / variance) if variance > 1e-8 else 0.0
