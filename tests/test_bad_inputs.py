@@ -4,7 +4,6 @@ import os
 import runpy
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +30,7 @@ BEFORE_TORCH = [
     ("algo/clip/high=.3", "not a group", "type algo.clip.high=.3"),
     ("algo=sft algo/select=all", "algo=sft has no `select`", "leave it out"),
     ("~algo", "algo: has no value", "type algo=dpo|grpo|"),
+    ("experiment/paper=grpo", "experiment has no `paper`", "type experiment=paper/grpo"),
     ("experiment=paper/grop", "experiment=paper/grop: no such choice", "did you mean experiment=paper/grpo?"),
     ("+algo.clipp=1", "+algo.clipp=1: no such key", "did you mean algo.clip?"),
     ("+seed=1", "the key exists", "type seed=1"),
@@ -80,6 +80,10 @@ AFTER_TORCH = [
     ("algo=raft algo/kl=k3 algo.kl.place=reward", "does not read the reward", "type algo.kl.place=loss"),
     ("algo.select._target_=os.system", "algo.select._target_=os.system", "plugins=[os]"),
     ("~algo.kl", "algo: ", "'kl'"),
+    ("hardware=gpu hardware.devices=99", "hardware.devices=99", "type hardware=cpu"),
+    ("plugins=[no_such_package]", "plugins: no package no_such_package", "install it"),
+    ("dataset=jsonl dataset.path=words.jsonl dataset.heldout_size=1", "cannot say", "choose another model or dataset"),
+    ("algo=sft dataset=jsonl dataset.path=good.jsonl dataset.heldout_size=1", "no solution", "dataset.solution_field="),
     ("model.path=./nowhere", "model.path=./nowhere: no such folder", "type model.path=DIR"),
     ("dataset=jsonl dataset.path=nowhere.jsonl", "dataset.path=nowhere.jsonl", "type dataset.path="),
     ("dataset=jsonl dataset.path=bad.jsonl", "bad.jsonl: 1 of 2 answers", "dataset.bad_rows=drop"),
@@ -119,6 +123,8 @@ def test_composition(
 def test_building(
     program: Program, empty: Path, capfd: pytest.CaptureFixture[str], words: str, wrong: str, instead: str
 ):
+    Path("good.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+2", "answer": "3"}\n')
+    Path("words.jsonl").write_text('{"problem": "one", "answer": "2"}\n{"problem": "two", "answer": "3"}\n')
     Path("bad.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+2", "answer": "\\\\frac{1}{"}\n')
     refused(program, words, capfd, wrong, instead)
 
@@ -142,23 +148,20 @@ def test_a_file_of_ones_own(
 
 
 @pytest.mark.parametrize(
-    ("words", "part", "seconds"),
+    ("words", "part"),
     [
-        ("algo.clip.hihg=.3", "algo.clip.high", 3.0),
-        ("-m algo=raft,grpo seed=1,x", "seed=x: not a number", 3.0),
-        ("rollout.samples=0", "rollout.samples=0", 3.0),
-        ("algo=grpo model=qwen", "model Qwen/Qwen2.5-Math-1.5B could not be had", 60.0),
+        ("algo.clip.hihg=.3", "algo.clip.high"),
+        ("-m algo=raft,grpo seed=1,x", "seed=x: not a number"),
+        ("rollout.samples=0", "rollout.samples=0"),
+        ("algo=grpo model=qwen", "model Qwen/Qwen2.5-Math-1.5B could not be had"),
     ],
 )
-def test_as_typed_in_a_shell(empty: Path, words: str, part: str, seconds: float):
+def test_as_typed_in_a_shell(empty: Path, words: str, part: str):
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(empty / "hub"), "WANDB_MODE": "offline"}
     command = [sys.executable, str(ROOT / "train.py"), *words.split()]
-    began = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=empty, check=False)
-    took = time.monotonic() - began
     assert done.returncode == 2
     [line] = done.stderr.splitlines()
     assert part in line
     assert not (empty / "outputs").exists()
     assert not (empty / "multirun").exists()
-    assert took < seconds

@@ -1,11 +1,13 @@
 """Three iterations and a resume are six iterations, bit for bit."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from running import metrics, run, weights
-from winnow.errors import ConfigError
+from winnow.errors import ConfigError, Stopped
+from winnow.training.signals import StopOnSignal
 
 ALGORITHMS = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft")
 
@@ -46,3 +48,20 @@ def test_a_new_learning_rate_counts_after_a_resume(tmp_path: Path):
     run(tmp_path, "iterations=1", "optim.lr=1e-5")
     run(tmp_path, "iterations=2", "optim.lr=7e-4", f"resume={tmp_path}")
     assert [row["train/lr"] for row in metrics(tmp_path)[1:]] == [1e-5, 7e-4]
+
+
+def test_an_evaluation_that_a_signal_prevented_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Stopped after iteration 1 and resumed to 1 in all: the run ends with the accuracy of what it exports."""
+    with monkeypatch.context() as during:
+        during.setattr(StopOnSignal, "on_train_start", lambda self, trainer, module: setattr(self, "code", 75))
+        with pytest.raises(Stopped):
+            run(tmp_path, "iterations=9", "eval.every=0")
+    assert not any(key.startswith("eval/") for key in metrics(tmp_path)[1])
+    accuracy = run(tmp_path, "iterations=1", f"resume={tmp_path}")
+    rows = metrics(tmp_path)
+    assert len(rows) == 2
+    assert (
+        rows[1]["eval/arithmetic/acc"] == accuracy == json.loads((tmp_path / "summary.json").read_text())["eval_last"]
+    )
+    run(tmp_path / "whole", "iterations=1")
+    assert rows[1] == metrics(tmp_path / "whole")[1]

@@ -65,6 +65,8 @@ def build(cfg: DictConfig, directory: Path, pool: VerifierPool) -> Run:
     source: ModelSource = build_node(cfg.model)
     language_model = source.load()
     problems: ProblemSet = build_node(cfg.dataset)(bad_golds=pool.check_golds)
+    if isinstance(algorithm, Supervised):
+        problems.require_solutions()
     engine: Engine = build_node(cfg.engine, eos_ids=language_model.eos_ids, pad_id=language_model.pad_id)
     scale = RewardScale(cfg.reward.correct, cfg.reward.wrong, cfg.reward.no_answer)
     judge = Judge(pool, scale, language_model.decode)

@@ -27,7 +27,8 @@ def in_figures(cfg: DictConfig, algorithm: Algorithm) -> str:
 
 def _updates(rows: int, minibatches: int, exactly: bool = True) -> str:
     size = -(-rows // minibatches)
-    return f"{minibatches} updates of {'' if exactly and rows % minibatches == 0 else 'up to '}{size}"
+    about = "" if exactly and rows % minibatches == 0 else "up to "
+    return f"{minibatches} update{'s' if minibatches > 1 else ''} of {about}{size}"
 
 
 def in_words(cfg: DictConfig) -> str:

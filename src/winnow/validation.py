@@ -3,8 +3,10 @@
 import inspect
 from collections.abc import Iterator
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any
 
+import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -23,10 +25,25 @@ def validate(cfg: DictConfig) -> list[str]:
         ConfigError: what is wrong, and what to type instead.
     """
     schema.check(cfg)
+    _check_machine(cfg)
+    for plugin in cfg.plugins:
+        if find_spec(plugin.split(".")[0]) is None:
+            raise ConfigError(f"plugins: no package {plugin} can be imported; install it, or leave it out")
     for path, node in _targets(cfg, ""):
         _check_target(path, node, list(cfg.plugins))
     algorithm = build_algorithm(cfg)
     return notices(cfg, algorithm)
+
+
+def _check_machine(cfg: DictConfig) -> None:
+    if cfg.hardware.accelerator != "cuda":
+        return
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if cfg.hardware.devices > present:
+        raise ConfigError(
+            f"hardware.devices={cfg.hardware.devices}: torch can use {present} CUDA devices here; type hardware=cpu"
+            + (f" or hardware.devices={present}" if present else "")
+        )
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, DictConfig]]:

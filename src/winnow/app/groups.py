@@ -66,7 +66,8 @@ class Groups:
             parent, _, axis = o.key_or_group.rpartition("/")
             if f"Could not override '{o.get_key_element()}'. No match in the defaults list" in message:
                 chosen = next((c.input_line for c in reversed(choices) if c.key_or_group == parent), parent)
-                return f"{o.input_line}: {chosen} has no `{axis}`; leave it out"
+                advice = f"type {parent}={axis}/{o.value()}" if chosen == parent else "leave it out"
+                return f"{o.input_line}: {chosen} has no `{axis}`; {advice}"
         return None
 
     def holders(self, group: str) -> dict[str, list[str]]:

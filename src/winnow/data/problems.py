@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from winnow.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -21,3 +23,18 @@ class ProblemSet:
     name: str
     train: Sequence[Problem]
     heldout: Sequence[Problem]
+
+    def require_solutions(self) -> None:
+        """For supervised learning. Problems made on demand always have one.
+
+        Raises:
+            ConfigError: the first training problem without.
+        """
+        if not isinstance(self.train, list):
+            return
+        for problem in self.train:
+            if problem.solution is None:
+                raise ConfigError(
+                    f"{self.name}, {problem.key}: no solution to learn from; "
+                    "type dataset.solution_field=… or choose another dataset"
+                )

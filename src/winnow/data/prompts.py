@@ -15,12 +15,22 @@ def render(problem: Problem, language_model: LanguageModel, template: Template) 
     """Template and tokenizer applied; a prompt that the vocabulary cannot say, or an empty one, is an error."""
     text = template.render(problem.text, language_model.tokenizer)
     token_ids = language_model.encode(text)
-    unknown = language_model.tokenizer.unk_token_id
-    if not token_ids or (unknown is not None and unknown in token_ids):
+    if not token_ids or not sayable(text, token_ids, language_model):
         raise ConfigError(
             f"prompt of {problem.key}: the model's vocabulary cannot say {text[:60]!r}; choose another model or dataset"
         )
     return Prompt(problem.key, token_ids, text, problem.answer)
+
+
+def sayable(text: str, token_ids: tuple[int, ...], language_model: LanguageModel) -> bool:
+    """Whether no character was lost on the way: some tokenizers drop what they do not know, others write an unknown token.
+
+    Lengths are compared, spaces aside, because a tokenizer may well normalise what it keeps.
+    """
+    unknown = language_model.tokenizer.unk_token_id
+    back = language_model.tokenizer.decode(list(token_ids), skip_special_tokens=False)
+    lost = len("".join(str(back).split())) < len("".join(text.split()))
+    return not lost and (unknown is None or unknown not in token_ids)
 
 
 class PromptOrder:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from winnow.data.problems import Problem
-from winnow.data.prompts import PromptOrder, render
+from winnow.data.prompts import PromptOrder, render, sayable
 from winnow.errors import ConfigError
 from winnow.experience.clock import Clock
 from winnow.experience.experience import Experience
@@ -29,12 +29,12 @@ class Demonstrator:
 
     def _row(self, problem: Problem) -> Row:
         language_model = self.order.language_model
-        if problem.solution is None:
-            raise ConfigError(
-                f"{problem.key} has no solution to learn from; type dataset.solution_field=… or another dataset"
-            )
+        assert problem.solution is not None, "ProblemSet.require_solutions was not asked"
         prompt = render(problem, language_model, self.order.template)
-        response = (*language_model.encode(problem.solution), language_model.eos_ids[0])[: self.max_tokens]
+        solution = language_model.encode(problem.solution)
+        if not sayable(problem.solution, solution, language_model):
+            raise ConfigError(f"solution of {problem.key}: the model's vocabulary cannot say {problem.solution[:60]!r}")
+        response = (*solution, language_model.eos_ids[0])[: self.max_tokens]
         return row_of(
             TokenSequence(prompt.token_ids + response, len(prompt.token_ids)), advantage=1.0, old=None, ref=None
         )

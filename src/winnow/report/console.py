@@ -1,6 +1,7 @@
 """Progress for whoever watches: a bar on a terminal, a line an iteration in a file or a pipe."""
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
@@ -51,7 +52,7 @@ class Console:
         if self._bar:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(line, flush=True)
+            _print(line)
 
     def phase(self, name: str) -> None:
         """What is happening now, e.g. "sampling": shown on the bar only."""
@@ -68,6 +69,14 @@ class Console:
             self._bar.reset(self._task, completed=int(row["iteration"]))
         self._bar.metrics = _fields(self._known)
         self._bar.update(self._task, completed=row["iteration"])
+
+
+def _print(line: str) -> None:
+    """To whoever still reads: `| head` is no reason to lose a run."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Bar(Progress):

@@ -91,6 +91,11 @@ class RunFiles:
             if int(path.stem.removeprefix("iteration_")) > iteration:
                 path.unlink()
 
+    def amend_last(self, more: Mapping[str, float | int]) -> None:
+        """Add what was measured late to the last row."""
+        *before, last = self._lines()
+        _replace(self.metrics, "".join([*before, _line({**json.loads(last), **more})]))
+
     def write_samples(self, iteration: int, records: Sequence[SampleRecord]) -> None:
         """Write `samples/iteration_000010.jsonl`, a row a response, whole or not at all."""
         self.samples.mkdir(exist_ok=True)

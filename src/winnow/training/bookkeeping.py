@@ -47,11 +47,22 @@ class Bookkeeping(pl.Callback):
         if trainer.is_global_zero:
             self.files.truncate_after(data.progress.iteration if data.progress.iteration > 0 else -1)
         if data.progress.iteration > 0:
+            self._make_up(trainer, data)
             return
         row = self._evaluate(trainer, 0)
         accuracy = row[self.evaluator.accuracy_key()]
         data.note(eval_first=accuracy, eval_last=accuracy)
         self._publish(trainer, {"iteration": 0, **row, **self.clock.take()})
+
+    def _make_up(self, trainer: pl.Trainer, data: IterationData) -> None:
+        """The last evaluation, where a signal kept it from being made and no iteration is left to make it."""
+        iteration = data.progress.iteration
+        if iteration != trainer.max_epochs or data.progress.evaluated == iteration:
+            return
+        row = self._evaluate(trainer, iteration)
+        data.note(eval_last=row[self.evaluator.accuracy_key()], evaluated=iteration)
+        if trainer.is_global_zero:
+            self.files.amend_last(row)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module, data = _module(pl_module), _data(trainer)
@@ -77,7 +88,7 @@ class Bookkeeping(pl.Callback):
         row |= _counters(data, outcome) | {"train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
         if self._due(iteration, trainer):
             row |= self._evaluate(trainer, iteration)
-            data.note(eval_last=row[self.evaluator.accuracy_key()])
+            data.note(eval_last=row[self.evaluator.accuracy_key()], evaluated=iteration)
         now = time.perf_counter()
         data.note(seconds=data.progress.seconds + now - self._began)
         row |= _speed(row.pop("sampled_tokens", 0.0), now - self._began) | self.clock.take()

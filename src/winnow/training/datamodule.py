@@ -9,7 +9,7 @@ from winnow.experience.loader import ExperienceLoader
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a run has done so far."""
+    """What a run has done so far; `eval_last` is of iteration `evaluated`."""
 
     iteration: int = 0
     prompts: int = 0
@@ -18,6 +18,7 @@ class Progress:
     seconds: float = 0.0
     eval_first: float | None = None
     eval_last: float | None = None
+    evaluated: int = 0
     tracker_id: str | None = None
     initial_weights: str | None = None
 
@@ -37,7 +38,7 @@ class IterationData(pl.LightningDataModule):
         self.progress = progress
         self.loader.iteration = progress.iteration
 
-    def note(self, **changes: float | str | None) -> None:
+    def note(self, **changes: float | int | str | None) -> None:
         self.progress = replace(self.progress, **changes)  # pyright: ignore[reportArgumentType]
 
     def state_dict(self) -> dict[str, float | str | None]:

@@ -160,6 +160,8 @@ class Run:
                 f"held-out accuracy {_percent(progress.eval_first)} -> {_percent(progress.eval_last)} "
                 f"in {progress.seconds:.0f} s; model: {self.directory / 'export'}"
             )
+        if status in ("preempted", "interrupted"):
+            self.console.say(f"saved after iteration {progress.iteration}: resume={self.directory} goes on")
         self.tracker.finish(summary, failed=status in ("failed", "diverged"))
 
     def _kept(self, checkpoint: Path | None) -> str | None:
