@@ -1,5 +1,3 @@
-import time
-
 import pytest
 
 from winnow.rewards.extract import last_boxed
@@ -36,7 +34,5 @@ def test_the_last_closed_box(response: str, answer: str | None) -> None:
 
 
 def test_a_response_of_nothing_but_open_boxes_costs_its_length() -> None:
-    start = time.perf_counter()
     assert last_boxed(r"\boxed{" * 20_000) is None
     assert last_boxed(r"\boxed{" * 20_000 + "5}") == "5"
-    assert time.perf_counter() - start < 1.0  # 0.03 s; matching each box by itself would be 1.4 billion steps

