@@ -91,7 +91,9 @@ class Bookkeeping(pl.Callback):
             data.note(eval_last=row[self.evaluator.accuracy_key()], evaluated=iteration)
         now = time.perf_counter()
         data.note(seconds=data.progress.seconds + now - self._began)
-        row |= _speed(row.pop("sampled_tokens", 0.0), now - self._began) | self.clock.take()
+        # Demonstrations are not sampled; their speed is that of learning from them.
+        tokens = row.pop("sampled_tokens", float(outcome.tokens_trained))
+        row |= _speed(tokens, now - self._began) | self.clock.take()
         self._began = now
         if trainer.is_global_zero:
             self.files.write_samples(iteration, outcome.experience.records)
