@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -57,3 +58,16 @@ def loss_of(policy: Policy, objective: PolicyObjective | PreferenceObjective, ba
     assert isinstance(batch, Batch)
     scores = policy(batch.tokens, batch.start, entropies=True)
     return objective(scores.logprobs, scores.entropies, batch).value
+
+
+def quiet_trainer(*callbacks: pl.Callback) -> pl.Trainer:
+    """One epoch on the CPU, nothing printed and nothing written."""
+    return pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    )

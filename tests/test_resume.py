@@ -20,11 +20,10 @@ def test_three_and_resume_equal_six(tmp_path: Path, algo: str):
     run(tmp_path / "parts", f"algo={algo}", "iterations=6", f"resume={tmp_path / 'parts'}")
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
     assert weights(tmp_path / "parts") != halfway
-    # Row 3 of the shorter run ends it, and so carries an evaluation that the longer run has no reason to make.
-    parts = [{k: v for k, v in row.items() if not k.startswith("eval/")} for row in metrics(tmp_path / "parts")]
-    whole = [{k: v for k, v in row.items() if not k.startswith("eval/")} for row in metrics(tmp_path / "whole")]
+    parts, whole = metrics(tmp_path / "parts"), metrics(tmp_path / "whole")
+    # Row 3 ended the shorter run, and so carries an evaluation that the longer run has no reason to make.
+    parts[3] = {key: value for key, value in parts[3].items() if not key.startswith("eval/")}
     assert parts == whole
-    assert metrics(tmp_path / "parts")[6] == metrics(tmp_path / "whole")[6]
 
 
 def test_the_learning_signal_is_real(tmp_path: Path):

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from learning import made_up_rows
+from learning import made_up_rows, quiet_trainer
 from winnow.errors import Diverged
 from winnow.experience.experience import Experience
 from winnow.experience.plan import Plan
@@ -100,15 +100,7 @@ class Loader:
 
 def train(module: IterationModule, batches: list[list[Row]], token_budget: int = 10_000) -> list[list[Snapshot]]:
     recorder = Recorder()
-    trainer = pl.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[recorder],
-    )
+    trainer = quiet_trainer(recorder)
     trainer.fit(module, Loader(batches, token_budget))
     return recorder.after
 

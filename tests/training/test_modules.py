@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import SGD
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from learning import gradient, made_up_rows
+from learning import gradient, made_up_rows, quiet_trainer
 from winnow.experience.experience import Experience
 from winnow.experience.plan import Plan
 from winnow.models.critic import Critic
@@ -99,15 +99,7 @@ def train(
 ) -> None:
     """One iteration; without `dealt` all items are one optimiser batch."""
     dealt = [list(range(len(items)))] if dealt is None else dealt
-    trainer = pl.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[Settings()],
-    )
+    trainer = quiet_trainer(Settings())
     trainer.fit(module, Loader(planned(token_budget), items, dealt))
     assert trainer.global_step == len(dealt)
 

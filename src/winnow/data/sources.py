@@ -53,10 +53,11 @@ def arithmetic(
     direct: float,
     slip: float,
     bad_golds: BadGolds,
-    bad_rows: BadRows,
 ) -> ProblemSet:
-    """Chains of sums and differences. The demonstrations of the first `flawless` problems are worked without a slip;
-    of the others a share `direct` guesses, and each step slips with probability `slip`. Its golds are integers.
+    """Chains of sums and differences, whose golds are integers: `bad_golds` has nothing to find.
+
+    The demonstrations of the first `flawless` problems are worked without a slip; of the others a share `direct`
+    guesses, and each step that carries or borrows forgets to with probability `slip`.
     """
     train, heldout = (
         ArithmeticSplit(seed, split, levels, size, flawless, direct, slip)
