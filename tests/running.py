@@ -8,7 +8,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from winnow import build, validation
+from winnow import validation
+from winnow.build import training
 
 CONF = Path(__file__).parent.parent / "conf"
 SMALL = (
@@ -45,7 +46,7 @@ def run(directory: Path, *overrides: str) -> float | None:
     directory.mkdir(parents=True, exist_ok=True)
     cfg = composed(*SMALL, *overrides)
     validation.validate(cfg)
-    return build.train(cfg, directory)
+    return training.train(cfg, directory)
 
 
 def metrics(directory: Path) -> list[dict[str, float]]:

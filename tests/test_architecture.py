@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "winnow"
-FLOORS = ("ops", "objectives", "algorithm", "experience", "training", "build")
+FLOORS = ("ops", "objectives", "algorithm", "experience", "evaluation", "training", "build")
 """From the ground up; a module imports from its own floor or one below."""
 KNOWS_HYDRA = (
     "schema.py",
     "validation.py",
     "instantiation.py",
     "describe.py",
-    "build.py",
+    "build",
     "cli.py",
     "doctor.py",
     "app",

@@ -56,7 +56,7 @@ def test_a_folder_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        ("docotr", "invalid choice: 'docotr' (choose from 'doctor', 'verify'"),
+        ("docotr", "invalid choice: 'docotr' (choose from 'doctor', 'prompt', 'verify'"),
         ("", "the following arguments are required: COMMAND"),
         ("verify", "CASES.jsonl"),
         ("verify nowhere.jsonl", "nowhere.jsonl"),

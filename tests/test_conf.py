@@ -98,17 +98,17 @@ def test_precedence_is_command_line_experiment_algo_model_default(tmp_path: Path
     def lr(*words: str) -> float:
         return composed(f"hydra.searchpath=[file://{tmp_path}]", *words).optim.lr
 
-    assert yaml.safe_load((CONF / "train.yaml").read_text())["optim"]["lr"] != lr("model=probe") == 1
+    assert yaml.safe_load((CONF / "base.yaml").read_text())["optim"]["lr"] != lr("model=probe") == 1
     assert lr("model=probe", "algo=probe") == lr("algo=probe", "model=probe") == 2
     assert lr("experiment=probe") == 3
     assert lr("optim.lr=4", "experiment=probe") == 4
 
 
 def test_a_model_brings_its_dataset_unless_one_is_typed():
-    assert composed("model=qwen").dataset._target_.endswith("hub")
-    assert composed("model=qwen", "dataset=arithmetic").dataset._target_.endswith("arithmetic")
+    assert composed("model=qwen").dataset.repository == "ScaleML-RLHF/numina_math"
+    assert composed("model=qwen", "dataset=arithmetic").dataset._target_.endswith("Arithmetic")
     assert composed("experiment=release/grpo").model.name == "qwen"
-    assert composed("experiment=release/grpo", "model=tiny").dataset._target_.endswith("arithmetic")
+    assert composed("experiment=release/grpo", "model=tiny").dataset._target_.endswith("Arithmetic")
 
 
 @pytest.mark.parametrize(("algo", "other"), list(product(POLICY_GRADIENT, ("cpu", "gpu"))))

@@ -20,7 +20,7 @@ def exit_code(words: Sequence[str]) -> int:
         args = _parser().parse_args(list(words))
         return args.command(args)
     except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return CONFIG
 
 
@@ -32,15 +32,43 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="winnow", description="Tools around train.py.")
+    parser = _Parser(prog="winnow", description="Tools around train.py and evaluate.py.")
     parser.add_argument("--version", action="version", version=f"winnow {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    doctor = commands.add_parser("doctor", help="look whether this machine can train")
-    doctor.set_defaults(command=_doctor)
-    verify = commands.add_parser("verify", help="judge answers, and compare with what is known of them")
+
+    def command(name: str, does: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=does, description=does)
+        added.set_defaults(command=globals()[f"_{name}"])
+        return added
+
+    command("doctor", "look whether this machine can train")
+
+    prompt = command("prompt", "print a problem as the model gets it: text, ids and their hash")
+    _overrides(prompt, "as for train.py, such as model=qwen dataset=gsm8k")
+    prompt.add_argument("--row", type=int, default=0, help="number of the problem, from 0")
+    prompt.add_argument("--set", dest="benchmark", help="of this evaluation set instead of the training problems")
+
+    verify = command("verify", "judge answers, and compare with what is known of them")
     verify.add_argument("cases", type=Path, metavar="CASES.jsonl", help='rows {"gold": …, "pred": …}')
-    verify.set_defaults(command=_verify)
+    _overrides(verify, "such as reward/verifier=numeric reward.verifier.rule.relative=1e-3")
+
+    rescore = command("rescore", "judge the samples of an evaluation anew, without sampling again")
+    rescore.add_argument("source", type=Path, metavar="EVALUATION")
+    rescore.add_argument("target", type=Path, metavar="OUT", help="a new directory, an evaluation like any other")
+    _overrides(rescore, "such as reward/verifier=exact")
+
+    compare = command("compare", "two evaluations paired by prompt: difference, interval, flips")
+    compare.add_argument("a", type=Path, metavar="A")
+    compare.add_argument("b", type=Path, metavar="B")
+
+    export = command("export", "a Hugging Face folder of the newest checkpoint of a run")
+    export.add_argument("run", type=Path, metavar="RUN")
+    export.add_argument("out", type=Path, metavar="OUT", help="a new directory")
     return parser
+
+
+def _overrides(parser: argparse.ArgumentParser, which: str) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=which)
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -53,12 +81,46 @@ def _doctor(args: argparse.Namespace) -> int:
     return CONFIG if Level.FAIL in levels else DONE
 
 
+def _prompt(args: argparse.Namespace) -> int:
+    from winnow.app.composed import composed
+    from winnow.build.prompt import show_prompt
+
+    show_prompt(composed("train", args.overrides), args.row, args.benchmark, sys.stdout)
+    return DONE
+
+
 def _verify(args: argparse.Namespace) -> int:
-    from winnow.rewards.pool import VerifierPool
+    from winnow.app.composed import composed
+    from winnow.instantiation import build_node
     from winnow.rewards.verify_cases import verify_cases
 
-    with VerifierPool() as pool:
+    with build_node(composed("train", args.overrides).reward.verifier) as pool:
         verify_cases(args.cases, sys.stdout, pool)
+    return DONE
+
+
+def _rescore(args: argparse.Namespace) -> int:
+    from winnow.app.composed import composed
+    from winnow.evaluation.rescore import rescore
+    from winnow.instantiation import build_node
+
+    with build_node(composed("train", args.overrides).reward.verifier) as pool:
+        rescore(args.source, args.target, pool, sys.stdout)
+    return DONE
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from winnow.evaluation.compare import compare
+
+    print(compare(args.a, args.b))
+    return DONE
+
+
+def _export(args: argparse.Namespace) -> int:
+    from winnow.app.saved import saved
+    from winnow.build.export import export_checkpoint
+
+    print(export_checkpoint(saved(args.run), args.out))
     return DONE
 
 

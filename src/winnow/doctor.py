@@ -14,6 +14,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from winnow import machine
+
 GB = 1e9
 MEMORY_GB = 1.5  # a run of the embedded model peaks at 0.65 GB
 DISK_GB = 1.0
@@ -92,10 +94,7 @@ def _processors() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GB
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (text := limit.read_text().strip()) != "max":
-        total = min(total, int(text) / GB)
+    total = machine.memory_bytes() / GB
     free = min(total, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GB)
     level = Level.OK if total >= MEMORY_GB else Level.WARN
     yield Finding(

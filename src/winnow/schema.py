@@ -1,6 +1,7 @@
 """The types of every scalar setting, and what may not be combined. `conf/` gives the values."""
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -14,6 +15,7 @@ class RolloutConfig:
     prompts: int = MISSING
     samples: int = MISSING
     max_tokens: int = MISSING
+    max_prompt_tokens: int | None = None
     temperature: float = MISSING
 
 
@@ -36,10 +38,13 @@ class OptimConfig:
 
 @dataclass
 class EvalConfig:
+    sets: list[str] = MISSING
+    folder: str | None = None
     every: int = MISSING
-    prompts: int = MISSING
+    prompts: int | None = None
     samples: int = MISSING
     temperature: float = MISSING
+    max_tokens: int = MISSING
 
 
 @dataclass
@@ -59,6 +64,8 @@ class HardwareConfig:
     devices: int = MISSING
     strategy: str = MISSING
     precision: str = MISSING
+    attention: str = MISSING
+    gradient_checkpointing: bool = MISSING
     token_budget: int = MISSING
     threads: int | None = None
 
@@ -81,12 +88,23 @@ class Config:
     algo: Any = MISSING
     model: Any = MISSING
     dataset: Any = MISSING
+    benchmarks: Any = MISSING
     reward: Any = MISSING
     engine: Any = MISSING
     logger: Any = MISSING
 
 
+@dataclass
+class EvaluateConfig(Config):
+    """A run's configuration and what to evaluate: so that a run's own overrides say how its model is to be asked."""
+
+    run: str | None = None
+    limit: int | None = None
+    batch: int = MISSING
+
+
 ConfigStore.instance().store("schema", Config)
+ConfigStore.instance().store("evaluate_schema", EvaluateConfig)
 
 AT_LEAST_ONE = [
     "iterations",
@@ -95,13 +113,14 @@ AT_LEAST_ONE = [
     "rollout.max_tokens",
     "update.minibatches",
     "update.epochs",
-    "eval.prompts",
     "eval.samples",
+    "eval.max_tokens",
     "checkpoint.every",
     "checkpoint.keep",
     "hardware.devices",
     "hardware.token_budget",
 ]
+AT_LEAST_ONE_OR_NULL = ("eval.prompts", "rollout.max_prompt_tokens")
 ABOVE_ZERO = ("rollout.temperature", "eval.temperature", "optim.lr", "optim.eps")
 NOT_NEGATIVE = (
     "seed",
@@ -113,9 +132,11 @@ NOT_NEGATIVE = (
 )
 CHOICES = {
     "optim.schedule": ("constant", "linear", "cosine"),
-    "hardware.precision": ("32-true", "bf16-mixed"),
+    "hardware.precision": ("auto", "32-true", "bf16-mixed"),
+    "hardware.attention": ("auto", "eager", "sdpa", "flash_attention_2", "flex_attention"),
     "hardware.accelerator": ("auto", "cpu", "cuda"),
     "dataset.bad_rows": ("error", "drop"),
+    "dataset.overlap": ("drop", "keep"),
     "algo.rejected": ("drop", "zero"),
     "algo.reference": ("initial", "previous"),
     "algo.kl.place": ("loss", "reward"),
@@ -152,7 +173,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: every problem found, joined by "; ".
     """
-    problems = [*_ranges(cfg), *_choices(cfg), *_group_size(cfg), *_algorithm(cfg)]
+    problems = [*_ranges(cfg), *_choices(cfg), *_sets(cfg), *_group_size(cfg), *_algorithm(cfg)]
     if problems:
         raise ConfigError("; ".join(problems))
 
@@ -175,6 +196,11 @@ def _ranges(cfg: DictConfig) -> list[str]:
     rules = [(key, 1, "1 or more") for key in AT_LEAST_ONE] + [(key, 0, "0 or more") for key in NOT_NEGATIVE]
     found = [f"{key}={_read(cfg, key)}: must be {words}" for key, low, words in rules if _read(cfg, key) < low]
     found += [f"{key}={_read(cfg, key)}: must be above 0" for key in ABOVE_ZERO if not _read(cfg, key) > 0]
+    found += [
+        f"{key}={value}: must be 1 or more, or null"
+        for key in AT_LEAST_ONE_OR_NULL
+        if (value := _read(cfg, key)) is not None and value < 1
+    ]
     if len(cfg.optim.betas) != 2 or not all(0 <= beta < 1 for beta in cfg.optim.betas):
         found.append(
             f"optim.betas={list(cfg.optim.betas)}: must be two numbers in [0, 1); type optim.betas=[0.9,0.999]"
@@ -188,6 +214,19 @@ def _choices(cfg: DictConfig) -> list[str]:
         for key, allowed in CHOICES.items()
         if _is_there(cfg, key) and (value := _read(cfg, key)) not in allowed
     ]
+
+
+def _sets(cfg: DictConfig) -> list[str]:
+    known = [str(name) for name in cfg.benchmarks]
+    sets = list(cfg.eval.sets)
+    found = []
+    for name in sets:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            found.append(f"eval.sets: no benchmark {name}; {hint}there are {', '.join(known)}")
+    found += [f"eval.sets: {name} is named twice" for name in dict.fromkeys(sets) if sets.count(name) > 1]
+    return found
 
 
 def _group_size(cfg: DictConfig) -> list[str]:

@@ -5,7 +5,7 @@ import torch
 from transformers import PreTrainedModel
 
 from running import SMALL, composed
-from winnow import build
+from winnow.build import training
 from winnow.data.prompts import PromptOrder
 from winnow.experience.clock import Clock
 from winnow.experience.collect import Collector, Judge, distinct
@@ -116,7 +116,7 @@ def test_each_response_is_judged_by_its_own_prompts_answer(small, pool):
 
 def test_algorithms_of_one_seed_draw_the_same_first_samples(pool, tmp_path):
     def drawn(algo: str, seed: int) -> list[tuple[str, int, str]]:
-        run = build.build(composed(*SMALL, f"algo={algo}", f"seed={seed}"), tmp_path, pool)
+        run = training.build(composed(*SMALL, f"algo={algo}", f"seed={seed}"), tmp_path, pool, [])
         records = run.data.loader.source(0, Clock()).records
         return [(record.prompt_key, record.sample, record.response) for record in records]
 

@@ -1,90 +1,188 @@
-"""The real loading path, on a checkpoint made here: GQA, tied embeddings, a byte-level BPE, a chat template."""
+"""The real loading path on a checkpoint made here, and what is said of one that cannot be had."""
 
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from running import metrics, run
-from winnow.data.templates import Chat
+from running import composed, metrics, run
+from winnow.data.problems import Problem
+from winnow.data.prompts import render
+from winnow.data.templates import Chat, Plain
 from winnow.errors import ConfigError
 from winnow.models.language_model import Pretrained
 
-CHAT = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+from .checkpoints import QWEN_CHAT, qwen
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """Random weights stored as bfloat16, as hubs do, and a generation config that asks for top-k sampling."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=SPECIAL[0], pad_token=SPECIAL[0])
-    fast.add_special_tokens({"extra_special_tokens": SPECIAL[1:]})
-    fast.chat_template = CHAT
-    config = Qwen2Config(
-        vocab_size=len(fast),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=fast.convert_tokens_to_ids(SPECIAL[0]),
-    )
-    torch.manual_seed(0)
-    model = Qwen2ForCausalLM(config).to(torch.bfloat16)
-    ends = [fast.convert_tokens_to_ids(token) for token in (SPECIAL[0], SPECIAL[2])]
-    model.generation_config.update(eos_token_id=ends, do_sample=True, top_k=20, top_p=0.8, temperature=0.7)
-    folder = tmp_path / "checkpoint"
-    model.save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
-
-
-def test_weights_are_float32_and_every_end_token_counts(checkpoint: Path):
-    loaded = Pretrained("qwen", str(checkpoint), Chat(None, "Box it.")).load()
-    assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
-    assert [loaded.tokenizer.convert_ids_to_tokens(i) for i in loaded.eos_ids] == ["<|endoftext|>", "<|im_end|>"]
-
-
-def test_the_prompt_is_the_chat_template(checkpoint: Path):
-    source = Pretrained("qwen", str(checkpoint), Chat("Think.", "Box it."))
-    loaded = source.load()
-    text = source.template.render("1+1", loaded.tokenizer)
-    assert text == (
-        "<|im_start|>system\nThink.<|im_end|>\n<|im_start|>user\n1+1 Box it.<|im_end|>\n<|im_start|>assistant\n"
-    )
-    assert loaded.tokenizer.convert_ids_to_tokens(loaded.encode(text)[0]) == "<|im_start|>"
+    return qwen(tmp_path / "checkpoint")
 
 
 def test_a_folder_trains_and_exports_through_the_real_path(checkpoint: Path, tmp_path: Path):
     """`reinforce` has a gradient even where every answer is wrong, as a random model's are."""
-    words = ("algo=reinforce", "model=qwen", f"model.path={checkpoint}", "dataset=arithmetic", "iterations=2")
-    run(tmp_path / "run", *words, "rollout.max_tokens=12", "optim.lr=1e-3")
+    words = ("algo=reinforce", "model=custom", f"model.path={checkpoint}", "dataset=arithmetic", "iterations=2")
+    run(tmp_path / "run", *words, "model/template=boxed_system", "rollout.max_tokens=12", "optim.lr=1e-3")
     assert metrics(tmp_path / "run")[-1]["train/updates"] == 2
     sample = json.loads((tmp_path / "run" / "samples" / "iteration_000001.jsonl").read_text().splitlines()[0])
     assert sample["prompt"].startswith("<|im_start|>system\nPlease reason step by step")
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "export")
-    original = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
+    original = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=exported.dtype)
     assert any((a != b).any() for a, b in zip(exported.parameters(), original.parameters(), strict=True))
-    assert AutoTokenizer.from_pretrained(tmp_path / "run" / "export").chat_template == CHAT
+    assert AutoTokenizer.from_pretrained(tmp_path / "run" / "export").chat_template == QWEN_CHAT
 
 
-def test_what_could_not_be_had_is_named(tmp_path: Path):
-    template = Chat(None, "")
-    with pytest.raises(ConfigError, match=r"model Qwen/Nowhere could not be had.*model\.path=DIR"):
-        Pretrained("qwen", "Qwen/Nowhere", template).load()
-    with pytest.raises(ConfigError, match=r"model\.path=\./nowhere: no such folder"):
-        Pretrained("qwen", "./nowhere", template).load()
-    with pytest.raises(ConfigError, match=r"needs config\.json"):
-        Pretrained("qwen", str(tmp_path), template).load()
+def load(path: Path | str) -> str:
+    """The one line that is said of `path`."""
+    with pytest.raises(ConfigError) as caught:
+        Pretrained("x", str(path), Plain()).load()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_custom_model_needs_a_path():
+    """Composition refuses a key without a value, and says to type it."""
+    assert OmegaConf.missing_keys(composed("model=custom")) == {"model.path"}
+
+
+def test_a_model_that_is_nowhere(tmp_path: Path):
+    assert load("Qwen/Nowhere").startswith("model Qwen/Nowhere could not be had")
+    assert "type model.path=DIR" in load("Qwen/Nowhere")
+    assert load("./nowhere") == (
+        "model.path=./nowhere: no such folder; type model.path=DIR with a Hugging Face model folder"
+    )
+    (tmp_path / "file").touch()
+    assert "no such folder" in load(tmp_path / "file")
+
+
+def remove(pattern: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        for file in folder.glob(pattern):
+            file.unlink()
+
+    return change
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / name).write_bytes((folder / name).read_bytes()[:-200])
+
+    return change
+
+
+def without_a_tensor(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def written(name: str, text: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / name).write_text(text)
+
+    return change
+
+
+def unknown_kind(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "martian"}))
+
+
+def of_another_width(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 48}))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no config": (remove("config.json"), "no config.json there; it needs config.json, weights"),
+    "no weights": (remove("*.safetensors"), "no weights (*.safetensors) there"),
+    "no tokenizer": (remove("tokenizer*"), "no tokenizer files (tokenizer.json) there"),
+    "nothing": (remove("*"), "no config.json and no weights (*.safetensors) and no tokenizer files"),
+    "weights cut short": (cut("model.safetensors"), "no causal language model could be loaded from there"),
+    "tokenizer cut short": (cut("tokenizer.json"), "no causal language model could be loaded from there"),
+    "tokenizer of something else": (written("tokenizer.json", "[]"), "no causal language model could be loaded"),
+    "config cut short": (cut("config.json"), "no causal language model could be loaded from there"),
+    "a tensor missing": (without_a_tensor, "1 weights are missing, first model.layers.1.mlp.up_proj.weight"),
+    "unknown kind": (unknown_kind, "martian"),
+    "other sizes": (of_another_width, "no causal language model could be loaded from there"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_folder_that_is_not_a_whole_model(damage: str, checkpoint: Path):
+    change, words = DAMAGE[damage]
+    change(checkpoint)
+    assert words in load(checkpoint)
+
+
+def test_no_chat_template_under_a_chat_prompt(checkpoint: Path):
+    (checkpoint / "chat_template.jinja").unlink()
+    loaded = Pretrained("x", str(checkpoint), Chat(None, "Box it.")).load()
+    with pytest.raises(ConfigError, match=r"no chat template; type model/template=plain"):
+        render(Problem("p", "1+1", "2"), loaded.tokenizer, Chat(None, "Box it."))
+    assert render(Problem("p", "1+1", "2"), loaded.tokenizer, Plain()).text == "1+1"
+
+
+class Gated(BaseHTTPRequestHandler):
+    """A hub that shows a repository and gives nothing of it, as hubs do before a licence is accepted."""
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/api/models/"):
+            body = json.dumps({"id": "meta-llama/Gated", "gated": "manual", "siblings": [], "sha": "0" * 40}).encode()
+            self.send_response(200)
+        else:
+            body = b""
+            self.send_response(403)
+            self.send_header("X-Error-Code", "GatedRepo")
+            self.send_header("X-Error-Message", "Access to model meta-llama/Gated is restricted.")
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def gated_hub() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Gated)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+ASK = """
+from winnow.data.templates import Plain
+from winnow.errors import ConfigError
+from winnow.models.language_model import Pretrained
+try:
+    Pretrained("x", "meta-llama/Gated", Plain()).load()
+except ConfigError as error:
+    print(error)
+"""
+
+
+def test_a_gated_model_says_what_to_accept(gated_hub: str, tmp_path: Path):
+    """In a process of its own: the hub's address is read when its client is imported."""
+    proxies = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1")
+    there = {"HF_ENDPOINT": gated_hub, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)} | proxies
+    found = subprocess.run([sys.executable, "-c", ASK], env=os.environ | there, capture_output=True, text=True)
+    assert found.stdout == (
+        "model meta-llama/Gated is gated: accept its licence at its page on the hub, then type hf auth login; "
+        "or type model.path=DIR with a downloaded copy\n"
+    ), found.stderr

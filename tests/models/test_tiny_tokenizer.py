@@ -35,6 +35,6 @@ def test_and_from_a_saved_copy(tmp_path: Path, small: LanguageModel):
 @pytest.mark.parametrize("path", ["embedded", "fresh"])
 def test_a_prompt_that_the_vocabulary_cannot_say_is_refused(path: str, small: LanguageModel):
     model = Pretrained("tiny", "embedded", Plain()).load() if path == "embedded" else small
-    assert render(Problem("a", "12+30=", "42"), model, Plain()).text == "12+30="
+    assert render(Problem("a", "12+30=", "42"), model.tokenizer, Plain()).text == "12+30="
     with pytest.raises(ConfigError, match=r"prompt of a: .*cannot say 'what is 12\+30\?'"):
-        render(Problem("a", "what is 12+30?", "42"), model, Plain())
+        render(Problem("a", "what is 12+30?", "42"), model.tokenizer, Plain())

@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from winnow.errors import ConfigError
 from winnow.rewards.pool import Counts, VerifierPool
+from winnow.rewards.rules import MathVerify
 from winnow.rewards.verdict import Judgement, Verdict
 
 # A check that does to its process what its answer says. Healthy answers end in the gold.
@@ -46,6 +48,12 @@ def check(gold, answer):
     return answer.endswith(gold) or answer == "once"
 """
 
+
+
+class Obedient(MathVerify):
+    check: ClassVar[str] = "obedient:check"
+
+
 Pools = Callable[..., VerifierPool]
 
 
@@ -53,7 +61,7 @@ Pools = Callable[..., VerifierPool]
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pools:
     (tmp_path / "obedient.py").write_text(CHECK)
     monkeypatch.syspath_prepend(tmp_path)
-    return lambda **settings: VerifierPool(**{"timeout": 0.5, "check": "obedient:check", **settings})
+    return lambda **settings: VerifierPool(**{"timeout": 0.5, "rule": Obedient(), **settings})
 
 
 def alive(pid: int) -> bool:
@@ -252,7 +260,10 @@ SCRIPT = """
 import json, sys, threading
 sys.path.insert(0, {path!r})
 from winnow.rewards.pool import VerifierPool
-pool = VerifierPool(workers=2, timeout={timeout}, check="obedient:check")
+from winnow.rewards.rules import MathVerify
+class Obedient(MathVerify):
+    check = "obedient:check"
+pool = VerifierPool(workers=2, timeout={timeout}, rule=Obedient())
 pool.judge_answers(["g"] * 4, ["a g", "b g", "c g", "d g"])
 print(json.dumps(pool._crew.pids), flush=True)
 {then}
@@ -296,7 +307,10 @@ def test_sigkill_of_the_parent_leaves_no_orphan_for_longer_than_a_question(tmp_p
 
 
 def test_a_check_that_cannot_be_imported_is_a_loud_failure(capfd: pytest.CaptureFixture[str]) -> None:
-    pool = VerifierPool(check="no_such_module:check")
+    class Absent(MathVerify):
+        check: ClassVar[str] = "no_such_module:check"
+
+    pool = VerifierPool(rule=Absent())
     with pytest.raises(RuntimeError, match="ended before it was ready"):
         pool.judge_answers(["g"], ["a g"])
     assert "No module named 'no_such_module'" in capfd.readouterr().err

@@ -22,13 +22,19 @@ CONF = Path(__file__).parents[2] / "conf" / "reward"
 )
 def test_what_each_verdict_is_worth(name: str, rewards: tuple[float, ...]) -> None:
     conf = yaml.safe_load((CONF / f"{name}.yaml").read_text())
-    assert list(conf) == ["correct", "wrong", "no_answer", "verifier"]
+    assert list(conf) == ["defaults", "correct", "wrong", "no_answer"]
+    assert conf["defaults"] == [{"verifier": "math_verify"}, "_self_"]
     scale = RewardScale(conf["correct"], conf["wrong"], conf["no_answer"])
     order = (Verdict.correct, Verdict.wrong, Verdict.no_answer, Verdict.timeout, Verdict.crash)
     assert tuple(scale(verdict) for verdict in order) == rewards
-    settings = set(conf["verifier"]) - {"_target_"}
-    assert conf["verifier"]["_target_"] == f"{VerifierPool.__module__}.{VerifierPool.__name__}"
-    assert settings <= set(inspect.signature(VerifierPool).parameters)
+
+
+@pytest.mark.parametrize("name", ["math_verify", "numeric", "exact"])
+def test_a_verifier_is_given_what_it_takes(name: str) -> None:
+    node = yaml.safe_load((CONF / "verifier" / f"{name}.yaml").read_text())
+    assert node.pop("_target_") == f"{VerifierPool.__module__}.{VerifierPool.__name__}"
+    assert list(node) == ["rule", "workers", "timeout"]
+    assert set(node) <= set(inspect.signature(VerifierPool).parameters)
 
 
 @pytest.mark.parametrize(

@@ -24,19 +24,27 @@ from winnow.app.unique import unique
 from winnow.errors import BUG, CONFIG, DIVERGED, DONE, INTERRUPTED, ConfigError, Diverged, Stopped
 
 Validate = Callable[[DictConfig], list[str]]
+Complete = Callable[[CommandLine, Composer], CommandLine]
+
+
+def as_it_is(command: CommandLine, composer: Composer) -> CommandLine:
+    return command
 
 
 @dataclass(frozen=True)
 class Program:
     """`folder/NAME.yaml` composed, `validate`d and handed to `run` together with its directory.
 
-    `validate` raises ConfigError or returns notices; `run` returns the figure that a sweeper optimises.
+    `validate` raises ConfigError or returns notices; `run` returns the figure that a sweeper optimises. `complete` adds what
+    the words typed stand for; `trace` is what a run must have left to be resumed.
     """
 
     name: str
     validate: Validate
     run: Run
     folder: Path
+    complete: Complete = as_it_is
+    trace: str = resume.CHECKPOINTS
 
     def exit_code(self, words: Sequence[str]) -> int:
         """Do what the command line says. An exception that is nobody's fault but ours is not caught."""
@@ -59,6 +67,7 @@ class Program:
             return self._show(command)
         command, directory = self._resumed(command)
         composer = self._composer(command)
+        command = self.complete(command, composer)
         cfg = composer.compose(command.overrides, command.multirun)
         if command.multirun or cfg.hydra.mode == RunMode.MULTIRUN:
             self._validate_all(composer, jobs_of(composer, cfg, command.overrides))
@@ -71,7 +80,7 @@ class Program:
     def _resumed(self, command: CommandLine) -> tuple[CommandLine, Path | None]:
         """The command with what `resume` adds to it, and the directory it goes on in."""
         composer = self._composer(command)
-        directory = resume.requested(composer.parse(command.overrides))
+        directory = resume.requested(composer.parse(command.overrides), self.trace)
         if directory is None:
             return command, None
         if command.multirun:
@@ -116,10 +125,12 @@ class Program:
         return BUG if any(task.exit_codes) else DONE
 
 
-def main(name: str, validate: Validate, run: Run, folder: Path | None = None) -> NoReturn:
+def main(
+    name: str, validate: Validate, run: Run, complete: Complete = as_it_is, trace: str = resume.CHECKPOINTS
+) -> NoReturn:
     """Run the program on `sys.argv` and exit with its code (`winnow.errors`); its YAML is the package's."""
-    folder = folder or Path(str(files("winnow"))) / "conf"
-    sys.exit(Program(name, validate, run, folder).exit_code(sys.argv[1:]))
+    folder = Path(str(files("winnow"))) / "conf"
+    sys.exit(Program(name, validate, run, folder, complete, trace).exit_code(sys.argv[1:]))
 
 
 def _say(line: str, code: int) -> int:

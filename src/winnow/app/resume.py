@@ -14,55 +14,56 @@ from winnow.app.composition import Composer
 from winnow.errors import ConfigError
 
 CHECKPOINTS = "checkpoints/iteration_*/manifest.json"
+"""Pattern of what a run leaves that can be resumed."""
 RECORDS = ("overrides.yaml", "config.yaml", "hydra.yaml")
 FIXED = ("algo", "model", "dataset", "seed")
 
 
-def requested(overrides: Sequence[Override]) -> Path | None:
-    """The run directory that the overrides ask to resume, as an absolute path.
+def requested(overrides: Sequence[Override], trace: str = CHECKPOINTS) -> Path | None:
+    """The run directory that the overrides ask to resume, as an absolute path; `trace` is the pattern of what it must hold.
 
     Raises:
-        ConfigError: no such directory, or no checkpoint in it.
+        ConfigError: no such directory, or nothing in it to go on from.
     """
     value = next((o.value() for o in reversed(overrides) if o.get_key_element() == "resume"), None)
     if value is None:
         return None
-    directory = _newest() if value == "last" else Path(str(value))
+    directory = _newest(trace) if value == "last" else Path(str(value))
+    what = "checkpoint" if trace == CHECKPOINTS else trace
     if directory is None:
-        raise ConfigError("resume=last: no run under outputs/ has a checkpoint; start one without resume")
+        raise ConfigError(f"resume=last: no run under outputs/ has a {what}; start one without resume")
     if not directory.is_dir():
-        raise ConfigError(f"resume={value}: no such directory; {_advice()}")
-    if next(directory.glob(CHECKPOINTS), None) is None:
-        raise ConfigError(f"resume={value}: no checkpoint in it; {_advice()}")
+        raise ConfigError(f"resume={value}: no such directory; {_advice(trace)}")
+    if next(directory.glob(trace), None) is None:
+        raise ConfigError(f"resume={value}: no {what} in it; {_advice(trace)}")
     if not all((directory / ".hydra" / name).is_file() for name in RECORDS):
-        raise ConfigError(f"resume={value}: its .hydra/ is not complete ({', '.join(RECORDS)}); {_advice()}")
+        raise ConfigError(f"resume={value}: its .hydra/ is not complete ({', '.join(RECORDS)}); {_advice(trace)}")
     return directory.resolve()
 
 
-def _newest() -> Path | None:
-    manifests = Path("outputs").glob(f"**/{CHECKPOINTS}")
-    newest = max(manifests, key=lambda path: path.stat().st_mtime_ns, default=None)
-    return newest.parents[2] if newest is not None else None
+def _newest(trace: str) -> Path | None:
+    newest = max(Path("outputs").glob(f"**/{trace}"), key=lambda path: path.stat().st_mtime_ns, default=None)
+    return newest.parents[trace.count("/")] if newest is not None else None
 
 
-def _advice() -> str:
-    newest = _newest()
+def _advice(trace: str) -> str:
+    newest = _newest(trace)
     return f"type resume={newest}" if newest is not None else "start a run without resume"
 
 
 def extended(command: CommandLine, directory: Path, composer: Composer) -> CommandLine:
     """The command with the run's own overrides first, in the run's directory."""
     now = [o for o in composer.parse(command.overrides) if o.get_key_element() not in ("resume", "hydra.run.dir")]
-    typed = {_subject(o) for o in now}
+    typed = {subject(o) for o in now}
     then = composer.parse(yaml.safe_load((directory / ".hydra/overrides.yaml").read_text()))
-    kept = [o for o in then if _subject(o) not in typed and o.get_key_element() != "resume"]
+    kept = [o for o in then if subject(o) not in typed and o.get_key_element() != "resume"]
     place = [f"resume={quoted(directory)}", f"hydra.run.dir={quoted(directory)}"]
     command = replace(command, overrides=tuple(str(o.input_line) for o in (*kept, *now)) + tuple(place))
     config_dir = _config_dir(directory)
     return command.within(config_dir) if config_dir and command.config_dir is None else command
 
 
-def _subject(override: Override) -> str:
+def subject(override: Override) -> str:
     """What an override is about, whatever it does to it."""
     return override.get_key_element().lstrip("+~")
 

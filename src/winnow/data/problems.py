@@ -1,9 +1,14 @@
 """Problems as text, before any tokenizer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from winnow.errors import ConfigError
+
+
+BadGolds = Callable[[Sequence[str]], Sequence[int]]
+"""Indices of the answers that the verifier cannot read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +23,16 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class ProblemSet:
-    """Training problems, and held-out ones that training never sees."""
+    """Training problems, and held-out ones that training never sees.
+
+    `overlap` says what becomes of training problems that are in an evaluation set; None where they are made on demand,
+    and disjoint by construction.
+    """
 
     name: str
     train: Sequence[Problem]
     heldout: Sequence[Problem]
+    overlap: Literal["drop", "keep"] | None = None
 
     def require_solutions(self) -> None:
         """For supervised learning. Problems made on demand always have one.
@@ -38,3 +48,11 @@ class ProblemSet:
                     f"{self.name}, {problem.key}: no solution to learn from; "
                     "type dataset.solution_field=… or choose another dataset"
                 )
+
+
+class ProblemSource(Protocol):
+    """What `conf/dataset` builds."""
+
+    def load(self, bad_golds: BadGolds, hold_out: bool) -> ProblemSet:
+        """The problems; without `hold_out` all of a finite collection are for training, and benchmarks are evaluated on."""
+        ...

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from functools import lru_cache
 
+from transformers import PreTrainedTokenizerBase
+
 from winnow.data.problems import Problem
 from winnow.data.templates import Template
 from winnow.errors import ConfigError
@@ -11,26 +13,39 @@ from winnow.rng import permutation, seed_of
 from winnow.types import Prompt
 
 
-def render(problem: Problem, language_model: LanguageModel, template: Template) -> Prompt:
+def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: Template) -> Prompt:
     """Template and tokenizer applied; a prompt that the vocabulary cannot say, or an empty one, is an error."""
-    text = template.render(problem.text, language_model.tokenizer)
-    token_ids = language_model.encode(text)
-    if not token_ids or not sayable(text, token_ids, language_model):
+    text = template.render(problem.text, tokenizer)
+    token_ids = tuple(tokenizer.encode(text, add_special_tokens=False))
+    if not token_ids or not sayable(text, token_ids, tokenizer):
         raise ConfigError(
             f"prompt of {problem.key}: the model's vocabulary cannot say {text[:60]!r}; choose another model or dataset"
         )
     return Prompt(problem.key, token_ids, text, problem.answer)
 
 
-def sayable(text: str, token_ids: tuple[int, ...], language_model: LanguageModel) -> bool:
+def sayable(text: str, token_ids: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether no character was lost on the way: some tokenizers drop what they do not know, others write an unknown token.
 
     Lengths are compared, spaces aside, because a tokenizer may well normalise what it keeps.
     """
-    unknown = language_model.tokenizer.unk_token_id
-    back = language_model.tokenizer.decode(list(token_ids), skip_special_tokens=False)
+    unknown = tokenizer.unk_token_id
+    back = tokenizer.decode(list(token_ids), skip_special_tokens=False)
     lost = len("".join(str(back).split())) < len("".join(text.split()))
     return not lost and (unknown is None or unknown not in token_ids)
+
+
+def longer_than(
+    limit: int, problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, template: Template
+) -> list[bool]:
+    """Whether each problem's prompt has more than `limit` tokens.
+
+    A token stands for at least one byte, so most prompts need no tokenizer.
+    """
+    texts = [template.render(problem.text, tokenizer) for problem in problems]
+    doubtful = [i for i, text in enumerate(texts) if len(text.encode()) > limit]
+    long = {i for i in doubtful if len(tokenizer.encode(texts[i], add_special_tokens=False)) > limit}
+    return [i in long for i in range(len(texts))]
 
 
 class PromptOrder:
@@ -60,4 +75,4 @@ class PromptOrder:
         return [self.problems[self._pass(place // size)[place % size]] for place in places]
 
     def prompts_of(self, iteration: int, count: int) -> list[Prompt]:
-        return [render(p, self.language_model, self.template) for p in self.problems_of(iteration, count)]
+        return [render(p, self.language_model.tokenizer, self.template) for p in self.problems_of(iteration, count)]

@@ -30,9 +30,9 @@ class Demonstrator:
     def _row(self, problem: Problem) -> Row:
         language_model = self.order.language_model
         assert problem.solution is not None, "ProblemSet.require_solutions was not asked"
-        prompt = render(problem, language_model, self.order.template)
+        prompt = render(problem, language_model.tokenizer, self.order.template)
         solution = language_model.encode(problem.solution)
-        if not sayable(problem.solution, solution, language_model):
+        if not sayable(problem.solution, solution, language_model.tokenizer):
             raise ConfigError(f"solution of {problem.key}: the model's vocabulary cannot say {problem.solution[:60]!r}")
         response = (*solution, language_model.eos_ids[0])[: self.max_tokens]
         return row_of(

@@ -11,6 +11,7 @@ from torch import Tensor
 from winnow.experience.score import Forward, score
 from winnow.experience.sequences import TokenSequence, sequences_of
 from winnow.models.policy import Policy
+from winnow.models.reference import Reference
 from winnow.objectives import PolicyObjective
 from winnow.ops.kl import k3
 from winnow.rng import permutation, seed_of
@@ -40,7 +41,7 @@ class Scorer:
     """
 
     policy: Policy
-    initial: Policy | None
+    initial: Reference | None
     exact: bool
     token_budget: int
     kl_rows: int
@@ -76,19 +77,18 @@ class Scorer:
             return {}
         if self.initial is None:
             raise RuntimeError("no initial policy was kept, and one is needed")
-        # It is nobody's submodule, so nobody else moves it.
         self.initial.to(next(self.policy.parameters()).device)
         return self._scored(self.initial, sequences, rows)
 
-    def _scored(self, policy: Policy, sequences: Sequence[TokenSequence], rows: Sequence[int]) -> ByRow:
+    def _scored(self, policy: Policy | Reference, sequences: Sequence[TokenSequence], rows: Sequence[int]) -> ByRow:
         if not rows:
             return {}
-        device = next(policy.parameters()).device
+        device = next(self.policy.parameters()).device
         scored = score(_forward_of(policy), [sequences[i] for i in rows], self.token_budget, device)
         return dict(zip(rows, scored, strict=True))
 
 
-def _forward_of(policy: Policy) -> Forward:
+def _forward_of(policy: Policy | Reference) -> Forward:
     def forward(tokens: Int[Tensor, "b s"], start: int) -> Float[Tensor, "b s"]:
         return policy(tokens, start).logprobs
 

@@ -11,12 +11,14 @@ from transformers import PreTrainedModel
 class Critic(nn.Module):
     """A copy of the policy's backbone with a scalar head that starts at zero.
 
-    The value at position s is the expected return before token s is drawn, so it reads the hidden state of s − 1.
+    The value at position s is the expected return before token s is drawn, so it reads the hidden state of s − 1. What
+    the policy has frozen is shared, not copied: under LoRA a critic has adapters of its own on the policy's base.
     """
 
     def __init__(self, policy: PreTrainedModel) -> None:
         super().__init__()
-        self.backbone = copy.deepcopy(policy.base_model)
+        frozen = {id(weight): weight for weight in policy.parameters() if not weight.requires_grad}
+        self.backbone = copy.deepcopy(policy.base_model, frozen)
         self.head = nn.Linear(policy.config.get_text_config().hidden_size, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

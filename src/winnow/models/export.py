@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from winnow.models.language_model import LanguageModel
+from winnow.models.lora import merged_state
 
 CARD = """---
 library_name: transformers
@@ -19,10 +20,18 @@ The resolved configuration is in `.hydra/config.yaml` of the run.
 
 
 def export(language_model: LanguageModel, directory: Path, card: str) -> None:
-    """Weights, configuration, tokenizer and a model card, complete or not there at all."""
+    """Weights, configuration, tokenizer and a model card, complete or not there at all.
+
+    Of an adapted model the weights are merged, and its adapters alone are in `adapter/`; the model itself stays as it is.
+    """
     temporary = directory.with_name(f".tmp-{directory.name}")
     shutil.rmtree(temporary, ignore_errors=True)
-    language_model.model.save_pretrained(temporary)
+    if language_model.adapter is None:
+        language_model.model.save_pretrained(temporary)
+    else:
+        language_model.model.save_pretrained(temporary, state_dict=merged_state(language_model.adapter))
+        # "auto" would ask the hub whether the vocabulary was resized.
+        language_model.adapter.save_pretrained(str(temporary / "adapter"), save_embedding_layers=False)
     language_model.tokenizer.save_pretrained(temporary)
     (temporary / "README.md").write_text(card)
     shutil.rmtree(directory, ignore_errors=True)

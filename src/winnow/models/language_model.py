@@ -1,38 +1,47 @@
 """A causal language model with its tokenizer, from a folder, a hub, or made afresh."""
 
 import hashlib
-from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
 
-from winnow.data.hub import require_reachable
 from winnow.data.templates import Template
 from winnow.errors import ConfigError
+from winnow.models.ends import end_ids
+from winnow.models.location import locate, refusal
+from winnow.models.lora import Lora
 from winnow.models.tiny_tokenizer import EOS, PAD, TOKENS, tiny_tokenizer
 from winnow.rng import seed_of
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """Weights in float32, every end-of-sequence id, and the id that fills padding."""
+    """Weights in float32, every end-of-sequence id, and the id that fills padding.
+
+    With LoRA, the linear layers of `model` are LoRA layers in place, and `adapter` is peft's view of the same modules.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     eos_ids: tuple[int, ...]
     pad_id: int
+    adapter: "PeftModel | None" = field(default=None)
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
@@ -44,18 +53,27 @@ class LanguageModel:
 
 
 class ModelSource(Protocol):
-    """What `conf/model` builds: a name, how problems are put to the model, and the weights when asked."""
+    """What `conf/model` builds: a name, how problems are put to the model, its shape, and the weights when asked."""
 
     @property
     def name(self) -> str: ...
     @property
     def template(self) -> Template: ...
-    def load(self) -> LanguageModel: ...
+    @property
+    def lora(self) -> Lora | None: ...
+    def config(self) -> PreTrainedConfig:
+        """Without loading weights, as `tokenizer`."""
+        ...
+
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+    def load(self, attention: str | None = None) -> LanguageModel:
+        """`attention` names one of transformers' implementations; None leaves it to transformers."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Pretrained:
-    """A local folder or a hub id; `embedded` is the model in this package.
+    """`path` is a folder, a hub id, a GGUF file, `package:NAME` for one in an installed package, or `embedded`.
 
     Weights are float32 whatever the checkpoint holds: AdamW at the paper's learning rate leaves most bfloat16 weights
     where they are. Code from a repository is never run.
@@ -64,19 +82,44 @@ class Pretrained:
     name: str
     path: str
     template: Template
+    lora: Lora | None = None
 
-    def load(self) -> LanguageModel:
-        where = str(files("winnow") / "assets" / "tiny") if self.path == "embedded" else self.path
-        _require(where)
+    def config(self) -> PreTrainedConfig:
+        where = locate(self.path)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(where, dtype=torch.float32, trust_remote_code=False)
+            return AutoConfig.from_pretrained(where, trust_remote_code=False)
         except (OSError, ValueError) as error:
+            raise refusal(self.path, error) from error
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self._tokenizer_of(locate(self.path))
+
+    def load(self, attention: str | None = None) -> LanguageModel:
+        where = locate(self.path)
+        tokenizer = self._tokenizer_of(where)
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                where,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                attn_implementation=attention,
+                output_loading_info=True,
+            )
+            model, found = loaded
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise refusal(self.path, error) from error
+        if found["missing_keys"]:  # transformers would draw them at random, and warn
+            first = min(found["missing_keys"])
             raise ConfigError(
-                f"model.path={self.path}: no causal language model could be loaded from there; "
-                "it needs config.json, weights and tokenizer files"
-            ) from error
-        return _assemble(model, tokenizer)
+                f"model.path={self.path}: {len(found['missing_keys'])} weights are missing, first {first}"
+            )
+        return _assemble(model, tokenizer, self.lora)
+
+    def _tokenizer_of(self, where: str) -> PreTrainedTokenizerBase:
+        try:
+            return AutoTokenizer.from_pretrained(where, trust_remote_code=False)
+        except Exception as error:  # of a damaged file, whatever its first wrong part leads to; of a missing one, OSError
+            raise refusal(self.path, error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +135,11 @@ class FreshTiny:
     kv_heads: int
     intermediate: int
     positions: int
+    lora: Lora | None = None
 
-    def load(self) -> LanguageModel:
-        tokenizer = tiny_tokenizer()
-        config = Qwen2Config(
-            vocab_size=len(tokenizer),
+    def config(self) -> PreTrainedConfig:
+        return Qwen2Config(
+            vocab_size=len(TOKENS),
             hidden_size=self.width,
             intermediate_size=self.intermediate,
             num_hidden_layers=self.layers,
@@ -108,26 +151,25 @@ class FreshTiny:
             eos_token_id=TOKENS.index(EOS),
             pad_token_id=TOKENS.index(PAD),
         )
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return tiny_tokenizer()
+
+    def load(self, attention: str | None = None) -> LanguageModel:
         with torch.random.fork_rng():
             torch.manual_seed(seed_of("weights", self.seed))
-            model = Qwen2ForCausalLM(config)
-        return _assemble(model, tokenizer)
+            model = Qwen2ForCausalLM._from_config(self.config(), attn_implementation=attention)
+        return _assemble(model, self.tokenizer(), self.lora)
 
 
-def _assemble(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> LanguageModel:
+def _assemble(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lora: Lora | None) -> LanguageModel:
     _without_dropout(model)
-    eos_ids = tuple(sorted(_eos_ids(model, tokenizer)))
+    eos_ids = end_ids(model, tokenizer)
     if not eos_ids:
         raise ConfigError("model: neither the generation config nor the tokenizer names an end-of-sequence token")
     pad = tokenizer.pad_token_id
-    return LanguageModel(model, tokenizer, eos_ids, pad if isinstance(pad, int) else eos_ids[0])
-
-
-def _eos_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """A model may end with more ids than its tokenizer names, and the other way round."""
-    listed = model.generation_config.eos_token_id if model.generation_config is not None else None
-    named = [*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id]
-    return {i for i in named if isinstance(i, int)}
+    adapter = None if lora is None else lora.attach(model)
+    return LanguageModel(model, tokenizer, eos_ids, pad if isinstance(pad, int) else eos_ids[0], adapter)
 
 
 def fingerprint(model: PreTrainedModel) -> str:
@@ -146,13 +188,3 @@ def _without_dropout(model: PreTrainedModel) -> None:
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             object.__setattr__(module, "attention_dropout", 0.0)
-
-
-def _require(path: str) -> None:
-    """Refuse a folder that is not there, or a repository that is neither cached nor to be had."""
-    if Path(path).is_dir():
-        return
-    if Path(path).exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise ConfigError(f"model.path={path}: no such folder; type model.path=DIR with a Hugging Face model folder")
-    if not isinstance(try_to_load_from_cache(path, "config.json"), str):
-        require_reachable(path, "model", "connect, or type model.path=DIR with a downloaded copy, or model=tiny")

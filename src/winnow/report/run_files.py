@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -35,7 +35,8 @@ class Summary:
     """How a run ended.
 
     `eval_first` and `eval_last` are held-out accuracies (0 to 1) before and after training, None where there was no
-    evaluation; `iterations` is how many are done; `seconds` is what they took, also before a resume.
+    evaluation; `iterations` is how many are done; `seconds` is what they took, also before a resume. `prompt_sha256` is that
+    of the first training problem's rendered prompt; `verifiers` names the one that judges each evaluation set.
     """
 
     status: Literal["running", "done", "failed", "diverged", "preempted", "interrupted"]
@@ -49,6 +50,8 @@ class Summary:
     sampled_tokens: int
     trained_tokens: int
     seconds: float
+    prompt_sha256: str = ""
+    verifiers: dict[str, str] = field(default_factory=dict)
     error: str | None = None
     resumed_from: int | None = None
 
@@ -118,7 +121,7 @@ def _line(row: Mapping[str, Scalar]) -> str:
     return json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _finite(row: Mapping[str, Scalar]) -> dict[str, Scalar]:
+def _finite(row: Mapping[str, object]) -> dict[str, object]:
     """NaN and infinities become None: they are not JSON, and half of its readers refuse them."""
     return {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in row.items()}
 

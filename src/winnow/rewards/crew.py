@@ -8,7 +8,7 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import wait
 from time import monotonic
@@ -82,9 +82,13 @@ class Crew:
     whatever interrupts a round (an answer that arrives late must not meet the next question).
     """
 
-    def __init__(self, size: int, timeout: float, memory_mb: int, check: str) -> None:
+    def __init__(
+        self, size: int, timeout: float, memory_mb: int, check: str, settings: Mapping[str, str | float | bool]
+    ) -> None:
         self.size, self.timeout, self.replaced = size, timeout, 0
-        self._settings = json.dumps({"check": check, "timeout": timeout, "memory_mb": memory_mb})
+        self._settings = json.dumps(
+            {"check": check, "settings": dict(settings), "timeout": timeout, "memory_mb": memory_mb}
+        )
         self._workers: list[_Worker] = []
         self._lock = threading.RLock()
         self._finalizer = weakref.finalize(self, _end_all, self._workers)

@@ -4,25 +4,61 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+_SIGNS = str.maketrans(
+    {
+        "−": "-",
+        "×": r"\times ",
+        "·": r"\cdot ",
+        "±": r"\pm ",
+        "π": r"\pi ",
+        "°": r"^\circ ",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+        "∞": r"\infty ",
+        "∪": r"\cup ",
+        "²": "^2",
+        "³": "^3",
+    }
+)
 _THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:(?: |~|\\[,: ]|,?\\!\s?|\{,\})\d{3})+(?!\d)")
 _SPACING = re.compile(r"(?<!\\)\\(?:[!,;: ]|q?quad(?![A-Za-z]))|~")
 _TYPOGRAPHY = re.compile(r"\\?\$|(?<!\\)\\[()\[\]]|\\(?:left|right|[bB]igg?|displaystyle)(?![A-Za-z])(?!\s*\.)")
 _PERCENT = re.compile(r" ?(?:\\text\{ ?)?\b(?:percent|pct)\b(?: ?\})?")
+_SPACED_LIST = re.compile(r"\s*\d{1,3}(?:, \d{3})+\s*")
 _LOOSE_SPACE = re.compile(r"\s+(?=\\)|\s*([^\w\s\\])\s*")
 
 
 def clean(text: str) -> str:
-    r"""One spelling for what only typography tells apart: `$`, spacing, `\left`, `\dfrac`, `1{,}000`, a full stop, `\approx …`."""
+    r"""One spelling for what only typography tells apart: `$`, spacing, `\left`, `\dfrac`, `×`, `1{,}000`, a full stop, `\approx …`.
+
+    `100,200` is a hundred thousand two hundred, but `100, 200` are two numbers.
+    """
+    text = text if text.isascii() else text.translate(_SIGNS)
     text = _THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), " ".join(text.split()))
     text = _TYPOGRAPHY.sub("", _SPACING.sub(" ", text)).replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")
     text = _PERCENT.sub("%", text)
+    if _SPACED_LIST.fullmatch(text):
+        text = text.replace(", ", ";")
     exact, _, rounded = text.partition(r"\approx")
     return _LOOSE_SPACE.sub(r"\1", exact.strip() or rounded).strip().rstrip(".,;")
 
 
+_WORD = re.compile(r"(?:^|(?<=[=(]))\\(?:text(?:rm|bf|it|normal)?|mathrm|mathbf|mbox)\{([A-Za-z ()]+)\}(?=$|[=)])")
+
+
+def alike(gold: str, answer: str) -> bool:
+    r"""Whether two `clean` texts are the same, words set as text or not (`\text{MR}=\text{MC}`)."""
+    return gold == answer or _WORD.sub(r"\1", gold) == _WORD.sub(r"\1", answer)
+
+
+def same_text(gold: str, answer: str | None) -> bool:
+    """Whether the two are the same but for typography or, for None, whether `gold` says anything."""
+    return bool(clean(gold)) if answer is None else alike(clean(gold), clean(answer))
+
+
 @dataclass(frozen=True)
 class PlainNumber:
-    """A number read from its digits. `decimal`: written with a point or an exponent, hence possibly rounded."""
+    """A number read from its digits. `decimal`: written with a point or in scientific notation, hence possibly rounded."""
 
     value: Fraction
     decimal: bool = False
@@ -31,13 +67,14 @@ class PlainNumber:
 
 _INTEGER = re.compile(r"-?\d{1,400}")
 _DIGITS = r"(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})"
+_POWER_OF_TEN = r"10\^(?:\{(?P<braced>[+-]?\d{1,3})\}|\((?P<inner>[+-]?\d{1,3})\)|(?P<bare>[+-]?\d{1,3}))"
 _NUMBER = re.compile(
     rf"(?P<sign>[+-]?)(?:"
     rf"(?P<grouped>\d{{1,3}}(?:,\d{{3}}){{1,100}}(?:\.\d{{1,400}})?)"
     rf"|(?:(?P<whole>\d{{1,400}}) )?(?P<top>{_DIGITS})/(?P<bottom>{_DIGITS})"
     rf"|(?P<units>\d{{1,400}})?\\frac ?(?:\{{(?P<num>[+-]?{_DIGITS})\}}\{{(?P<den>{_DIGITS})\}}|(?P<n>\d)(?P<d>\d))"
-    rf"|(?P<mantissa>{_DIGITS})(?:[eE](?P<exponent>[+-]?\d{{1,3}})"
-    rf"|(?:\\times|\\cdot|\*) ?10\^(?:\{{(?P<power>[+-]?\d{{1,3}})\}}|(?P<digit>\d)))?"
+    rf"|(?:(?P<coefficient>{_DIGITS})(?:\\times|\\cdot|\*|x) ?)?{_POWER_OF_TEN}"
+    rf"|(?P<mantissa>{_DIGITS})(?:[eE](?P<exponent>[+-]?\d{{1,3}}))?"
     rf")(?P<percent>\\?%)?"
 )
 
@@ -55,7 +92,7 @@ def read_number(text: str) -> PlainNumber | None:
     value = _value(part)
     if value is None:
         return None
-    decimal = "." in text or "exponent" in part
+    decimal = "." in text or "exponent" in part or "coefficient" in part
     return PlainNumber(-value if part.get("sign") == "-" else value, decimal, "percent" in part)
 
 
@@ -63,9 +100,10 @@ def _value(part: dict[str, str]) -> Fraction | None:
     """The unsigned value of the named parts of a number; None if it has none."""
     if "grouped" in part:
         return Fraction(part["grouped"].replace(",", ""))
+    if power := part.get("braced") or part.get("inner") or part.get("bare"):
+        return Fraction(part.get("coefficient", 1)) * Fraction(10) ** int(power)
     if "mantissa" in part:
-        power = part.get("exponent") or part.get("power") or part.get("digit") or "0"
-        return Fraction(part["mantissa"]) * Fraction(10) ** int(power)
+        return Fraction(part["mantissa"]) * Fraction(10) ** int(part.get("exponent", 0))
     top = Fraction(part.get("top") or part.get("num") or part["n"])
     bottom = Fraction(part.get("bottom") or part.get("den") or part["d"])
     whole = part.get("whole") or part.get("units")
@@ -74,15 +112,23 @@ def _value(part: dict[str, str]) -> Fraction | None:
     return Fraction(whole or 0) + top / bottom
 
 
-def same_number(gold: PlainNumber, answer: PlainNumber) -> bool:
-    r"""Exact, unless one was written as a decimal: then to six places (math-verify's rule), and to one part in a thousand
-    below 0.001, where six places would make every small number equal to 0.
+def same_number(gold: PlainNumber, answer: PlainNumber, relative: float | None = None) -> bool:
+    r"""Exact, unless one was written as a decimal: then within `relative` of the gold or, where that is None, to six places
+    (math-verify's rule) and to one part in a thousand below 0.001, where six places would make every small number equal to 0.
 
     A per cent sign on one side only is ignored or carried out: `28\%` equals 28 and 0.28.
     """
     if gold.percent is not answer.percent:
-        plain, percent = (answer, gold) if gold.percent else (gold, answer)
-        return any(same_number(plain, PlainNumber(percent.value / n, percent.decimal)) for n in (1, 100))
+        readings = (1, 100)
+        if answer.percent:
+            return any(same_number(gold, _scaled(answer, n), relative) for n in readings)
+        return any(same_number(_scaled(gold, n), answer, relative) for n in readings)
     if not (gold.decimal or answer.decimal):
         return gold.value == answer.value
-    return abs(gold.value - answer.value) <= min(Fraction(1, 10**6), abs(gold.value) / 1000)
+    size = abs(gold.value)
+    within = min(Fraction(1, 10**6), size / 1000) if relative is None else Fraction(relative) * size
+    return abs(gold.value - answer.value) <= within
+
+
+def _scaled(percent: PlainNumber, divisor: int) -> PlainNumber:
+    return PlainNumber(percent.value / divisor, percent.decimal)

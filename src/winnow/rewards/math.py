@@ -5,57 +5,158 @@ computation in C. The process that runs these functions is what gets killed.
 """
 
 import re
+from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import TypeGuard, cast
 
+from latex2sympy2_extended.logic import And as ExtendedAnd
 from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Basic, Expr, Float, MatrixBase, MatrixExpr, Max, Number, Symbol
+from sympy import (
+    And,
+    Basic,
+    Derivative,
+    Eq,
+    Expr,
+    FiniteSet,
+    Float,
+    I,
+    Intersection,
+    MatrixBase,
+    MatrixExpr,
+    Max,
+    Number,
+    Set,
+    Symbol,
+    Union,
+)
+from sympy.core.function import AppliedUndef
+from sympy.core.relational import Relational
 
 from winnow.rewards.literal import PlainNumber, clean, read_number, same_number
+from winnow.rewards.members import matched, members
+from winnow.rewards.units import DEGREE, without_unit
 
 Parsed = Basic | MatrixBase
 
-# The box alone is read: with math-verify's default configuration the last number of any text would do as its answer.
-_BOX = (LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False),)
-_SPELLINGS = (
-    # math-verify reads 4.5e33 as 4.5·e·33,
-    (re.compile(r"^([+-]?(?:\d+(?:\.\d*)?|\.\d+))[eE]([+-]?\d+)(?![\w.^])"), r"\1\\cdot 10^{\2}"),
-    (
-        re.compile(r"(?<![A-Za-z\\])E_"),
-        r"\\mathrm{E}_",
-    ),  # and cannot read E_1 (Euler's number with a subscript),
-    (re.compile(r"\\frac ?(\\[A-Za-z]+) ?(\w)"), r"\\frac{\1}{\2}"),  # or \frac\pi 2,
-    (re.compile(r"\\?%$"), ""),  # or a box that ends in a per cent sign
+# The box alone is read: with math-verify's default configuration the last number of any text would do as its answer. Its units
+# are not used: it takes the m of 6m, the t of \frac{1}{m} t and all of E_{1}+2E_{2} that follows a \text or \mathrm for one.
+_NORMALIZATION = replace(LatexExtractionConfig().normalization_config, units=False)
+_BOX = (
+    LatexExtractionConfig(
+        boxed_match_priority=0, try_extract_without_anchor=False, normalization_config=_NORMALIZATION
+    ),
+)
+_SPELLINGS = tuple(
+    (re.compile(spelling), better)
+    for spelling, better in (
+        # math-verify reads 4.5e33 as 4.5·e·33, y' as y, E_1 and I_0 as e and i with nothing to follow,
+        (r"^([+-]?(?:\d+(?:\.\d*)?|\.\d+))[eE]([+-]?\d+)(?![\w.^])", r"\1\\cdot 10^{\2}"),
+        (r"(?<=[A-Za-z)}])''", r"^{\\prime\\prime}"),
+        (r"(?<=[A-Za-z)}])'", r"^{\\prime}"),
+        (r"(?<![A-Za-z\\])([EI])_", r"\\mathcal{\1}_"),
+        # and cannot read \frac\pi 2, m_{\max}, \hbar, numpy's names, or a box that ends in a per cent sign.
+        (r"\\frac ?(\\[A-Za-z]+) ?(\w)", r"\\frac{\1}{\2}"),
+        (r"_\{ ?\\(?:text|mathrm) ?\{([A-Za-z]+) ?\} ?\}", r"_{\1}"),
+        (r"_(?:\{ ?\\(max|min|odot|oplus) ?\}|\\(max|min|odot|oplus)(?![A-Za-z]))", r"_{\1\2}"),
+        (r"\\hbar(?![A-Za-z])", r"h_{bar}"),
+        (r"\bnp\.(?=[a-z])", r"\\"),
+        (r"\\?%$", ""),
+        (DEGREE, ""),
+    )
 )
 
 
 @lru_cache(maxsize=4096)
 def read(text: str) -> tuple[Parsed, ...]:
     """What math-verify makes of `text`; empty where it cannot be parsed."""
-    usual = clean(text)
+    usual = without_unit(clean(text))
     for spelling, better in _SPELLINGS:
         usual = spelling.sub(better, usual)
-    return _parse(usual) or _parse(text)
+    return tuple(_in_our_symbols(found) for found in _parse(usual) or _parse(text))
 
 
 def _parse(text: str) -> tuple[Parsed, ...]:
     return tuple(parse(f"\\boxed{{{text}}}", _BOX, fallback_mode="no_fallback", parsing_timeout=None))  # pyright: ignore[reportArgumentType]
 
 
+_PRIME = Symbol("prime", real=True)  # x' is read as a power of x, which is as good a name as any
+
+
+def _in_our_symbols(found: Parsed) -> Parsed:
+    """i is the imaginary unit, every other symbol real, dx/dt what x' is. math-verify guesses from the text whether it is complex,
+    so that the i of 9i and the i of 9 i are two symbols; and to it the derivative of a symbol is 0, whatever the equation."""
+    ours: dict[Basic, Basic] = {}
+    for rate in found.atoms(Derivative):
+        ours[rate] = rate.expr ** (_PRIME**rate.derivative_count)
+    for symbol in found.free_symbols:
+        name = str(symbol)
+        if name == "i":
+            ours[symbol] = I
+        elif not symbol.is_real:
+            ours[symbol] = Symbol(name, real=True)
+    return cast(Parsed, found.xreplace(ours)) if ours and found not in ours else found
+
+
 def equivalent(gold: str, answer: str | None) -> bool:
-    """Whether `answer` equals `gold`, or, for None, whether `gold` can be read at all. Not symmetric: gold's form leads."""
-    golds = read(gold)
-    if answer is None or not golds:
-        return answer is None and bool(golds)
-    answers = read(answer)
+    """Whether `answer` equals `gold`, or, for None, whether `gold` can be read at all. Not symmetric: gold's form leads.
+
+    Several answers are compared one by one, in any order.
+    """
+    return by_members(gold, answer, equal_one)
+
+
+def by_members(gold: str, answer: str | None, same: Callable[[str, str], bool]) -> bool:
+    golds = members(clean(gold))
+    if answer is None:
+        return all(map(read, golds)) or bool(read(gold))
+    answers = members(clean(answer))
+    if len(golds) > 1 and len(answers) > 1:
+        return matched(golds, answers, same) is True
+    return same(gold, answer)
+
+
+def equal_one(gold: str, answer: str) -> bool:
+    if not (golds := read(gold)):
+        return False
+    answers = tuple(_renamed(found, golds[0]) for found in read(answer))
     number = read_number(clean(gold))
     if number is not None and abs(number.value) < Fraction(1, 1000):
         answers = tuple(found for found in answers if not _another_small_number(number, found))
+    region = golds[0].rhs if isinstance(golds[0], Eq) else golds[0]  # x in [1, 2] is read as an equation
+    if isinstance(region, Set) and answers and (solutions := _solutions(answers[0])) is not None:
+        return solutions == region
     for found in answers:
         if (settled := _by_numbers(golds[0], found)) is not None:
             return settled
     return bool(answers) and verify(list(golds), list(answers), timeout_seconds=None)
+
+
+def _solutions(found: Parsed) -> Set | None:
+    """What `1 < x \\le 2`, or `x < 1` or `x > 2`, leaves to x, to be compared with an interval; None for anything else."""
+    parts = found.args if isinstance(found, And | ExtendedAnd | FiniteSet) else (found,)
+    inequalities = [part for part in parts if isinstance(part, Relational) and not isinstance(part, Eq)]
+    if not parts or len(inequalities) < len(parts) or len(found.free_symbols) != 1:
+        return None
+    combine = Union if isinstance(found, FiniteSet) else Intersection
+    return combine(*(inequality.as_set() for inequality in inequalities))
+
+
+def _renamed(found: Parsed, gold: Parsed) -> Parsed:
+    """`f(x) = x` in the letters of the gold `f(n) = n`."""
+    theirs, ours = _argument(found), _argument(gold)
+    if theirs is None or ours is None or theirs == ours or ours in found.free_symbols:
+        return found
+    return cast(Parsed, found.xreplace({theirs: ours}))
+
+
+def _argument(found: Parsed) -> Symbol | None:
+    """The argument of the function that an equation defines."""
+    left = found.lhs if isinstance(found, Eq) else None
+    if isinstance(left, AppliedUndef) and len(left.args) == 1 and isinstance(left.args[0], Symbol):
+        return left.args[0]
+    return None
 
 
 def _by_numbers(gold: Parsed, answer: Parsed) -> bool | None:
@@ -64,12 +165,12 @@ def _by_numbers(gold: Parsed, answer: Parsed) -> bool | None:
     Expressions whose values differ at a point are not equal; those whose difference expands to 0 are. Lone symbols are left
     to math-verify, which also reads them as words.
     """
-    if not _is_scalar(gold) or not _is_scalar(answer):
+    if not is_scalar(gold) or not is_scalar(answer):
         return None
     try:
         names = sorted({str(symbol) for symbol in gold.free_symbols | answer.free_symbols})
         point = {name: Float(0.7390851 + 0.2763932 * index) for index, name in enumerate(names)}
-        left, right = _value_at(gold, point), _value_at(answer, point)
+        left, right = value_at(gold, point), value_at(answer, point)
         if left is not None and right is not None and abs(left - right) > 1e-5 * Max(1, abs(left), abs(right)):
             return False
         return True if (gold - answer).expand() == 0 else None
@@ -77,11 +178,11 @@ def _by_numbers(gold: Parsed, answer: Parsed) -> bool | None:
         return None
 
 
-def _is_scalar(found: Parsed) -> TypeGuard[Expr]:
+def is_scalar(found: Parsed | None) -> TypeGuard[Expr]:
     return isinstance(found, Expr) and not isinstance(found, Symbol | MatrixExpr)
 
 
-def _value_at(expression: Expr, point: dict[str, Float]) -> Expr | None:
+def value_at(expression: Expr, point: dict[str, Float]) -> Expr | None:
     """None where it has no finite value: an unknown function, a pole, an infinity."""
     placed = cast(Expr, expression.xreplace({symbol: point[str(symbol)] for symbol in expression.free_symbols}))
     value = placed.evalf()

@@ -9,26 +9,8 @@ from types import TracebackType
 from winnow.errors import ConfigError
 from winnow.rewards.crew import Crew, Question
 from winnow.rewards.extract import last_boxed
-from winnow.rewards.guards import MAX_CHARACTERS, refused
-from winnow.rewards.literal import clean, read_number, same_number
+from winnow.rewards.rules import MathVerify, Rule
 from winnow.rewards.verdict import Judgement, Verdict
-
-
-def settle(gold: str, answer: str) -> bool | None:
-    """Whether the two are equal, as far as text and plain numbers can tell; None where it takes algebra.
-
-    In this order: equal text is correct; two plain numbers are compared exactly (`same_number`); an answer that a guard
-    refuses is wrong.
-    """
-    if len(answer) > MAX_CHARACTERS:
-        return gold == answer
-    gold, answer = clean(gold), clean(answer)
-    if gold == answer:
-        return True
-    left, right = read_number(gold), read_number(answer)
-    if left is not None and right is not None:
-        return same_number(left, right)
-    return False if refused(gold, answer, left is not None) else None
 
 
 @dataclass
@@ -41,39 +23,46 @@ class Counts:
 
 
 class VerifierPool:
-    r"""Judges responses by the last `\boxed{…}` against a gold answer: math-verify, in processes that can be killed.
+    r"""Judges responses by the last `\boxed{…}` against a gold answer: by one rule, in processes that can be killed.
 
     The contract:
     - Only the box is judged. Without one the verdict is `no_answer`, whatever else the text says.
-    - An answer equal to the gold as text, or a plain number against a plain number, is settled in this process in microseconds,
-      exactly; so are answers that `guards` refuses. A run whose answers are all numbers never starts a worker.
+    - What the rule can settle by text and plain numbers it settles in this process, in microseconds; so are answers that `guards`
+      refuses. A run whose answers are all numbers never starts a worker.
     - Everything else goes to a worker, once: equal (gold, answer) pairs share a verdict, the last `cache_size` of them are kept,
       timeouts among them.
     - A check that takes more than `timeout` seconds is killed, one that needs more than `memory_mb` of address space fails, one
       that ends its process is tried once more in a fresh one. None of these touches another answer's verdict.
     - No signals are used in this process and any thread may call. After Ctrl-C, `close`, the end of the interpreter or its
       death by SIGKILL no worker outlives the question it is at.
-
-    `check` is the workers' function, as "module:function" of (gold, answer) to bool; answer None asks whether the gold is readable.
     """
 
     def __init__(
         self,
+        rule: Rule = MathVerify(),
         workers: int = 2,
         timeout: float = 5.0,
         memory_mb: int = 1024,
         cache_size: int = 65_536,
-        check: str = "winnow.rewards.math:equivalent",
     ) -> None:
         if workers < 1 or timeout <= 0:
             raise ConfigError(
                 f"reward.verifier: workers={workers} timeout={timeout} must be positive; type e.g. workers=2 timeout=5"
             )
-        self.counts = Counts()
-        self._crew = Crew(workers, timeout, memory_mb, check)
+        self.rule, self.counts = rule, Counts()
+        self._crew = Crew(workers, timeout, memory_mb, rule.check, rule.settings)
         self._cache: OrderedDict[tuple[str, str], Judgement] = OrderedDict()
         self._cache_size = cache_size
         self._lock = RLock()
+
+    @property
+    def name(self) -> str:
+        return self.rule.name
+
+    @property
+    def settings(self) -> dict[str, str | float | bool]:
+        """The rule's name and its settings, to be kept beside whatever figure it gave."""
+        return {"name": self.rule.name, **self.rule.settings}
 
     def judge(self, golds: Sequence[str], responses: Sequence[str]) -> list[Judgement]:
         """One judgement a response (the response's text alone: a prompt that echoes the answer must not be in it)."""
@@ -86,12 +75,11 @@ class VerifierPool:
 
     def check_golds(self, golds: Sequence[str]) -> list[int]:
         """Indices of the golds that cannot be parsed (or only beyond the limits of time and memory)."""
-        doubtful = [index for index, gold in enumerate(golds) if read_number(clean(gold)) is None]
-        distinct = list(dict.fromkeys(golds[index] for index in doubtful))
-        questions: list[Question] = [(gold, None) for gold in distinct]
-        replies = self._crew.ask(questions) if questions else []
-        bad = {gold for gold, reply in zip(distinct, replies, strict=True) if reply.verdict is not Verdict.correct}
-        return [index for index in doubtful if golds[index] in bad]
+        readable = {gold: self.rule.readable(gold) for gold in golds}
+        questions: list[Question] = [(gold, None) for gold, known in readable.items() if known is None]
+        for (gold, _), reply in zip(questions, self._crew.ask(questions) if questions else [], strict=True):
+            readable[gold] = reply.verdict is Verdict.correct
+        return [index for index, gold in enumerate(golds) if not readable[gold]]
 
     def close(self) -> None:
         """Ends the workers. The pool stays usable: the next question that needs one starts it."""
@@ -129,7 +117,7 @@ class VerifierPool:
             self._cache.move_to_end((gold, answer))
             self.counts.cached += 1
             return cached
-        if (equal := settle(gold, answer)) is None:
+        if (equal := self.rule.settle(gold, answer)) is None:
             return None
         self.counts.settled += 1
         return Judgement(Verdict.correct if equal else Verdict.wrong, answer)

@@ -14,19 +14,20 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from time import perf_counter
 
 from winnow.rewards.verdict import Verdict
 
-Check = Callable[[str, str | None], bool]
+Check = Callable[..., bool]  # of (gold, answer, **settings of the rule)
 
 
-def serve(check: str, timeout: float, memory_mb: int) -> None:
+def serve(check: str, settings: dict[str, str | float | bool], timeout: float, memory_mb: int) -> None:
     """Answers requests until standard input closes, as it does when the parent goes, however it went."""
     out = os.dup(1)
     _limit(memory_mb)
-    function = _load(check)
+    function = partial(_load(check), **settings)
     _silence()
     os.write(out, b"ready\n")
     for request in sys.stdin.buffer:

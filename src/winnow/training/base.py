@@ -123,7 +123,14 @@ class IterationModule(pl.LightningModule):
     def _note(self, name: str, mean: Mean) -> None:
         self._means[name] = self._means.get(name, Mean(0, 0)) + mean
 
+    @property
+    def strict_loading(self) -> bool:
+        """What is frozen is not in a checkpoint: it is loaded anew, and its fingerprint compared."""
+        return all(parameter.requires_grad for parameter in self.parameters())
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        frozen = {name for name, parameter in self.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
         checkpoint["bad_in_a_row"] = self._bad_in_a_row
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Lightning's handle on the loader, and the counters that a checkpoint needs."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import pytorch_lightning as pl
 
@@ -9,7 +9,7 @@ from winnow.experience.loader import ExperienceLoader
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a run has done so far; `eval_last` is of iteration `evaluated`."""
+    """What a run has done so far, and what its summary needs; `eval_last` is of iteration `evaluated`."""
 
     iteration: int = 0
     prompts: int = 0
@@ -21,6 +21,8 @@ class Progress:
     evaluated: int = 0
     tracker_id: str | None = None
     initial_weights: str | None = None
+    prompt_sha256: str = ""
+    verifiers: dict[str, str] = field(default_factory=dict)
 
 
 class IterationData(pl.LightningDataModule):
@@ -38,10 +40,10 @@ class IterationData(pl.LightningDataModule):
         self.progress = progress
         self.loader.iteration = progress.iteration
 
-    def note(self, **changes: float | int | str | None) -> None:
+    def note(self, **changes: float | int | str | dict[str, str] | None) -> None:
         self.progress = replace(self.progress, **changes)  # pyright: ignore[reportArgumentType]
 
-    def state_dict(self) -> dict[str, float | str | None]:
+    def state_dict(self) -> dict[str, float | str | dict[str, str] | None]:
         return asdict(self.progress)
 
     def load_state_dict(self, state_dict: dict) -> None:

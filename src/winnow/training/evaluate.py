@@ -1,4 +1,4 @@
-"""Held-out accuracy, by sampling."""
+"""Held-out accuracy while training, by sampling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,42 +6,44 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from winnow.engines.base import Engine
-from winnow.experience import ranks
-from winnow.experience.collect import Judge
-from winnow.rng import seed_of
-from winnow.types import Finish, Prompt, Sampling
+from winnow.evaluation.sets import Asking, EvaluationSet
+from winnow.evaluation.statistics import accuracy
+from winnow.types import Finish
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """avg@k over a fixed set. Its draws are named by prompt and sample alone: evaluations of a run share their noise."""
+    """avg@k over fixed sets. Evaluations of a run share their noise."""
 
-    name: str
+    sets: Sequence[EvaluationSet]
     model: PreTrainedModel
-    engine: Engine
-    judge: Judge
-    prompts: Sequence[Prompt]
-    samples: int
-    sampling: Sampling
-    seed: int
+    asking: Asking
 
     def accuracy_key(self) -> str:
-        return f"eval/{self.name}/acc"
+        """The figure that a run is known by: with several sets, their plain mean."""
+        return "eval/acc" if len(self.sets) > 1 else f"eval/{self.sets[0].name}/acc"
+
+    def verifiers(self) -> dict[str, str]:
+        """The verifier that judges each set."""
+        return {s.name: str(s.verifier["name"]) for s in self.sets}
 
     def evaluate(self, version: int) -> dict[str, float]:
         """Figures of the policy as it is now."""
-        self.engine.sync(self.model, version)
-        mine = ranks.share_of(self.prompts)
-        seeds = [[seed_of(self.seed, "eval", p.key, g) for g in range(self.samples)] for p in mine]
-        drawn = ranks.gather(self.engine.generate(mine, seeds, self.sampling), len(self.prompts))
-        rollouts = self.judge.rollouts(self.prompts, drawn, version)
-        completions = [c for group in drawn for c in group]
-        correct = rollouts.correct.float()
+        rows = {s.name: self._figures(s, version) for s in self.sets}
+        mean = sum(row["acc"] for row in rows.values()) / len(rows)
+        several = {"eval/acc": mean} if len(rows) > 1 else {}
+        return several | {f"eval/{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
+
+    def _figures(self, s: EvaluationSet, version: int) -> dict[str, float]:
+        rollouts = self.asking.rollouts(self.model, version, s.prompts, s.judge)
+        completions = [c for group in rollouts.completions for c in group]
+        interval = accuracy(rollouts.correct.numpy())
         return {
-            self.accuracy_key(): float(correct.mean()),
-            f"eval/{self.name}/pass@{self.samples}": float(correct.amax(1).mean()),
-            f"eval/{self.name}/length": sum(len(c.token_ids) for c in completions) / len(completions),
-            f"eval/{self.name}/truncated_frac": sum(c.finish is Finish.LENGTH for c in completions) / len(completions),
-            f"eval/{self.name}/entropy": float(torch.cat([c.entropies for c in completions]).mean()),
+            "acc": interval.estimate,
+            "acc_low": interval.low,
+            "acc_high": interval.high,
+            f"pass@{self.asking.samples}": float(rollouts.correct.any(1).float().mean()),
+            "length": sum(len(c.token_ids) for c in completions) / len(completions),
+            "truncated_frac": sum(c.finish is Finish.LENGTH for c in completions) / len(completions),
+            "entropy": float(torch.cat([c.entropies for c in completions]).mean()),
         }

@@ -14,8 +14,9 @@ from winnow.errors import PREEMPTED, ConfigError, Diverged, Stopped
 from winnow.experience.clock import Clock
 from winnow.experience.loader import ExperienceLoader, Source
 from winnow.experience.plan import Plan
-from winnow.models.export import CARD, export
+from winnow.models.export import export
 from winnow.models.language_model import LanguageModel, fingerprint
+from winnow.report.card import model_card
 from winnow.report.console import Console
 from winnow.report.plots import draw_run
 from winnow.report.run_files import RunFiles, Summary
@@ -38,6 +39,7 @@ class Identity:
     model: str
     dataset: str
     seed: int
+    prompt_sha256: str
     name: str
     group: str | None
     tags: Sequence[str]
@@ -82,10 +84,11 @@ class Run:
         self.directory, self.identity, self.cadence = directory, identity, cadence
         self.language_model, self.module, self.tracker, self.lines = language_model, module, tracker, lines
         self.files = RunFiles(directory)
-        self.console = Console(cadence.iterations, terminal=None if _is_first() else False)
+        self.console = Console(cadence.iterations, terminal=None if is_first_rank() else False)
         self.clock, self.signals = Clock(), StopOnSignal()
         self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting))
         self.resumed_from: int | None = None
+        self.verifiers = evaluator.verifiers()
         self.trainer = self._trainer(hardware, evaluator)
 
     def fit(self, resume: bool) -> float | None:
@@ -102,7 +105,7 @@ class Run:
         self.resumed_from = None if checkpoint is None else iteration_of(checkpoint)
         with self.console:
             going_on = [] if checkpoint is None else [f"resuming after iteration {self.resumed_from}"]
-            for line in [*self.lines, *going_on] if _is_first() else []:
+            for line in [*self.lines, *going_on] if is_first_rank() else []:
                 self.console.say(line)
             self._open_tracker(tracker_id)
             status, error = self._fit(checkpoint)
@@ -139,6 +142,8 @@ class Run:
             sampled_tokens=progress.sampled_tokens,
             trained_tokens=progress.trained_tokens,
             seconds=progress.seconds,
+            prompt_sha256=who.prompt_sha256,
+            verifiers=self.verifiers,
             error=None if error is None else f"{type(error).__name__}: {error}",
             resumed_from=self.resumed_from,
         )
@@ -146,15 +151,7 @@ class Run:
         if progress.iteration > 0:
             self.console.say(f"curves: {draw_run(self.directory)}")
         if status == "done":
-            card = CARD.format(
-                algo=who.algo,
-                model=who.model,
-                dataset=who.dataset,
-                seed=who.seed,
-                iterations=progress.iteration,
-                eval_first=_percent(progress.eval_first),
-                eval_last=_percent(progress.eval_last),
-            )
+            card = model_card(summary, who.config, self.files.rows())
             export(self.language_model, self.directory / "export", card)
             self.console.say(
                 f"held-out accuracy {_percent(progress.eval_first)} -> {_percent(progress.eval_last)} "
@@ -170,7 +167,7 @@ class Run:
         KL and preference terms are measured from the initial model, which is loaded anew and not in the checkpoint.
         """
         mine = fingerprint(self.language_model.model)
-        self.data.note(initial_weights=mine)
+        self.data.note(initial_weights=mine, prompt_sha256=self.identity.prompt_sha256, verifiers=self.verifiers)
         if checkpoint is None:
             return None
         state = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)[IterationData.__qualname__]
@@ -217,7 +214,7 @@ class Run:
         return self.trainer.precision_plugin.forward_context()
 
 
-def _is_first() -> bool:
+def is_first_rank() -> bool:
     """Before Lightning has connected the ranks, the environment knows."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 

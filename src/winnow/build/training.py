@@ -1,19 +1,19 @@
-"""From a composed configuration to a run."""
+"""From a composed configuration to a training run."""
 
-import copy
-import logging
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from transformers.utils import logging as transformers_logging
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.app.summary import sweep_of
-from winnow.data.problems import ProblemSet
+from winnow.build import parts
+from winnow.build.preflight import preflight
+from winnow.data.benchmark import Benchmark
+from winnow.data.problems import Problem
 from winnow.data.prompts import PromptOrder, render
 from winnow.data.templates import Template
 from winnow.describe import in_figures, in_words
@@ -27,18 +27,20 @@ from winnow.experience.plan import Plan
 from winnow.experience.scorer import Scorer
 from winnow.experience.weigh import Weigher
 from winnow.instantiation import build_algorithm, build_node, choice
+from winnow.models.activations import recompute_activations
 from winnow.models.critic import Critic
-from winnow.models.language_model import LanguageModel, ModelSource
+from winnow.models.language_model import LanguageModel
 from winnow.models.policy import Policy
+from winnow.models.precision import require_float32_masters
+from winnow.models.reference import reference_of
 from winnow.ops import aggregate
 from winnow.rewards.pool import VerifierPool
-from winnow.rewards.scale import RewardScale
 from winnow.training.actor_critic import ActorCriticModule
 from winnow.training.base import IterationModule, Optim
 from winnow.training.evaluate import Evaluator
 from winnow.training.policy_gradient import PolicyGradientModule
 from winnow.training.preference import PreferenceModule
-from winnow.training.run import Cadence, Hardware, Identity, Run
+from winnow.training.run import Cadence, Hardware, Identity, Run, is_first_rank
 from winnow.types import Sampling
 from winnow.validation import notices
 
@@ -51,35 +53,41 @@ def train(cfg: DictConfig, directory: Path) -> float | None:
         Diverged: the run was given up.
         Stopped: a signal ended it, after a checkpoint.
     """
-    _quiet()
-    if cfg.hardware.threads is not None:
-        torch.set_num_threads(cfg.hardware.threads)
-    pool: VerifierPool = build_node(cfg.reward.verifier)
-    with pool:
-        return build(cfg, directory, pool).fit(resume=cfg.resume is not None)
+    parts.quiet()
+    parts.set_threads(cfg)
+    with parts.verifiers(cfg) as (pool, benchmarks):
+        return build(cfg, directory, pool, benchmarks).fit(resume=cfg.resume is not None)
 
 
-def build(cfg: DictConfig, directory: Path, pool: VerifierPool) -> Run:
+def build(cfg: DictConfig, directory: Path, pool: VerifierPool, benchmarks: Sequence[Benchmark]) -> Run:
     """Everything that `cfg` names, put together; the model is had first, then the data."""
     algorithm = build_algorithm(cfg)
-    source: ModelSource = build_node(cfg.model)
-    language_model = source.load()
-    problems: ProblemSet = build_node(cfg.dataset)(bad_golds=pool.check_golds)
+    source = parts.model_source(cfg)
+    before = preflight(cfg, algorithm, source)
+    for line in before.lines if is_first_rank() else []:
+        parts.say(line)
+    language_model = parts.load_model(cfg, source)
+    template = source.template
+    problems = parts.load_problems(cfg, pool)
     if isinstance(algorithm, Supervised):
         problems.require_solutions()
-    engine: Engine = build_node(cfg.engine, eos_ids=language_model.eos_ids, pad_id=language_model.pad_id)
-    scale = RewardScale(cfg.reward.correct, cfg.reward.wrong, cfg.reward.no_answer)
+    evaluated = parts.evaluated_problems(lambda: problems, pool, benchmarks)
+    drawn_from, screening = parts.screened(cfg, problems, evaluated, language_model, template)
+    engine = parts.engine_of(cfg, language_model, before.max_rows)
+    scale = parts.reward_scale(cfg)
     judge = Judge(pool, scale, language_model.decode)
     policy = Policy(language_model.model, cfg.rollout.temperature)
-    learning = Learning(cfg, algorithm, language_model, source.template, problems, engine, judge, policy)
+    if cfg.hardware.gradient_checkpointing:
+        recompute_activations(language_model.model)
+    learning = Learning(cfg, algorithm, language_model, template, drawn_from, engine, judge, policy)
     experience, module = learning.build()
+    require_float32_masters(module)
     rule = aggregate.sequence_mean if isinstance(algorithm, Preference) else algorithm.aggregate
-    heldout = problems.heldout[: cfg.eval.prompts]
     return Run(
         directory=directory,
-        identity=_identity(cfg, directory),
+        identity=_identity(cfg, directory, parts.prompt_sha256(render(drawn_from[0], language_model.tokenizer, template))),
         hardware=Hardware(
-            cfg.hardware.accelerator, cfg.hardware.devices, cfg.hardware.strategy, cfg.hardware.precision
+            cfg.hardware.accelerator, cfg.hardware.devices, cfg.hardware.strategy, parts.precision_of(cfg)
         ),
         cadence=Cadence(cfg.iterations, cfg.eval.every, cfg.checkpoint.every, cfg.checkpoint.keep),
         language_model=language_model,
@@ -94,20 +102,16 @@ def build(cfg: DictConfig, directory: Path, pool: VerifierPool) -> Run:
             language_model.pad_id,
         ),
         evaluator=Evaluator(
-            name=problems.name,
-            model=language_model.model,
-            engine=engine,
-            judge=judge,
-            prompts=[render(problem, language_model, source.template) for problem in heldout],
-            samples=cfg.eval.samples,
-            sampling=Sampling(cfg.eval.temperature, cfg.rollout.max_tokens),
-            seed=cfg.seed,
+            parts.evaluation_sets(evaluated, cfg.eval.prompts, scale, language_model, template),
+            language_model.model,
+            parts.asking(cfg, engine),
         ),
         tracker=build_node(cfg.logger),
         lines=[
             str(directory),
             in_figures(cfg, algorithm),
             in_words(cfg),
+            *screening,
             *(f"note: {notice}" for notice in notices(cfg, algorithm)),
         ],
     )
@@ -121,7 +125,7 @@ class Learning:
     algorithm: Algorithm
     language_model: LanguageModel
     template: Template
-    problems: ProblemSet
+    problems: Sequence[Problem]
     engine: Engine
     judge: Judge
     policy: Policy
@@ -139,6 +143,8 @@ class Learning:
                 return source, PolicyGradientModule(policy, optim, a.objective)
             case ActorCritic() as a:
                 critic = Critic(model)
+                if self.cfg.hardware.gradient_checkpointing:
+                    recompute_activations(critic.backbone)
                 source = Crediter(self._collector(), self._scorer(), critic, a)
                 module = ActorCriticModule(
                     policy, critic, optim, a.critic_lr_ratio * optim.lr, a.objective, a.value_objective
@@ -149,7 +155,7 @@ class Learning:
                 return source, PreferenceModule(policy, optim, a.objective)
 
     def _order(self, shuffle: bool = True) -> PromptOrder:
-        return PromptOrder(self.problems.train, self.language_model, self.template, self.cfg.seed, shuffle)
+        return PromptOrder(self.problems, self.language_model, self.template, self.cfg.seed, shuffle)
 
     def _collector(self) -> Collector:
         rollout = self.cfg.rollout
@@ -165,26 +171,16 @@ class Learning:
         )
 
     def _scorer(self) -> Scorer:
-        needed = self.cfg.metrics.kl_rows > 0 or _reference(self.algorithm) == "initial"
+        needed = parts.needs_reference(self.cfg, self.algorithm)
         return Scorer(
             policy=self.policy,
-            initial=copy.deepcopy(self.policy).requires_grad_(False) if needed else None,
+            initial=reference_of(self.policy, self.language_model.adapter) if needed else None,
             # Cached decoding in bfloat16 rounds otherwise than the training forward.
-            exact=self.engine.exact and self.cfg.hardware.precision == "32-true",
+            exact=self.engine.exact and parts.precision_of(self.cfg) == "32-true",
             token_budget=self.cfg.hardware.token_budget,
             kl_rows=self.cfg.metrics.kl_rows,
             seed=self.cfg.seed,
         )
-
-
-def _reference(algorithm: Algorithm) -> str | None:
-    match algorithm:
-        case Preference():
-            return algorithm.reference
-        case PolicyGradient() | ActorCritic():
-            return algorithm.kl.reference if algorithm.kl is not None else None
-        case Supervised():
-            return None
 
 
 def _optim(cfg: DictConfig) -> Optim:
@@ -192,7 +188,7 @@ def _optim(cfg: DictConfig) -> Optim:
     return Optim(o.lr, (o.betas[0], o.betas[1]), o.eps, o.weight_decay, o.grad_clip, o.warmup, o.schedule)
 
 
-def _identity(cfg: DictConfig, directory: Path) -> Identity:
+def _identity(cfg: DictConfig, directory: Path, prompt_sha256: str) -> Identity:
     overrides = list(HydraConfig.get().overrides.task)
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
@@ -201,17 +197,9 @@ def _identity(cfg: DictConfig, directory: Path) -> Identity:
         model=cfg.model.name,
         dataset=choice("dataset"),
         seed=cfg.seed,
+        prompt_sha256=prompt_sha256,
         name=" ".join(overrides) or "defaults",
         group=sweep_of(directory),
         tags=[choice("algo"), cfg.model.name, choice("dataset")],
         config={str(key): value for key, value in plain.items()},
     )
-
-
-def _quiet() -> None:
-    """Lightning's advice is for people who write loops by hand."""
-    transformers_logging.disable_progress_bar()
-    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    warnings.filterwarnings("ignore", module="lightning_fabric")

@@ -1,0 +1,29 @@
+"""Evaluate a language model on benchmarks: `python evaluate.py run=outputs/… eval.sets=[math500]`. `--help` shows what can be set."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from winnow import schema
+from winnow.app import main
+from winnow.app.of_run import complete
+
+
+def validate(cfg: DictConfig) -> list[str]:
+    schema.check(cfg)  # before the imports that take seconds
+    from winnow import validation
+    from winnow.build import evaluation
+
+    evaluation.validate(cfg)
+    validation.validate(cfg)  # whose notices speak of training
+    return []
+
+
+def evaluate(cfg: DictConfig, directory: Path) -> float:
+    from winnow.build import evaluation
+
+    return evaluation.evaluate(cfg, directory)
+
+
+if __name__ == "__main__":
+    main("evaluate", validate, evaluate, complete, trace="evaluation.json")

@@ -1,0 +1,31 @@
+"""What a run directory says of how it was configured."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from winnow.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """The configuration as the run's program received it, and what was chosen of each config group."""
+
+    directory: Path
+    cfg: DictConfig
+    choices: dict[str, str]
+
+
+def saved(directory: Path) -> SavedRun:
+    """
+    Raises:
+        ConfigError: it is no run directory.
+    """
+    try:
+        cfg, hydra = (OmegaConf.load(directory / ".hydra" / name) for name in ("config.yaml", "hydra.yaml"))
+    except OSError as error:
+        raise ConfigError(f"{directory}: no run directory ({error.filename} is missing); type outputs/DAY/NAME") from error
+    assert isinstance(cfg, DictConfig)
+    assert isinstance(hydra, DictConfig)
+    return SavedRun(directory, cfg, dict(hydra.hydra.runtime.choices))

@@ -1,0 +1,96 @@
+"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) in place of the model's linear layers, by peft."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import PreTrainedModel
+
+from winnow.errors import ConfigError
+from winnow.rng import seed_of
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """W becomes W + alpha / rank · B A, and only A and B learn. B starts at zero, so the policy starts as the base.
+
+    No dropout: with it a ratio would not be 1 for an unchanged policy.
+    """
+
+    rank: int
+    alpha: float
+    target_modules: str | list[str]
+
+    def attach(self, model: PreTrainedModel) -> "PeftModel":
+        """Replace linear layers of `model` in place, freeze the rest, and return peft's view of it.
+
+        The same A every time: a run's seed is not known to its model.
+
+        Raises:
+            ConfigError: a rank below 1, or target modules that this model does not have.
+        """
+        from peft import LoraConfig, get_peft_model
+
+        if self.rank < 1:
+            raise ConfigError(
+                f"model.lora.rank={self.rank}: must be 1 or more; type model/lora=none to train all weights"
+            )
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,  # pyright: ignore[reportArgumentType]
+            target_modules=self.target_modules,
+            lora_dropout=0.0,
+            bias="none",
+            task_type="CAUSAL_LM",
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of("lora"))
+            try:
+                adapter = get_peft_model(model, config)
+            except ValueError as error:
+                raise ConfigError(
+                    f"model.lora.target_modules={self.target_modules}: {' '.join(str(error).split())[:160]}; "
+                    "type model.lora.target_modules=all-linear"
+                ) from error
+        self._require_untied(model)
+        return adapter  # pyright: ignore[reportReturnType]
+
+    def _require_untied(self, model: PreTrainedModel) -> None:
+        """An adapter on one of two tied layers would untie them, and no merged model could say the same."""
+        from peft.tuners.lora import LoraLayer
+
+        embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
+        if model.config.tie_word_embeddings and (isinstance(embedding, LoraLayer) or isinstance(output, LoraLayer)):
+            raise ConfigError(
+                f"model.lora.target_modules={self.target_modules}: this model's embedding and output layer are one; "
+                "type model.lora.target_modules=all-linear"
+            )
+
+
+def no_adapter() -> None:
+    """All weights are trained."""
+    return None
+
+
+def merged_state(adapter: "PeftModel") -> dict[str, torch.Tensor]:
+    """The weights of an ordinary model that says what the adapted one says, by its own names; the adapted one stays.
+
+    On the CPU, in the adapted model's dtype; tied weights are one tensor under two names.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    model = adapter.get_base_model()
+    layers: dict[str, Any] = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    state = {}
+    for key, tensor in model.state_dict(keep_vars=False).items():
+        if ".lora_" in key:
+            continue
+        name, inner, kind = key.rpartition(".base_layer.")
+        if inner and kind == "weight":
+            with torch.no_grad():
+                tensor = tensor + layers[name].get_delta_weight(adapter.active_adapter).to(tensor.dtype)
+        state[f"{name}.{kind}" if inner else key] = tensor.cpu()
+    return state

@@ -1,0 +1,215 @@
+"""How much memory a run will take, from the model's configuration alone.
+
+A run holds weights, gradients and AdamW's moments all the time, and on top of them one of three things at a time: the cache of
+sampling, logits and activations of a micro-batch, or the temporaries of AdamW's step. Bytes throughout; GB is 1e9.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from winnow.models.language_model import ModelSource
+
+GB = 1e9
+USABLE = 0.93
+"""Of what there is; the rest goes to the CUDA context (about 0.5 GB), cuBLAS workspaces and fragmentation."""
+LOGIT, LOGIT_WITH_ENTROPY = 18, 26
+"""A logit of a micro-batch, forward and backward of `ops.logprobs`, counted with every allocation traced (float32; 17 and 25 under
+bfloat16): scaled logits 4, gradients of their two uses 8, exponentials 4; log-softmax and its product with the probabilities 8."""
+DRAWN_LOGIT = 30
+"""A logit of a decoded row, in `torch_engine.draw`, counted likewise: a float64 cumulative sum, and five float32 tables."""
+ROOM = 17 / 16
+"""What `kv_cache.AppendingLayer` holds, over what it uses."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """What memory depends on. `backbone` is the model without its output layer; `kv_width` is heads × size of the keys."""
+
+    parameters: int
+    trainable: int
+    backbone: int
+    backbone_trainable: int
+    layers: int
+    width: int
+    intermediate: int
+    kv_width: int
+    vocabulary: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """`rows` are decoded at once, `samples` a prompt; an optimiser batch has `batch_rows`, in micro-batches of `token_budget`.
+
+    `reference` is a frozen copy (adapters need none); `recompute` is gradient checkpointing.
+    """
+
+    rows: int
+    samples: int
+    prompt_tokens: int
+    response_tokens: int
+    batch_rows: int
+    token_budget: int
+    bfloat16: bool
+    recompute: bool = False
+    reference: bool = False
+    critic: bool = False
+    entropies: bool = False
+
+    @property
+    def row_tokens(self) -> int:
+        return self.prompt_tokens + self.response_tokens
+
+    @property
+    def micro_batch(self) -> int:
+        """Tokens of the largest: a row longer than the budget goes alone, and a batch may be smaller than it."""
+        return min(max(self.token_budget, self.row_tokens), self.batch_rows * self.row_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes of each part; `line` says them and whether they fit."""
+
+    shape: ModelShape
+    plan: MemoryPlan
+    weights: float
+    gradients: float
+    optimiser: float
+    sampling: float
+    logits: float
+    activations: float
+    step: float
+
+    @property
+    def held(self) -> float:
+        """From the first update to the last."""
+        return self.weights + self.gradients + self.optimiser
+
+    @property
+    def total(self) -> float:
+        return self.held + max(self.sampling, self.logits + self.activations, self.step)
+
+    def fits(self, available: float) -> bool:
+        return self.total <= USABLE * available
+
+    def line(self, available: float) -> str:
+        """`available` bytes of the device, in words, with what to type where they do not suffice."""
+        parts = (
+            f"weights {_gb(self.weights)}, gradients {_gb(self.gradients)}, AdamW {_gb(self.optimiser)}, and one at a time: "
+            f"KV cache {_gb(self.sampling)}, logits {_gb(self.logits)} + activations {_gb(self.activations)}, "
+            f"AdamW's step {_gb(self.step)}"
+        )
+        end = "fits" if self.fits(available) else f"does not fit; type {self._instead(available)}"
+        return f"memory: {_gb(self.total)} of {_gb(available)} GB ({parts}): {end}"
+
+    def _instead(self, available: float) -> str:
+        left = USABLE * available - self.held
+        if self.step > left:
+            adapted = self.shape.trainable < self.shape.parameters
+            return "a smaller model" if adapted else "model/lora=adapter, or a smaller model"
+        words = []
+        if self.logits + self.activations > left:
+            words.append(self._smaller_batch(left))
+        if self.sampling > left:
+            rows = rows_that_fit(self.shape, self.plan, available)
+            words.append(f"engine.max_rows={rows}" if rows else "rollout.max_tokens=… lower")
+        return " ".join(words)
+
+    def _smaller_batch(self, left: float) -> str:
+        budget = int(left // _per_token(self.shape, self.plan)) // 256 * 256
+        if budget >= self.plan.row_tokens:
+            return f"hardware.token_budget={budget}"
+        return "rollout.max_tokens=… lower" if self.plan.recompute else "hardware.gradient_checkpointing=true"
+
+
+def shape_of(source: ModelSource) -> ModelShape:
+    """Without weights: the architecture is laid out on torch's meta device.
+
+    Raises:
+        ConfigError: the configuration could not be had.
+    """
+    config = source.config()
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+        if source.lora is not None:
+            source.lora.attach(model)
+    text = config.get_text_config()
+    heads = text.num_attention_heads
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
+    backbone = list(model.base_model.parameters())
+    return ModelShape(
+        parameters=sum(p.numel() for p in model.parameters()),
+        trainable=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        backbone=sum(p.numel() for p in backbone),
+        backbone_trainable=sum(p.numel() for p in backbone if p.requires_grad),
+        layers=text.num_hidden_layers,
+        width=text.hidden_size,
+        intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
+        kv_width=(getattr(text, "num_key_value_heads", None) or heads) * head_dim,
+        vocabulary=text.vocab_size,
+    )
+
+
+def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
+    """Float32 masters; under bfloat16 autocast keeps a copy of two bytes of every weight that a forward takes.
+
+    A critic is a second backbone beside the policy's in every update; with adapters it shares the frozen base.
+    """
+    learned = shape.trainable + (shape.backbone_trainable if plan.critic else 0)
+    shared = shape.trainable < shape.parameters
+    critic = (shape.backbone_trainable if shared else shape.backbone) if plan.critic else 0
+    running = shape.parameters + critic
+    return Estimate(
+        shape=shape,
+        plan=plan,
+        weights=4 * (running + (shape.parameters if plan.reference else 0)) + (2 * running if plan.bfloat16 else 0),
+        gradients=4 * learned,
+        optimiser=8 * learned,
+        sampling=plan.rows * _row(shape, plan),
+        logits=plan.micro_batch * _logits(shape, plan),
+        activations=plan.micro_batch * _activations(shape, plan),
+        step=4 * learned,  # torch's AdamW takes the roots of all second moments at once, on CUDA
+    )
+
+
+def rows_that_fit(shape: ModelShape, plan: MemoryPlan, available: float) -> int:
+    """How many rows can be decoded at once in what weights, gradients and AdamW leave of `available` bytes; 0 is none."""
+    left = USABLE * available - estimate(shape, replace(plan, rows=0)).held
+    return max(0, int(left // _row(shape, plan)))
+
+
+def cache_per_token(shape: ModelShape, bfloat16: bool) -> int:
+    """Keys and values of all layers. Under autocast rotated keys come in float32, values in bfloat16."""
+    return shape.layers * shape.kv_width * (4 + (2 if bfloat16 else 4))
+
+
+def _row(shape: ModelShape, plan: MemoryPlan) -> float:
+    """A decoded row: its cache when full, its logits, and its share of the prompt's forward (three tables of the MLP)."""
+    prefill = plan.prompt_tokens * 3 * 4 * shape.intermediate / plan.samples
+    cache = plan.row_tokens * cache_per_token(shape, plan.bfloat16) * ROOM
+    return cache + DRAWN_LOGIT * shape.vocabulary + prefill
+
+
+def _per_token(shape: ModelShape, plan: MemoryPlan) -> float:
+    return _logits(shape, plan) + _activations(shape, plan)
+
+
+def _logits(shape: ModelShape, plan: MemoryPlan) -> float:
+    return (LOGIT_WITH_ENTROPY if plan.entropies else LOGIT) * shape.vocabulary
+
+
+def _activations(shape: ModelShape, plan: MemoryPlan) -> float:
+    """A token of a micro-batch. Counted on Qwen2 by what its blocks save for backward, attention matrices not stored:
+
+    8 widths, 2 of the keys and 4 of the MLP in float32; under autocast the norms keep to float32 and the MLP halves. With
+    recomputation a block keeps its input, and one block at a time is whole. Adapters save little more.
+    """
+    width, keys, mlp = shape.width, shape.kv_width, shape.intermediate
+    block = 30 * width + 4 * keys + 8 * mlp if plan.bfloat16 else 4 * (8 * width + 2 * keys + 4 * mlp)
+    kept = shape.layers * 4 * width + block if plan.recompute else shape.layers * block
+    return kept * (2 if plan.critic else 1)
+
+
+def _gb(size: float) -> str:
+    return f"{size / GB:.1f}"

@@ -1,0 +1,69 @@
+"""Tasks that bring their scorer; skipped where the package (extra: tasks) is not installed."""
+
+import json
+
+import pytest
+
+from running import composed
+from winnow.data.reasoning_gym import TASKS, ReasoningGym
+from winnow.errors import ConfigError
+from winnow.instantiation import build_node
+from winnow.rewards.extract import last_boxed
+from winnow.rewards.pool import VerifierPool
+from winnow.rewards.task_score import TaskScore, full_score
+from winnow.rewards.verdict import Verdict
+
+GARBAGE = ("zzz", "-1", "[]", "{}")
+
+
+@pytest.fixture
+def gym():
+    return pytest.importorskip("reasoning_gym", reason="the extra `tasks` is not installed: make tasks")
+
+
+def accepted(gold: str, text: str) -> bool:
+    """As a worker has it, where a scorer that raises is a crash, and a crash no success."""
+    try:
+        return full_score(gold, text)
+    except Exception:
+        return False
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_oracle_1_garbage_0_empty_0(gym, task: str):
+    """The whole path of a response: in a box, out of the box, to the scorer."""
+    dataset = gym.create_dataset(task, seed=3, size=2)
+    gold = json.dumps({"task": task, "seed": 3, "index": 1})
+    answer = str(dataset[1]["answer"])
+    assert full_score(gold, last_boxed(f"So \\boxed{{{answer}}}."))
+    for text in (*GARBAGE, "", dataset[1]["question"]):
+        assert text == answer or not accepted(gold, text), text
+
+
+def test_a_pool_judges_and_survives_its_scorers(gym):
+    problems = ReasoningGym(["chain_sum", "prime_factorization"], 0, 2, 1, "drop").load(lambda golds: [], True).train
+    golds = [problem.answer for problem in problems]
+    oracle = [str(gym.create_dataset(p.key.split(":")[0], seed=0, size=3)[int(p.key[-1])]["answer"]) for p in problems]
+    with VerifierPool(rule=TaskScore()) as pool:
+        assert pool.check_golds(golds) == []
+        right = pool.judge(golds, [rf"\boxed{{{answer}}}" for answer in oracle])
+        wrong = pool.judge(golds, [r"\boxed{zzz}" for _ in golds])
+        bare = pool.judge(golds, oracle)
+    assert {j.verdict for j in right} == {Verdict.correct}
+    assert Verdict.correct not in {j.verdict for j in wrong}
+    assert {j.verdict for j in bare} == {Verdict.no_answer}
+
+
+def test_the_dataset_brings_its_verifier_and_the_problems_do_not_depend_on_how_many_there_are(gym):
+    cfg = composed("dataset=reasoning_gym", "dataset.train_size=3", "dataset.heldout_size=2")
+    assert build_node(cfg.reward.verifier).name == "reasoning_gym"
+    few = build_node(cfg.dataset).load(lambda golds: [], True)
+    many = ReasoningGym(["chain_sum"], 0, 20, 2, "drop").load(lambda golds: [], True)
+    assert [p.text for p in few.train] == [p.text for p in many.train[:3]]
+    assert [p.key for p in few.heldout] == ["chain_sum:3", "chain_sum:4"]
+
+
+def test_a_task_that_cannot_be_trusted_is_refused(gym):
+    for task in ("game_of_life_halting", "chain_sums"):
+        with pytest.raises(ConfigError, match=rf"{task} is not on the list"):
+            ReasoningGym([task], 0, 1, 1, "drop").load(lambda golds: [], True)

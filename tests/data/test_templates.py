@@ -1,0 +1,73 @@
+"""A prompt is the family's own, and a function of the problem alone."""
+
+from datetime import date
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from models.checkpoints import llama_tokenizer, qwen_tokenizer
+from winnow.data.templates import Chat, Plain
+from winnow.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def llama() -> PreTrainedTokenizerFast:
+    return llama_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def qwen() -> PreTrainedTokenizerFast:
+    return qwen_tokenizer()
+
+
+def test_qwens_prompt_with_and_without_a_system_message(qwen: PreTrainedTokenizerFast):
+    assert Chat("Think.", "Box it.").render("1+1", qwen) == (
+        "<|im_start|>system\nThink.<|im_end|>\n<|im_start|>user\n1+1 Box it.<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert (
+        Chat(None, "Box it.")
+        .render("1+1", qwen)
+        .startswith(
+            "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n"
+        )
+    )
+
+
+def test_llamas_prompt_carries_the_date_that_is_set(llama: PreTrainedTokenizerFast):
+    assert Chat(None, "Box it.", "26 Jul 2024").render("1+1", llama) == (
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
+        "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\n1+1 Box it.<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n"
+    )
+    assert "Today Date: 1 May 1990\n" in Chat(None, "", "1 May 1990").render("1+1", llama)
+
+
+def test_no_chat_template_sees_the_clock(llama: PreTrainedTokenizerFast):
+    """Without a date of its own, the template asks for the day; others have no variable to set it by."""
+    today = date.today().strftime("%d %b %Y")
+    turn = [{"role": "user", "content": "1+1"}]
+    assert today in llama.apply_chat_template(turn, tokenize=False)
+    assert Chat(None, "Box it.").render("1+1", llama) == Chat(None, "Box it.", "26 Jul 2024").render("1+1", llama)
+
+
+def test_no_instruction_leaves_no_trace(qwen: PreTrainedTokenizerFast):
+    assert "user\n1+1<|im_end|>" in Chat("Think.", "").render("1+1", qwen)
+
+
+def test_plain_begins_as_the_tokenizer_does(qwen: PreTrainedTokenizerFast, llama: PreTrainedTokenizerFast):
+    assert Plain().render("1+1", qwen) == "1+1"
+    assert Plain().render("1+1", llama) == "<|begin_of_text|>1+1"
+    assert Plain().render("<|begin_of_text|>1+1", llama) == "<|begin_of_text|>1+1"
+
+
+def test_what_a_template_cannot_do_is_said_in_a_line():
+    tokenizer = qwen_tokenizer()
+    tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    with pytest.raises(
+        ConfigError, match=r"refuses the messages \(System role not supported\); type model\.template\.system=null"
+    ):
+        Chat("Think.", "").render("1+1", tokenizer)
+    tokenizer.chat_template = None
+    with pytest.raises(ConfigError, match=r"no chat template; type model/template=plain"):
+        Chat(None, "").render("1+1", tokenizer)

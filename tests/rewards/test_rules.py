@@ -1,0 +1,84 @@
+"""Each way to fool a verifier, under each rule; and what the rules say of themselves."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+from traps import TRAPS, Trap
+
+from winnow.errors import ConfigError
+from winnow.rewards.pool import VerifierPool
+from winnow.rewards.rules import Exact, MathVerify, Numeric, Rule
+
+CONF = Path(__file__).parents[2] / "conf" / "reward" / "verifier"
+VERDICTS = {"c": "correct", "w": "wrong", "n": "no_answer"}
+
+
+@pytest.fixture(scope="module")
+def pools(verifier: VerifierPool) -> Iterator[Mapping[str, VerifierPool]]:
+    with VerifierPool(rule=Numeric(), workers=1) as numeric, VerifierPool(rule=Exact()) as exact:
+        yield {"math_verify": verifier, "numeric": numeric, "exact": exact}
+        assert exact._crew.pids == []
+
+
+@pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: f"{trap.gold} | {trap.response}")
+def test_a_trap_is_closed_under_every_rule(pools: Mapping[str, VerifierPool], trap: Trap) -> None:
+    found = {name: pool.judge([trap.gold], [trap.response])[0].verdict for name, pool in pools.items()}
+    assert found == {name: VERDICTS[getattr(trap, name)] for name in pools}
+
+
+def test_rules_read_the_same_text_the_same_way(pools: Mapping[str, VerifierPool]) -> None:
+    """Extraction is the pool's: whether there is an answer cannot depend on the rule."""
+    for trap in TRAPS:
+        answers = {pool.judge([trap.gold], [trap.response])[0].answer for pool in pools.values()}
+        assert len(answers) == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "settings"),
+    [
+        (MathVerify(), {"name": "math_verify"}),
+        (Numeric(), {"name": "numeric", "relative": 1e-4}),
+        (Numeric(relative=0.01), {"name": "numeric", "relative": 0.01}),
+        (Exact(), {"name": "exact"}),
+    ],
+)
+def test_a_verifier_says_what_it_is(rule: Rule, settings: dict[str, object]) -> None:
+    with VerifierPool(rule=rule) as pool:
+        assert pool.settings == json.loads(json.dumps(pool.settings)) == settings
+        assert pool.name == settings["name"]
+
+
+def test_a_verifier_without_a_rule_is_math_verify() -> None:
+    with VerifierPool() as pool:
+        assert pool.name == "math_verify"
+
+
+@pytest.mark.parametrize(("relative", "verdict"), [(0.0, "wrong"), (1e-4, "wrong"), (1e-2, "correct")])
+def test_the_tolerance_reaches_the_workers(relative: float, verdict: str) -> None:
+    """ln 2 = 0.6931…, and 0.6949 is 0.26 % away from it."""
+    with VerifierPool(rule=Numeric(relative=relative), workers=1) as pool:
+        assert pool.judge_answers(["0.6949"], [r"\ln 2"])[0].verdict == verdict
+        assert pool.judge_answers(["0.6949"], ["0.6931"])[0].verdict == verdict
+
+
+@pytest.mark.parametrize("relative", [-1e-4, 1.0, float("nan")])
+def test_a_tolerance_that_cannot_be_meant_is_refused(relative: float) -> None:
+    with pytest.raises(ConfigError, match="relative"):
+        Numeric(relative=relative)
+
+
+@pytest.mark.parametrize("rule", [MathVerify(), Numeric(), Exact()], ids=lambda rule: rule.name)
+def test_a_hostile_answer_takes_no_time_of_the_rule(rule: Rule) -> None:
+    for answer in ("5" + " m" * 1000, "5" + r"\text{m}" * 250, r"\frac{" * 60 + "5", "1,-" * 600, "5" * 2_000_000, "m" * 2000):
+        rule.settle("5", answer)
+        rule.settle("1,2,3", answer)
+
+
+@pytest.mark.parametrize("rule", [MathVerify(), Numeric(), Exact()], ids=lambda rule: rule.name)
+def test_a_rule_is_chosen_by_its_name_with_the_settings_it_has_in_code(rule: Rule) -> None:
+    node = yaml.safe_load((CONF / f"{rule.name}.yaml").read_text())["rule"]
+    assert node.pop("_target_") == f"{type(rule).__module__}.{type(rule).__name__}"
+    assert node == rule.settings

@@ -1,0 +1,323 @@
+"""How far the verifiers can be trusted: agreement with labelled cases, and each evaluation set's golds against rewritings and
+near misses. `python tests/rewards/verifier_study.py` writes the tables of docs/verifiers.md; `--check` fails if they are stale.
+
+Reads $WINNOW_DATA. A few minutes on one core; the same tables on every machine.
+"""
+
+import json
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rewrites import NEAR_MISSES, REWRITINGS, Rewrite
+from traps import TRAPS
+
+from winnow.rewards.extract import last_boxed
+from winnow.rewards.literal import clean, read_number
+from winnow.rewards.pool import VerifierPool
+from winnow.rewards.rules import Exact, MathVerify, Numeric, Rule
+from winnow.rewards.verdict import Verdict
+
+PAGE = Path(__file__).parents[2] / "docs" / "verifiers.md"
+RULES: dict[str, Rule] = {"math_verify": MathVerify(), "numeric": Numeric(), "exact": Exact()}
+SETS = {
+    "math500": "math_verify",
+    "minerva_math": "numeric",
+    "olympiadbench": "math_verify",
+    "gsm8k_test": "math_verify",
+    "aime24": "math_verify",
+    "amc23": "math_verify",
+}
+
+UNREADABLE = {
+    "t(0,4]": "upstream's text is broken: it should say t ∈ (0, 4]; only the same text is accepted",
+    r"f(x)=a x+b, where b is an arbitrary integer, and a is an arbitrary positive integer with \mho(a)=0": (
+        "prose; only the same text is accepted"
+    ),
+}
+FIRM = {
+    "(2,1),(1,2),(-1,-20),(-20,-1)": "one list in four boxes: only the last box is read, here and in training",
+    "D": "`D. it can't be A or B`: a sentence is no choice letter",
+    r"\frac{v_{0}}{r_{0}} \frac{1}{\left(1+r / r_{0}\right)^{3 / 2}}": (
+        "equal for positive r and r₀ only, which math_verify does not assume; numeric, Minerva's rule, accepts it"
+    ),
+}
+KNOWN = {("7.6 Z", "7.6 z"): "math-verify reads capitals as small letters"}
+
+
+@dataclass
+class Rate:
+    """Of `rows` answers `accepted` were judged correct; `others` went against what was expected of them."""
+
+    rows: int = 0
+    accepted: int = 0
+    others: list[tuple[str, str, Verdict]] = field(default_factory=list)
+
+    def add(self, other: "Rate") -> None:
+        self.rows, self.accepted, self.others = (
+            self.rows + other.rows,
+            self.accepted + other.accepted,
+            self.others + other.others,
+        )
+
+
+def data() -> Path:
+    return Path(os.environ["WINNOW_DATA"])
+
+
+def rows_of(name: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (data() / "eval" / f"{name}.jsonl").open(encoding="utf-8")]
+
+
+def cases() -> list[dict[str, str | bool | None]]:
+    return [json.loads(line) for line in (data() / "verifier_cases.jsonl").open(encoding="utf-8")]
+
+
+def rate(pool: VerifierPool, golds: Sequence[str], rewrite: Rewrite, expected: bool) -> Rate:
+    pairs = [(gold, answer) for gold in golds if (answer := rewrite(gold)) is not None and answer != gold]
+    judged = pool.judge_answers([gold for gold, _ in pairs], [answer for _, answer in pairs])
+    verdicts = [judgement.verdict for judgement in judged]
+    others = [
+        (*pair, verdict)
+        for pair, verdict in zip(pairs, verdicts, strict=True)
+        if (verdict is Verdict.correct) is not expected
+    ]
+    return Rate(len(pairs), verdicts.count(Verdict.correct), others)
+
+
+def total(pool: VerifierPool, golds: Sequence[str], rewrites: Iterable[Rewrite], expected: bool) -> Rate:
+    found = Rate()
+    for rewrite in rewrites:
+        found.add(rate(pool, golds, rewrite, expected))
+    return found
+
+
+def reason(rule: Rule, gold: str, answer: str) -> str | None:
+    """Why a verdict that was not expected is as it is; None: nobody knows."""
+    left, right = read_number(clean(gold)), read_number(clean(answer))
+    if isinstance(rule, Numeric) and left and right and abs(left.value - right.value) <= rule.relative * abs(left.value):
+        return f"within the tolerance of {rule.relative:g}"
+    return KNOWN.get((gold, answer))
+
+
+# --- tables -------------------------------------------------------------------------------------------------------------------
+
+
+def per_cent(part: int, whole: int) -> str:
+    return f"{part / whole:.2%}" if whole else "–"
+
+
+def code(text: str) -> str:
+    return "`" + text.replace("|", r"\|").replace("\n", " ") + "`"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def traps_table() -> str:
+    words = {"c": "correct", "w": "wrong", "n": "no answer"}
+    return table(
+        ("trap", "gold", "response", "math_verify", "numeric", "exact"),
+        (
+            (
+                trap.trap,
+                code(trap.gold),
+                code(trap.response),
+                words[trap.math_verify],
+                words[trap.numeric],
+                words[trap.exact],
+            )
+            for trap in TRAPS
+        ),
+    )
+
+
+def agreement() -> dict[str, tuple[Counter[str], list[tuple[dict[str, str | bool | None], Verdict]]]]:
+    """For firm and strict rows, conventions, and rows that need another extraction: counts by category, and disagreements."""
+    found = {name: (Counter[str](), list[tuple[dict[str, str | bool | None], Verdict]]()) for name in KINDS}
+    rows = cases()
+    with VerifierPool(workers=1) as pool:
+        preds = [str(row["pred"]) for row in rows]
+        judged = pool.judge_answers([str(row["gold"]) for row in rows], [last_boxed(pred) or pred for pred in preds])
+    for row, judgement in zip(rows, judged, strict=True):
+        counts, disagreements = found[kind_of(row)]
+        counts[f"{row['category']} rows"] += 1
+        counts[str(judgement.verdict)] += 1
+        if (judgement.verdict is Verdict.correct) is row["equivalent"]:
+            counts[f"{row['category']} agree"] += 1
+        else:
+            disagreements.append((row, judgement.verdict))
+    return found
+
+
+KINDS = ("firm, the box or the whole", "convention, the box or the whole", "needs a phrase's or the last number")
+
+
+def kind_of(row: dict[str, str | bool | None]) -> str:
+    if row["extract"] not in (None, "boxed"):
+        return KINDS[2]
+    return KINDS[0] if row["strength"] == "firm" else KINDS[1]
+
+
+def agreement_table() -> str:
+    found = agreement()
+    names = sorted({key.removesuffix(" rows") for counts, _ in found.values() for key in counts if key.endswith(" rows")})
+    rows: list[list[object]] = []
+    for name in names:
+        cells = ((counts[f"{name} agree"], counts[f"{name} rows"]) for counts, _ in found.values())
+        rows.append([name, *(f"{agree} of {of}" if of else "–" for agree, of in cells)])
+    sums: list[object] = ["**all**"]
+    for counts, _ in found.values():
+        agree, of = (sum(count for key, count in counts.items() if key.endswith(end)) for end in (" agree", " rows"))
+        sums.append(f"**{agree} of {of} ({agree / of:.1%})**")
+    rows.append(sums)
+    for verdict in (Verdict.timeout, Verdict.crash):
+        rows.append([f"{verdict}", *(counts[str(verdict)] for counts, _ in found.values())])
+    return table(("category", *KINDS), rows)
+
+
+def disagreements_table() -> str:
+    lines = []
+    for kind, (_, disagreements) in list(agreement().items())[:2]:
+        for row, verdict in disagreements:
+            why = FIRM.get(str(row["gold"])) if kind == KINDS[0] else row["note"]
+            pred = str(row["pred"])
+            lines.append((kind.split(",")[0], code(str(row["gold"])), code(pred), f"{verdict}", why))
+    return table(("strength", "gold", "answer", "verdict", "reason"), lines)
+
+
+def golds_table() -> str:
+    lines = []
+    for name, rule in SETS.items():
+        golds = [row["answer"] for row in rows_of(name)]
+        with VerifierPool(rule=RULES[rule], workers=1) as pool:
+            bad = pool.check_golds(golds)
+        why = "; ".join(f"{code(golds[index])}: {UNREADABLE[golds[index]]}" for index in bad)
+        lines.append((name, rule, len(golds), len(golds) - len(bad), why or "–"))
+    return table(("set", "verifier", "golds", "readable", "exceptions"), lines)
+
+
+def rates_table() -> str:
+    lines = []
+    for name, chosen in SETS.items():
+        golds = [row["answer"] for row in rows_of(name)]
+        for rule in RULES:
+            with VerifierPool(rule=RULES[rule], workers=1) as pool:
+                same, other = total(pool, golds, REWRITINGS, True), total(pool, golds, NEAR_MISSES, False)
+            bold = "**" if rule == chosen else ""
+            cells = (rule, same.rows, same.accepted, per_cent(same.accepted, same.rows))
+            more = (other.rows, other.accepted, per_cent(other.accepted, other.rows))
+            lines.append((name, *(f"{bold}{cell}{bold}" for cell in (*cells, *more))))
+    head = ("set", "verifier", "rewritings", "accepted", "rate", "near misses", "accepted", "rate")
+    return table(head, lines)
+
+
+def rewrites_table(rewrites: Sequence[Rewrite], expected: bool) -> Callable[[], str]:
+    def made() -> str:
+        found: dict[str, list[str]] = {rewrite.__name__: [] for rewrite in rewrites}
+        examples = dict.fromkeys(found, "")
+        for name, rule in SETS.items():
+            golds = [row["answer"] for row in rows_of(name)]
+            with VerifierPool(rule=RULES[rule], workers=1) as pool:
+                for rewrite in rewrites:
+                    one = rate(pool, golds, rewrite, expected)
+                    found[rewrite.__name__].append(f"{one.accepted} of {one.rows}" if one.rows else "–")
+                    fitting = (gold for gold in golds if len(gold) < 30 and rewrite(gold) not in (None, gold))
+                    if not examples[rewrite.__name__] and (gold := next(fitting, None)) is not None:
+                        examples[rewrite.__name__] = f"{code(gold)} → {code(str(rewrite(gold)))}"
+        lines = [(name.replace("_", " "), examples[name], *cells) for name, cells in found.items()]
+        return table(("", "for example", *SETS), lines)
+
+    return made
+
+
+def exceptions_list() -> str:
+    """Every rewriting refused and every near miss accepted by the verifier of its set."""
+    lines = []
+    for name, rule in SETS.items():
+        golds = [row["answer"] for row in rows_of(name)]
+        with VerifierPool(rule=RULES[rule], workers=1) as pool:
+            same, other = total(pool, golds, REWRITINGS, True), total(pool, golds, NEAR_MISSES, False)
+        for kind, found in (("rewriting refused", same), ("near miss accepted", other)):
+            reasons: dict[str, list[str]] = {}
+            for gold, answer, verdict in found.others:
+                why = reason(RULES[rule], gold, answer) or f"UNEXPLAINED ({verdict})"
+                reasons.setdefault(why, []).append(f"{code(gold)} ← {code(answer)}")
+            lines += [f"- {name}, {kind}, {why} ({len(pairs)}): {', '.join(pairs)}" for why, pairs in reasons.items()]
+        lines += [f"- {name}: none"] if not same.others and not other.others else []
+    return "\n".join(lines)
+
+
+def responses(gold: str, problem: str) -> dict[str, tuple[str, Verdict]]:
+    """Whole responses to a problem, and what a strict verifier says of them."""
+    return {
+        "a wrong box, then the gold's": (rf"\boxed{{9999}}? No: \boxed{{{gold}}}.", Verdict.correct),
+        "the gold's box, then a wrong one": (rf"\boxed{{{gold}}}? No: \boxed{{9999}}.", Verdict.wrong),
+        "the gold's box, then an empty one": (rf"\boxed{{{gold}}} \boxed{{}}", Verdict.no_answer),
+        "the gold without a box": (f"The answer is {gold}", Verdict.no_answer),
+        "the gold in a box that does not close": (rf"The answer is \boxed{{{gold}", Verdict.no_answer),
+        "the gold in an fbox": (rf"\fbox{{{gold}}}", Verdict.no_answer),
+        "the prompt and its instruction": (rf"{problem} Put your final answer within \boxed{{}}.", Verdict.no_answer),
+    }
+
+
+def responses_table() -> str:
+    found: dict[str, list[str]] = {}
+    for rule in RULES.values():
+        counts: Counter[str] = Counter()
+        with VerifierPool(rule=rule, workers=1) as pool:
+            for name in SETS:
+                rows = rows_of(name)
+                made = [responses(row["answer"], row["problem"]) for row in rows]
+                for kind in made[0]:
+                    judged = pool.judge([row["answer"] for row in rows], [one[kind][0] for one in made])
+                    counts[kind] += len(rows)
+                    counts[f"as expected {kind}"] += sum(
+                        judgement.verdict is one[kind][1] for judgement, one in zip(judged, made, strict=True)
+                    )
+        for kind in made[0]:
+            found.setdefault(kind, [str(made[0][kind][1]).replace("_", " ")]).append(
+                f"{counts[f'as expected {kind}']} of {counts[kind]}"
+            )
+    return table(("response", "verdict", *RULES), ([kind, *cells] for kind, cells in found.items()))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "traps": traps_table,
+    "responses": responses_table,
+    "golds": golds_table,
+    "agreement": agreement_table,
+    "disagreements": disagreements_table,
+    "rates": rates_table,
+    "rewritings": rewrites_table(REWRITINGS, True),
+    "near misses": rewrites_table(NEAR_MISSES, False),
+    "exceptions": exceptions_list,
+}
+
+
+def filled(text: str) -> str:
+    """`text` with what stands between `<!-- NAME -->` and `<!-- end -->` made anew."""
+    for name, block in BLOCKS.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        text = re.sub(pattern, lambda m, b=block: f"{m[1]}{b()}\n{m[2]}", text, flags=re.DOTALL)
+    return text
+
+
+def main() -> int:
+    before = PAGE.read_text(encoding="utf-8")
+    after = filled(before)
+    if "--check" in sys.argv:
+        print("up to date" if before == after else f"out of date: type {' '.join(sys.argv[:1])}")
+        return int(before != after)
+    PAGE.write_text(after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

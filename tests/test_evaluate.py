@@ -1,0 +1,185 @@
+"""`evaluate.py` as it is typed: what it leaves, that it agrees with the run it evaluates, and that interruptions do not show."""
+
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from winnow import cli
+from winnow.app import Program
+from winnow.build import evaluation
+from winnow.evaluation import sample
+from winnow.evaluation.store import Store
+
+ROOT = Path(__file__).parent.parent
+WORDS = ("limit=12", "batch=8", "eval.samples=4", "hardware=cpu", "hardware.threads=1")
+"""Six batches of two problems of the embedded task."""
+
+
+@pytest.fixture(scope="module")
+def programs() -> dict[str, Program]:
+    found = {}
+    for name in ("train", "evaluate"):
+        names = runpy.run_path(str(ROOT / f"{name}.py"))
+        more = {"complete": names["complete"], "trace": "evaluation.json"} if name == "evaluate" else {}
+        found[name] = Program(name, names["validate"], names[name], ROOT / "conf", **more)
+    return found
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows(directory: Path, name: str = "arithmetic") -> list[dict]:
+    """Every field but times."""
+    table = parquet.read_table(directory / "samples" / f"{name}.parquet")
+    return table.drop_columns(["seconds"]).to_pylist()
+
+
+def evaluate(programs: dict[str, Program], directory: Path | str, *words: str) -> int:
+    return programs["evaluate"].exit_code([*words, f"hydra.run.dir={directory}"])
+
+
+def test_what_an_evaluation_leaves(programs: dict[str, Program], here: Path, capfd: pytest.CaptureFixture[str]):
+    assert evaluate(programs, "whole", *WORDS) == 0
+    found = rows(here / "whole")
+    assert [(row["prompt_key"], row["sample"]) for row in found] == [(f"heldout:{p}", g) for p in range(12) for g in range(4)]
+    assert all(row["correct"] == (row["extracted"] == row["gold"]) for row in found)
+    results = json.loads((here / "whole" / "results.json").read_text())
+    figures = results["sets"]["arithmetic"]
+    assert figures["accuracy"]["estimate"] == pytest.approx(sum(row["correct"] for row in found) / 48)
+    assert figures["accuracy"]["low"] < figures["accuracy"]["estimate"] < figures["accuracy"]["high"]
+    assert (figures["prompts"], figures["whole"], figures["samples"]) == (12, 1024, 4)
+    assert list(figures["pass_at"]) == ["1", "2", "4"]
+    assert figures["verifier"] == {"name": "math_verify"}
+    assert sorted(path.name for path in (here / "whole" / "samples").iterdir()) == ["arithmetic.parquet"]
+    assert "| arithmetic | 12 of 1024 | 4 |" in capfd.readouterr().out
+
+
+def test_it_agrees_with_the_run_that_it_evaluates(programs: dict[str, Program], here: Path):
+    """Same weights, same prompts, same named draws: the accuracy that ended training, sample for sample."""
+    small = ("rollout.prompts=2", "rollout.samples=2", "update.minibatches=1", "eval.prompts=12", "eval.samples=4")
+    assert programs["train"].exit_code([*small, "iterations=1", "logger=none", "seed=3", "hydra.run.dir=trained"]) == 0
+    assert evaluate(programs, "evaluated", "run=trained", "limit=12", "hardware.threads=1") == 0
+    assert cli.exit_code(["export", "trained", "out"]) == 0
+    assert evaluate(programs, "exported", "model.path=out", "limit=12", "seed=3", "rollout.max_tokens=72") == 2
+    assert evaluate(programs, "exported", "model.path=out", "limit=12", "seed=3", "eval.max_tokens=72") == 0
+    summary = json.loads((here / "trained" / "summary.json").read_text())
+    results = json.loads((here / "evaluated" / "results.json").read_text())
+    assert results["average"]["estimate"] == pytest.approx(summary["eval_last"])
+    assert (results["seed"], results["samples"]) == (3, 4)
+    assert rows(here / "exported") == rows(here / "evaluated")
+    card = (here / "out" / "README.md").read_text()
+    assert f"| arithmetic | math_verify | {100 * summary['eval_first']:.1f} %" in card
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_broken_off_anywhere_it_goes_on_as_if_nothing_had_been(
+    programs: dict[str, Program], here: Path, monkeypatch: pytest.MonkeyPatch, at: int
+):
+    evaluate(programs, "whole", *WORDS)
+    write = Store.write
+
+    def failing(self: Store, name: str, batch: int, samples: list[sample.Sample]) -> None:
+        if batch == at:
+            raise KeyboardInterrupt
+        write(self, name, batch, samples)
+
+    with monkeypatch.context() as during:
+        during.setattr(Store, "write", failing)
+        assert evaluate(programs, "broken", *WORDS) == 130
+    assert len(list((here / "broken" / "samples").rglob("batch_*.parquet"))) == at
+    assert programs["evaluate"].exit_code(["resume=broken"]) == 0
+    assert rows(here / "broken") == rows(here / "whole")
+
+
+@pytest.mark.slow
+def test_killed_at_random_it_goes_on_as_if_nothing_had_been(here: Path):
+    """SIGKILL and SIGTERM from outside, again and again, until it gets through."""
+    command = [sys.executable, str(ROOT / "evaluate.py"), "limit=64", "batch=8", "hardware=cpu", "hardware.threads=1"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*command, "hydra.run.dir=whole"], check=True, env=environment, capture_output=True)
+    words, kills = [*command, "hydra.run.dir=killed"], 0
+    for number, parts in ((signal.SIGKILL, 3), (signal.SIGTERM, 11), (signal.SIGKILL, 20)):
+        process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
+        while process.poll() is None and len(list(here.glob("killed/samples/arithmetic/batch_*"))) < parts:
+            time.sleep(0.001)
+        process.send_signal(number)
+        kills += process.wait() in (-signal.SIGKILL, 75)
+        words = [sys.executable, str(ROOT / "evaluate.py"), "resume=killed"]
+    assert kills >= 2
+    subprocess.run(words, check=True, env=environment, capture_output=True)
+    assert rows(here / "killed") == rows(here / "whole")
+    assert len(rows(here / "whole")) == 64 * 4
+
+
+def test_another_verifier_without_sampling_again_and_two_evaluations_side_by_side(
+    programs: dict[str, Program], here: Path, capsys: pytest.CaptureFixture[str]
+):
+    evaluate(programs, "a", *WORDS)
+    evaluate(programs, "b", *WORDS, "seed=1")
+    assert cli.exit_code(["rescore", "a", "exactly", "reward/verifier=exact"]) == 0
+    assert "0 of 48 verdicts changed" in capsys.readouterr().out
+    assert rows(here / "exactly") == rows(here / "a")
+    assert json.loads((here / "exactly" / "results.json").read_text())["sets"]["arithmetic"]["verifier"] == {"name": "exact"}
+    assert cli.exit_code(["compare", "a", "exactly"]) == 0
+    said = capsys.readouterr().out
+    assert "note: arithmetic was judged by math_verify in A and by exact in B" in said
+    assert "| +0.0 (" in said
+    assert "inside noise) | " in said
+    assert cli.exit_code(["compare", "a", "b"]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| arithmetic")]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert sum(map(int, cells[5:9])) == int(cells[1]) == 12
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("optim.lr=1", ("an evaluation does not read optim", "leave it out")),
+        ("algo=raft", ("an evaluation does not read algo",)),
+        ("eval.prompts=3", ("type limit=",)),
+        ("rollout.samples=4", ("type eval.samples=",)),
+        ("run=nowhere", ("run=nowhere: no run directory", "model=…")),
+        ("limit=0", ("limit=0: must be 1 or more",)),
+        ("hardware.devices=2", ("one device",)),
+        ("eval.sets=[math50]", ("no benchmark math50", "did you mean math500?")),
+        ("eval.sets=[gsm8k,gsm8k]", ("gsm8k is named twice",)),
+        ("eval.sets=[gsm8k] eval.folder=.", ("no gsm8k.jsonl there", "benchmarks.gsm8k.path=FILE.jsonl")),
+        ("eval.sets=[gsm8k] benchmarks.gsm8k.path=empty.jsonl", ("empty.jsonl: the file has no rows",)),
+        ("eval.sets=[gsm8k] benchmarks.gsm8k.path=broken.jsonl", ("broken.jsonl:2: not a JSON object",)),
+        ("eval.sets=[gsm8k] benchmarks.gsm8k.path=other.jsonl", ("no field 'question' or 'problem' (found: q, a)",)),
+        ("eval.sets=[gsm8k] benchmarks.gsm8k.path=blank.jsonl", ("no row has an answer", "answer_field=NAME")),
+        ("resume=last", ("no run under outputs/ has a evaluation.json",)),
+    ],
+)
+def test_bad_input_is_one_line(
+    programs: dict[str, Program], here: Path, capfd: pytest.CaptureFixture[str], words: str, parts: tuple[str, ...]
+):
+    (here / "empty.jsonl").write_text("\n")
+    (here / "broken.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+2", \n')
+    (here / "other.jsonl").write_text('{"q": "1+1", "a": "2"}\n')
+    (here / "blank.jsonl").write_text('{"problem": "1+1", "answer": ""}\n{"problem": "1+2", "answer": null}\n')
+    before = sorted(here.rglob("*"))
+    assert programs["evaluate"].exit_code(words.split()) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert [part for part in parts if part not in line] == [], line
+    assert sorted(here.rglob("*")) == before
+
+
+def test_samples_of_something_else_are_not_gone_on_with(
+    programs: dict[str, Program], here: Path, capfd: pytest.CaptureFixture[str]
+):
+    evaluate(programs, "a", *WORDS)
+    assert programs["evaluate"].exit_code(["resume=a", "eval.temperature=0.5"]) == 2
+    assert "temperature was 1.0 and is 0.5" in capfd.readouterr().err
+    assert evaluation.CODES[signal.SIGTERM] == 75
