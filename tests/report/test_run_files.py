@@ -142,6 +142,8 @@ def test_summary_is_written_whole_and_replaces_the_last(files: RunFiles) -> None
         "sampled_tokens": 10,
         "trained_tokens": 8,
         "seconds": 60.25,
+        "prompt_hash": "",
+        "verifiers": {},
         "error": "α",
         "resumed_from": None,
     }

@@ -42,7 +42,11 @@ def listed(gold: str) -> list[str]:
 
 
 def is_scalar(gold: str) -> bool:
-    return len(listed(gold)) == 1 and not _RELATION.search(gold) and not re.match(r"^\s*(?:\\quad|\\left)?\s*[(\[].*,", gold)
+    return (
+        len(listed(gold)) == 1
+        and not _RELATION.search(gold)
+        and not re.match(r"^\s*(?:\\quad|\\left)?\s*[(\[].*,", gold)
+    )
 
 
 def number(gold: str) -> Fraction | None:
@@ -77,7 +81,13 @@ def spaced(gold: str) -> str | None:
 
 
 def big_brackets(gold: str) -> str | None:
-    if not re.search(r"[(\[]", gold) or r"\left" in gold or r"\text" in gold or r"\sqrt[" in gold or ")" not in gold + "]":
+    if (
+        not re.search(r"[(\[]", gold)
+        or r"\left" in gold
+        or r"\text" in gold
+        or r"\sqrt[" in gold
+        or ")" not in gold + "]"
+    ):
         return None
     return re.sub(r"([)\]])", r"\\right\1", re.sub(r"([(\[])", r"\\left\1", gold))
 
@@ -179,7 +189,9 @@ def unit_as_text(gold: str) -> str | None:
 
 
 def unit_as_words(gold: str) -> str | None:
-    return f"{gold} square units" if number(gold) is not None and not _UNIT.search(gold) and "frac" not in gold else None
+    return (
+        f"{gold} square units" if number(gold) is not None and not _UNIT.search(gold) and "frac" not in gold else None
+    )
 
 
 def unit_in_roman(gold: str) -> str | None:
@@ -204,6 +216,15 @@ def sides_swapped(gold: str) -> str | None:
     return f"{sides[1].strip()} = {sides[0].strip()}"
 
 
+def as_inequality(gold: str) -> str | None:
+    held = components(gold)
+    if held is None or len(held[1]) != 2 or not (held[0] == "[" or held[2] == "]") or "infty" in gold:
+        return None
+    left, (low, high), right = held
+    first, second = ("<" if bracket in "()" else r"\le" for bracket in (left, right))
+    return f"{low} {first} x {second} {high}"
+
+
 def another_letter(gold: str) -> str | None:
     """f(x) = x + 1 as f(t) = t + 1."""
     match = _FUNCTION.match(gold)
@@ -225,7 +246,11 @@ def _by_algebra(gold: str, change: Callable[[Expr], Basic]) -> str | None:
     if not is_scalar(gold) or number(gold) is not None or "_" in gold or "prime" in gold or re.search("[A-Z]", gold):
         return None
     found = next(iter(math.read(gold)), None)
-    if not isinstance(found, Expr) or isinstance(found, Symbol) or found.atoms(Function) - found.atoms(exp, sin, cos, log):
+    if (
+        not isinstance(found, Expr)
+        or isinstance(found, Symbol)
+        or found.atoms(Function) - found.atoms(exp, sin, cos, log)
+    ):
         return None
     return latex(change(cast(Expr, found.doit())), ln_notation=True)
 
@@ -277,6 +302,7 @@ REWRITINGS: tuple[Rewrite, ...] = (
     unit_dropped,
     explicit_product,
     sides_swapped,
+    as_inequality,
     another_letter,
     other_matrix,
     unicode_minus,
@@ -327,7 +353,9 @@ def plus_one(gold: str) -> str | None:
     """Of a rounded number one may be within the rounding."""
     if number(gold) is not None and not is_integer(gold):
         return None
-    return f"{gold}+1" if is_scalar(gold) and not _UNIT.search(gold) and "_" not in gold and r"\text" not in gold else None
+    return (
+        f"{gold}+1" if is_scalar(gold) and not _UNIT.search(gold) and "_" not in gold and r"\text" not in gold else None
+    )
 
 
 def a_thousandth_more(gold: str) -> str | None:

@@ -1,15 +1,8 @@
 """math-verify as it is used here, and where we differ from it. In-process: no hostile answer in this file."""
 
-import json
-import os
-from pathlib import Path
-
 import pytest
 
-from winnow.rewards.extract import last_boxed
 from winnow.rewards.math import equivalent, read
-from winnow.rewards.pool import VerifierPool
-from winnow.rewards.verdict import Verdict
 
 
 @pytest.mark.parametrize(
@@ -18,6 +11,14 @@ from winnow.rewards.verdict import Verdict
         ("5", r"\sqrt{25}"),
         ("5", "x=5"),
         ("5", r"5\text{ feet}"),
+        (r"\sqrt{2}", r"\sqrt{2}\text{ m}"),
+        ("(1, 2]", r"1 < x \le 2"),
+        ("(-\\infty, 2) \\cup (3, \\infty)", r"x < 2 \text{ or } x > 3"),
+        ("x'+x=0", r"\frac{dx}{dt} + x = 0"),
+        ("6+9i", "6 + 9 i"),  # two different symbols to math-verify
+        (r"m_{\max}=n+1", "n+1"),
+        ("f(n)=n^2", "f(x)=x^2"),
+        (r"1 \pm \sqrt{2}", r"1+\sqrt{2}, 1-\sqrt{2}"),
         ("x=5", "5"),
         ("(x+1)(x+2)", "x^2+3x+2"),
         (r"\frac{1}{2}\sin 2x", r"\sin x \cos x"),
@@ -45,6 +46,15 @@ def test_equal(gold: str, answer: str) -> None:
         ("x+1", "x+2"),
         ("x+1", "y+1"),
         ("(1, 2)", "(1, 2]"),
+        ("(1, 2]", r"1 \le x \le 2"),
+        ("1,3", "1,3,3,4"),
+        ("6m", "6"),  # math-verify's own dropping of units makes these three equal,
+        (r"\frac{1}{m} t", r"\frac{1}{m}"),
+        (r"\frac{1}{3} E_{1}+\frac{2}{3} E_{2}", r"\frac{1}{3}"),
+        ("y'+y=0", "2y=0"),  # and its reading of y' and of dM/dt these two
+        (r"\frac{dM}{dt}=M^6", r"\frac{dM}{dt}=M^7"),
+        ("I_0", "i"),
+        (r"\sqrt{x^2}", "x"),
         ("1.24e-8", r"1.25 \times 10^{-8} \text{ m}"),  # math-verify alone, rounding to six places, calls these equal
         ("1.24e-8", r"0 \text{ m}"),
         (r"2\sqrt{3}", r"3\sqrt{2}"),
@@ -62,20 +72,3 @@ def test_none_asks_whether_the_gold_can_be_read() -> None:
     assert not equivalent("t(0,4]", None)
     assert not equivalent("", None)
     assert read("t(0,4]") == ()
-
-
-def test_agreement_with_labelled_cases(verifier: VerifierPool) -> None:
-    data = os.environ.get("WINNOW_DATA")
-    if not data:
-        pytest.skip("WINNOW_DATA is not set: no labelled verifier cases to compare with")
-    rows = [json.loads(line) for line in (Path(data) / "verifier_cases.jsonl").open(encoding="utf-8")]
-    rows = [row for row in rows if row["strength"] == "firm" and row["extract"] in (None, "boxed")]
-    judged = verifier.judge_answers(
-        [row["gold"] for row in rows], [last_boxed(row["pred"]) or row["pred"] for row in rows]
-    )
-    accepted = [judgement.verdict is Verdict.correct for judgement in judged]
-    agree = sum(got is row["equivalent"] for got, row in zip(accepted, rows, strict=True))
-    false = [row for got, row in zip(accepted, rows, strict=True) if got and not row["equivalent"]]
-    assert len(rows) > 300
-    assert agree / len(rows) >= 0.97  # 377 of 380 when this was written
-    assert not false

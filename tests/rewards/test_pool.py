@@ -49,7 +49,6 @@ def check(gold, answer):
 """
 
 
-
 class Obedient(MathVerify):
     check: ClassVar[str] = "obedient:check"
 

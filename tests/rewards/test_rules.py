@@ -72,7 +72,14 @@ def test_a_tolerance_that_cannot_be_meant_is_refused(relative: float) -> None:
 
 @pytest.mark.parametrize("rule", [MathVerify(), Numeric(), Exact()], ids=lambda rule: rule.name)
 def test_a_hostile_answer_takes_no_time_of_the_rule(rule: Rule) -> None:
-    for answer in ("5" + " m" * 1000, "5" + r"\text{m}" * 250, r"\frac{" * 60 + "5", "1,-" * 600, "5" * 2_000_000, "m" * 2000):
+    for answer in (
+        "5" + " m" * 1000,
+        "5" + r"\text{m}" * 250,
+        r"\frac{" * 60 + "5",
+        "1,-" * 600,
+        "5" * 2_000_000,
+        "m" * 2000,
+    ):
         rule.settle("5", answer)
         rule.settle("1,2,3", answer)
 

@@ -171,7 +171,7 @@ def test_four_and_a_good_one_are_not(module: PolicyGradientModule):
 
 def test_those_before_a_checkpoint_count(module: PolicyGradientModule, policy: Policy):
     train(module, [[bad()]] * 4)
-    checkpoint = {}
+    checkpoint = {"state_dict": {}}
     module.on_save_checkpoint(checkpoint)
     resumed = PolicyGradientModule(policy, OPTIM, OBJECTIVE)
     resumed.on_load_checkpoint(checkpoint)

@@ -85,7 +85,7 @@ def build(cfg: DictConfig, directory: Path, pool: VerifierPool, benchmarks: Sequ
     rule = aggregate.sequence_mean if isinstance(algorithm, Preference) else algorithm.aggregate
     return Run(
         directory=directory,
-        identity=_identity(cfg, directory, parts.prompt_sha256(render(drawn_from[0], language_model.tokenizer, template))),
+        identity=_identity(cfg, directory, parts.prompt_hash(render(drawn_from[0], language_model.tokenizer, template))),
         hardware=Hardware(
             cfg.hardware.accelerator, cfg.hardware.devices, cfg.hardware.strategy, parts.precision_of(cfg)
         ),
@@ -188,7 +188,7 @@ def _optim(cfg: DictConfig) -> Optim:
     return Optim(o.lr, (o.betas[0], o.betas[1]), o.eps, o.weight_decay, o.grad_clip, o.warmup, o.schedule)
 
 
-def _identity(cfg: DictConfig, directory: Path, prompt_sha256: str) -> Identity:
+def _identity(cfg: DictConfig, directory: Path, prompt_hash: str) -> Identity:
     overrides = list(HydraConfig.get().overrides.task)
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
@@ -197,7 +197,7 @@ def _identity(cfg: DictConfig, directory: Path, prompt_sha256: str) -> Identity:
         model=cfg.model.name,
         dataset=choice("dataset"),
         seed=cfg.seed,
-        prompt_sha256=prompt_sha256,
+        prompt_hash=prompt_hash,
         name=" ".join(overrides) or "defaults",
         group=sweep_of(directory),
         tags=[choice("algo"), cfg.model.name, choice("dataset")],

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from winnow.evaluation import sample
 from winnow.evaluation.figures import SetFigures, average, figures, table
 from winnow.evaluation.progress import Progress
-from winnow.evaluation.results import Subject, write_plan, write_results
+from winnow.evaluation.results import Subject, write_plan, write_results, write_summary
 from winnow.evaluation.sets import Asking, EvaluationSet
 from winnow.evaluation.store import Store
 
@@ -46,7 +46,9 @@ class Evaluation:
             for s in self.sets:
                 self._draw(store, s, progress)
         found = [self._figures(store, s) for s in self.sets]
-        write_results(self.directory, self.subject, found, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        write_results(self.directory, self.subject, found, seconds)
+        write_summary(self.directory, self.subject, average(found), seconds)
         text = table(found)
         (self.directory / "results.md").write_text(text + "\n")
         print(f"\n{text}\n\nsamples and figures: {self.directory}", flush=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from winnow.errors import ConfigError
 from winnow.evaluation.figures import SetFigures, average
+from winnow.evaluation.statistics import Interval
 
 PLAN, RESULTS = "evaluation.json", "results.json"
 
@@ -17,13 +18,13 @@ PLAN, RESULTS = "evaluation.json", "results.json"
 class Subject:
     """What is evaluated and how: two evaluations with equal subjects draw equal samples, a set they share at least.
 
-    `weights` is a fingerprint, `prompt_sha256` that of the first rendered prompt of each set.
+    `weights` is a fingerprint, `prompt_hash` that of the first rendered prompt of each set.
     """
 
     model: str
     path: str
     weights: str
-    prompt_sha256: dict[str, str]
+    prompt_hash: dict[str, str]
     seed: int
     samples: int
     temperature: float
@@ -54,6 +55,12 @@ def write_results(directory: Path, subject: Subject, sets: Sequence[SetFigures],
         "seconds": seconds,
     }
     _replace(directory / RESULTS, found)
+
+
+def write_summary(directory: Path, subject: Subject, accuracy: Interval, seconds: float) -> None:
+    """`summary.json`, from which a sweep takes its row."""
+    found = {"status": "done", "model": subject.model, "seed": subject.seed, "eval_last": accuracy.estimate}
+    _replace(directory / "summary.json", found | {"seconds": seconds})
 
 
 def read_results(directory: Path) -> dict:

@@ -19,7 +19,7 @@ from winnow.types import Rollouts
 
 ByRow = Mapping[int, Float[Tensor, " _"]]
 """Row number to a (S,) tensor that is 0 on the prompt."""
-Reference = Literal["initial", "previous"]
+ReferenceKind = Literal["initial", "previous"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Scorer:
     seed: int
 
     def __call__(
-        self, rollouts: Rollouts, iteration: int, old: Sequence[int], reference: Sequence[int], kind: Reference | None
+        self, rollouts: Rollouts, iteration: int, old: Sequence[int], reference: Sequence[int], kind: ReferenceKind | None
     ) -> Scored:
         """Score rows `old` under the policy that sampled, and rows `reference` under the reference policy `kind`."""
         sequences = sequences_of(rollouts)

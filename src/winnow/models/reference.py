@@ -1,7 +1,7 @@
 """The policy as it was at the start, to measure a KL divergence from."""
 
 import copy
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
+@runtime_checkable
 class Reference(Protocol):
     """Scores under weights that never change; without gradients."""
 

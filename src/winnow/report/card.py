@@ -30,7 +30,7 @@ def model_card(summary: Summary, config: Mapping[str, object], rows: Sequence[Ma
             "",
             "## Prompt",
             "",
-            f"SHA-256 of the first training problem's rendered prompt and ids: `{summary.prompt_sha256}` (`winnow prompt` "
+            f"SHA-256 of the first training problem's rendered prompt and ids: `{summary.prompt_hash}` (`winnow prompt` "
             "prints it). Weights are float32; the chat template is the tokenizer's own.",
             "",
             "## Configuration",

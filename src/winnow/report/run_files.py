@@ -35,7 +35,7 @@ class Summary:
     """How a run ended.
 
     `eval_first` and `eval_last` are held-out accuracies (0 to 1) before and after training, None where there was no
-    evaluation; `iterations` is how many are done; `seconds` is what they took, also before a resume. `prompt_sha256` is that
+    evaluation; `iterations` is how many are done; `seconds` is what they took, also before a resume. `prompt_hash` is that
     of the first training problem's rendered prompt; `verifiers` names the one that judges each evaluation set.
     """
 
@@ -50,7 +50,7 @@ class Summary:
     sampled_tokens: int
     trained_tokens: int
     seconds: float
-    prompt_sha256: str = ""
+    prompt_hash: str = ""
     verifiers: dict[str, str] = field(default_factory=dict)
     error: str | None = None
     resumed_from: int | None = None

@@ -79,6 +79,11 @@ _NUMBER = re.compile(
 )
 
 
+def end_of_number(text: str) -> int:
+    """Where the plain number ends with which `text` (`clean`) begins; 0 if it begins with none."""
+    return match.end() if (match := _NUMBER.match(text)) else 0
+
+
 def read_number(text: str) -> PlainNumber | None:
     r"""Integers, decimals, `1,234`, `a/b`, `\frac{a}{b}`, `3\frac{1}{2}`, `1.5e-3`, `1.5\times10^{-3}`; with a sign or `\%`.
 

@@ -126,7 +126,7 @@ def equal_one(gold: str, answer: str) -> bool:
         answers = tuple(found for found in answers if not _another_small_number(number, found))
     region = golds[0].rhs if isinstance(golds[0], Eq) else golds[0]  # x in [1, 2] is read as an equation
     if isinstance(region, Set) and answers and (solutions := _solutions(answers[0])) is not None:
-        return solutions == region
+        return verify([region], [solutions], timeout_seconds=None)
     for found in answers:
         if (settled := _by_numbers(golds[0], found)) is not None:
             return settled

@@ -2,17 +2,14 @@ r"""Units, which a question asks for and an answer repeats: `9.8 \text{ m/s}^2`,
 
 import re
 
-from winnow.rewards.literal import read_number
+from winnow.rewards.literal import end_of_number
 
-# Words that make another value of the number before them, or none.
-_NO_UNIT = r"(?!(?:[^{}]*\b)?(?:or|and|not|no|dozens?|hundreds?|thousands?|millions?|billions?|trillions?)\b)"
+_OTHER_VALUE = r"(?:or|and|not|no|dozens?|hundreds?|thousands?|millions?|billions?|trillions?)\b"  # or none
 _POWER = r"(?:\^(?:\{-?\d\}|-?\d))?"
-_INSIDE = rf"{_NO_UNIT}[^{{}}\d]*(?:\^\{{?-?\d\}}?[^{{}}\d]*)*"
+_INSIDE = rf"(?!(?:[^{{}}]*\b)?{_OTHER_VALUE})[^{{}}\d]*(?:\^\{{?-?\d\}}?[^{{}}\d]*)*"
 _PROSE = rf"\\(?:text(?:rm|bf|it|normal)?|mbox) ?\{{{_INSIDE}\}}"
 _LETTERS = rf"\\(?:mathrm|operatorname|rm) ?\{{{_INSIDE}\}}"
-_WORDS = (
-    rf"{_NO_UNIT}[A-Za-z]{{4,}}|per|days?|mph|kmh|min|hrs?|yrs?|cups?|men|erg|rad|deg|mol|atm|bar|cal|AU|k?pc|Mpc|[kcm]m|[km]g|lbs?|ft"
-)
+_WORDS = rf"(?!{_OTHER_VALUE})[A-Za-z]{{4,}}|per|days?|mph|kmh|min|hrs?|yrs?|cups?|men|erg|rad|deg|mol|atm|bar|cal|AU|k?pc|Mpc|[kcm]m|[km]g|lbs?|ft"
 _SYMBOLS = (  # SI's base and derived units with their prefixes, and those of astronomy
     r"(?:[YZEPTGMkhdcmnpf]|\\mu ?|µ|μ|u)?(?:mol|rad|Hz|Pa|Wb|lm|lx|eV|bar|pc|[mgsAKNJWCVFTSHL]|\\Omega|Ω)"
     r"|h|Å|\\AA|ly|[MLR]_(?:\{ ?\\(?:odot|oplus) ?\}|\\(?:odot|oplus))"
@@ -20,14 +17,17 @@ _SYMBOLS = (  # SI's base and derived units with their prefixes, and those of as
 DEGREE = r"\^ ?(?:\{ ?\\circ ?\}|\\circ(?![A-Za-z]))(?: ?[CF](?![A-Za-z]))?"
 
 
-def _tail(bare: str) -> re.Pattern[str]:
+def _token(bare: str) -> re.Pattern[str]:
     atom = rf"(?:{_PROSE}|(?:\\mu ?)?{_LETTERS}|(?:{bare})(?![A-Za-z])){_POWER}"
     fraction = rf"\\frac ?\{{ ?(?:{atom} ?){{1,4}}\}}\{{ ?(?:{atom} ?){{1,4}}\}}"
-    return re.compile(rf"(?: ?(?:/|\\cdot|\*|\.)? ?\(?(?:{fraction}|{atom}|{DEGREE})\)?){{1,8}}$")
+    return re.compile(rf" ?(?:(?:/|\\cdot|\*|\.) ?)?\(?(?:{fraction}|{atom}|{DEGREE})\)?")
 
 
-_AFTER_A_NUMBER = {False: _tail(_WORDS), True: _tail(f"{_WORDS}|{_SYMBOLS}")}
-_AFTER_ANYTHING = re.compile(rf"(?<=[\w)}}\]])(?: ?/? ?(?:{_PROSE}|\\mathrm ?\{{(?=[A-Za-z]{{2}}){_INSIDE}\}}){_POWER}){{1,8}}$")
+MAX_TOKENS = 8
+_TOKEN = {False: _token(_WORDS), True: _token(f"{_WORDS}|{_SYMBOLS}")}
+_AFTER_ANYTHING = re.compile(
+    rf"(?<=[\w)}}\]])(?:(?: ?/)? ?(?:{_PROSE}|\\mathrm ?\{{(?=[A-Za-z]{{2}}){_INSIDE}\}}){_POWER}){{1,{MAX_TOKENS}}}$"
+)
 
 
 def without_unit(text: str, symbols: bool = False) -> str:
@@ -37,7 +37,17 @@ def without_unit(text: str, symbols: bool = False) -> str:
     `symbols` also those of SI, of a single letter or not (`9.8 m/s^2`). After anything else it is what is set as text
     (`\sqrt{2}\text{ m}`): the m of `\frac{n}{2} m` may well be a variable.
     """
-    for tail in _AFTER_A_NUMBER[symbols].finditer(text):
-        if read_number(number := text[: tail.start()].strip()) is not None:
-            return number
+    end = end_of_number(text)
+    if end and end < len(text) and _is_unit(text, end, _TOKEN[symbols]):
+        return text[:end]
     return _AFTER_ANYTHING.sub("", text)
+
+
+def _is_unit(text: str, start: int, token: re.Pattern[str]) -> bool:
+    for _ in range(MAX_TOKENS):
+        if not (found := token.match(text, start)):
+            return False
+        start = found.end()
+        if start == len(text):
+            return True
+    return False

@@ -21,7 +21,7 @@ class Progress:
     evaluated: int = 0
     tracker_id: str | None = None
     initial_weights: str | None = None
-    prompt_sha256: str = ""
+    prompt_hash: str = ""
     verifiers: dict[str, str] = field(default_factory=dict)
 
 

@@ -21,7 +21,7 @@ class Evaluator:
 
     def accuracy_key(self) -> str:
         """The figure that a run is known by: with several sets, their plain mean."""
-        return "eval/acc" if len(self.sets) > 1 else f"eval/{self.sets[0].name}/acc"
+        return "eval/average/acc" if len(self.sets) > 1 else f"eval/{self.sets[0].name}/acc"
 
     def verifiers(self) -> dict[str, str]:
         """The verifier that judges each set."""
@@ -31,7 +31,7 @@ class Evaluator:
         """Figures of the policy as it is now."""
         rows = {s.name: self._figures(s, version) for s in self.sets}
         mean = sum(row["acc"] for row in rows.values()) / len(rows)
-        several = {"eval/acc": mean} if len(rows) > 1 else {}
+        several = {"eval/average/acc": mean} if len(rows) > 1 else {}
         return several | {f"eval/{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
 
     def _figures(self, s: EvaluationSet, version: int) -> dict[str, float]:

@@ -39,7 +39,7 @@ class Identity:
     model: str
     dataset: str
     seed: int
-    prompt_sha256: str
+    prompt_hash: str
     name: str
     group: str | None
     tags: Sequence[str]
@@ -142,7 +142,7 @@ class Run:
             sampled_tokens=progress.sampled_tokens,
             trained_tokens=progress.trained_tokens,
             seconds=progress.seconds,
-            prompt_sha256=who.prompt_sha256,
+            prompt_hash=who.prompt_hash,
             verifiers=self.verifiers,
             error=None if error is None else f"{type(error).__name__}: {error}",
             resumed_from=self.resumed_from,
@@ -167,7 +167,7 @@ class Run:
         KL and preference terms are measured from the initial model, which is loaded anew and not in the checkpoint.
         """
         mine = fingerprint(self.language_model.model)
-        self.data.note(initial_weights=mine, prompt_sha256=self.identity.prompt_sha256, verifiers=self.verifiers)
+        self.data.note(initial_weights=mine, prompt_hash=self.identity.prompt_hash, verifiers=self.verifiers)
         if checkpoint is None:
             return None
         state = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)[IterationData.__qualname__]

@@ -1,0 +1,63 @@
+"""Too long, repeated, or in an evaluation set."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from running import composed
+from winnow.data.problems import Problem
+from winnow.data.screen import same_text, screen
+from winnow.errors import ConfigError
+from winnow.instantiation import build_node
+
+EVALUATED = {"bench": [Problem("b", r"Find $\dfrac{1}{2} + x$.", "1")], "other": [Problem("o", "nothing", "0")]}
+TRAIN = [
+    Problem("a", "a long one", "1"),
+    Problem("b", r"find \(\frac{1}{2}+x\)", "2"),
+    Problem("c", "2 + 3", "5"),
+    Problem("d", "2 - 3", "-1"),
+    Problem("e", "2+3", "5"),
+]
+
+
+def test_typography_does_not_tell_problems_apart_and_signs_do():
+    assert same_text(TRAIN[1].text) == same_text(EVALUATED["bench"][0].text)
+    assert same_text("2+3") != same_text("2-3")
+
+
+def test_counts_and_what_is_left():
+    found = screen(TRAIN, EVALUATED, "drop", lambda some: [p.key == "a" for p in some])
+    assert [p.key for p in found.problems] == ["c", "d", "e"]
+    assert (found.total, found.too_long, found.repeats, found.overlaps) == (5, 1, 1, {"bench": 1, "other": 0})
+    assert found.line(9) == (
+        "5 training problems; 1 with a prompt of more than 9 tokens, dropped; 1 repeated, kept; 1 in bench, dropped"
+    )
+
+
+def test_overlap_can_be_kept_and_is_still_told():
+    found = screen(TRAIN, EVALUATED, "keep", lambda some: [False] * len(some))
+    assert len(found.problems) == 5
+    assert found.line(None).endswith("1 in bench, kept")
+
+
+def test_nothing_left_is_an_error():
+    with pytest.raises(ConfigError, match="none of 5 training problems is left: 5 too long"):
+        screen(TRAIN, EVALUATED, "drop", lambda some: [True] * len(some))
+
+
+@pytest.mark.skipif("WINNOW_DATA" not in os.environ, reason="WINNOW_DATA is not set: the training files are not here")
+def test_the_cleaned_pool_has_no_copy_of_a_benchmark_and_math_has_its_repeats():
+    folder = Path(os.environ["WINNOW_DATA"])
+    cfg = composed(f"eval.folder={folder}/eval")
+    evaluated = {name: build_node(cfg.benchmarks[name]).load() for name in ("math500", "olympiadbench", "aime24", "amc23")}
+
+    def screened(name: str, file: str):
+        path = f"dataset.path={folder}/train/{file}.jsonl"
+        source = build_node(composed(f"dataset={name}", path, "dataset.bad_rows=drop").dataset)
+        return screen(source.load(lambda golds: [], False).train, evaluated, "drop", lambda some: [False] * len(some))
+
+    assert not any(screened("numina_math", "competition_clean").overlaps.values())
+    math = screened("math", "math_train")
+    assert math.repeats >= 10
+    assert math.overlaps["math500"] == 0
