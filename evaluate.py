@@ -1,4 +1,4 @@
-"""Evaluate a language model on benchmarks: `python evaluate.py run=outputs/… eval.sets=[math500]`. `--help` shows what can be set."""
+"""Evaluate a language model: `python evaluate.py run=outputs/… eval.sets=[math500]`. `--help` shows what can be set."""
 
 from pathlib import Path
 

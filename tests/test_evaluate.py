@@ -52,7 +52,9 @@ def evaluate(programs: dict[str, Program], directory: Path | str, *words: str) -
 def test_what_an_evaluation_leaves(programs: dict[str, Program], here: Path, capfd: pytest.CaptureFixture[str]):
     assert evaluate(programs, "whole", *WORDS) == 0
     found = rows(here / "whole")
-    assert [(row["prompt_key"], row["sample"]) for row in found] == [(f"heldout:{p}", g) for p in range(12) for g in range(4)]
+    assert [(row["prompt_key"], row["sample"]) for row in found] == [
+        (f"heldout:{p}", g) for p in range(12) for g in range(4)
+    ]
     assert all(row["correct"] == (row["extracted"] == row["gold"]) for row in found)
     results = json.loads((here / "whole" / "results.json").read_text())
     figures = results["sets"]["arithmetic"]
@@ -130,7 +132,9 @@ def test_another_verifier_without_sampling_again_and_two_evaluations_side_by_sid
     assert cli.exit_code(["rescore", "a", "exactly", "reward/verifier=exact"]) == 0
     assert "0 of 48 verdicts changed" in capsys.readouterr().out
     assert rows(here / "exactly") == rows(here / "a")
-    assert json.loads((here / "exactly" / "results.json").read_text())["sets"]["arithmetic"]["verifier"] == {"name": "exact"}
+    assert json.loads((here / "exactly" / "results.json").read_text())["sets"]["arithmetic"]["verifier"] == {
+        "name": "exact"
+    }
     assert cli.exit_code(["compare", "a", "exactly"]) == 0
     said = capsys.readouterr().out
     assert "note: arithmetic was judged by math_verify in A and by exact in B" in said

@@ -31,7 +31,9 @@ GRPO = [
         "after the problem and a space, as in the release's numina_math.py",
     ),
     Setting("model.lora", {"_target_": "winnow.models.lora.no_adapter"}, SILENT, "full fine-tuning, as in the release"),
-    Setting("dataset.repository", "ScaleML-RLHF/numina_math", PAPER + "§4: Numina-Math", "the set that the release names"),
+    Setting(
+        "dataset.repository", "ScaleML-RLHF/numina_math", PAPER + "§4: Numina-Math", "the set that the release names"
+    ),
     Setting("dataset.path", None, RELEASE + "numina_math.py"),
     Setting("reward.correct", 1.0, PAPER + "§3: r in {-1, +1}"),
     Setting("reward.wrong", -1.0, PAPER + "§3"),
@@ -43,7 +45,9 @@ GRPO = [
     Setting("rollout.max_tokens", 4096, PAPER + "§4"),
     Setting("rollout.max_prompt_tokens", 1024, SILENT, RELEASE + "data.max_prompt_length"),
     Setting("rollout.temperature", 1.0, SILENT, "that of the evaluation, and of the release"),
-    Setting("update.minibatches", 2, PAPER + "§4: mini-batch 512", "unit not said; prompts, as in the release: 1024 / 512"),
+    Setting(
+        "update.minibatches", 2, PAPER + "§4: mini-batch 512", "unit not said; prompts, as in the release: 1024 / 512"
+    ),
     Setting("update.epochs", 1, SILENT, RELEASE + "ppo_epochs"),
     Setting("optim.lr", 1e-6, PAPER + "§4: AdamW, 1e-6"),
     Setting("optim.betas", [0.9, 0.999], SILENT, RELEASE + "ppo_trainer.yaml"),
@@ -59,7 +63,12 @@ GRPO = [
     Setting("algo.advantage.scale", "std", PAPER + "§3", "unbiased, as in the release's core_algos.py"),
     Setting("algo.advantage.eps", 1e-6, SILENT, RELEASE + "core_algos.py"),
     Setting("algo.ratio._target_", "winnow.ops.ratio.token", PAPER + "Eq. 5: s_t"),
-    Setting("algo.clip._target_", "winnow.ops.clip.ppo", PAPER + "Eq. 5", "PPO's pessimistic form, as in the code; not r outside the min"),
+    Setting(
+        "algo.clip._target_",
+        "winnow.ops.clip.ppo",
+        PAPER + "Eq. 5",
+        "PPO's pessimistic form, as in the code; not r outside the min",
+    ),
     Setting("algo.clip.low", 0.2, PAPER + "§5: ε1 of clip-higher", "the same without it"),
     Setting("algo.clip.high", 0.2, SILENT, RELEASE + "ppo_trainer.yaml"),
     Setting("algo.aggregate._target_", "winnow.ops.aggregate.sequence_mean", PAPER + "Eq. 5: 1/|D| Σ 1/|a| Σ_t"),

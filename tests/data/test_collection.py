@@ -75,12 +75,24 @@ def test_holding_out_takes_the_same_rows_whatever_the_run(tmp_path: Path):
     ("text", "message"),
     [
         ("", r"the file has no rows"),
-        ('{"problem": "p", "answer": "1"}\n\n{"problem": "q", "answer"\n', r"f\.jsonl:3: not a JSON object .*mend or remove"),
+        (
+            '{"problem": "p", "answer": "1"}\n\n{"problem": "q", "answer"\n',
+            r"f\.jsonl:3: not a JSON object .*mend or remove",
+        ),
         ('["p", "1"]\n', r"f\.jsonl:1: a list, not a JSON object"),
-        ('{"question": "p", "gold": "1"}\n', r"line 1: no field 'problem' \(found: question, gold\); type dataset\.problem_field"),
-        ('{"problem": "p", "gold": "1"}\n', r"no field 'answer' \(found: problem, gold\); type dataset\.answer_field=NAME"),
+        (
+            '{"question": "p", "gold": "1"}\n',
+            r"line 1: no field 'problem' \(found: question, gold\); type dataset\.problem_field",
+        ),
+        (
+            '{"problem": "p", "gold": "1"}\n',
+            r"no field 'answer' \(found: problem, gold\); type dataset\.answer_field=NAME",
+        ),
         ('{"problem": "p", "answer": null}\n{"problem": "q", "answer": " "}\n', r"no row has an answer"),
-        ('{"problem": "p", "answer": "1"}\n{"problem": "q", "answer": ""}\n', r"1 of 2 answers cannot be read: line 2 \(''\)"),
+        (
+            '{"problem": "p", "answer": "1"}\n{"problem": "q", "answer": ""}\n',
+            r"1 of 2 answers cannot be read: line 2 \(''\)",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, text: str, message: str):

@@ -50,7 +50,9 @@ def test_nothing_left_is_an_error():
 def test_the_cleaned_pool_has_no_copy_of_a_benchmark_and_math_has_its_repeats():
     folder = Path(os.environ["WINNOW_DATA"])
     cfg = composed(f"eval.folder={folder}/eval")
-    evaluated = {name: build_node(cfg.benchmarks[name]).load() for name in ("math500", "olympiadbench", "aime24", "amc23")}
+    evaluated = {
+        name: build_node(cfg.benchmarks[name]).load() for name in ("math500", "olympiadbench", "aime24", "amc23")
+    }
 
     def screened(name: str, file: str):
         path = f"dataset.path={folder}/train/{file}.jsonl"

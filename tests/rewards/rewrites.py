@@ -211,7 +211,7 @@ def explicit_product(gold: str) -> str | None:
 
 def sides_swapped(gold: str) -> str | None:
     sides = gold.split("=")
-    if len(sides) != 2 or len(listed(gold)) > 1 or gold[0].isalpha() and gold[1:2] in "(=":
+    if len(sides) != 2 or len(listed(gold)) > 1 or (gold[0].isalpha() and gold[1:2] in "(="):
         return None
     return f"{sides[1].strip()} = {sides[0].strip()}"
 
@@ -332,7 +332,7 @@ def sign_flipped(gold: str) -> str | None:
     first, *others = listed(gold)
     if not is_scalar(first) or number(first) == 0 or r"\text" in first or r"\begin" in first:
         return None
-    if re.fullmatch(r"[A-Za-z]+", first) or "_" in first and number(first) is None and first[0].isdigit():
+    if re.fullmatch(r"[A-Za-z]+", first) or ("_" in first and number(first) is None and first[0].isdigit()):
         return None
     simple = number(first) is not None or len(parts(first, "+-")) == 1
     flipped = first[1:] if first.startswith("-") and simple else f"-{first}" if simple else f"-({first})"

@@ -26,11 +26,12 @@ def test_rows_then_table(tmp_path: Path, verifier: VerifierPool) -> None:
     assert [row["verdict"] for row in rows] == ["correct", "wrong", "correct", "wrong", "no_answer"]
     assert [row["answer"] for row in rows] == ["0.5", "0.6", r"$\sqrt{25}$", "2+3", None]
     assert [row.get("equivalent") for row in rows] == [True, False, True, True, None]
-    assert lines[5] == "verdicts: correct 2, wrong 2, no_answer 1"
-    assert lines[6].split() == ["agreement", "rows", "agree", "wrongly", "correct", "wrongly", "rejected"]
-    assert lines[7].split() == ["fraction", "2", "2", "(100.0%)", "0", "0"]
-    assert lines[8].split() == ["all", "4", "3", "(75.0%)", "0", "1"]
-    assert len(lines) == 9
+    assert lines[5] == "verifier: name=math_verify"
+    assert lines[6] == "verdicts: correct 2, wrong 2, no_answer 1"
+    assert lines[7].split() == ["agreement", "rows", "agree", "wrongly", "correct", "wrongly", "rejected"]
+    assert lines[8].split() == ["fraction", "2", "2", "(100.0%)", "0", "0"]
+    assert lines[9].split() == ["all", "4", "3", "(75.0%)", "0", "1"]
+    assert len(lines) == 10
 
 
 def test_nothing_known_is_said(tmp_path: Path, verifier: VerifierPool) -> None:

@@ -103,6 +103,8 @@ TRAPS = [
         ("352146", r"\boxed{352147}", "www"),
         ("10000/3", r"\boxed{10001/3}", "www"),
         ("0", r"\boxed{0.00001}", "www"),
+        ("X=125-1.25P", r"\boxed{X=125-1.26P}", "www"),  # of an expression: at several points
+        (r"\lfloor n/2 \rfloor", r"\boxed{\lfloor n/3 \rfloor}", "www"),
     ),
     *_traps(
         "several answers",

@@ -12,7 +12,18 @@ from winnow.app.composition import Composer
 from winnow.app.resume import quoted, subject
 from winnow.errors import ConfigError
 
-INHERITED = ("model", "dataset", "reward", "rollout", "eval", "benchmark", "benchmarks", "experiment", "seed", "plugins")
+INHERITED = (
+    "model",
+    "dataset",
+    "reward",
+    "rollout",
+    "eval",
+    "benchmark",
+    "benchmarks",
+    "experiment",
+    "seed",
+    "plugins",
+)
 """What of a run's overrides says how its model is asked and judged."""
 TRAINS = {
     "algo": "",

@@ -25,7 +25,9 @@ def saved(directory: Path) -> SavedRun:
     try:
         cfg, hydra = (OmegaConf.load(directory / ".hydra" / name) for name in ("config.yaml", "hydra.yaml"))
     except OSError as error:
-        raise ConfigError(f"{directory}: no run directory ({error.filename} is missing); type outputs/DAY/NAME") from error
+        raise ConfigError(
+            f"{directory}: no run directory ({error.filename} is missing); type outputs/DAY/NAME"
+        ) from error
     assert isinstance(cfg, DictConfig)
     assert isinstance(hydra, DictConfig)
     return SavedRun(directory, cfg, dict(hydra.hydra.runtime.choices))

@@ -85,7 +85,9 @@ def build(cfg: DictConfig, directory: Path, pool: VerifierPool, benchmarks: Sequ
     rule = aggregate.sequence_mean if isinstance(algorithm, Preference) else algorithm.aggregate
     return Run(
         directory=directory,
-        identity=_identity(cfg, directory, parts.prompt_hash(render(drawn_from[0], language_model.tokenizer, template))),
+        identity=_identity(
+            cfg, directory, parts.prompt_hash(render(drawn_from[0], language_model.tokenizer, template))
+        ),
         hardware=Hardware(
             cfg.hardware.accelerator, cfg.hardware.devices, cfg.hardware.strategy, parts.precision_of(cfg)
         ),

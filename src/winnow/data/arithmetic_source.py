@@ -53,7 +53,9 @@ class Arithmetic:
     slip: float
 
     def load(self, bad_golds: BadGolds, hold_out: bool) -> ProblemSet:
-        return ProblemSet("arithmetic", self._split("train", self.train_size), self._split("heldout", self.heldout_size))
+        return ProblemSet(
+            "arithmetic", self._split("train", self.train_size), self._split("heldout", self.heldout_size)
+        )
 
     def _split(self, name: str, size: int) -> ArithmeticSplit:
         return ArithmeticSplit(self.seed, name, self.levels, size, self.flawless, self.direct, self.slip)

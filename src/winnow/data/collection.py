@@ -118,13 +118,13 @@ def _keyed(found: Sequence[tuple[str | None, Problem]]) -> list[Problem]:
     return [Problem(name if own and name else p.key, p.text, p.answer, p.solution) for name, p in found]
 
 
-def _readable(
-    problems: list[Problem], where: str, key: str, bad_golds: BadGolds, bad_rows: BadRows
-) -> list[Problem]:
+def _readable(problems: list[Problem], where: str, key: str, bad_golds: BadGolds, bad_rows: BadRows) -> list[Problem]:
     """The problems whose answer the verifier can read; the others are an error, or dropped and listed."""
     blank = [i for i, problem in enumerate(problems) if not problem.answer]
     if len(blank) == len(problems):
-        raise ConfigError(f"{where}: no row has an answer to compare with; type {key}.answer_field=NAME or another file")
+        raise ConfigError(
+            f"{where}: no row has an answer to compare with; type {key}.answer_field=NAME or another file"
+        )
     bad = sorted({*blank, *bad_golds([problem.answer for problem in problems])})
     if not bad:
         return problems
@@ -146,5 +146,5 @@ def _split(name: str, problems: Sequence[Problem], heldout_size: int, overlap: O
             f"dataset.heldout_size={heldout_size}: {name} has {len(problems)} usable rows; leave some on both sides"
         )
     held = set(permutation(seed_of("heldout", name), len(problems))[:heldout_size])
-    parts = ([p for i, p in enumerate(problems) if (i in held) is wanted] for wanted in (False, True))
-    return ProblemSet(name, *parts, overlap)
+    train, heldout = ([p for i, p in enumerate(problems) if (i in held) is wanted] for wanted in (False, True))
+    return ProblemSet(name, train, heldout, overlap)

@@ -6,7 +6,6 @@ from typing import Literal, Protocol
 
 from winnow.errors import ConfigError
 
-
 BadGolds = Callable[[Sequence[str]], Sequence[int]]
 """Indices of the answers that the verifier cannot read."""
 

@@ -36,9 +36,13 @@ def of_file(path: Path, setting: str) -> Iterator[Row]:
                     empty = False
                     yield Row(f"line {number}", _object(line, f"{path}:{number}"))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{setting}={path}: not UTF-8 text ({error.reason}); expected one JSON object a line") from error
+        raise ConfigError(
+            f"{setting}={path}: not UTF-8 text ({error.reason}); expected one JSON object a line"
+        ) from error
     if empty:
-        raise ConfigError(f"{setting}={path}: the file has no rows; type {setting}=FILE.jsonl with a JSON object a line")
+        raise ConfigError(
+            f"{setting}={path}: the file has no rows; type {setting}=FILE.jsonl with a JSON object a line"
+        )
 
 
 def _object(line: str, where: str) -> dict[str, object]:

@@ -16,7 +16,9 @@ _TYPOGRAPHY = re.compile(r"\\left|\\right|\\displaystyle|\\[!,;: ()\[\]]|\\quad|
 
 def same_text(problem: str) -> str:
     """What two prints of one problem share: case, white space and LaTeX's spacing do not tell problems apart."""
-    return _TYPOGRAPHY.sub("", problem.replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")).casefold().strip(".?!")
+    return (
+        _TYPOGRAPHY.sub("", problem.replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")).casefold().strip(".?!")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,9 @@ class Screened:
     def line(self, max_tokens: int | None) -> str:
         """`7,473 training problems; 3 longer than 512 tokens dropped; 2 repeated; 1 in math500, dropped`."""
         parts = [f"{self.total:,} training problems"]
-        parts += [f"{self.too_long:,} with a prompt of more than {max_tokens:,} tokens, dropped"] if self.too_long else []
+        parts += (
+            [f"{self.too_long:,} with a prompt of more than {max_tokens:,} tokens, dropped"] if self.too_long else []
+        )
         parts += [f"{self.repeats:,} repeated, kept"] if self.repeats else []
         verb = "dropped" if self.overlap == "drop" else "kept"
         parts += [f"{count:,} in {name}, {verb}" for name, count in self.overlaps.items() if count]

@@ -75,6 +75,8 @@ def counts(table: FlipTable) -> list[str]:
 
 def signed(difference: Interval) -> str:
     """`+2.1 (−0.3 to +4.5)`, in percentage points, and whether that is inside the noise."""
-    centre, low, high = (f"{100 * x:+.1f}".replace("-", "−") for x in (difference.estimate, difference.low, difference.high))
+    centre, low, high = (
+        f"{100 * x:+.1f}".replace("-", "−") for x in (difference.estimate, difference.low, difference.high)
+    )
     noise = ", inside noise" if difference.low <= 0 <= difference.high else ""
     return f"{centre} ({low} to {high}{noise})"

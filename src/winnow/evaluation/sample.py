@@ -76,7 +76,9 @@ def samples_of(rollouts: Rollouts) -> Iterator[Sample]:
 
 def table_of(samples: Sequence[Sample]) -> pa.Table:
     """A lone surrogate, which a byte-level tokenizer may decode to, is not UTF-8: it becomes `?`."""
-    rows = [{key: _utf8(value) if isinstance(value, str) else value for key, value in asdict(s).items()} for s in samples]
+    rows = [
+        {key: _utf8(value) if isinstance(value, str) else value for key, value in asdict(s).items()} for s in samples
+    ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 

@@ -48,7 +48,12 @@ class Scorer:
     seed: int
 
     def __call__(
-        self, rollouts: Rollouts, iteration: int, old: Sequence[int], reference: Sequence[int], kind: ReferenceKind | None
+        self,
+        rollouts: Rollouts,
+        iteration: int,
+        old: Sequence[int],
+        reference: Sequence[int],
+        kind: ReferenceKind | None,
     ) -> Scored:
         """Score rows `old` under the policy that sampled, and rows `reference` under the reference policy `kind`."""
         sequences = sequences_of(rollouts)

@@ -18,7 +18,9 @@ class Critic(nn.Module):
     def __init__(self, policy: PreTrainedModel) -> None:
         super().__init__()
         frozen = {id(weight): weight for weight in policy.parameters() if not weight.requires_grad}
-        self.backbone = copy.deepcopy(policy.base_model, frozen)
+        backbone = copy.deepcopy(policy.base_model, frozen)
+        assert isinstance(backbone, PreTrainedModel)
+        self.backbone = backbone
         self.head = nn.Linear(policy.config.get_text_config().hidden_size, 1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)

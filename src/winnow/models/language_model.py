@@ -118,7 +118,7 @@ class Pretrained:
     def _tokenizer_of(self, where: str) -> PreTrainedTokenizerBase:
         try:
             return AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-        except Exception as error:  # of a damaged file, whatever its first wrong part leads to; of a missing one, OSError
+        except Exception as error:  # what a damaged file raises depends on its first wrong part
             raise refusal(self.path, error) from error
 
 

@@ -101,7 +101,8 @@ class Estimate:
             f"AdamW's step {_gb(self.step)}"
         )
         end = "fits" if self.fits(available) else f"does not fit; type {self._instead(available)}"
-        return f"memory: {_gb(self.total)} of {_gb(available)} GB ({parts}): {end}"
+        inside = f" ({parts})" if self.total > GB else ""
+        return f"memory: {_gb(self.total)} of {_gb(available)} GB{inside}: {end}"
 
     def _instead(self, available: float) -> str:
         left = USABLE * available - self.held
@@ -212,4 +213,4 @@ def _activations(shape: ModelShape, plan: MemoryPlan) -> float:
 
 
 def _gb(size: float) -> str:
-    return f"{size / GB:.1f}"
+    return f"{size / GB:.1f}" if size == 0 or size >= GB / 10 else f"{size / GB:.3f}"

@@ -9,7 +9,19 @@ import yaml
 
 from winnow.report.run_files import Summary
 
-SECTIONS = ("algo", "model", "dataset", "reward", "rollout", "update", "optim", "eval", "hardware", "seed", "iterations")
+SECTIONS = (
+    "algo",
+    "model",
+    "dataset",
+    "reward",
+    "rollout",
+    "update",
+    "optim",
+    "eval",
+    "hardware",
+    "seed",
+    "iterations",
+)
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "math-verify", "peft")
 
 
@@ -36,7 +48,9 @@ def model_card(summary: Summary, config: Mapping[str, object], rows: Sequence[Ma
             "## Configuration",
             "",
             "```yaml",
-            yaml.safe_dump({key: config[key] for key in SECTIONS if key in config}, sort_keys=False, allow_unicode=True).strip(),
+            yaml.safe_dump(
+                {key: config[key] for key in SECTIONS if key in config}, sort_keys=False, allow_unicode=True
+            ).strip(),
             "```",
             "",
             f"Python {platform.python_version()}; {', '.join(f'{name} {metadata.version(name)}' for name in PACKAGES)}.",
@@ -62,9 +76,7 @@ def _hub_id(config: Mapping[str, object], section: str, key: str) -> str | None:
     return value if isinstance(value, str) and value.count("/") == 1 and not Path(value).exists() else None
 
 
-def _evaluations(
-    summary: Summary, config: Mapping[str, object], rows: Sequence[Mapping[str, float]]
-) -> list[str]:
+def _evaluations(summary: Summary, config: Mapping[str, object], rows: Sequence[Mapping[str, float]]) -> list[str]:
     """Before and after, each with its 95 % interval over prompts."""
     ask = config["eval"]
     assert isinstance(ask, Mapping)

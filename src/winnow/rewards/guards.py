@@ -2,7 +2,8 @@ r"""Answers that are refused on sight, because math-verify reads them more kindl
 
 Each guard stands for a reading that was seen: `\boxed{2 3}` is 5 (numbers side by side are added up), `\boxed{2+3}` is 5 (a
 policy learns to copy the problem into the box), `\boxed{5=5}` and `\boxed{4=5}` are 5 (the last side is taken), so is
-`\boxed{x=4=5}` where the gold is x = 5, `\boxed{5\text{ (or 6)}}` is 5, and 52 in whatever base is 52. Guards work on `clean` text, in-process, in microseconds.
+`\boxed{x=4=5}` where the gold is x = 5, `\boxed{5\text{ (or 6)}}` is 5, and 52 in whatever base is 52. Guards work on `clean`
+text, in-process, in microseconds.
 """
 
 import re
@@ -41,6 +42,7 @@ def refused(gold: str, answer: str, gold_is_number: bool) -> bool:
 
 
 def _may_equate(gold: str, answer: str) -> bool:
+    """A value may be named, an equation put for an equation, but a chain of them only for a chain."""
     if not _EQUALS.search(gold):
         return _only_names_are_equated(answer)
     return _longest_chain(answer) <= _longest_chain(gold)
@@ -51,7 +53,7 @@ def _longest_chain(text: str) -> int:
 
 
 def _base_of(gold: str) -> str:
-    """A number without one is decimal: 52 is no answer to 52_8 backwards, though the base may be left away in the answer."""
+    """A number without one is decimal, as a gold; an answer may leave its base away."""
     return base[1] if (base := _BASE.fullmatch(gold)) else "10"
 
 

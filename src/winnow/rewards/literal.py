@@ -29,7 +29,7 @@ _LOOSE_SPACE = re.compile(r"\s+(?=\\)|\s*([^\w\s\\])\s*")
 
 
 def clean(text: str) -> str:
-    r"""One spelling for what only typography tells apart: `$`, spacing, `\left`, `\dfrac`, `×`, `1{,}000`, a full stop, `\approx …`.
+    r"""One spelling for what only typography tells apart: `$`, spacing, `\left`, `\dfrac`, `×`, `1{,}000`, a full stop, `\approx`.
 
     `100,200` is a hundred thousand two hundred, but `100, 200` are two numbers.
     """

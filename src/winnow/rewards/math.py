@@ -88,7 +88,7 @@ def _in_our_symbols(found: Parsed) -> Parsed:
     """i is the imaginary unit, every other symbol real, dx/dt what x' is. math-verify guesses from the text whether it is complex,
     so that the i of 9i and the i of 9 i are two symbols; and to it the derivative of a symbol is 0, whatever the equation."""
     ours: dict[Basic, Basic] = {}
-    for rate in found.atoms(Derivative):
+    for rate in cast(set[Derivative], found.atoms(Derivative)):
         ours[rate] = rate.expr ** (_PRIME**rate.derivative_count)
     for symbol in found.free_symbols:
         name = str(symbol)

@@ -10,11 +10,9 @@ from winnow.rewards.math import Parsed, by_members, equal_one, is_scalar, read, 
 from winnow.rewards.units import without_unit
 
 _SAME = 1e-9  # of two values of one expression in floating point
-_POINTS = (
-    (0.7390851, 0.2763932),
-    (1.2020569, 0.5772157),
-)  # where expressions are compared: first symbol, step to the next
-_FAR = ((0.0073908, 0.0027639), (739.0851, 276.3932))  # and where their other terms matter, lest a tolerance hide one
+# Where expressions are compared: the first symbol's value, the step to the next. Far apart, so that every term and every step of a
+# floor matters at one of them, and a tolerance hides none.
+_POINTS = ((0.0073908, 0.0027639), (0.7390851, 0.2763932), (1.2020569, 0.5772157), (73.90851, 27.63932))
 
 
 def close(gold: str, answer: str | None, relative: float) -> bool:
@@ -32,8 +30,8 @@ def _close_one(gold: str, answer: str, relative: float) -> bool:
     if is_scalar(left) and is_scalar(right) and left.free_symbols == right.free_symbols:
         rounded = left.has(Float) or right.has(Float)
         if rounded or left.free_symbols:
-            points, within = ((*_POINTS, *_FAR), relative) if rounded else (_POINTS, _SAME)
-            close_by = [_close_at(left, right, within, *point) for point in points]
+            within = relative if rounded else _SAME
+            close_by = [_close_at(left, right, within, *point) for point in _POINTS]
             if None not in close_by:
                 return all(close_by)
     return equal_one(gold, answer)

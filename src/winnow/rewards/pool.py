@@ -12,6 +12,8 @@ from winnow.rewards.extract import last_boxed
 from winnow.rewards.rules import MathVerify, Rule
 from winnow.rewards.verdict import Judgement, Verdict
 
+_MATH_VERIFY = MathVerify()
+
 
 @dataclass
 class Counts:
@@ -39,7 +41,7 @@ class VerifierPool:
 
     def __init__(
         self,
-        rule: Rule = MathVerify(),
+        rule: Rule = _MATH_VERIFY,
         workers: int = 2,
         timeout: float = 5.0,
         memory_mb: int = 1024,

@@ -13,14 +13,10 @@ from winnow.rewards.units import without_unit
 class Rule(Protocol):
     """Answers by text and plain numbers what it can, here and in microseconds; names the workers' function for the rest."""
 
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def check(self) -> str:
-        """The workers' function, as "module:function" of (gold, answer, **settings) to bool; answer None asks whether the gold
-        is readable."""
-        ...
+    name: ClassVar[str]
+    check: ClassVar[str]
+    """The workers' function, as "module:function" of (gold, answer, **settings) to bool; answer None asks whether the gold is
+    readable."""
 
     @property
     def settings(self) -> dict[str, str | float | bool]: ...

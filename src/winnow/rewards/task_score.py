@@ -28,7 +28,7 @@ class TaskScore:
 
 
 def full_score(gold: str, answer: str | None) -> bool:
-    """Whether the scorer gives `answer` 1. Only worker processes call this: scorers raise, hang and evaluate what they are given."""
+    """Whether the scorer gives `answer` 1. For worker processes only: scorers raise, hang, and evaluate what they are given."""
     named = json.loads(gold)
     if answer is None:
         return True

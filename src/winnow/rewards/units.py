@@ -9,7 +9,10 @@ _POWER = r"(?:\^(?:\{-?\d\}|-?\d))?"
 _INSIDE = rf"(?!(?:[^{{}}]*\b)?{_OTHER_VALUE})[^{{}}\d]*(?:\^\{{?-?\d\}}?[^{{}}\d]*)*"
 _PROSE = rf"\\(?:text(?:rm|bf|it|normal)?|mbox) ?\{{{_INSIDE}\}}"
 _LETTERS = rf"\\(?:mathrm|operatorname|rm) ?\{{{_INSIDE}\}}"
-_WORDS = rf"(?!{_OTHER_VALUE})[A-Za-z]{{4,}}|per|days?|mph|kmh|min|hrs?|yrs?|cups?|men|erg|rad|deg|mol|atm|bar|cal|AU|k?pc|Mpc|[kcm]m|[km]g|lbs?|ft"
+_WORDS = (
+    rf"(?!{_OTHER_VALUE})[A-Za-z]{{4,}}|per|days?|min|hrs?|yrs?|cups?|men|lbs?|ft|mph|kmh|[kcm]m|[km]g|erg|cal|bar|atm|rad|deg|mol"
+    r"|AU|k?pc|Mpc"
+)
 _SYMBOLS = (  # SI's base and derived units with their prefixes, and those of astronomy
     r"(?:[YZEPTGMkhdcmnpf]|\\mu ?|µ|μ|u)?(?:mol|rad|Hz|Pa|Wb|lm|lx|eV|bar|pc|[mgsAKNJWCVFTSHL]|\\Omega|Ω)"
     r"|h|Å|\\AA|ly|[MLR]_(?:\{ ?\\(?:odot|oplus) ?\}|\\(?:odot|oplus))"

@@ -31,7 +31,7 @@ class Case:
 
 
 def verify_cases(path: Path, out: TextIO, pool: VerifierPool) -> None:
-    """Writes one JSON row a case, in order and as soon as its batch is judged, then a table of agreement."""
+    """Writes one JSON row a case, in order and as soon as its batch is judged, then who judged and a table of agreement."""
     cases = read_cases(path)
     agreement = Agreement()
     while batch := list(islice(cases, ROWS_AT_ONCE)):
@@ -39,6 +39,7 @@ def verify_cases(path: Path, out: TextIO, pool: VerifierPool) -> None:
             agreement.count(case, judgement)
             out.write(json.dumps(_row(case, judgement), ensure_ascii=False) + "\n")
         out.flush()
+    out.write("verifier: " + ", ".join(f"{key}={value}" for key, value in pool.settings.items()) + "\n")
     out.write(agreement.table())
 
 

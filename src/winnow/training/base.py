@@ -129,7 +129,9 @@ class IterationModule(pl.LightningModule):
         return all(parameter.requires_grad for parameter in self.parameters())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        frozen = {name for name, parameter in self.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+        frozen = {
+            name for name, parameter in self.named_parameters(remove_duplicate=False) if not parameter.requires_grad
+        }
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
         checkpoint["bad_in_a_row"] = self._bad_in_a_row
 
