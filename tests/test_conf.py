@@ -51,10 +51,26 @@ def test_every_axis_value_is_built_or_refused_with_words(axis: str, value: str):
 
 @pytest.mark.parametrize(
     "experiment",
-    [*(f"paper/{n}" for n in options("experiment/paper")), *(f"release/{n}" for n in options("experiment/release"))],
+    [f"{folder}/{name}" for folder in ("paper", "release", "gsm8k") for name in options(f"experiment/{folder}")],
 )
 def test_every_experiment_composes_and_binds(experiment: str):
     validation.validate(composed(f"experiment={experiment}"))
+
+
+@pytest.mark.parametrize("model", options("model"))
+def test_every_model_brings_what_it_needs(model: str):
+    cfg = composed(f"model={model}", *(["model.path=DIR"] if model == "custom" else []))
+    validation.validate(cfg)
+    assert cfg.model.template._target_.startswith("winnow.data.templates.")
+    assert cfg.rollout.max_tokens >= 64
+    assert cfg.optim.lr < 1e-4
+
+
+@pytest.mark.parametrize("dataset", options("dataset"))
+def test_every_dataset_names_evaluation_sets_that_there_are(dataset: str):
+    cfg = composed(f"dataset={dataset}")
+    validation.validate(cfg)
+    assert set(cfg.eval.sets) <= set(cfg.benchmarks)
 
 
 def test_raftpp_is_raft_with_two_lines_changed():

@@ -1,4 +1,4 @@
-"""What this machine has."""
+"""What this machine has, and where it keeps things."""
 
 import os
 from pathlib import Path
@@ -11,3 +11,8 @@ def memory_bytes() -> int:
     if limit.is_file() and (text := limit.read_text().strip()) != "max":
         return min(total, int(text))
     return total
+
+
+def cache() -> Path:
+    """What is made once and kept between runs: `$WINNOW_CACHE`, or ~/.cache/winnow."""
+    return Path(os.environ.get("WINNOW_CACHE") or Path.home() / ".cache" / "winnow")

@@ -11,8 +11,8 @@ from typing import cast
 
 from sympy import Basic, Expr, Function, Symbol, cos, exp, factor, latex, log, sin, together
 
-from winnow.rewards import math
 from winnow.rewards.literal import clean, read_number
+from winnow.rewards.reading import read
 
 Rewrite = Callable[[str], str | None]
 
@@ -50,8 +50,8 @@ def is_scalar(gold: str) -> bool:
 
 
 def number(gold: str) -> Fraction | None:
-    read = read_number(clean(gold))
-    return None if read is None else read.value
+    found = read_number(clean(gold))
+    return None if found is None else found.value
 
 
 def is_integer(gold: str) -> bool:
@@ -245,7 +245,7 @@ def _by_algebra(gold: str, change: Callable[[Expr], Basic]) -> str | None:
     """The gold as sympy prints it after `change`; its letters must survive the round trip."""
     if not is_scalar(gold) or number(gold) is not None or "_" in gold or "prime" in gold or re.search("[A-Z]", gold):
         return None
-    found = next(iter(math.read(gold)), None)
+    found = next(iter(read(gold)), None)
     if (
         not isinstance(found, Expr)
         or isinstance(found, Symbol)

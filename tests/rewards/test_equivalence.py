@@ -2,7 +2,8 @@
 
 import pytest
 
-from winnow.rewards.math import equivalent, read
+from winnow.rewards.math import equivalent
+from winnow.rewards.reading import read
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from winnow.data.screen import Overlap
 from winnow.errors import ConfigError
 from winnow.rng import permutation, seed_of
 
-BadRows = Literal["error", "drop"]
+BadRows = Literal["error", "drop", "keep"]
+"""What becomes of a gold that the verifier cannot read. A benchmark keeps it, as text, lest its size and meaning change."""
 Field = str | list[str]
 """A field's name, or several, of which the first that a row has counts: hubs and local copies rarely agree."""
 
@@ -119,7 +120,7 @@ def _keyed(found: Sequence[tuple[str | None, Problem]]) -> list[Problem]:
 
 
 def _readable(problems: list[Problem], where: str, key: str, bad_golds: BadGolds, bad_rows: BadRows) -> list[Problem]:
-    """The problems whose answer the verifier can read; the others are an error, or dropped and listed."""
+    """The problems whose answer the verifier can read; the others are an error, or dropped or kept and listed."""
     blank = [i for i, problem in enumerate(problems) if not problem.answer]
     if len(blank) == len(problems):
         raise ConfigError(
@@ -130,10 +131,13 @@ def _readable(problems: list[Problem], where: str, key: str, bad_golds: BadGolds
         return problems
     named = ", ".join(f"{problems[i].key} ({problems[i].answer!r})" for i in bad[:NAMED])
     named += f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    if bad_rows == "error":
+    if bad_rows == "error" or (bad_rows == "keep" and blank):
         raise ConfigError(
             f"{where}: {len(bad)} of {len(problems)} answers cannot be read: {named}; mend them or type {key}.bad_rows=drop"
         )
+    if bad_rows == "keep":
+        print(f"{where}: {len(bad)} of {len(problems)} answers cannot be read, and are compared as text: {named}")
+        return problems
     print(f"{where}: dropped {len(bad)} of {len(problems)} rows whose answer cannot be read: {named}")
     dropped = set(bad)
     return [problem for i, problem in enumerate(problems) if i not in dropped]

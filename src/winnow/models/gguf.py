@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from importlib import metadata
@@ -15,6 +14,7 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from winnow import machine
 from winnow.errors import ConfigError
 
 LAYOUT = 1
@@ -61,7 +61,7 @@ def converted(file: Path) -> Path:
     """
     if not file.is_file():
         raise ConfigError(f"model.path={file}: no such file; type model.path=FILE.gguf")
-    cache = Path(os.environ.get("WINNOW_CACHE") or Path.home() / ".cache" / "winnow") / "models"
+    cache = machine.cache() / "models"
     folder = cache / f"{file.stem}-{_digest(file).hex()[:16]}-{LAYOUT}"
     if folder.is_dir():
         return folder

@@ -2,11 +2,12 @@
 
 from functools import partial
 
-from sympy import Eq, Expr, Float, Pow, Symbol
+from sympy import Basic, Eq, Expr, Float, Pow, Symbol
 from sympy.core.function import AppliedUndef
 
 from winnow.rewards.literal import clean
-from winnow.rewards.math import Parsed, by_members, equal_one, is_scalar, read, value_at
+from winnow.rewards.math import by_members, equal_one, is_scalar, value_at
+from winnow.rewards.reading import PRIME, Parsed, read
 from winnow.rewards.units import without_unit
 
 _SAME = 1e-9  # of two values of one expression in floating point
@@ -39,11 +40,16 @@ def _close_one(gold: str, answer: str, relative: float) -> bool:
 
 def _values(gold: Parsed | None, answer: Parsed | None) -> tuple[Parsed | None, Parsed | None]:
     """The right sides of two equations for the same quantity, or the gold's and an answer that does not name it."""
-    if not isinstance(gold, Eq) or not isinstance(gold.lhs, Symbol | AppliedUndef | Pow):
+    if not isinstance(gold, Eq) or not _is_quantity(gold.lhs):
         return gold, answer
     if isinstance(answer, Eq):
         return (gold.rhs, answer.rhs) if gold.lhs == answer.lhs else (gold, answer)
     return gold.rhs, answer
+
+
+def _is_quantity(side: Basic) -> bool:
+    """A symbol, a function's value, or a derivative."""
+    return isinstance(side, Symbol | AppliedUndef) or (isinstance(side, Pow) and side.exp.has(PRIME))
 
 
 def _close_at(gold: Expr, answer: Expr, relative: float, first: float, step: float) -> bool | None:

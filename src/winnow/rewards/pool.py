@@ -9,6 +9,7 @@ from types import TracebackType
 from winnow.errors import ConfigError
 from winnow.rewards.crew import Crew, Question
 from winnow.rewards.extract import last_boxed
+from winnow.rewards.gold_cache import remembered
 from winnow.rewards.rules import MathVerify, Rule
 from winnow.rewards.verdict import Judgement, Verdict
 
@@ -77,11 +78,16 @@ class VerifierPool:
 
     def check_golds(self, golds: Sequence[str]) -> list[int]:
         """Indices of the golds that cannot be parsed (or only beyond the limits of time and memory)."""
-        readable = {gold: self.rule.readable(gold) for gold in golds}
-        questions: list[Question] = [(gold, None) for gold, known in readable.items() if known is None]
-        for (gold, _), reply in zip(questions, self._crew.ask(questions) if questions else [], strict=True):
-            readable[gold] = reply.verdict is Verdict.correct
-        return [index for index, gold in enumerate(golds) if not readable[gold]]
+        known = {gold: self.rule.readable(gold) for gold in golds}
+        doubtful = [gold for gold, readable in known.items() if readable is None]
+        bad = {gold for gold, readable in known.items() if readable is False}
+        bad |= remembered(doubtful, self.settings, self._unreadable)
+        return [index for index, gold in enumerate(golds) if gold in bad]
+
+    def _unreadable(self, golds: Sequence[str]) -> list[str]:
+        questions: list[Question] = [(gold, None) for gold in golds]
+        replies = self._crew.ask(questions) if questions else []
+        return [gold for gold, reply in zip(golds, replies, strict=True) if reply.verdict is not Verdict.correct]
 
     def close(self) -> None:
         """Ends the workers. The pool stays usable: the next question that needs one starts it."""

@@ -1,0 +1,55 @@
+"""Many golds are asked about once; another rule, list or an unusable cache asks again."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from winnow.rewards.gold_cache import MANY, remembered
+
+GOLDS = [f"x^{{{i}}}" for i in range(MANY)]
+RULE = {"name": "numeric", "relative": 1e-4}
+
+
+class Asked:
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self, golds: Sequence[str]) -> list[str]:
+        self.times += 1
+        return [golds[3]]
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WINNOW_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_the_second_start_does_not_ask(cache: Path):
+    asked = Asked()
+    assert remembered(GOLDS, RULE, asked) == remembered(GOLDS, RULE, asked) == {"x^{3}"}
+    assert asked.times == 1
+    assert len(list(cache.rglob("*.json"))) == 1
+
+
+def test_other_golds_or_settings_are_asked_about(cache: Path):
+    asked = Asked()
+    for golds, rule in ((GOLDS, RULE), (GOLDS[::-1], RULE), (GOLDS, {**RULE, "relative": 1e-3})):
+        remembered(golds, rule, asked)
+    assert asked.times == 3
+
+
+def test_few_leave_no_file_and_a_damaged_or_unwritable_cache_is_done_without(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked = Asked()
+    remembered(GOLDS[:9], RULE, asked)
+    assert not cache.exists()
+    remembered(GOLDS, RULE, asked)
+    [file] = cache.rglob("*.json")
+    file.write_text("[")
+    assert remembered(GOLDS, RULE, asked) == {"x^{3}"}
+    monkeypatch.setenv("WINNOW_CACHE", "/dev/null/nowhere")
+    assert remembered(GOLDS, RULE, asked) == {"x^{3}"}
+    assert asked.times == 4
