@@ -29,11 +29,11 @@ SMALL = (
 """Seconds, not minutes: chains of two operations on the embedded base."""
 
 
-def composed(*overrides: str) -> DictConfig:
+def composed(*overrides: str, program: str = "train") -> DictConfig:
     GlobalHydra.instance().clear()
     OmegaConf.register_new_resolver("winnow.unique", lambda: "test", replace=True)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", overrides=list(overrides), return_hydra_config=True)
+        cfg = compose(program, overrides=list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)
     OmegaConf.set_readonly(cfg, False)
     with open_dict(cfg):

@@ -45,6 +45,15 @@ def test_two_ranks_are_one(tmp_path: Path, algo: str):
         assert comparable(a) == pytest.approx(comparable(b), rel=1e-2, abs=1e-4)
 
 
+@pytest.mark.slow
+def test_two_ranks_share_an_adapter(tmp_path: Path):
+    settings = ("algo=grpo", "iterations=2", "hardware.token_budget=300", "optim.lr=1e-3", "model/lora=adapter")
+    one = trained(tmp_path / "one", 1, *settings)
+    two = trained(tmp_path / "two", 2, *settings, "hardware.devices=2", "hardware.strategy=ddp")
+    for a, b in zip(metrics(one), metrics(two), strict=True):
+        assert comparable(a) == pytest.approx(comparable(b), rel=2e-2, abs=1e-4)
+
+
 def comparable(row: dict[str, float]) -> dict[str, float]:
     """Without the share of positive margins: before the first update every margin is zero but for rounding."""
     return {key: value for key, value in row.items() if key != "train/dpo/acc"}

@@ -38,3 +38,11 @@ def test_a_prompt_that_the_vocabulary_cannot_say_is_refused(path: str, small: La
     assert render(Problem("a", "12+30=", "42"), model.tokenizer, Plain()).text == "12+30="
     with pytest.raises(ConfigError, match=r"prompt of a: .*cannot say 'what is 12\+30\?'"):
         render(Problem("a", "what is 12+30?", "42"), model.tokenizer, Plain())
+
+
+def test_no_token_has_an_id_beyond_the_embedding(tmp_path):
+    """AutoTokenizer would add Qwen2's own unknown token, and an export would carry it along."""
+    model = Pretrained("tiny", "embedded", Plain()).load()
+    model.tokenizer.save_pretrained(tmp_path)
+    for tokenizer in (tiny_tokenizer(), model.tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        assert len(tokenizer) == model.model.config.vocab_size == len(TOKENS)

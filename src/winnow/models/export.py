@@ -7,15 +7,12 @@ from pathlib import Path
 from winnow.models.language_model import LanguageModel
 from winnow.models.lora import merged_state
 
-CARD = """---
-library_name: transformers
-tags: [winnow, rlvr, {algo}]
+ADAPTER_CARD = """---
+library_name: peft
+base_model: {base}
 ---
-# {model}, trained with {algo}
-
-Post-trained on `{dataset}` by Winnow: {iterations} iterations, seed {seed}.
-Held-out accuracy (avg@k, T = 1): {eval_first} before, {eval_last} after.
-The resolved configuration is in `.hydra/config.yaml` of the run.
+Low-rank adapter of the model in the folder above, which has it merged into its weights. Onto the base model:
+`PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "adapter")`.
 """
 
 
@@ -32,7 +29,11 @@ def export(language_model: LanguageModel, directory: Path, card: str) -> None:
         language_model.model.save_pretrained(temporary, state_dict=merged_state(language_model.adapter))
         # "auto" would ask the hub whether the vocabulary was resized.
         language_model.adapter.save_pretrained(str(temporary / "adapter"), save_embedding_layers=False)
+        base = language_model.adapter.peft_config["default"].base_model_name_or_path
+        (temporary / "adapter" / "README.md").write_text(ADAPTER_CARD.format(base=base))
     language_model.tokenizer.save_pretrained(temporary)
     (temporary / "README.md").write_text(card)
+    for weights in temporary.rglob("*.safetensors"):
+        weights.chmod(0o644)  # written 600, which a server under another account could not read
     shutil.rmtree(directory, ignore_errors=True)
     os.replace(temporary, directory)

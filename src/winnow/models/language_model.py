@@ -113,6 +113,7 @@ class Pretrained:
             raise ConfigError(
                 f"model.path={self.path}: {len(found['missing_keys'])} weights are missing, first {first}"
             )
+        model.name_or_path = self.path  # what an adapter names as its base: no path of this machine
         return _assemble(model, tokenizer, self.lora)
 
     def _tokenizer_of(self, where: str) -> PreTrainedTokenizerBase:

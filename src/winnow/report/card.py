@@ -42,8 +42,8 @@ def model_card(summary: Summary, config: Mapping[str, object], rows: Sequence[Ma
             "",
             "## Prompt",
             "",
-            f"SHA-256 of the first training problem's rendered prompt and ids: `{summary.prompt_hash}` (`winnow prompt` "
-            "prints it). Weights are float32; the chat template is the tokenizer's own.",
+            f"{_template(config)} SHA-256 of the first training problem's rendered prompt and ids: `{summary.prompt_hash}` "
+            "(`winnow prompt` prints it). Weights are float32.",
             "",
             "## Configuration",
             "",
@@ -61,6 +61,15 @@ def model_card(summary: Summary, config: Mapping[str, object], rows: Sequence[Ma
             "",
         ]
     )
+
+
+def _template(config: Mapping[str, object]) -> str:
+    model = config.get("model")
+    node = model.get("template") if isinstance(model, Mapping) else None
+    if not isinstance(node, Mapping) or "instruction" not in node:
+        return "The bare problem."
+    system = f", after the system message `{node['system']}`" if node["system"] else ""
+    return f"The tokenizer's chat template around the problem and `{node['instruction']}`{system}."
 
 
 def _front(summary: Summary, config: Mapping[str, object]) -> dict[str, object]:
