@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from running import run
+from test_evaluation_sets import two_sets
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,13 +23,13 @@ NAME = re.compile(r"^\| `([^`]+)` \|", re.MULTILINE)
 def logged(directory: Path) -> set[str]:
     """Keys of a run's rows, as the page writes them: `eval/{set}/pass@k`."""
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    keys = {key.replace("eval/arithmetic/", "eval/{set}/") for row in rows for key in row}
+    keys = {re.sub("eval/(?!average/)[a-z0-9_]+/", "eval/{set}/", key) for row in rows for key in row}
     return {re.sub(r"pass@\d+", "pass@k", key) for key in keys}
 
 
 def test_metrics_page_names_what_runs_log_and_nothing_else(tmp_path: Path):
     found: set[str] = set()
-    for words in (("algo=grpo", "algo/kl=k3"), ("algo=ppo",), ("algo=dpo",)):
+    for words in (("algo=grpo", "algo/kl=k3"), ("algo=ppo",), ("algo=dpo", *two_sets(tmp_path))):
         run(tmp_path / words[0], *words, "iterations=2", "checkpoint.every=1")
         found |= logged(tmp_path / words[0])
     page = (ROOT / "docs" / "metrics.md").read_text().split("## Other files")[0]
