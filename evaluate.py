@@ -10,12 +10,10 @@ from winnow.app.of_run import complete
 
 
 def validate(cfg: DictConfig) -> list[str]:
-    schema.check(cfg)  # before the imports that take seconds
+    schema.check_evaluation(cfg)  # before the imports that take seconds
     from winnow import validation
-    from winnow.build import evaluation
 
-    evaluation.validate(cfg)
-    validation.validate(cfg)  # whose notices speak of training
+    validation.require(cfg)
     return []
 
 

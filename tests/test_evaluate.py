@@ -1,5 +1,6 @@
 """`evaluate.py` as it is typed: what it leaves, that it agrees with the run it evaluates, and that interruptions do not show."""
 
+import csv
 import json
 import os
 import runpy
@@ -146,6 +147,21 @@ def test_another_verifier_without_sampling_again_and_two_evaluations_side_by_sid
     assert sum(map(int, cells[5:9])) == int(cells[1]) == 12
 
 
+@pytest.mark.slow
+def test_a_sweep_over_runs_has_a_row_a_run(programs: dict[str, Program], here: Path):
+    for seed in (1, 2):
+        words = ("rollout.prompts=2", "rollout.samples=2", "update.minibatches=1", "eval.prompts=2", "iterations=1")
+        programs["train"].exit_code([*words, "logger=none", f"seed={seed}", f"hydra.run.dir=run{seed}"])
+    command = [sys.executable, str(ROOT / "evaluate.py"), "-m", "run=run1,run2", "limit=4", "hydra.sweep.dir=sweep"]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True)
+    with (here / "sweep" / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["overrides"], row["status"]) for row in rows] == [(f"run=run{n} limit=4", "done") for n in (1, 2)]
+    found = [json.loads((here / "sweep" / str(n) / "results.json").read_text()) for n in (0, 1)]
+    assert [result["seed"] for result in found] == [1, 2]
+    assert [float(row["eval_last"]) for row in rows] == [result["average"]["estimate"] for result in found]
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
@@ -163,6 +179,10 @@ def test_another_verifier_without_sampling_again_and_two_evaluations_side_by_sid
         ("eval.sets=[gsm8k] benchmarks.gsm8k.path=broken.jsonl", ("broken.jsonl:2: not a JSON object",)),
         ("eval.sets=[gsm8k] benchmarks.gsm8k.path=other.jsonl", ("no field 'question' or 'problem' (found: q, a)",)),
         ("eval.sets=[gsm8k] benchmarks.gsm8k.path=blank.jsonl", ("no row has an answer", "answer_field=NAME")),
+        ("eval.sets=[gsm8k] reward/verifier=exact", ("type reward/verifier@benchmarks.gsm8k.verifier=exact",)),
+        ("eval.sets=[gsm8k] benchmarks.gsm8k.bad_rows=kep", ("must be one of keep, error, drop",)),
+        ("hardware.token_budget=9", ("type batch=",)),
+        ("dataset=jsonl dataset.path=good.jsonl dataset.heldout_size=0", ("dataset.heldout_size=0", "on both sides")),
         ("resume=last", ("no run under outputs/ has a evaluation.json",)),
     ],
 )
@@ -173,6 +193,7 @@ def test_bad_input_is_one_line(
     (here / "broken.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+2", \n')
     (here / "other.jsonl").write_text('{"q": "1+1", "a": "2"}\n')
     (here / "blank.jsonl").write_text('{"problem": "1+1", "answer": ""}\n{"problem": "1+2", "answer": null}\n')
+    (here / "good.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+2", "answer": "3"}\n')
     before = sorted(here.rglob("*"))
     assert programs["evaluate"].exit_code(words.split()) == 2
     [line] = capfd.readouterr().err.splitlines()
@@ -187,3 +208,55 @@ def test_samples_of_something_else_are_not_gone_on_with(
     assert programs["evaluate"].exit_code(["resume=a", "eval.temperature=0.5"]) == 2
     assert "temperature was 1.0 and is 0.5" in capfd.readouterr().err
     assert evaluation.CODES[signal.SIGTERM] == 75
+
+
+@pytest.mark.parametrize(
+    ("word", "part"),
+    [
+        ("batch=4", "batch was 2 and is 1"),
+        ("limit=6", "prompts of arithmetic was 12 and is 6"),
+        ("seed=5", "seed was 0 and is 5"),
+        ("reward/verifier=exact", "verifier of arithmetic was {'name': 'math_verify'} and is {'name': 'exact'}"),
+        ("model/template=boxed", "model/template was plain and is boxed"),
+    ],
+)
+def test_what_a_sample_or_its_verdict_depends_on_is_kept_by_a_resume(
+    programs: dict[str, Program], here: Path, capfd: pytest.CaptureFixture[str], word: str, part: str
+):
+    evaluate(programs, "a", *WORDS)
+    assert programs["evaluate"].exit_code(["resume=a", word]) == 2
+    assert part in capfd.readouterr().err
+
+
+def test_two_files_that_share_their_keys_and_not_their_problems_are_not_compared(
+    programs: dict[str, Program], here: Path, capfd: pytest.CaptureFixture[str]
+):
+    for name, answers in (("a", ("3", "4")), ("b", ("5", "6"))):
+        rows = (json.dumps({"problem": f"1+{a}=", "answer": a}) + "\n" for a in answers)
+        (here / f"{name}.jsonl").write_text("".join(rows))
+        words = ("eval.sets=[gsm8k]", f"benchmarks.gsm8k.path={name}.jsonl", "eval.samples=1", "hardware=cpu")
+        assert evaluate(programs, f"of_{name}", *words) == 0
+    assert cli.exit_code(["compare", "of_a", "of_b"]) == 2
+    assert "line 1: its gold is '3' in" in capfd.readouterr().err
+
+
+def test_an_unfinished_runs_export_is_asked_as_its_run(
+    programs: dict[str, Program], here: Path, capfd: pytest.CaptureFixture[str]
+):
+    """The words that the refusal says to type; and a run of one sample, whose algorithm is no longer known here."""
+    small = (
+        "rollout.prompts=2",
+        "rollout.samples=1",
+        "update.minibatches=1",
+        "eval.prompts=2",
+        "algo=reinforce",
+        "seed=4",
+    )
+    assert programs["train"].exit_code([*small, "iterations=1", "logger=none", "hydra.run.dir=trained"]) == 0
+    (here / "trained" / "export").rename(here / "out")
+    assert evaluate(programs, "e", "run=trained", "limit=4") == 2
+    assert "winnow export trained OUT, then run=trained model.path=OUT" in capfd.readouterr().err
+    assert evaluate(programs, "e", "run=trained", "model.path=out", "limit=4") == 0
+    assert json.loads((here / "e" / "results.json").read_text())["seed"] == 4
+    assert evaluate(programs, "f", "run=trained", "model=smollm") == 2
+    assert "leave out model=" in capfd.readouterr().err

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     rescore = command("rescore", "judge the samples of an evaluation anew, without sampling again")
     rescore.add_argument("source", type=Path, metavar="EVALUATION")
     rescore.add_argument("target", type=Path, metavar="OUT", help="a new directory, an evaluation like any other")
-    _overrides(rescore, "such as reward/verifier=exact")
+    _overrides(rescore, "such as reward/verifier=exact; without, each benchmark's own verifier")
 
     compare = command("compare", "two evaluations paired by prompt: difference, interval, flips")
     compare.add_argument("a", type=Path, metavar="A")
@@ -101,11 +101,12 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _rescore(args: argparse.Namespace) -> int:
     from winnow.app.composed import composed
+    from winnow.build.parts import verifier_of
     from winnow.evaluation.rescore import rescore
-    from winnow.instantiation import build_node
 
-    with build_node(composed("train", args.overrides).reward.verifier) as pool:
-        rescore(args.source, args.target, pool, sys.stdout)
+    cfg = composed("train", args.overrides)
+    named = any(words.startswith(("reward/", "reward.")) for words in args.overrides)
+    rescore(args.source, args.target, lambda name: verifier_of(cfg, None if named else name), sys.stdout)
     return DONE
 
 

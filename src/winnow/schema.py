@@ -173,9 +173,33 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: every problem found, joined by "; ".
     """
-    problems = [*_ranges(cfg), *_choices(cfg), *_sets(cfg), *_group_size(cfg), *_algorithm(cfg)]
+    _refuse([*_ranges(cfg), *_choices(cfg), *_sets(cfg), *_group_size(cfg), *_algorithm(cfg)])
+
+
+def check_evaluation(cfg: DictConfig) -> None:
+    """What an evaluation reads: nothing of the algorithm, which a run may have had another of.
+
+    Raises:
+        ConfigError: every problem found, joined by "; ".
+    """
+    _refuse([*_ranges(cfg), *_choices(cfg), *_sets(cfg), *_evaluation(cfg)])
+
+
+def _refuse(problems: list[str]) -> None:
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def _evaluation(cfg: DictConfig) -> list[str]:
+    found = [
+        f"{key}={cfg[key]}: must be 1 or more" for key in ("batch", "limit") if cfg[key] is not None and cfg[key] < 1
+    ]
+    if cfg.hardware.devices != 1:
+        found.append(
+            f"hardware.devices={cfg.hardware.devices}: an evaluation takes one device; leave it out, "
+            "and give each device sets of its own"
+        )
+    return found
 
 
 def _read(cfg: DictConfig, key: str) -> Any:
@@ -209,9 +233,10 @@ def _ranges(cfg: DictConfig) -> list[str]:
 
 
 def _choices(cfg: DictConfig) -> list[str]:
+    benchmarks = {f"benchmarks.{name}.bad_rows": ("keep", "error", "drop") for name in cfg.benchmarks}
     return [
         f"{key}={value}: must be one of {', '.join(allowed)}"
-        for key, allowed in CHOICES.items()
+        for key, allowed in (CHOICES | benchmarks).items()
         if _is_there(cfg, key) and (value := _read(cfg, key)) not in allowed
     ]
 

@@ -25,14 +25,31 @@ def validate(cfg: DictConfig) -> list[str]:
         ConfigError: what is wrong, and what to type instead.
     """
     schema.check(cfg)
+    require(cfg)
+    return notices(cfg, build_algorithm(cfg))
+
+
+def require(cfg: DictConfig) -> None:
+    """The machine has what `cfg` asks for, and nothing else is built than what may be.
+
+    Raises:
+        ConfigError: what is not so, and what to type instead.
+    """
     _check_machine(cfg)
+    require_trusted(cfg)
+
+
+def require_trusted(cfg: DictConfig) -> None:
+    """Every `_target_` is one of ours, or of a package that `plugins` names, and takes the settings it is given.
+
+    Raises:
+        ConfigError: the first that does not.
+    """
     for plugin in cfg.plugins:
         if find_spec(plugin.split(".")[0]) is None:
             raise ConfigError(f"plugins: no package {plugin} can be imported; install it, or leave it out")
     for path, node in _targets(cfg, ""):
         _check_target(path, node, list(cfg.plugins))
-    algorithm = build_algorithm(cfg)
-    return notices(cfg, algorithm)
 
 
 def _check_machine(cfg: DictConfig) -> None:

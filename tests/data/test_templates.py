@@ -33,22 +33,21 @@ def test_qwens_prompt_with_and_without_a_system_message(qwen: PreTrainedTokenize
     )
 
 
-def test_llamas_prompt_carries_the_date_that_is_set(llama: PreTrainedTokenizerFast):
-    assert Chat(None, "Box it.", "26 Jul 2024").render("1+1", llama) == (
+def test_llamas_prompt_carries_its_templates_own_date(llama: PreTrainedTokenizerFast):
+    assert Chat(None, "Box it.").render("1+1", llama) == (
         "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n"
         "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
         "<|start_header_id|>user<|end_header_id|>\n\n1+1 Box it.<|eot_id|>"
         "<|start_header_id|>assistant<|end_header_id|>\n\n"
     )
-    assert "Today Date: 1 May 1990\n" in Chat(None, "", "1 May 1990").render("1+1", llama)
 
 
 def test_no_chat_template_sees_the_clock(llama: PreTrainedTokenizerFast):
-    """Without a date of its own, the template asks for the day; others have no variable to set it by."""
+    """Without a date of its own, the template asks for the day."""
     today = date.today().strftime("%d %b %Y")
     turn = [{"role": "user", "content": "1+1"}]
     assert today in llama.apply_chat_template(turn, tokenize=False)
-    assert Chat(None, "Box it.").render("1+1", llama) == Chat(None, "Box it.", "26 Jul 2024").render("1+1", llama)
+    assert today not in Chat(None, "Box it.").render("1+1", llama)
 
 
 def test_no_instruction_leaves_no_trace(qwen: PreTrainedTokenizerFast):

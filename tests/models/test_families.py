@@ -29,7 +29,7 @@ FAMILIES = ("qwen tied", "qwen untied", "llama")
 @pytest.fixture(params=FAMILIES)
 def family(request: pytest.FixtureRequest, tmp_path: Path) -> Pretrained:
     folder = tmp_path / "checkpoint"
-    template: Template = Chat(None, BOXED, DATE if request.param == "llama" else None)
+    template: Template = Chat(None, BOXED)
     path = llama(folder) if request.param == "llama" else qwen(folder, tied=request.param == "qwen tied")
     return Pretrained(request.param, str(path), template)
 
@@ -54,13 +54,19 @@ def test_every_end_counts_the_chat_templates_too(family: Pretrained):
     assert names(family.load()) == (llamas if family.name == "llama" else qwens)
 
 
+def test_a_demonstration_ends_as_an_assistants_turn_does(family: Pretrained):
+    loaded = family.load()
+    ends = {"llama": "<|eot_id|>"}.get(family.name, "<|im_end|>")
+    assert loaded.tokenizer.convert_ids_to_tokens(loaded.end_id) == ends
+
+
 @pytest.mark.parametrize("system", [None, SYSTEM])
 def test_prompt_ids_are_apply_chat_templates(family: Pretrained, system: str | None):
-    loaded, date_string = family.load(), DATE if family.name == "llama" else None
-    prompt = render(PROBLEM, loaded.tokenizer, Chat(system, BOXED, date_string))
+    loaded = family.load()
+    prompt = render(PROBLEM, loaded.tokenizer, Chat(system, BOXED))
     turns = [{"role": "user", "content": f"{PROBLEM.text} {BOXED}"}]
     turns = [{"role": "system", "content": system}, *turns] if system else turns
-    pinned: dict[str, Any] = {} if date_string is None else {"date_string": date_string}
+    pinned: dict[str, Any] = {"date_string": DATE} if family.name == "llama" else {}
     theirs = loaded.tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=True, **pinned)
     assert list(prompt.token_ids) == theirs["input_ids"]
     bos = loaded.tokenizer.bos_token_id

@@ -12,12 +12,12 @@ RULE = {"name": "numeric", "relative": 1e-4}
 
 
 class Asked:
-    def __init__(self) -> None:
-        self.times = 0
+    def __init__(self, final: bool = True) -> None:
+        self.times, self.final = 0, final
 
-    def __call__(self, golds: Sequence[str]) -> list[str]:
+    def __call__(self, golds: Sequence[str]) -> tuple[list[str], bool]:
         self.times += 1
-        return [golds[3]]
+        return [golds[3]], self.final
 
 
 @pytest.fixture
@@ -38,6 +38,12 @@ def test_other_golds_or_settings_are_asked_about(cache: Path):
     for golds, rule in ((GOLDS, RULE), (GOLDS[::-1], RULE), (GOLDS, {**RULE, "relative": 1e-3})):
         remembered(golds, rule, asked)
     assert asked.times == 3
+
+
+def test_what_time_ran_out_for_is_asked_again(cache: Path):
+    asked = Asked(final=False)
+    assert remembered(GOLDS, RULE, asked) == remembered(GOLDS, RULE, asked) == {"x^{3}"}
+    assert asked.times == 2
 
 
 def test_few_leave_no_file_and_a_damaged_or_unwritable_cache_is_done_without(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from winnow import schema  # noqa: F401  (registers the schemas that conf/ names)
+from winnow import schema, validation  # noqa: F401  (registers the schemas that conf/ names)
 from winnow.app import command_line
 from winnow.app.composition import Composer
 from winnow.app.unique import unique
@@ -22,4 +22,6 @@ def composed(program: str, words: Sequence[str]) -> DictConfig:
     OmegaConf.register_new_resolver("winnow.unique", lambda: name, replace=True)
     command = command_line.read(words)
     composer = Composer(program, Path(str(files("winnow"))) / "conf", command)
-    return composer.for_task(composer.compose(command.overrides))
+    cfg = composer.for_task(composer.compose(command.overrides))
+    validation.require_trusted(cfg)
+    return cfg

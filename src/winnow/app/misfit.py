@@ -12,6 +12,13 @@ from winnow.app import wording
 from winnow.app.groups import Groups
 from winnow.errors import ConfigError
 
+ONE_OR_SEVERAL = ("problem_field", "answer_field", "solution_field", "target_modules")
+"""Settings that take a word or a list of words."""
+
+
+def _is_one_or_several(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value))
+
 
 class Misfit:
     """One override of a key (not of a group), and what can be wrong with it before it is applied."""
@@ -68,6 +75,8 @@ class Misfit:
         value, group = self.override.value(), self.key.replace(".", "/")
         if isinstance(self.old, DictConfig) and isinstance(value, str) and self.groups.options(group):
             raise ConfigError(f"{self.line}: {group} is a group; type {group}={value}")
+        if self.key.split(".")[-1] in ONE_OR_SEVERAL and _is_one_or_several(value):
+            return
         problem = wording.wrong_kind(self.old, value)  # pyright: ignore[reportArgumentType]
         if problem is not None:
             raise ConfigError(f"{self.line}: {problem}{self.example}")

@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 from winnow.app.command_line import CommandLine
 from winnow.app.composition import Composer
 from winnow.app.resume import quoted, subject
+from winnow.app.saved import saved
 from winnow.errors import ConfigError
 
 INHERITED = (
@@ -36,6 +37,12 @@ TRAINS = {
     "rollout": "type eval.samples=, eval.max_tokens= or eval.temperature=",
     "eval.every": "",
     "eval.prompts": "type limit=",
+    "reward.correct": "",
+    "reward.wrong": "",
+    "reward.no_answer": "",
+    "hardware.token_budget": "type batch= or engine.max_rows=",
+    "hardware.gradient_checkpointing": "",
+    "debug": "type limit=",
 }
 """What an evaluation does not read, and what to type instead, if anything."""
 
@@ -47,25 +54,30 @@ def complete(command: CommandLine, composer: Composer) -> CommandLine:
         ConfigError: no run, one without an exported model, or a setting that only training reads.
     """
     typed = composer.parse(command.overrides)
-    directory = next((o.value() for o in reversed(typed) if o.get_key_element() == "run"), None)
+    named = next((o for o in reversed(typed) if o.get_key_element() == "run"), None)
     resumed = any(o.get_key_element() == "resume" for o in typed)
     if not resumed:
         refuse_training(typed)
-    if directory is None or resumed:
-        return command
+        _refuse_idle_verifier(typed)
+    if named is None or named.value() is None or resumed or named.is_sweep_override() or command.multirun:
+        return command  # a resumed evaluation has them already, and each job of a sweep completes its own words
+    directory = named.value()
     folder = Path(str(directory))
     if not (folder / ".hydra" / "overrides.yaml").is_file():
         raise ConfigError(f"run={directory}: no run directory; type run=outputs/DAY/NAME, or model=… for another model")
-    if not (folder / "export" / "config.json").is_file():
+    mine = {subject(o) for o in typed}
+    if "model" in mine:
+        raise ConfigError(f"run={directory}: says which model it is; leave out model=, or leave out run=")
+    if "model.path" not in mine and not (folder / "export" / "config.json").is_file():
         raise ConfigError(
-            f"run={directory}: no exported model in it, as it has not ended; type resume={directory} to train.py, or "
-            f"winnow export {directory} OUT and model.path=OUT"
+            f"run={directory}: no exported model in it, as it has not ended; type winnow export {directory} OUT, "
+            f"then run={directory} model.path=OUT"
         )
     theirs = composer.parse(yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text()))
-    mine = {subject(o) for o in typed}
     kept = [str(o.input_line) for o in theirs if _is_inherited(o) and subject(o) not in mine]
-    place = [f"model.path={quoted((folder / 'export').resolve())}"]
-    place += [] if "model/lora" in mine else ["model/lora=none"]  # the export is merged
+    place = [] if "model.path" in mine else [f"model.path={quoted((folder / 'export').resolve())}"]
+    # An export is merged. A model without the group has nothing to leave out.
+    place += ["model/lora=none"] if "model/lora" in saved(folder).choices and "model/lora" not in mine else []
     return replace(command, overrides=(*kept, *place, *command.overrides))
 
 
@@ -75,6 +87,20 @@ def _root(override: Override) -> str:
 
 def _is_inherited(override: Override) -> bool:
     return _root(override) in INHERITED and not subject(override).startswith(("model/lora", "model.lora", "model.path"))
+
+
+def _refuse_idle_verifier(overrides: Sequence[Override]) -> None:
+    """Benchmarks bring their verifiers; that of the rewards judges the dataset's own held-out split only."""
+    chosen = next((o.value() for o in reversed(overrides) if o.get_key_element() == "eval.sets"), None)
+    sets = [str(name) for name in chosen] if isinstance(chosen, list) else []
+    for o in overrides if sets else []:
+        if subject(o) == "reward/verifier" or subject(o).startswith("reward.verifier"):
+            node = f"benchmarks.{sets[0]}.verifier"
+            key = subject(o).replace("reward/verifier", f"reward/verifier@{node}").replace("reward.verifier", node)
+            raise ConfigError(
+                f"{o.input_line}: each benchmark brings its own verifier; type {key}={o.value()}, or judge anew "
+                "afterwards: winnow rescore"
+            )
 
 
 def refuse_training(overrides: Sequence[Override]) -> None:

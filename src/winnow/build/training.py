@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.app.summary import sweep_of
 from winnow.build import parts
-from winnow.build.preflight import preflight
+from winnow.build.preflight import before_training
 from winnow.data.benchmark import Benchmark
 from winnow.data.problems import Problem
 from winnow.data.prompts import PromptOrder, render
@@ -63,7 +63,7 @@ def build(cfg: DictConfig, directory: Path, pool: VerifierPool, benchmarks: Sequ
     """Everything that `cfg` names, put together; the model is had first, then the data."""
     algorithm = build_algorithm(cfg)
     source = parts.model_source(cfg)
-    before = preflight(cfg, algorithm, source)
+    before = before_training(cfg, algorithm, source)
     for line in before.lines if is_first_rank() else []:
         parts.say(line)
     language_model = parts.load_model(cfg, source)

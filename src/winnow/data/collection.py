@@ -45,13 +45,22 @@ class Collection:
         Raises:
             ConfigError: no such file or dataset, a broken row, a missing field, or answers that nothing can be compared with.
         """
-        path = path or self.path
-        found = [self._problem(row, key, path or str(self.repository)) for row in self._rows(key, path)]
-        return _readable(_keyed(found), path or str(self.repository), key, bad_golds, self.bad_rows)
+        return self.readable(self.every(key, path), key, bad_golds, path)
 
-    def _rows(self, key: str, path: str | None) -> Sequence[Row]:
+    def every(self, key: str, path: str | None = None) -> list[Problem]:
+        """Every row, whatever its answer."""
+        where = path or self.path or str(self.repository)
+        setting = f"{key}.path" if path is None or path == self.path else f"{key}.heldout_path"
+        return _keyed([self._problem(row, key, where) for row in self._rows(key, path or self.path, setting)])
+
+    def readable(
+        self, problems: list[Problem], key: str, bad_golds: BadGolds, path: str | None = None
+    ) -> list[Problem]:
+        return _readable(problems, path or self.path or str(self.repository), key, bad_golds, self.bad_rows)
+
+    def _rows(self, key: str, path: str | None, setting: str) -> Sequence[Row]:
         if path is not None:
-            return list(rows.of_file(Path(path), f"{key}.path"))
+            return list(rows.of_file(Path(path), setting))
         if self.repository is None:
             raise ConfigError(f"{key}.path is not set; type {key}.path=FILE.jsonl")
         assert self.files is not None
@@ -62,6 +71,8 @@ class Collection:
             _required(row, name, f"{key}.{setting}", where)
             for name, setting in ((self.problem_field, "problem_field"), (self.answer_field, "answer_field"))
         )
+        if not _text(problem).strip():
+            raise ConfigError(f"{where}, {row.place}: the problem is blank; mend or remove that row")
         solution = _first(row, self.solution_field)
         named = _first(row, ["id", "unique_id"])
         demonstration = None if solution is None else self.demonstration(_text(solution))
@@ -80,13 +91,23 @@ class TrainingCollection(Collection):
     overlap: Overlap
 
     def load(self, bad_golds: BadGolds, hold_out: bool) -> ProblemSet:
-        train = self.problems("dataset", bad_golds)
+        """Held out are the same rows under every seed and verifier."""
         name = Path(self.path).stem if self.path is not None else str(self.repository).split("/")[-1]
+        every, theirs = self.every("dataset"), self.heldout_path
         if not hold_out:
-            return ProblemSet(name, train, [], self.overlap)
-        if self.heldout_path is not None:
-            return ProblemSet(name, train, self.problems("dataset", bad_golds, self.heldout_path), self.overlap)
-        return _split(name, train, self.heldout_size, self.overlap)
+            return ProblemSet(name, self.readable(every, "dataset", bad_golds), [], self.overlap)
+        if theirs is not None:
+            train, heldout = every, self.problems("dataset", bad_golds, theirs)
+            return ProblemSet(name, self.readable(train, "dataset", bad_golds), heldout, self.overlap)
+        usable = self.readable(every, "dataset", bad_golds)
+        held = _held(name, every, self.heldout_size)
+        train, heldout = ([p for p in usable if (p.key in held) is wanted] for wanted in (False, True))
+        if not train or not heldout:
+            raise ConfigError(
+                f"{name}: {len(train)} rows to train on and {len(heldout)} held out have an answer that can be read; "
+                "type another dataset.heldout_size"
+            )
+        return ProblemSet(name, train, heldout, self.overlap)
 
 
 def _first(row: Row, names: Field) -> object | None:
@@ -143,12 +164,8 @@ def _readable(problems: list[Problem], where: str, key: str, bad_golds: BadGolds
     return [problem for i, problem in enumerate(problems) if i not in dropped]
 
 
-def _split(name: str, problems: Sequence[Problem], heldout_size: int, overlap: Overlap) -> ProblemSet:
-    """Hold out the same rows under every run seed."""
-    if not 0 < heldout_size < len(problems):
-        raise ConfigError(
-            f"dataset.heldout_size={heldout_size}: {name} has {len(problems)} usable rows; leave some on both sides"
-        )
-    held = set(permutation(seed_of("heldout", name), len(problems))[:heldout_size])
-    train, heldout = ([p for i, p in enumerate(problems) if (i in held) is wanted] for wanted in (False, True))
-    return ProblemSet(name, train, heldout, overlap)
+def _held(name: str, problems: Sequence[Problem], size: int) -> set[str]:
+    """The keys of the rows to hold out."""
+    if not 0 < size < len(problems):
+        raise ConfigError(f"dataset.heldout_size={size}: {name} has {len(problems)} rows; leave some on both sides")
+    return {problems[i].key for i in permutation(seed_of("heldout", name), len(problems))[:size]}

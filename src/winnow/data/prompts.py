@@ -1,5 +1,6 @@
 """Problems as prompts, in an order that is a function of the seed."""
 
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -30,8 +31,8 @@ def sayable(text: str, token_ids: tuple[int, ...], tokenizer: PreTrainedTokenize
     Lengths are compared, spaces aside, because a tokenizer may well normalise what it keeps.
     """
     unknown = tokenizer.unk_token_id
-    back = tokenizer.decode(list(token_ids), skip_special_tokens=False)
-    lost = len("".join(str(back).split())) < len("".join(text.split()))
+    back = str(tokenizer.decode(list(token_ids), skip_special_tokens=False))
+    lost = len(_letters(back)) < len(_letters(text))
     return not lost and (unknown is None or unknown not in token_ids)
 
 
@@ -46,6 +47,10 @@ def longer_than(
     doubtful = [i for i, text in enumerate(texts) if len(text.encode()) > limit]
     long = {i for i in doubtful if len(tokenizer.encode(texts[i], add_special_tokens=False)) > limit}
     return [i in long for i in range(len(texts))]
+
+
+def _letters(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).split())
 
 
 class PromptOrder:

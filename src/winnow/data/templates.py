@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -31,14 +31,10 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """The tokenizer's own chat template, around the problem and an instruction (paper section 4).
-
-    `date_string` is a variable that Llama 3's templates read in place of today's date.
-    """
+    """The tokenizer's own chat template, around the problem and an instruction (paper section 4)."""
 
     system: str | None
     instruction: str
-    date_string: str | None = None
 
     def render(self, problem: str, tokenizer: PreTrainedTokenizerBase) -> str:
         if tokenizer.chat_template is None:
@@ -47,10 +43,9 @@ class Chat:
             )
         user = {"role": "user", "content": f"{problem} {self.instruction}" if self.instruction else problem}
         system = [{"role": "system", "content": self.system}] if self.system else []
-        variables: dict[str, Any] = {} if self.date_string is None else {"date_string": self.date_string}
         try:
             text = tokenizer.apply_chat_template(
-                [*system, user], tokenize=False, add_generation_prompt=True, strftime_now=CLOCK.strftime, **variables
+                [*system, user], tokenize=False, add_generation_prompt=True, strftime_now=CLOCK.strftime
             )
         except (TemplateError, ValueError) as error:
             raise ConfigError(

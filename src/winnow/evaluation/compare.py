@@ -12,7 +12,7 @@ from winnow.evaluation.pairing import FlipTable, flips, paired_difference
 from winnow.evaluation.results import read_results
 from winnow.evaluation.statistics import Interval, accuracy
 
-SETTINGS = ("samples", "temperature", "max_tokens")
+SETTINGS = ("seed", "samples", "temperature", "max_tokens")
 
 
 def compare(a: Path, b: Path) -> str:
@@ -44,6 +44,8 @@ def differences(first: dict, second: dict, shared: Sequence[str]) -> list[str]:
     """What else differs, and so may explain a difference."""
     found = [f"{key} is {first[key]} in A and {second[key]} in B" for key in SETTINGS if first[key] != second[key]]
     for name in shared:
+        if first["sets"][name]["prompt_hash"] != second["sets"][name]["prompt_hash"]:
+            found.append(f"{name} was put in other words in A than in B (winnow prompt shows them)")
         verifiers = [described(side["sets"][name]["verifier"]) for side in (first, second)]
         if verifiers[0] != verifiers[1]:
             found.append(f"{name} was judged by {verifiers[0]} in A and by {verifiers[1]} in B")
@@ -54,12 +56,17 @@ def paired(left: Path, right: Path) -> tuple[np.ndarray, np.ndarray]:
     """(P, G) of each side, over the prompts that both have.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: there are none, or one key stands for two problems.
     """
     a, b = ({group[0].prompt_key: group for group in by_prompt(sample.read(path))} for path in (left, right))
     keys = [key for key in a if key in b]
     if not keys:
         raise ConfigError(f"{left} and {right} have no prompt in common")
+    if other := next((key for key in keys if a[key][0].gold != b[key][0].gold), None):
+        raise ConfigError(
+            f"{other}: its gold is {a[other][0].gold!r} in {left} and {b[other][0].gold!r} in {right}; "
+            "they are not of the same problems"
+        )
     return correct_of([a[key] for key in keys]), correct_of([b[key] for key in keys])
 
 

@@ -19,7 +19,7 @@ from winnow.evaluation.store import Store
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """`batch` prompts are drawn, judged and written at a time.
+    """A batch of prompts is drawn, judged and written at a time.
 
     Batches are fixed by set and place, so that a row is computed in the same company before and after an interruption:
     in floating point, company decides the last bit.
@@ -30,7 +30,6 @@ class Evaluation:
     model: PreTrainedModel
     asking: Asking
     sets: Sequence[EvaluationSet]
-    batch: int
     precision: Callable[[], AbstractContextManager]
 
     def run(self) -> float:
@@ -55,12 +54,14 @@ class Evaluation:
         return average(found).estimate
 
     def _draw(self, store: Store, s: EvaluationSet, progress: Progress) -> None:
-        starts = range(0, len(s.prompts), self.batch)
+        starts = range(0, len(s.prompts), self.subject.batch)
         missing = store.missing(s.name, len(starts))
-        there = sum(len(s.prompts[starts[b] : starts[b] + self.batch]) for b in set(range(len(starts))) - set(missing))
+        there = sum(
+            len(s.prompts[starts[b] : starts[b] + self.subject.batch]) for b in set(range(len(starts))) - set(missing)
+        )
         progress.begin(s.name, there * self.asking.samples)
         for b in missing:
-            prompts = s.prompts[starts[b] : starts[b] + self.batch]
+            prompts = s.prompts[starts[b] : starts[b] + self.subject.batch]
             with self.precision(), torch.no_grad():
                 rollouts = self.asking.rollouts(self.model, 0, prompts, s.judge)
             drawn = list(sample.samples_of(rollouts))

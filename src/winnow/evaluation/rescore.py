@@ -2,15 +2,15 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
 from winnow.errors import ConfigError
 from winnow.evaluation import sample
-from winnow.evaluation.figures import figures, table
-from winnow.evaluation.results import read_results, subject_of, write_plan, write_results
+from winnow.evaluation.figures import average, figures, table
+from winnow.evaluation.results import read_results, subject_of, write_plan, write_results, write_summary
 from winnow.evaluation.sample import Sample
 from winnow.evaluation.store import Store
 from winnow.rewards.pool import VerifierPool
@@ -19,8 +19,8 @@ from winnow.rewards.verdict import Verdict
 AT_ONCE = 4096
 
 
-def rescore(source: Path, target: Path, pool: VerifierPool, out: TextIO) -> None:
-    """Judge every response in `source` anew and write `target`, an evaluation like any other.
+def rescore(source: Path, target: Path, verifiers: Callable[[str], VerifierPool], out: TextIO) -> None:
+    """Judge every response in `source` anew, each set by what `verifiers` gives for its name, and write `target`.
 
     Raises:
         ConfigError: `source` is no evaluation that has ended, or `target` is there already.
@@ -30,19 +30,22 @@ def rescore(source: Path, target: Path, pool: VerifierPool, out: TextIO) -> None
     if target.exists():
         raise ConfigError(f"{target}: is there already; type the name of a new directory")
     (target / "samples").mkdir(parents=True)
-    subject = subject_of(before)
-    write_plan(target, subject)
-    found, store = [], Store(target / "samples")
-    for name, figures_before in before["sets"].items():
+    subject, found, store = subject_of(before), [], Store(target / "samples")
+    for name, plan in subject.sets.items():
         old = sample.read(source / "samples" / f"{name}.parquet")
-        new = judged(old, pool)
+        with verifiers(name) as pool:
+            new, settings = judged(old, pool), pool.settings
+        subject = replace(subject, sets=subject.sets | {name: replace(plan, verifier=settings)})
         store.write(name, 0, new)
         store.seal(name, 1)
-        found.append(figures(name, new, figures_before["whole"], pool.settings))
+        found.append(figures(name, new, before["sets"][name]["whole"], settings))
         flips = Counter((a.verdict, b.verdict) for a, b in zip(old, new, strict=True) if a.verdict != b.verdict)
         changed = ", ".join(f"{was} → {now} {count}" for (was, now), count in flips.most_common())
         out.write(f"{name}: {sum(flips.values())} of {len(new)} verdicts changed{': ' + changed if changed else ''}\n")
-    write_results(target, subject, found, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    write_plan(target, subject)
+    write_results(target, subject, found, seconds)
+    write_summary(target, subject, average(found), seconds)
     (target / "results.md").write_text(table(found) + "\n")
     out.write(f"\n{table(found)}\n")
 

@@ -3,54 +3,79 @@
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from winnow.errors import ConfigError
-from winnow.evaluation.figures import SetFigures, average
+from winnow.evaluation.figures import SetFigures, Settings, average
 from winnow.evaluation.statistics import Interval
 
 PLAN, RESULTS = "evaluation.json", "results.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What is evaluated and how: two evaluations with equal subjects draw equal samples, a set they share at least.
+class SetPlan:
+    """What is asked of a set: its first rendered prompt's hash, that of all its prompts and golds, and who judges."""
 
-    `weights` is a fingerprint, `prompt_hash` that of the first rendered prompt of each set.
+    prompts: int
+    prompt_hash: str
+    content: str
+    verifier: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is evaluated and how: everything that a sample or its verdict depends on.
+
+    `weights` is a fingerprint. `batch` (prompts at a time), `device` and `precision` decide the last bits of a float32.
     """
 
     model: str
     path: str
     weights: str
-    prompt_hash: dict[str, str]
     seed: int
     samples: int
     temperature: float
     max_tokens: int
+    batch: int
+    device: str
+    precision: str
+    sets: dict[str, SetPlan]
 
 
 def write_plan(directory: Path, subject: Subject) -> None:
-    """Record what is about to be evaluated, or make sure that it is still the same.
+    """Record what is about to be evaluated, or make sure that it is still the same; sets may come in addition.
 
     Raises:
         ConfigError: the samples in `directory` are of something else.
     """
-    path = directory / PLAN
+    path, now = directory / PLAN, json.loads(json.dumps(asdict(subject)))
     if path.exists():
         before = json.loads(path.read_text())
-        now = json.loads(json.dumps(asdict(subject)))
-        if changed := [f"{key} was {before.get(key)} and is {now[key]}" for key in now if before.get(key) != now[key]]:
-            raise ConfigError(f"resume={directory}: {'; '.join(changed)}; start anew to evaluate that")
-        return
-    _replace(path, asdict(subject))
+        if changed := list(_changes(before, now)):
+            raise ConfigError(
+                f"{directory}: {'; '.join(changed)}; start anew to evaluate that (winnow rescore only judges anew)"
+            )
+        now["sets"] = before["sets"] | now["sets"]
+    _replace(path, now)
+
+
+def _changes(before: dict, now: dict) -> Iterator[str]:
+    for key in now:
+        if key != "sets" and before.get(key) != now[key]:
+            yield f"{key} was {before.get(key)} and is {now[key]}"
+    for name in before["sets"].keys() & now["sets"].keys():
+        old, new = before["sets"][name], now["sets"][name]
+        yield from (f"{key} of {name} was {old[key]} and is {new[key]}" for key in new if old[key] != new[key])
 
 
 def write_results(directory: Path, subject: Subject, sets: Sequence[SetFigures], seconds: float) -> None:
+    plan = asdict(subject)
     found = {
-        **asdict(subject),
-        "sets": {s.name: asdict(s) for s in sets},
+        **plan,
+        "sets": {s.name: plan["sets"][s.name] | asdict(s) for s in sets},
         "average": asdict(average(sets)),
         "seconds": seconds,
     }
@@ -78,7 +103,10 @@ def read_results(directory: Path) -> dict:
 
 def subject_of(found: dict) -> Subject:
     """The subject that `write_results` wrote."""
-    return Subject(**{field.name: found[field.name] for field in fields(Subject)})
+    plain: dict[str, Any] = {field.name: found[field.name] for field in fields(Subject)}
+    names = [field.name for field in fields(SetPlan)]
+    sets = {name: SetPlan(**{key: s[key] for key in names}) for name, s in found["sets"].items()}
+    return Subject(**plain | {"sets": sets})
 
 
 def _replace(path: Path, value: dict) -> None:

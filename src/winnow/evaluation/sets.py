@@ -30,7 +30,7 @@ class EvaluationSet:
 class Asking:
     """How prompts are put: `samples` draws each, named by seed, prompt and sample alone.
 
-    Hence an evaluation draws the same noise whatever else is asked, and the models of two runs are compared under it.
+    Hence an evaluation draws the same noise whatever else is asked, and two models are compared under it if their seeds agree.
     """
 
     engine: Engine

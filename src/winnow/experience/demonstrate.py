@@ -34,7 +34,7 @@ class Demonstrator:
         solution = language_model.encode(problem.solution)
         if not sayable(problem.solution, solution, language_model.tokenizer):
             raise ConfigError(f"solution of {problem.key}: the model's vocabulary cannot say {problem.solution[:60]!r}")
-        response = (*solution, language_model.eos_ids[0])[: self.max_tokens]
+        response = (*solution, language_model.end_id)[: self.max_tokens]
         return row_of(
             TokenSequence(prompt.token_ids + response, len(prompt.token_ids)), advantage=1.0, old=None, ref=None
         )

@@ -20,7 +20,7 @@ from transformers import (
 
 from winnow.data.templates import Template
 from winnow.errors import ConfigError
-from winnow.models.ends import end_ids
+from winnow.models.ends import end_ids, turn_end
 from winnow.models.location import locate, refusal
 from winnow.models.lora import Lora
 from winnow.models.tiny_tokenizer import EOS, PAD, TOKENS, tiny_tokenizer
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """Weights in float32, every end-of-sequence id, and the id that fills padding.
+    """Weights in float32, every end-of-sequence id, the one that a demonstration ends with, and the id that fills padding.
 
     With LoRA, the linear layers of `model` are LoRA layers in place, and `adapter` is peft's view of the same modules.
     """
@@ -40,6 +40,7 @@ class LanguageModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     eos_ids: tuple[int, ...]
+    end_id: int
     pad_id: int
     adapter: "PeftModel | None" = field(default=None)
 
@@ -170,11 +171,12 @@ def _assemble(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lora: 
         raise ConfigError("model: neither the generation config nor the tokenizer names an end-of-sequence token")
     pad = tokenizer.pad_token_id
     adapter = None if lora is None else lora.attach(model)
-    return LanguageModel(model, tokenizer, eos_ids, pad if isinstance(pad, int) else eos_ids[0], adapter)
+    ends = [i for i in (turn_end(tokenizer), tokenizer.eos_token_id, eos_ids[0]) if isinstance(i, int)]
+    return LanguageModel(model, tokenizer, eos_ids, ends[0], pad if isinstance(pad, int) else eos_ids[0], adapter)
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """Tells weights apart by up to 1,024 evenly spaced numbers of each parameter; cheap at any size."""
+    """Tells weights apart by about 1,024 evenly spaced numbers of each parameter; cheap at any size."""
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
         flat = parameter.detach().flatten()

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from transformers import AutoModelForCausalLM
 
+from winnow.errors import ConfigError
 from winnow.models.language_model import ModelSource
 
 GB = 1e9
@@ -124,19 +125,27 @@ class Estimate:
         return "rollout.max_tokens=… lower" if self.plan.recompute else "hardware.gradient_checkpointing=true"
 
 
-def shape_of(source: ModelSource) -> ModelShape:
-    """Without weights: the architecture is laid out on torch's meta device.
+def shape_of(source: ModelSource) -> ModelShape | None:
+    """Without weights: the architecture is laid out on torch's meta device. None for one without attention heads.
 
     Raises:
-        ConfigError: the configuration could not be had.
+        ConfigError: the configuration could not be had, or is of no model that continues text.
     """
     config = source.config()
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-        if source.lora is not None:
-            source.lora.attach(model)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except ValueError as error:
+        raise ConfigError(
+            f"model {source.name}: {type(config).__name__} is of no causal language model; choose a decoder (Qwen, Llama, …)"
+        ) from error
     text = config.get_text_config()
-    heads = text.num_attention_heads
+    heads = getattr(text, "num_attention_heads", None)
+    if heads is None:
+        return None
+    if source.lora is not None:
+        with torch.device("meta"):
+            source.lora.attach(model)
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // heads
     backbone = list(model.base_model.parameters())
     return ModelShape(

@@ -16,22 +16,26 @@ READERS = ("winnow-rl", "math-verify", "latex2sympy2-extended", "sympy")
 
 
 def remembered(
-    golds: Sequence[str], rule: Mapping[str, str | float | bool], unreadable: Callable[[Sequence[str]], list[str]]
+    golds: Sequence[str],
+    rule: Mapping[str, str | float | bool],
+    unreadable: Callable[[Sequence[str]], tuple[list[str], bool]],
 ) -> set[str]:
     """Those of `golds` that `unreadable` names, asked once for each list of golds, rule and version of what reads them.
 
+    `unreadable` also says whether its answer is final: where time ran out it may be another next time, and is not kept.
     A cache that cannot be written or read is done without.
     """
     if len(golds) < MANY:
-        return set(unreadable(golds))
+        return set(unreadable(golds)[0])
     versions = [f"{name} {metadata.version(name)}" for name in READERS]
     digest = hashlib.sha256(json.dumps([versions, dict(rule), list(golds)]).encode()).hexdigest()
     path = machine.cache() / "golds" / f"{digest[:32]}.json"
     with suppress(OSError, ValueError):
         return set(json.loads(path.read_text()))
-    found = unreadable(golds)
-    with suppress(OSError):
-        _write(path, json.dumps(found))
+    found, final = unreadable(golds)
+    if final:
+        with suppress(OSError):
+            _write(path, json.dumps(found))
     return set(found)
 
 

@@ -84,10 +84,12 @@ class VerifierPool:
         bad |= remembered(doubtful, self.settings, self._unreadable)
         return [index for index, gold in enumerate(golds) if gold in bad]
 
-    def _unreadable(self, golds: Sequence[str]) -> list[str]:
+    def _unreadable(self, golds: Sequence[str]) -> tuple[list[str], bool]:
+        """Those that no worker could read, and whether that was for want of neither time nor memory."""
         questions: list[Question] = [(gold, None) for gold in golds]
         replies = self._crew.ask(questions) if questions else []
-        return [gold for gold, reply in zip(golds, replies, strict=True) if reply.verdict is not Verdict.correct]
+        bad = [gold for gold, reply in zip(golds, replies, strict=True) if reply.verdict is not Verdict.correct]
+        return bad, not {reply.verdict for reply in replies} & {Verdict.timeout, Verdict.crash}
 
     def close(self) -> None:
         """Ends the workers. The pool stays usable: the next question that needs one starts it."""

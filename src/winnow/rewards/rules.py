@@ -68,7 +68,7 @@ class Numeric:
     def __post_init__(self) -> None:
         if not 0 <= self.relative < 1:
             raise ConfigError(
-                f"reward.verifier.rule: relative={self.relative} must be at least 0 and below 1; type e.g. relative=1e-4"
+                f"verifier rule numeric: relative={self.relative} must be at least 0 and below 1; type e.g. relative=1e-4"
             )
 
     @property
