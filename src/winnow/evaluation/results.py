@@ -103,10 +103,11 @@ def read_results(directory: Path) -> dict:
 
 def subject_of(found: dict) -> Subject:
     """The subject that `write_results` wrote."""
-    plain: dict[str, Any] = {field.name: found[field.name] for field in fields(Subject)}
     names = [field.name for field in fields(SetPlan)]
     sets = {name: SetPlan(**{key: s[key] for key in names}) for name, s in found["sets"].items()}
-    return Subject(**plain | {"sets": sets})
+    plain: dict[str, Any] = {field.name: found[field.name] for field in fields(Subject)}
+    plain["sets"] = sets
+    return Subject(**plain)
 
 
 def _replace(path: Path, value: dict) -> None:
