@@ -80,3 +80,11 @@ def test_an_evaluation_that_a_signal_prevented_is_made_up(tmp_path: Path, monkey
     )
     run(tmp_path / "whole", "iterations=1")
     assert rows[1] == metrics(tmp_path / "whole")[1]
+
+
+def test_fewer_iterations_than_are_done_are_refused_and_the_run_stays_as_it_was(tmp_path: Path):
+    run(tmp_path, "iterations=3")
+    before = (tmp_path / "summary.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"iterations=2: .* has done 3; .* type iterations=4 or more"):
+        run(tmp_path, "iterations=2", f"resume={tmp_path}")
+    assert (tmp_path / "summary.json").read_bytes() == before

@@ -65,6 +65,8 @@ def complete(command: CommandLine, composer: Composer) -> CommandLine:
     folder = Path(str(directory))
     if not (folder / ".hydra" / "overrides.yaml").is_file():
         raise ConfigError(f"run={directory}: no run directory; type run=outputs/DAY/NAME, or model=… for another model")
+    if (folder / "evaluation.json").is_file():
+        raise ConfigError(f"run={directory}: is an evaluation, not a run; type resume={directory} to go on with it")
     mine = {subject(o) for o in typed}
     if "model" in mine:
         raise ConfigError(f"run={directory}: says which model it is; leave out model=, or leave out run=")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from winnow.data.collection import Collection
 from winnow.data.problems import Problem
@@ -16,6 +17,7 @@ class Benchmark(Collection):
     name: str
     folder: str | None
     verifier: VerifierPool
+    instead: ClassVar[str] = ", eval.folder=DIR, or eval.sets=[] for the dataset's own held-out rows"
 
     def load(self) -> list[Problem]:
         """

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from winnow.data import rows
 from winnow.data.problems import BadGolds, Problem, ProblemSet
@@ -38,6 +38,8 @@ class Collection:
     gold: Callable[[str], str]
     demonstration: Callable[[str], str]
     bad_rows: BadRows
+    instead: ClassVar[str] = ""
+    """What else may be typed where no hub gives it."""
 
     def problems(self, key: str, bad_golds: BadGolds, path: str | None = None) -> list[Problem]:
         """Every row whose answer the verifier can read; `key` is the node's own, for messages (`dataset`).
@@ -64,7 +66,7 @@ class Collection:
         if self.repository is None:
             raise ConfigError(f"{key}.path is not set; type {key}.path=FILE.jsonl")
         assert self.files is not None
-        return list(rows.of_hub(self.repository, self.files, f"connect, or type {key}.path=FILE.jsonl"))
+        return list(rows.of_hub(self.repository, self.files, f"connect, or type {key}.path=FILE.jsonl{self.instead}"))
 
     def _problem(self, row: Row, key: str, where: str) -> tuple[str | None, Problem]:
         problem, answer = (
@@ -167,5 +169,8 @@ def _readable(problems: list[Problem], where: str, key: str, bad_golds: BadGolds
 def _held(name: str, problems: Sequence[Problem], size: int) -> set[str]:
     """The keys of the rows to hold out."""
     if not 0 < size < len(problems):
-        raise ConfigError(f"dataset.heldout_size={size}: {name} has {len(problems)} rows; leave some on both sides")
+        raise ConfigError(
+            f"dataset.heldout_size={size}: {name} has {len(problems)} rows; leave some on both sides, "
+            f"for example dataset.heldout_size={max(1, len(problems) // 5)}"
+        )
     return {problems[i].key for i in permutation(seed_of("heldout", name), len(problems))[:size]}

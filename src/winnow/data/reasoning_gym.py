@@ -62,7 +62,7 @@ class ReasoningGym:
         return ProblemSet("reasoning_gym", train, heldout, self.overlap)
 
     def _problems(self, task: str, indices: range) -> list[Problem]:
-        from reasoning_gym import create_dataset
+        from reasoning_gym import create_dataset  # pyright: ignore[reportMissingImports]
 
         entries = create_dataset(task, seed=self.seed, size=indices.stop)
         return [

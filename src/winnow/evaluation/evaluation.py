@@ -15,6 +15,7 @@ from winnow.evaluation.progress import Progress
 from winnow.evaluation.results import Subject, write_plan, write_results, write_summary
 from winnow.evaluation.sets import Asking, EvaluationSet
 from winnow.evaluation.store import Store
+from winnow.report.console import print_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Evaluation:
         began = time.perf_counter()
         write_plan(self.directory, self.subject)
         store = Store(self.directory / "samples")
-        with Progress(sum(len(s.prompts) for s in self.sets) * self.asking.samples) as progress:
+        with Progress() as progress:
             for s in self.sets:
                 self._draw(store, s, progress)
         found = [self._figures(store, s) for s in self.sets]
@@ -50,7 +51,7 @@ class Evaluation:
         write_summary(self.directory, self.subject, average(found), seconds)
         text = table(found)
         (self.directory / "results.md").write_text(text + "\n")
-        print(f"\n{text}\n\nsamples and figures: {self.directory}", flush=True)
+        print_line(f"\n{text}\n\nsamples and figures: {self.directory}")
         return average(found).estimate
 
     def _draw(self, store: Store, s: EvaluationSet, progress: Progress) -> None:
@@ -59,7 +60,7 @@ class Evaluation:
         there = sum(
             len(s.prompts[starts[b] : starts[b] + self.subject.batch]) for b in set(range(len(starts))) - set(missing)
         )
-        progress.begin(s.name, there * self.asking.samples)
+        progress.begin(s.name, len(s.prompts) * self.asking.samples, there * self.asking.samples)
         for b in missing:
             prompts = s.prompts[starts[b] : starts[b] + self.subject.batch]
             with self.precision(), torch.no_grad():

@@ -52,7 +52,7 @@ class Console:
         if self._bar:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
-            _print(line)
+            print_line(line)
 
     def phase(self, name: str) -> None:
         """What is happening now, e.g. "sampling": shown on the bar only."""
@@ -71,7 +71,7 @@ class Console:
         self._bar.update(self._task, completed=row["iteration"])
 
 
-def _print(line: str) -> None:
+def print_line(line: str) -> None:
     """To whoever still reads: `| head` is no reason to lose a run."""
     try:
         print(line, flush=True)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from reasoning_gym.dataset import ProceduralDataset
+    from reasoning_gym.dataset import ProceduralDataset  # pyright: ignore[reportMissingImports]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,6 @@ def full_score(gold: str, answer: str | None) -> bool:
 
 @lru_cache(maxsize=256)
 def _task(name: str, seed: int, size: int) -> "ProceduralDataset":
-    from reasoning_gym import create_dataset
+    from reasoning_gym import create_dataset  # pyright: ignore[reportMissingImports]
 
     return create_dataset(name, seed=seed, size=size)

@@ -103,6 +103,11 @@ class Run:
             raise ConfigError(f"resume={self.directory}: no checkpoint there is whole; type another run, or start anew")
         tracker_id = self._kept(checkpoint)
         self.resumed_from = None if checkpoint is None else iteration_of(checkpoint)
+        if self.resumed_from is not None and self.resumed_from > self.cadence.iterations:
+            raise ConfigError(
+                f"iterations={self.cadence.iterations}: {self.directory} has done {self.resumed_from}; iterations is a "
+                f"total, so type iterations={self.resumed_from + 1} or more"
+            )
         with self.console:
             going_on = [] if checkpoint is None else [f"resuming after iteration {self.resumed_from}"]
             for line in [*self.lines, *going_on] if is_first_rank() else []:

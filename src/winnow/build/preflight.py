@@ -1,0 +1,96 @@
+"""Before any weight is loaded: whether the run will fit into memory, and how many rows can be decoded at once."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from omegaconf import DictConfig
+
+from winnow import machine
+from winnow.algorithm import ActorCritic, Algorithm, Preference, Supervised
+from winnow.build import parts
+from winnow.models.language_model import ModelSource
+from winnow.models.memory import MemoryPlan, ModelShape, estimate, rows_that_fit, shape_of
+
+PROMPT_TOKENS = 512
+"""Assumed where rollout.max_prompt_tokens does not say."""
+UNKNOWN = "memory: unknown, for this is no architecture that the estimate was made for"
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """`lines` for the user; `max_rows` bounds a sampler that was given no bound (None: nothing is known of the model)."""
+
+    lines: list[str]
+    max_rows: int | None
+
+
+def before_training(cfg: DictConfig, algorithm: Algorithm, source: ModelSource) -> Preflight:
+    """An estimate: it warns, and refuses nothing. Held-out problems are sampled beside what training holds."""
+    shape = shape_of(source)
+    if shape is None:
+        return Preflight([UNKNOWN], None)
+    plan, available = _training(cfg, algorithm, source), available_bytes(cfg)
+    fitting = _fitting(shape, replace(plan, response_tokens=max(plan.response_tokens, cfg.eval.max_tokens)), available)
+    rows = min(plan.rows, cfg.engine.get("max_rows") or fitting)
+    lines = [estimate(shape, replace(plan, rows=rows)).line(available)]
+    if rows < plan.rows:
+        lines.append(f"sampling {rows:,} of {plan.rows:,} rows at a time, as many as memory holds")
+    return Preflight([*lines, *_positions(cfg, source)], fitting)
+
+
+def before_evaluation(cfg: DictConfig, source: ModelSource) -> Preflight:
+    """Weights and sampling alone: nothing is learnt."""
+    learning = shape_of(source)
+    if learning is None:
+        return Preflight([UNKNOWN], None)
+    shape, available = replace(learning, trainable=0, backbone_trainable=0), available_bytes(cfg)
+    plan = MemoryPlan(
+        rows=cfg.batch,
+        samples=cfg.eval.samples,
+        prompt_tokens=cfg.rollout.max_prompt_tokens or PROMPT_TOKENS,
+        response_tokens=cfg.eval.max_tokens,
+        batch_rows=0,
+        token_budget=cfg.hardware.token_budget,
+        bfloat16=parts.precision_of(cfg) == "bf16-mixed",
+    )
+    fitting = _fitting(shape, plan, available)
+    rows = min(plan.rows, cfg.engine.get("max_rows") or fitting)
+    return Preflight([estimate(shape, replace(plan, rows=rows)).line(available), *_positions(cfg, source)], fitting)
+
+
+def _fitting(shape: ModelShape, plan: MemoryPlan, available: int) -> int:
+    return max(1, rows_that_fit(shape, plan, available))
+
+
+def available_bytes(cfg: DictConfig) -> int:
+    """Of one device; processes on the CPU share its memory."""
+    if parts.on_cuda(cfg):
+        return torch.cuda.get_device_properties(0).total_memory
+    return machine.memory_bytes() // cfg.hardware.devices
+
+
+def _training(cfg: DictConfig, algorithm: Algorithm, source: ModelSource) -> MemoryPlan:
+    rollout, supervised = cfg.rollout, isinstance(algorithm, Supervised)
+    samples = 1 if supervised else rollout.samples
+    drawn = 0 if supervised else rollout.prompts * samples
+    return MemoryPlan(
+        rows=-(-drawn // cfg.hardware.devices),
+        samples=samples,
+        prompt_tokens=rollout.max_prompt_tokens or PROMPT_TOKENS,
+        response_tokens=rollout.max_tokens,
+        batch_rows=-(-rollout.prompts * samples // (cfg["update"].minibatches * cfg.hardware.devices)),
+        token_budget=cfg.hardware.token_budget,
+        bfloat16=parts.precision_of(cfg) == "bf16-mixed",
+        recompute=cfg.hardware.gradient_checkpointing,
+        reference=source.lora is None and parts.needs_reference(cfg, algorithm),
+        critic=isinstance(algorithm, ActorCritic),
+        entropies=not isinstance(algorithm, Preference | Supervised) and algorithm.entropy != 0,
+    )
+
+
+def _positions(cfg: DictConfig, source: ModelSource) -> list[str]:
+    last = getattr(source.config().get_text_config(), "max_position_embeddings", None)
+    tokens = (cfg.rollout.max_prompt_tokens or 0) + max(cfg.rollout.max_tokens, cfg.eval.max_tokens)
+    if last is None or tokens <= last:
+        return []
+    return [f"note: prompt and response may come to {tokens:,} tokens, and the model was made for {last:,}"]
