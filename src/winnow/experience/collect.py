@@ -70,6 +70,7 @@ class Collector:
     def collect(self, iteration: int, clock: Clock) -> Rollouts:
         """The rollouts of `iteration`, drawn with the weights as they are now; the same on every rank."""
         prompts = self.order.prompts_of(iteration, self.prompts)
+        ranks.require_equal([prompt.key for prompt in prompts], f"the prompts of iteration {iteration + 1}")
         with clock.of("generate"):
             self.engine.sync(self.model, iteration)
             mine = ranks.share_of(prompts)

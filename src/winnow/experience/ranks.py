@@ -28,3 +28,17 @@ def gather(mine: Sequence[T], count: int) -> list[T]:
     shares: list[list[T]] = [[] for _ in range(world_size())]
     dist.all_gather_object(shares, list(mine))
     return [shares[i % world_size()][i // world_size()] for i in range(count)]
+
+
+def require_equal(value: object, what: str) -> None:
+    """Each rank reads its data for itself; where a check of it timed out on one of them, they would mix up what they share.
+
+    Raises:
+        RuntimeError: the ranks hold different values.
+    """
+    if world_size() == 1:
+        return
+    found: list[object] = [None] * world_size()
+    dist.all_gather_object(found, value)
+    if any(other != found[0] for other in found):
+        raise RuntimeError(f"the ranks disagree about {what}; start again")
