@@ -35,7 +35,8 @@ def before_training(cfg: DictConfig, algorithm: Algorithm, source: ModelSource) 
     lines = [estimate(shape, replace(plan, rows=rows)).line(available)]
     if rows < plan.rows:
         lines.append(f"sampling {rows:,} of {plan.rows:,} rows at a time, as many as memory holds")
-    return Preflight([*lines, *_positions(cfg, source)], fitting)
+    most = max(cfg.rollout.max_tokens, cfg.eval.max_tokens)
+    return Preflight([*lines, *_positions(cfg, source, most)], fitting)
 
 
 def before_evaluation(cfg: DictConfig, source: ModelSource) -> Preflight:
@@ -55,7 +56,8 @@ def before_evaluation(cfg: DictConfig, source: ModelSource) -> Preflight:
     )
     fitting = _fitting(shape, plan, available)
     rows = min(plan.rows, cfg.engine.get("max_rows") or fitting)
-    return Preflight([estimate(shape, replace(plan, rows=rows)).line(available), *_positions(cfg, source)], fitting)
+    line = estimate(shape, replace(plan, rows=rows)).line(available)
+    return Preflight([line, *_positions(cfg, source, cfg.eval.max_tokens)], fitting)
 
 
 def _fitting(shape: ModelShape, plan: MemoryPlan, available: int) -> int:
@@ -88,9 +90,9 @@ def _training(cfg: DictConfig, algorithm: Algorithm, source: ModelSource) -> Mem
     )
 
 
-def _positions(cfg: DictConfig, source: ModelSource) -> list[str]:
+def _positions(cfg: DictConfig, source: ModelSource, response_tokens: int) -> list[str]:
     last = getattr(source.config().get_text_config(), "max_position_embeddings", None)
-    tokens = (cfg.rollout.max_prompt_tokens or 0) + max(cfg.rollout.max_tokens, cfg.eval.max_tokens)
+    tokens = (cfg.rollout.max_prompt_tokens or 0) + response_tokens
     if last is None or tokens <= last:
         return []
     return [f"note: prompt and response may come to {tokens:,} tokens, and the model was made for {last:,}"]
