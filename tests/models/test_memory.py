@@ -11,7 +11,7 @@ from winnow.models.language_model import FreshTiny, LanguageModel
 from winnow.models.lora import Lora
 from winnow.models.memory import MemoryPlan, ModelShape, cache_per_token, estimate, rows_that_fit, shape_of
 
-# https://huggingface.co/Qwen/Qwen2.5-Math-1.5B/blob/main/config.json and …-7B.
+# config.json of Qwen/Qwen2.5-Math-1.5B and -7B on the hub.
 SMALL = Qwen2Config(
     vocab_size=151936,
     hidden_size=1536,
