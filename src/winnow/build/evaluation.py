@@ -19,6 +19,7 @@ from winnow.evaluation.evaluation import Evaluation
 from winnow.evaluation.results import PLAN, SetPlan, Subject
 from winnow.evaluation.sets import EvaluationSet
 from winnow.models.language_model import fingerprint
+from winnow.report.console import print_line
 
 CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED}
 
@@ -36,7 +37,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
         source = parts.model_source(cfg)
         before = before_evaluation(cfg, source)
         for line in before.lines:
-            parts.say(line)
+            print_line(line)
         language_model = parts.load_model(cfg, source)
         device = torch.device("cuda" if parts.on_cuda(cfg) else "cpu")
         # Gradients stay required: autocast keeps its bfloat16 copies of such weights only, and would else cast at every token.
@@ -78,7 +79,7 @@ def _stopping(directory: Path) -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         begun = (directory / PLAN).exists()
-        parts.say(
+        print_line(
             f"{signal.Signals(number).name}: "
             + (f"what was drawn is kept; resume={directory} goes on" if begun else "nothing was drawn yet")
         )

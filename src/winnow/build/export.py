@@ -13,7 +13,7 @@ from winnow.models.export import export
 from winnow.models.language_model import fingerprint
 from winnow.models.policy import Policy
 from winnow.report.card import model_card
-from winnow.report.run_files import RunFiles, Summary
+from winnow.report.run_files import RunFiles
 from winnow.training.checkpoint import newest_valid
 from winnow.training.datamodule import IterationData, Progress
 
@@ -42,23 +42,6 @@ def export_checkpoint(run: SavedRun, out: Path) -> str:
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
     plain = {str(key): value for key, value in config.items()}
-    export(language_model, out, model_card(_summary(run, progress), plain, RunFiles(run.directory).rows()))
+    summary = progress.summary("running", run.choices["algo"], cfg.model.name, run.choices["dataset"], cfg.seed)
+    export(language_model, out, model_card(summary, plain, RunFiles(run.directory).rows()))
     return f"model after iteration {progress.iteration}: {out}"
-
-
-def _summary(run: SavedRun, progress: Progress) -> Summary:
-    return Summary(
-        status="running",
-        algo=run.choices["algo"],
-        model=run.cfg.model.name,
-        dataset=run.choices["dataset"],
-        seed=run.cfg.seed,
-        iterations=progress.iteration,
-        eval_first=progress.eval_first,
-        eval_last=progress.eval_last,
-        sampled_tokens=progress.sampled_tokens,
-        trained_tokens=progress.trained_tokens,
-        seconds=progress.seconds,
-        prompt_hash=progress.prompt_hash,
-        verifiers=progress.verifiers,
-    )

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -144,10 +143,6 @@ def reward_scale(cfg: DictConfig) -> RewardScale:
 def prompt_hash(prompt: Prompt) -> str:
     """Of the rendered text and its ids: two runs with equal hashes put the problem to the model in the same words."""
     return hashlib.sha256(f"{prompt.text}\n{list(prompt.token_ids)}".encode()).hexdigest()
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stdout, flush=True)
 
 
 def model_source(cfg: DictConfig) -> ModelSource:

@@ -33,6 +33,7 @@ from winnow.models.policy import Policy
 from winnow.models.precision import require_float32_masters
 from winnow.models.reference import reference_of
 from winnow.ops import aggregate
+from winnow.report.console import print_line
 from winnow.rewards.pool import VerifierPool
 from winnow.training.actor_critic import ActorCriticModule
 from winnow.training.base import IterationModule, Optim
@@ -64,7 +65,7 @@ def build(cfg: DictConfig, directory: Path, pool: VerifierPool, benchmarks: Sequ
     source = parts.model_source(cfg)
     before = before_training(cfg, algorithm, source)
     for line in before.lines if is_first_rank() else []:
-        parts.say(line)
+        print_line(line)
     language_model = parts.load_model(cfg, source)
     template = source.template
     problems = parts.load_problems(cfg, pool)

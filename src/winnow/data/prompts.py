@@ -41,12 +41,16 @@ def longer_than(
 ) -> list[bool]:
     """Whether each problem's prompt has more than `limit` tokens.
 
-    A token stands for at least one byte, so most prompts need no tokenizer.
+    A token stands for at least one byte, and a template adds the same to every problem: most need neither of them.
     """
-    texts = [template.render(problem.text, tokenizer) for problem in problems]
-    doubtful = [i for i, text in enumerate(texts) if len(text.encode()) > limit]
-    long = {i for i in doubtful if len(tokenizer.encode(texts[i], add_special_tokens=False)) > limit}
-    return [i in long for i in range(len(texts))]
+    frame = len(template.render("x", tokenizer).encode())
+
+    def is_long(problem: Problem) -> bool:
+        if frame + len(problem.text.encode()) <= limit:
+            return False
+        return len(tokenizer.encode(template.render(problem.text, tokenizer), add_special_tokens=False)) > limit
+
+    return [is_long(problem) for problem in problems]
 
 
 def _letters(text: str) -> str:

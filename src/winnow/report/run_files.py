@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 Scalar = str | float | int | bool | None
+Status = Literal["running", "done", "failed", "diverged", "preempted", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class Summary:
     of the first training problem's rendered prompt; `verifiers` names the one that judges each evaluation set.
     """
 
-    status: Literal["running", "done", "failed", "diverged", "preempted", "interrupted"]
+    status: Status
     algo: str
     model: str
     dataset: str

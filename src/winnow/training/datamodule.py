@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 import pytorch_lightning as pl
 
 from winnow.experience.loader import ExperienceLoader
+from winnow.report.run_files import Status, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,24 @@ class Progress:
     initial_weights: str | None = None
     prompt_hash: str = ""
     verifiers: dict[str, str] = field(default_factory=dict)
+
+    def summary(self, status: Status, algo: str, model: str, dataset: str, seed: int) -> Summary:
+        """What a run of these names has come to."""
+        return Summary(
+            status=status,
+            algo=algo,
+            model=model,
+            dataset=dataset,
+            seed=seed,
+            iterations=self.iteration,
+            eval_first=self.eval_first,
+            eval_last=self.eval_last,
+            sampled_tokens=self.sampled_tokens,
+            trained_tokens=self.trained_tokens,
+            seconds=self.seconds,
+            prompt_hash=self.prompt_hash,
+            verifiers=self.verifiers,
+        )
 
 
 class IterationData(pl.LightningDataModule):

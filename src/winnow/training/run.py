@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +19,7 @@ from winnow.models.language_model import LanguageModel, fingerprint
 from winnow.report.card import model_card
 from winnow.report.console import Console
 from winnow.report.plots import draw_run
-from winnow.report.run_files import RunFiles, Summary
+from winnow.report.run_files import RunFiles, Status
 from winnow.report.tracker import Tracker
 from winnow.training.base import IterationModule
 from winnow.training.bookkeeping import Bookkeeping
@@ -27,8 +27,6 @@ from winnow.training.checkpoint import IterationCheckpoint, SyncedCheckpointIO, 
 from winnow.training.datamodule import IterationData
 from winnow.training.evaluate import Evaluator
 from winnow.training.signals import StopOnSignal
-
-Status = Literal["done", "failed", "diverged", "preempted", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,18 +133,8 @@ class Run:
         if not self.trainer.is_global_zero:
             return
         progress, who = self.data.progress, self.identity
-        summary = Summary(
-            status=status,
-            algo=who.algo,
-            model=who.model,
-            dataset=who.dataset,
-            seed=who.seed,
-            iterations=progress.iteration,
-            eval_first=progress.eval_first,
-            eval_last=progress.eval_last,
-            sampled_tokens=progress.sampled_tokens,
-            trained_tokens=progress.trained_tokens,
-            seconds=progress.seconds,
+        summary = replace(
+            progress.summary(status, who.algo, who.model, who.dataset, who.seed),
             prompt_hash=who.prompt_hash,
             verifiers=self.verifiers,
             error=None if error is None else f"{type(error).__name__}: {error}",

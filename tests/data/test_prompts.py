@@ -1,0 +1,24 @@
+"""Prompts that are too long, found without rendering the others."""
+
+import pytest
+
+from winnow.data.problems import Problem
+from winnow.data.prompts import longer_than
+from winnow.data.templates import Chat, Plain, Template
+from winnow.models.language_model import Pretrained
+
+
+@pytest.mark.parametrize("limit", range(1, 40))
+def test_the_short_way_finds_what_the_long_way_finds(limit: int):
+    """Digits are a token and a byte each: the case in which the bound is tight."""
+    tokenizer = Pretrained("tiny", "embedded", Plain()).tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}<{{ m.content | trim }}>{% endfor %}="
+    problems = [Problem(str(n), "7" * n + " " * (n % 3), "1") for n in range(40)]
+    for template in (Plain(), Chat(None, "42"), Chat("1+1", "")):
+        assert longer_than(limit, problems, tokenizer, template) == [
+            tokens(problem, tokenizer, template) > limit for problem in problems
+        ]
+
+
+def tokens(problem: Problem, tokenizer, template: Template) -> int:
+    return len(tokenizer.encode(template.render(problem.text, tokenizer), add_special_tokens=False))
