@@ -29,11 +29,19 @@ def test_what_each_verdict_is_worth(name: str, rewards: tuple[float, ...]) -> No
     assert tuple(scale(verdict) for verdict in order) == rewards
 
 
-@pytest.mark.parametrize("name", ["math_verify", "numeric", "exact"])
-def test_a_verifier_is_given_what_it_takes(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("math_verify", ["rule", "workers", "timeout"]),
+        ("numeric", ["rule", "workers", "timeout"]),
+        ("reasoning_gym", ["rule", "workers", "timeout"]),
+        ("exact", ["rule"]),  # no worker, so nothing to set about workers
+    ],
+)
+def test_a_verifier_is_given_what_it_takes(name: str, settings: list[str]) -> None:
     node = yaml.safe_load((CONF / "verifier" / f"{name}.yaml").read_text())
     assert node.pop("_target_") == f"{VerifierPool.__module__}.{VerifierPool.__name__}"
-    assert list(node) == ["rule", "workers", "timeout"]
+    assert list(node) == settings
     assert set(node) <= set(inspect.signature(VerifierPool).parameters)
 
 
