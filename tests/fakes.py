@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from winnow.experience.budget import Budget
 from winnow.experience.clock import Clock
 from winnow.experience.collect import Collector
 from winnow.experience.scorer import Scorer
 from winnow.models.critic import Critic
 from winnow.models.policy import Policy, Scores
+from winnow.packed import Packed
 from winnow.rewards.verdict import Judgement, Verdict
 from winnow.types import Completion, Finish, Prompt, Rollouts
 
@@ -98,11 +100,9 @@ class Spy(Policy):
         self.step = step
         self.seen: list[tuple[int, ...]] = []
 
-    def forward(self, tokens: Int[Tensor, "b s"], start: int, entropies: bool = False) -> Scores:
-        self.seen += [unpadded(row) for row in tokens]
-        logprobs = -(tokens + 1) * self.step
-        logprobs[:, :start] = 0
-        return Scores(logprobs, None)
+    def forward(self, rows: Packed, entropies: bool = False) -> Scores:
+        self.seen += spelt(rows)
+        return Scores(rows.spread(-(rows.targets + 1) * self.step), None)
 
     @property
     def rows(self) -> list[int]:
@@ -111,21 +111,25 @@ class Spy(Policy):
 
 
 class SpyCritic(Critic):
-    """t / 10 for token t, on the prompt too."""
+    """t / 10 for response token t."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
         self.anchor = nn.Parameter(torch.zeros(()))
         self.seen: list[tuple[int, ...]] = []
 
-    def forward(self, tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b s"]:
-        self.seen += [unpadded(row) for row in tokens]
-        return tokens / 10
+    def forward(self, rows: Packed) -> Float[Tensor, "b s"]:
+        self.seen += spelt(rows)
+        return rows.spread(rows.targets / 10)
 
 
-def unpadded(row: Tensor) -> tuple[int, ...]:
-    """No token of ours is 0."""
-    return tuple(t for t in row.tolist() if t)
+def spelt(rows: Packed) -> list[tuple[int, ...]]:
+    """Each row's tokens; the last is a target and nothing else."""
+    ends = rows.spread(rows.targets.float())
+    return [
+        (*rows.tokens[0, rows.places[i, :length]].tolist(), int(ends[i, length]))
+        for i, length in enumerate(rows.lengths)
+    ]
 
 
 class Spied(NamedTuple):
@@ -134,6 +138,14 @@ class Spied(NamedTuple):
     initial: Spy
 
 
-def spied(exact: bool = True, kl_rows: int = 0, seed: int = 0, token_budget: int = 100, step: float = 0.1) -> Spied:
+def spied(
+    exact: bool = True,
+    kl_rows: int = 0,
+    seed: int = 0,
+    token_budget: int = 100,
+    step: float = 0.1,
+    max_mismatch_kl: float = float("inf"),
+) -> Spied:
     policy, initial = Spy(step), Spy(0.2)
-    return Spied(Scorer(policy, initial, exact, token_budget, kl_rows, seed), policy, initial)
+    budget = Budget(token_budget, packed=True)
+    return Spied(Scorer(policy, initial, exact, budget, kl_rows, seed, max_mismatch_kl), policy, initial)

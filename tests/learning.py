@@ -5,16 +5,32 @@ from collections.abc import Sequence
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
+from transformers import GPT2Config, GPT2LMHeadModel
 
+from winnow.experience.budget import Budget
 from winnow.experience.experience import Experience
 from winnow.experience.plan import Plan
+from winnow.models.attention import is_packed
+from winnow.models.backbone import pack_where_exact
 from winnow.models.policy import Policy
 from winnow.objectives import Aggregate, PolicyObjective, PreferenceObjective
 from winnow.ops.aggregate import sequence_mean
+from winnow.packed import Packed, pack
 from winnow.rng import uniforms
-from winnow.types import Batch, Pair, PairBatch, Row
+from winnow.types import MicroBatch, Pair, PairBatch, Row
 
 PROMPT = (3, 4, 5)
+
+
+def float64_policy(packed: bool) -> Policy:
+    """GPT-2, in float64 throughout: Qwen2's norm and rotary tables drop to float32 inside, which would cost 1e-8."""
+    config = GPT2Config(vocab_size=20, n_positions=32, n_embd=16, n_layer=2, n_head=2)
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(config).double().eval()
+    if packed:
+        pack_where_exact(model)
+        assert is_packed(model)
+    return Policy(model, temperature=1.0)
 
 
 def made_up_rows(advantages: Sequence[float], seed: int = 0) -> list[Row]:
@@ -33,31 +49,38 @@ def made_up_rows(advantages: Sequence[float], seed: int = 0) -> list[Row]:
     return rows
 
 
+def rows_of(tokens: Tensor, prompt_length: int) -> Packed:
+    """(B, S) tokens as rows of one length, whose prompts have `prompt_length` tokens."""
+    return pack([Row(tuple(ids), prompt_length) for ids in tokens.tolist()])
+
+
 def gradient(
     policy: Policy,
     objective: PolicyObjective | PreferenceObjective,
     items: Sequence[Row] | Sequence[Pair],
     aggregate: Aggregate = sequence_mean,
     token_budget: int = 10_000,
+    inert: Sequence[bool] | None = None,
 ) -> Tensor:
-    """Of one optimiser batch holding all `items`, cut to `token_budget`."""
-    plan = Plan(minibatches=1, epochs=1, token_budget=token_budget, aggregate=aggregate, seed=0, pad_id=0)
-    experience = Experience(items=list(items), inert=[False] * len(items))  # pyright: ignore[reportArgumentType]
+    """Of one optimiser batch holding all `items`, cut to `token_budget`; `inert` ones are not forwarded."""
+    budget = Budget(token_budget, is_packed(policy.model))
+    plan = Plan(minibatches=1, epochs=1, budget=budget, aggregate=aggregate, seed=0)
+    inert = [False] * len(items) if inert is None else list(inert)
+    experience = Experience(items=list(items), inert=inert)  # pyright: ignore[reportArgumentType]
     policy.zero_grad()
     for batch in plan.micro_batches(experience, [list(range(len(items)))]):
         loss_of(policy, objective, batch).backward()
     return torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
 
 
-def loss_of(policy: Policy, objective: PolicyObjective | PreferenceObjective, batch: Batch | PairBatch) -> Tensor:
+def loss_of(policy: Policy, objective: PolicyObjective | PreferenceObjective, batch: MicroBatch | PairBatch) -> Tensor:
     if isinstance(objective, PreferenceObjective):
         assert isinstance(batch, PairBatch)
-        chosen = policy(batch.chosen.tokens, batch.chosen.start).logprobs
-        rejected = policy(batch.rejected.tokens, batch.rejected.start).logprobs
+        chosen, rejected = policy(batch.rows).logprobs.chunk(2)
         return objective(chosen, rejected, batch).value
-    assert isinstance(batch, Batch)
-    scores = policy(batch.tokens, batch.start, entropies=True)
-    return objective(scores.logprobs, scores.entropies, batch).value
+    assert isinstance(batch, MicroBatch)
+    scores = policy(batch.rows, entropies=True)
+    return objective(scores.logprobs, scores.entropies, batch.terms).value
 
 
 def quiet_trainer(*callbacks: pl.Callback) -> pl.Trainer:

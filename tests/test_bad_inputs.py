@@ -71,6 +71,13 @@ BEFORE_TORCH = [
     ("algo.entropy=null", "algo.entropy=null", "0 or more"),
     ("algo.rejected=null", "algo.rejected", "drop"),
     ("algo/kl=k3 algo.kl.clamp=-1", "algo.kl.clamp=-1", "null for none"),
+    ("algo.correction.cap=2", "algo/correction=none has no `cap`", "type algo/correction=masked algo.correction.cap=2"),
+    ("engine=vlm", "engine=vlm: no such choice", "did you mean engine=vllm?"),
+    ("engine.dtype=float16", "engine=torch has no `dtype`", "type engine=vllm engine.dtype=float16"),
+    ("rollout.max_mismatch_kl=0", "rollout.max_mismatch_kl=0", "above 0, or null"),
+    ("algo/correction=truncated algo.correction.cap=0.5", "algo.correction.cap=0.5", "1 or more"),
+    ("algo/correction=masked algo.correction.floor=2", "algo.correction.floor=2", "from 0 to 1"),
+    ("algo=dpo algo/correction=none", "algo=dpo has no `correction`", "leave it out"),
     ("algo=sft update.minibatches=100", "update.minibatches=100", "32 rows"),
 ]
 
@@ -78,6 +85,9 @@ AFTER_TORCH = [
     ("algo/ratio=none", "algo.clip", "add algo/clip=none"),
     ("algo/kl=k3 algo.kl.place=reward algo.kl.reference=previous", "is zero", "type algo.kl.reference=initial"),
     ("algo=raft algo/kl=k3 algo.kl.place=reward", "does not read the reward", "type algo.kl.place=loss"),
+    ("algo/correction=truncated", "nothing to correct", "type algo/correction=none, or engine=vllm"),
+    ("algo=ppo algo/correction=masked", "nothing to correct", "type algo/correction=none, or engine=vllm"),
+    ("engine=vllm metrics.kl_rows=0", "metrics.kl_rows=0", "type metrics.kl_rows=64"),
     ("algo.select._target_=os.system", "algo.select._target_=os.system", "plugins=[os]"),
     ("~algo.kl", "algo: ", "'kl'"),
     ("hardware=gpu hardware.devices=99", "hardware.devices=99", "type hardware=cpu"),

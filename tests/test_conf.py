@@ -4,6 +4,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from running import CONF, composed
@@ -34,7 +35,7 @@ def test_every_algorithm_composes_and_binds(algo: str):
     ("axis", "value"),
     [
         (axis, value)
-        for axis in ("select", "advantage", "ratio", "clip", "aggregate", "kl")
+        for axis in ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")
         for value in options(f"algo/{axis}")
     ],
 )
@@ -44,6 +45,9 @@ def test_every_axis_value_is_built_or_refused_with_words(axis: str, value: str):
     )
     if (axis, value) in (("select", "extremes"), ("advantage", "gae")):
         with pytest.raises(ConfigError, match=r"type algo=(dpo|ppo)"):
+            validation.validate(cfg)
+    elif axis == "correction" and value != "none":
+        with pytest.raises(ConfigError, match=f"algo/correction={value}: .* nothing to correct"):
             validation.validate(cfg)
     else:
         validation.validate(cfg)
@@ -130,3 +134,12 @@ def test_a_model_brings_its_dataset_unless_one_is_typed():
 @pytest.mark.parametrize(("algo", "other"), list(product(POLICY_GRADIENT, ("cpu", "gpu"))))
 def test_hardware_sets_nothing_of_an_algorithm(algo: str, other: str):
     assert composed(f"algo={algo}", f"hardware={other}").algo == composed(f"algo={algo}").algo
+
+
+@pytest.mark.parametrize("words", ["engine=vllm", "hardware.precision=bf16-mixed"])
+@pytest.mark.parametrize("algo", ["grpo", "raft", "ppo"])
+def test_where_the_sampler_is_not_exact_there_is_something_to_correct(algo: str, words: str):
+    algorithm = build_algorithm(composed(f"algo={algo}", "algo/correction=truncated", words))
+    validation.validate(composed(f"algo={algo}", "algo/correction=truncated", words))
+    assert isinstance(algorithm, PolicyGradient | ActorCritic)
+    assert algorithm.correction(torch.tensor([0.5, 3.0])).tolist() == [0.5, 2.0]

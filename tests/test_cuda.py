@@ -6,8 +6,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from engines.models import tiny
 from running import composed, metrics, run
 from winnow.build import evaluation
+from winnow.models import backbone
+from winnow.models.attention import EachTokenOnce, Ragged, is_packed
+from winnow.models.backbone import pack_where_exact
+from winnow.models.policy import Policy
+from winnow.packed import Packed, pack
+from winnow.rng import uniforms
+from winnow.types import Row
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 ON_GPU = ("hardware=gpu", "hardware.precision=32-true", "iterations=2")
@@ -42,6 +50,62 @@ def test_an_evaluation_draws_what_the_cpu_draws(tmp_path: Path):
         cfg = composed("limit=32", f"hardware={hardware}", "hardware.precision=32-true", program="evaluate")
         accuracies.append(evaluation.evaluate(cfg, tmp_path / hardware))
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.05)
+
+
+def ragged_rows() -> Packed:
+    """Of two prompts with 5 and 9 tokens, and responses of 1 to 40."""
+    found = []
+    for i, response in enumerate((40, 33, 31, 30, 12, 11, 2, 1)):
+        prompt = 5 + 4 * (i % 2)
+        noise = uniforms(i % 2, prompt).tolist() + uniforms(10 + i, response).tolist()
+        found.append(Row(tuple(int(19 * x) for x in noise), prompt))
+    return pack(found).to("cuda")
+
+
+def learnt(policy: Policy, rows: Packed, bfloat16: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities and the gradient of their sum."""
+    policy.zero_grad()
+    with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16):
+        logprobs = policy(rows).logprobs
+    logprobs.sum().backward()
+    return logprobs.detach(), torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("style", ["qwen2", "llama"])
+def test_attention_without_padding_says_what_padded_blocks_say(style: str, monkeypatch: pytest.MonkeyPatch):
+    """To bfloat16's rounding: both are as far from float32, whose own packed and padded rows agree to 1e-4."""
+    wide = {"hidden_size": 128, "initializer_range": 0.05}  # heads of 32
+    model = tiny(style, **wide).eval()
+    pack_where_exact(model)
+    assert is_packed(model)
+    policy, padded = Policy(model.cuda(), 1.0), Policy(tiny(style, **wide).eval().cuda(), 1.0)
+    rows = ragged_rows()
+    exact, slope = learnt(policy, rows, bfloat16=False)
+    for one, other in zip((exact, slope), learnt(padded, rows, bfloat16=False), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    used: list[str] = []
+
+    def noted(kind: type[EachTokenOnce] | type[Ragged]) -> None:
+        def attend(rows: Packed) -> EachTokenOnce | Ragged:
+            used.append(kind.__name__)
+            return kind(rows)
+
+        monkeypatch.setattr(backbone, "packed_attention", attend)
+
+    kinds = [type(backbone.packed_attention(rows)).__name__]
+    with torch.autocast("cuda", torch.bfloat16):
+        kinds.append(type(backbone.packed_attention(rows)).__name__)
+    assert kinds == ["EachTokenOnce", "Ragged"]
+    found = []
+    for kind in (EachTokenOnce, Ragged):
+        noted(kind)
+        found.append(learnt(policy, rows, bfloat16=True))
+    assert used == ["EachTokenOnce", "Ragged"]
+    for logprobs, gradient in found:
+        assert (logprobs - exact).abs().max() < 0.1
+        assert (gradient - slope).norm() < 0.03 * slope.norm()
+    assert (found[0][0] - found[1][0]).abs().mean() < 0.01
+    assert (found[0][1] - found[1][1]).norm() < 0.03 * slope.norm()
 
 
 def test_bf16_autocast_keeps_float32_weights(tmp_path: Path):

@@ -6,12 +6,12 @@ from functools import partial
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
 
-from learning import gradient, made_up_rows
+from learning import float64_policy, gradient, made_up_rows
 from winnow.models.policy import Policy
 from winnow.objectives import KL, PolicyObjective, PreferenceObjective
 from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+from winnow.packed import pack
 from winnow.types import Pair, Row
 
 CLOSE = {"rtol": 0, "atol": 1e-9}
@@ -33,12 +33,10 @@ ADVANTAGES = [1.0, -1.0, 0.5, 0.0, -0.25, 2.0, 1.0]
 PPO = CLIPS["ppo"]
 
 
-@pytest.fixture
-def policy() -> Policy:
-    """GPT-2 in float64 throughout: Qwen2's norm and rotary tables drop to float32 inside, which would cost 1e-8."""
-    config = GPT2Config(vocab_size=20, n_positions=32, n_embd=16, n_layer=2, n_head=2)
-    torch.manual_seed(0)
-    return Policy(GPT2LMHeadModel(config).double().eval(), temperature=1.0)
+@pytest.fixture(params=["packed", "padded"])
+def policy(request: pytest.FixtureRequest) -> Policy:
+    """With each token once, and with transformers' attention on padded rows."""
+    return float64_policy(packed=request.param == "packed")
 
 
 def plain() -> PolicyObjective:
@@ -83,9 +81,8 @@ def on_policy(policy: Policy, rows: list[Row]) -> list[Row]:
     """The rows as if the policy as it is had drawn them."""
     found = []
     for row in rows:
-        tokens = torch.tensor([row.token_ids])
         with torch.no_grad():
-            old = policy(tokens, row.prompt_length).logprobs[0]
+            old = policy(pack([row])).logprobs[0]
         found.append(replace(row, old_logprobs=old))
     return found
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from winnow.objectives import KL, PolicyObjective, PreferenceObjective, ValueObjective
 from winnow.ops import clip, kl, ratio
-from winnow.types import Batch, Mean, PairBatch
+from winnow.packed import pack
+from winnow.types import Batch, Mean, PairBatch, Row
 
 JUNK = 7.0
 PPO = partial(clip.ppo, low=0.2, high=0.2)
@@ -39,12 +40,10 @@ POLICY_LOSS = 0.25
 @pytest.fixture
 def batch() -> Batch:
     return Batch(
-        tokens=torch.zeros(2, 4, dtype=torch.long),
         response=RESPONSE,
         row_weight=torch.tensor([0.5, 1.0], dtype=torch.float64),
         denominator=4.0,
         parts=2,
-        start=1,
         advantages=ADVANTAGES,
         old_logprobs=LOGPROBS - RATIOS.log(),
         ref_logprobs=LOGPROBS - DELTAS,
@@ -195,12 +194,10 @@ REJECTED = torch.tensor([[JUNK, -2, JUNK, JUNK], [JUNK, -1, -1, -1]], dtype=torc
 
 def side(response: list[list[int]], reference: Tensor, weight: tuple[float, float]) -> Batch:
     return Batch(
-        tokens=torch.zeros(reference.shape, dtype=torch.long),
         response=torch.tensor(response) == 1,
         row_weight=torch.tensor(weight, dtype=torch.float64),
         denominator=4.0,
         parts=2,
-        start=1,
         ref_logprobs=reference,
     )
 
@@ -210,6 +207,7 @@ def two_pairs(weight: tuple[float, float] = (1.0, 1.0)) -> PairBatch:
     ref_chosen = torch.tensor([[0, -2, -4], [0, -2, 0]], dtype=torch.float64)
     ref_rejected = torch.tensor([[0, -1, 0, 0], [0, -1, -2, -2]], dtype=torch.float64)
     return PairBatch(
+        pack([Row((0,) * length, 1) for length in (3, 2, 2, 4)]),  # the objective never looks at tokens
         side([[0, 1, 1], [0, 1, 0]], ref_chosen, weight),
         side([[0, 1, 0, 0], [0, 1, 1, 1]], ref_rejected, weight),
     )

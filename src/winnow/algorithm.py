@@ -24,6 +24,7 @@ from winnow.objectives import (
 )
 from winnow.ops import advantage as advantage_ops
 from winnow.ops import clip as clip_ops
+from winnow.ops import correction as correction_ops
 from winnow.ops import ratio as ratio_ops
 from winnow.ops import select as select_ops
 
@@ -34,6 +35,7 @@ Gae = Callable[
     [Float[Tensor, "n s"], Float[Tensor, "n s"], Bool[Tensor, "n s"]],
     tuple[Float[Tensor, "n s"], Float[Tensor, "n s"]],
 ]
+Correction = Callable[[Float[Tensor, "*shape"]], Float[Tensor, "*shape"]]
 Rejected = Literal["drop", "zero"]
 
 
@@ -51,6 +53,7 @@ class PolicyGradient:
     clip: Clip
     aggregate: Aggregate
     kl: KL | None
+    correction: Correction
     entropy: float
     rejected: Rejected
 
@@ -68,6 +71,11 @@ class PolicyGradient:
     @property
     def objective(self) -> PolicyObjective:
         return PolicyObjective(self.ratio, self.clip, self.kl, self.entropy)
+
+    @property
+    def corrects(self) -> bool:
+        """Whether each token is weighed by what sampler and trainer disagree on."""
+        return rule_of(self.correction) is not correction_ops.none
 
     def advantages(self, shaped: Float[Tensor, "p g"], selected: Bool[Tensor, "p g"]) -> Float[Tensor, "p g"]:
         """Everyone's advantage, from the shaped rewards of all samples; zero where not selected."""
@@ -88,6 +96,7 @@ class ActorCritic:
     clip: Clip
     aggregate: Aggregate
     kl: KL | None
+    correction: Correction
     entropy: float
     rejected: Rejected
     value_clip: float
@@ -105,6 +114,11 @@ class ActorCritic:
     @property
     def objective(self) -> PolicyObjective:
         return PolicyObjective(self.ratio, self.clip, self.kl, self.entropy)
+
+    @property
+    def corrects(self) -> bool:
+        """Whether each token is weighed by what sampler and trainer disagree on."""
+        return rule_of(self.correction) is not correction_ops.none
 
     @property
     def value_objective(self) -> ValueObjective:

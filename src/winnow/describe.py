@@ -7,7 +7,7 @@ from winnow.instantiation import choice
 from winnow.objectives import rule_of
 from winnow.ops import select
 
-AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl")
+AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")
 
 
 def in_figures(cfg: DictConfig, algorithm: Algorithm) -> str:

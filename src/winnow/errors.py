@@ -8,7 +8,7 @@ class ConfigError(Exception):
 
 
 class Diverged(Exception):
-    """Training produced numbers that are not finite, again and again. Exit code 3."""
+    """Numbers that are not finite, again and again, or samples that are not the policy's. Exit code 3."""
 
 
 class Stopped(Exception):

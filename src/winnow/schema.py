@@ -17,6 +17,7 @@ class RolloutConfig:
     max_tokens: int = MISSING
     max_prompt_tokens: int | None = None
     temperature: float = MISSING
+    max_mismatch_kl: float | None = None
 
 
 @dataclass
@@ -66,7 +67,8 @@ class HardwareConfig:
     precision: str = MISSING
     attention: str = MISSING
     gradient_checkpointing: bool = MISSING
-    token_budget: int = MISSING
+    compile: bool = MISSING
+    token_budget: int | None = MISSING
     threads: int | None = None
 
 
@@ -118,9 +120,8 @@ AT_LEAST_ONE = [
     "checkpoint.every",
     "checkpoint.keep",
     "hardware.devices",
-    "hardware.token_budget",
 ]
-AT_LEAST_ONE_OR_NULL = ("eval.prompts", "rollout.max_prompt_tokens")
+AT_LEAST_ONE_OR_NULL = ("eval.prompts", "hardware.token_budget", "rollout.max_prompt_tokens")
 ABOVE_ZERO = ("rollout.temperature", "eval.temperature", "optim.lr", "optim.eps")
 NOT_NEGATIVE = (
     "seed",
@@ -163,6 +164,8 @@ ALGO_RANGES = {
     "algo.clip.high": (TINY, HUGE, "above 0"),
     "algo.clip.c": (1, HUGE, "1 or more"),
     "algo.aggregate.length": (1, HUGE, "1 or more"),
+    "algo.correction.cap": (1, HUGE, "1 or more"),
+    "algo.correction.floor": (0, 1, "from 0 to 1"),
     "algo.kl.coef": (TINY, HUGE, "above 0; without the term, type algo/kl=none"),
 }
 
@@ -225,6 +228,9 @@ def _ranges(cfg: DictConfig) -> list[str]:
         for key in AT_LEAST_ONE_OR_NULL
         if (value := _read(cfg, key)) is not None and value < 1
     ]
+    bound = cfg.rollout.max_mismatch_kl
+    if bound is not None and not bound > 0:
+        found.append(f"rollout.max_mismatch_kl={bound}: must be above 0, or null")
     if len(cfg.optim.betas) != 2 or not all(0 <= beta < 1 for beta in cfg.optim.betas):
         found.append(
             f"optim.betas={list(cfg.optim.betas)}: must be two numbers in [0, 1); type optim.betas=[0.9,0.999]"

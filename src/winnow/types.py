@@ -9,9 +9,10 @@ from enum import StrEnum
 from typing import Self
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from winnow.packed import Packed
 from winnow.rewards.verdict import Judgement
 
 
@@ -104,26 +105,24 @@ class _OnDevice:
         moved = {
             f.name: value.to(device, non_blocking=non_blocking)
             for f in fields(self)  # pyright: ignore[reportArgumentType]
-            if isinstance(value := getattr(self, f.name), Tensor | Batch)
+            if isinstance(value := getattr(self, f.name), Tensor | Packed | Batch)
         }
         return replace(self, **moved)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True, slots=True)
 class Batch(_OnDevice):
-    """Right-padded rows of one micro-batch.
+    """What the objective reads of one micro-batch's rows.
 
     `row_weight` and `denominator` come from the aggregation: a token counts `row_weight / denominator`, where the
     denominator sums over the whole optimiser batch, all its micro-batches and all ranks. `parts` is how many
-    micro-batches, over all ranks, make up the optimiser batch. Responses begin at position `start` or later.
+    micro-batches, over all ranks, make up the optimiser batch.
     """
 
-    tokens: Int[Tensor, "b s"]
     response: Bool[Tensor, "b s"]
     row_weight: Float[Tensor, " b"]
     denominator: float
     parts: int
-    start: int
     advantages: Float[Tensor, "b s"] | None = None
     old_logprobs: Float[Tensor, "b s"] | None = None
     ref_logprobs: Float[Tensor, "b s"] | None = None
@@ -132,9 +131,18 @@ class Batch(_OnDevice):
 
 
 @dataclass(frozen=True, slots=True)
-class PairBatch(_OnDevice):
-    """Chosen and rejected rows, pair by pair; `chosen.denominator` counts the pairs of the whole optimiser batch."""
+class MicroBatch(_OnDevice):
+    """What one forward reads, and what its loss is made of."""
 
+    rows: Packed
+    terms: Batch
+
+
+@dataclass(frozen=True, slots=True)
+class PairBatch(_OnDevice):
+    """All chosen rows, then all rejected ones in the same order; `chosen.denominator` counts the optimiser batch's pairs."""
+
+    rows: Packed
     chosen: Batch
     rejected: Batch
 

@@ -11,9 +11,10 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from winnow import schema
-from winnow.algorithm import Algorithm, Preference, Supervised
+from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
+from winnow.build import parts
 from winnow.errors import ConfigError
-from winnow.instantiation import build_algorithm
+from winnow.instantiation import build_algorithm, choice
 from winnow.objectives import rule_of
 from winnow.ops import advantage, kl, select
 
@@ -26,7 +27,9 @@ def validate(cfg: DictConfig) -> list[str]:
     """
     schema.check(cfg)
     require(cfg)
-    return notices(cfg, build_algorithm(cfg))
+    algorithm = build_algorithm(cfg)
+    _check_engine(cfg, algorithm)
+    return notices(cfg, algorithm)
 
 
 def require(cfg: DictConfig) -> None:
@@ -60,6 +63,20 @@ def _check_machine(cfg: DictConfig) -> None:
         raise ConfigError(
             f"hardware.devices={cfg.hardware.devices}: torch can use {present} CUDA devices here; type hardware=cpu"
             + (f" or hardware.devices={present}" if present else "")
+        )
+
+
+def _check_engine(cfg: DictConfig, algorithm: Algorithm) -> None:
+    exact, engine = parts.samples_exactly(cfg), choice("engine")
+    if isinstance(algorithm, PolicyGradient | ActorCritic) and algorithm.corrects and exact:
+        raise ConfigError(
+            f"algo/correction={choice('algo/correction')}: engine={engine} in float32 samples with the trainer's own "
+            "numbers, so that there is nothing to correct; type algo/correction=none, or engine=vllm"
+        )
+    if not isinstance(algorithm, Supervised) and cfg.metrics.kl_rows == 0 and not parts.engine_class(cfg).exact:
+        raise ConfigError(
+            f"metrics.kl_rows=0: on these rows engine={engine} is compared with the trainer every iteration; "
+            "type metrics.kl_rows=64"
         )
 
 

@@ -2,7 +2,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-from winnow.engines.kv_cache import AppendingLayer, appending_cache
+from winnow.engines.kv_cache import AppendingLayer, appending_cache, can_join
 
 from .models import tiny
 
@@ -41,13 +41,53 @@ def test_a_step_writes_in_place() -> None:
     assert addresses == {before}  # room for 100 // 16 = 6 positions was made with the first 100
 
 
-def test_keys_and_values_keep_their_own_dtypes() -> None:
+def test_keys_are_kept_in_the_dtype_of_the_values() -> None:
     layer = AppendingLayer()
     layer.update(states(2, 1, 0), states(2, 1, 1).bfloat16())
     keys, values = layer.update(states(1, 1, 0), states(1, 1, 1).bfloat16())
-    assert (keys.dtype, values.dtype) == (torch.float32, torch.bfloat16)
+    assert (keys.dtype, values.dtype) == (torch.bfloat16, torch.bfloat16)
 
 
 def test_only_full_attention_layers_are_replaced() -> None:
     kinds = [type(layer).__name__ for layer in appending_cache(tiny("qwen2_sliding").config).layers]
     assert kinds == ["AppendingLayer", "DynamicSlidingWindowLayer"]
+
+
+def test_rows_that_join_end_where_the_others_end() -> None:
+    """Left of the shorter ones are zeros; then all grow at one place, and what is filling in all of them can go."""
+    ours, theirs = AppendingLayer(), AppendingLayer()
+    mine, new = states(7, 2, 0), states(3, 1, 1)
+    ours.update(mine, -mine)
+    theirs.update(new, -new)
+    ours.join(theirs)
+    padded = torch.nn.functional.pad(new, (0, 0, 4, 0))
+    assert torch.equal(ours.keys, torch.cat([mine, padded]))
+    assert torch.equal(ours.values, -torch.cat([mine, padded]))
+    step = states(1, 3, 2)
+    keys, values = ours.update(step, -step)
+    assert torch.equal(keys, torch.cat([torch.cat([mine, padded]), step], dim=2))
+    ours.reorder_cache(torch.tensor([2]))
+    ours.drop_first(4)
+    assert torch.equal(ours.keys, torch.cat([new, step[2:]], dim=2))
+    assert (ours.get_seq_length(), ours.get_mask_sizes(1)[0]) == (4, 5)
+    for n in range(20):  # through growth
+        more = states(1, 1, 3 + n)
+        keys, values = ours.update(more, -more)
+        assert torch.equal(keys[:, :, -1:], more)
+        assert torch.equal(values, -keys)
+    assert torch.equal(keys[:, :, :3], new)
+
+
+def test_the_shorter_batch_may_be_the_one_that_is_joined() -> None:
+    ours, theirs = AppendingLayer(), AppendingLayer()
+    ours.update(states(2, 1, 0), states(2, 1, 1))
+    theirs.update(states(5, 2, 2), states(5, 2, 3))
+    ours.join(theirs)
+    assert torch.equal(ours.keys[0, :, 3:], states(2, 1, 0)[0])
+    assert not ours.keys[0, :, :3].any()
+    assert torch.equal(ours.values[1:], states(5, 2, 3))
+
+
+def test_only_caches_that_keep_everything_can_join() -> None:
+    assert can_join(appending_cache(tiny("llama").config))
+    assert not can_join(appending_cache(tiny("qwen2_sliding").config))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import torch
@@ -10,8 +10,12 @@ from scipy.stats import chisquare
 from torch import Tensor
 from transformers import BloomConfig, BloomForCausalLM, GenerationConfig, PreTrainedModel
 
-from winnow.engines.torch_engine import COMPACT_AT, TorchEngine, draw
+from winnow.engines.base import Done, ignore
+from winnow.engines.draw import draw
+from winnow.engines.torch_engine import COMPACT_AT, TorchEngine
 from winnow.errors import ConfigError
+from winnow.models.attention import is_packed
+from winnow.models.backbone import pack_where_exact
 from winnow.types import Completion, Finish, Prompt, Sampling
 
 from .models import STYLES, VOCAB, tiny
@@ -22,6 +26,16 @@ PROMPTS = [
 ]
 T = TypeVar("T")
 NO_EOS = (VOCAB,)  # an id that no model here can draw
+WAYS = [*((style, False) for style in STYLES), *((style, True) for style in STYLES if style != "qwen2_sliding")]
+"""With transformers' own attention, and with ours where it is exact."""
+
+
+def made(style: str, packed: bool, dtype: torch.dtype = torch.float32, **changes: Any) -> PreTrainedModel:
+    model = tiny(style, dtype, **changes).eval()
+    if packed:
+        pack_where_exact(model)
+        assert is_packed(model)
+    return model
 
 
 def seeds_for(prompts: Sequence[Prompt], samples: int) -> list[list[int]]:
@@ -37,10 +51,11 @@ def sample(
     max_tokens: int = 12,
     eos_ids: Sequence[int] = (0, 4),
     max_rows: int | None = None,
+    done: Done = ignore,
 ) -> list[list[Completion]]:
     engine = TorchEngine(eos_ids, max_rows=max_rows)
     engine.sync(model, 1)
-    return engine.generate(prompts, seeds_for(prompts, samples), Sampling(temperature, max_tokens))
+    return engine.generate(prompts, seeds_for(prompts, samples), Sampling(temperature, max_tokens), done)
 
 
 def spy(model: PreTrainedModel, pick: Callable[[dict[str, Tensor]], T]) -> list[T]:
@@ -75,17 +90,23 @@ def check_against_fresh(
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.3])
-@pytest.mark.parametrize("style", STYLES)
-def test_logprobs_and_entropies_equal_a_fresh_forward(style: str, temperature: float) -> None:
-    model = tiny(style)
-    groups = sample(model, samples=4, temperature=temperature)
+@pytest.mark.parametrize(("style", "packed"), WAYS)
+def test_logprobs_and_entropies_equal_a_fresh_forward(style: str, packed: bool, temperature: float) -> None:
+    groups = sample(made(style, packed), samples=4, temperature=temperature)
     assert len({len(one.token_ids) for one in chain(*groups)}) > 2  # rows ended at different steps
-    check_against_fresh(model, groups, temperature, atol=1e-4)
+    check_against_fresh(tiny(style), groups, temperature, atol=1e-4)
 
 
-def test_prompts_of_one_length_need_no_padding_and_agree_as_well() -> None:
-    model = tiny("llama")
-    masks = spy(model, lambda call: call["attention_mask"])
+@pytest.mark.parametrize("style", [style for style, packed in WAYS if packed])
+def test_both_attentions_draw_the_same(style: str) -> None:
+    ours, theirs = (list(chain(*sample(made(style, packed, torch.float64)))) for packed in (True, False))
+    assert [one.token_ids for one in ours] == [one.token_ids for one in theirs]
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_prompts_of_one_length_need_no_padding_and_agree_as_well(packed: bool) -> None:
+    model = made("llama", packed)
+    masks = spy(model, lambda call: call["attend"].visible if packed else call["attention_mask"])
     even = [PROMPTS[2], PROMPTS[3]]
     groups = sample(model, even)
     assert set(masks) == {None}
@@ -93,17 +114,18 @@ def test_prompts_of_one_length_need_no_padding_and_agree_as_well() -> None:
     assert [one.token_ids for one in chain(*groups)] == [one.token_ids for one in chain(*uneven[:2])]
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_a_seed_gives_its_sample_in_any_company(style: str) -> None:
+@pytest.mark.parametrize(("style", "packed"), WAYS)
+def test_a_seed_gives_its_sample_in_any_company(style: str, packed: bool) -> None:
     # transformers normalises (RMSNorm) and rotates in float32 even in a float64 model, GPT-2 does neither
     atol = 1e-12 if style == "gpt2" else 1e-5
-    model = tiny(style, torch.float64)
+    model = made(style, packed, torch.float64)
     together = dict(zip(PROMPTS, sample(model), strict=True))
     others = {
         "alone": {prompt: sample(model, [prompt])[0] for prompt in PROMPTS},
         "reversed": dict(zip(PROMPTS[::-1], sample(model, PROMPTS[::-1]), strict=True)),
         "fewer samples": dict(zip(PROMPTS, sample(model, samples=1), strict=True)),
         "six rows at once": dict(zip(PROMPTS, sample(model, max_rows=6), strict=True)),
+        "ten rows at once": dict(zip(PROMPTS, sample(model, max_rows=10), strict=True)),
         "one row at once": dict(zip(PROMPTS, sample(model, samples=1, max_rows=1), strict=True)),
     }
     for company, groups in others.items():
@@ -140,6 +162,25 @@ def test_draw_never_takes_the_impossible_and_reaches_the_last(dtype: torch.dtype
         assert token.tolist() == expected
         assert logprob.tolist() == pytest.approx([-0.6931471805599453, 0.0])
         assert entropy.tolist() == pytest.approx([0.6931471805599453, 0.0])
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("vocabulary", [10, 64, 65, 4096])
+def test_draw_inverts_the_cumulative_distribution(vocabulary: int, temperature: float) -> None:
+    """But for uniforms so near a boundary between two tokens that float32 may say either."""
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = 2 * torch.randn(2000, vocabulary, generator=generator) / temperature
+    uniform = torch.rand(2000, generator=generator, dtype=torch.float64)
+    reach = logits.double().softmax(-1).cumsum(-1)
+    plain = torch.searchsorted(reach, uniform[:, None], right=True).squeeze(-1)
+    clear = (reach - uniform[:, None]).abs().amin(-1) > 1e-6
+    assert clear.float().mean() > 0.98
+    token, logprob, entropy = draw(logits, uniform)
+    assert torch.equal(token[clear], plain[clear])
+    assert len(token.unique()) > vocabulary / 4 or vocabulary == 4096
+    logs = logits.double().log_softmax(-1)
+    torch.testing.assert_close(logprob.double(), logs.gather(-1, token[:, None]).squeeze(-1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(entropy.double(), -(logs.exp() * logs).sum(-1), rtol=0, atol=1e-5)
 
 
 def test_draw_reaches_the_last_of_a_large_vocabulary() -> None:
@@ -185,8 +226,9 @@ def test_a_generation_config_has_no_say() -> None:
     check_against_fresh(model, after, 1.0, atol=1e-4)
 
 
-def test_prompts_are_prefilled_once_and_finished_rows_leave() -> None:
-    model, samples, budget = tiny("llama"), 16, 40
+@pytest.mark.parametrize("packed", [True, False])
+def test_prompts_are_prefilled_once_and_finished_rows_leave(packed: bool) -> None:
+    model, samples, budget = made("llama", packed), 16, 40
     shapes = spy(model, lambda call: tuple(call["input_ids"].shape))
     rows = list(chain(*sample(model, samples=samples, max_tokens=budget, eos_ids=(0, 1, 2))))
     prefill, *steps = shapes
@@ -205,6 +247,75 @@ def test_max_rows_bounds_the_rows_of_every_forward() -> None:
     shapes = spy(model, lambda call: tuple(call["input_ids"].shape))
     sample(model, samples=3, max_rows=7, max_tokens=2, eos_ids=NO_EOS)
     assert shapes == [(2, 9), (6, 1), (2, 3), (6, 1), (1, 5), (3, 1)]  # two prompts, two, and the fifth
+
+
+MANY = [Prompt(f"p{n}", tuple((3 * n + k) % VOCAB for k in range(2 + n % 7)), "", "") for n in range(24)]
+"""Of 2 to 8 tokens: what is longer than one is a prefill."""
+
+
+def shapes_of(model: PreTrainedModel, prompts: Sequence[Prompt], max_rows: int | None) -> list[tuple[int, int]]:
+    """(rows, positions) of each forward that samples two responses of up to 40 tokens to each prompt."""
+    shapes = spy(model, lambda call: tuple(call["input_ids"].shape))
+    sample(model, prompts, samples=2, max_tokens=40, max_rows=max_rows)
+    return shapes  # pyright: ignore[reportReturnType]
+
+
+@pytest.mark.parametrize(("style", "packed"), [way for way in WAYS if way[0] != "qwen2_sliding"])
+def test_prompts_join_as_rows_end(style: str, packed: bool) -> None:
+    """Four parts of six prompts, one after the other, are as many steps as each part's longest row needs."""
+    shapes = shapes_of(made(style, packed), MANY, max_rows=12)
+    steps = [rows for rows, positions in shapes if positions == 1]
+    prefills = [rows for rows, positions in shapes if positions > 1]
+    assert 6 < max(steps) <= 12
+    assert sum(prefills) == len(MANY)
+    assert len(prefills) > 4
+    parts = [shapes_of(made(style, packed), MANY[n : n + 6], max_rows=12) for n in range(0, 24, 6)]
+    assert len(steps) < sum(positions == 1 for part in parts for _, positions in part)
+    # All but the first join rows that are being decoded: the steps before and after are of several rows.
+    first = [place for place, (_, positions) in enumerate(shapes) if positions > 1]
+    assert all(shapes[place + 1][0] > 2 * shapes[place][0] for place in first[1:])
+
+
+def test_a_window_admits_no_one_into_a_running_batch() -> None:
+    """Its layer forgets the first keys: each part runs to its end before the next begins."""
+    parts = [shapes_of(made("qwen2_sliding", False), MANY[n : n + 6], max_rows=12) for n in range(0, 24, 6)]
+    assert shapes_of(made("qwen2_sliding", False), MANY, max_rows=12) == list(chain(*parts))
+
+
+@pytest.mark.parametrize(("style", "packed"), WAYS)
+def test_who_joins_when_changes_no_sample(style: str, packed: bool) -> None:
+    model = made(style, packed, torch.float64)
+    together = [one.token_ids for one in chain(*sample(model, MANY))]
+    assert len(set(map(len, together))) > 5
+    for max_rows in (3, 9, 20):
+        assert [one.token_ids for one in chain(*sample(model, MANY, max_rows=max_rows))] == together
+
+
+def test_positions_end_where_the_longest_row_does() -> None:
+    """Learned ones: a row that has ended and waits for others to end with it must not run past the table."""
+    longest = max(len(prompt.token_ids) for prompt in MANY)
+    model = tiny("gpt2", n_positions=longest + 12)
+    for max_rows in range(9, 13):
+        rows = list(chain(*sample(model, MANY * 3, samples=1, max_rows=max_rows, eos_ids=(0,))))
+        assert any(one.finish is Finish.LENGTH for one in rows)
+
+
+@pytest.mark.parametrize("max_rows", [None, 12])
+def test_each_row_is_told_once_as_soon_as_it_has_ended(max_rows: int | None) -> None:
+    model = tiny("llama")
+    forwards = spy(model, lambda _call: None)
+    told: list[tuple[int, int, Completion]] = []
+    when: list[int] = []
+
+    def done(prompt: int, sample: int, completion: Completion) -> None:
+        told.append((prompt, sample, completion))
+        when.append(len(forwards))
+
+    groups = sample(model, MANY, samples=2, max_rows=max_rows, done=done)
+    assert sorted((prompt, number) for prompt, number, _ in told) == [(p, g) for p in range(24) for g in range(2)]
+    assert all(groups[prompt][number] is completion for prompt, number, completion in told)
+    assert when == sorted(when)
+    assert when[0] < len(forwards) / 2  # long before the last row ended
 
 
 def test_modes_come_back_and_dropout_is_off_between() -> None:
@@ -240,11 +351,11 @@ def test_training_goes_on_with_what_was_sampled() -> None:
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
 
 
-def test_under_autocast_logprobs_are_float32_of_bfloat16_logits() -> None:
-    model = tiny("llama")
+@pytest.mark.parametrize("packed", [True, False])
+def test_under_autocast_logprobs_are_float32_of_bfloat16_logits(packed: bool) -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        groups = sample(model)
-        check_against_fresh(model, groups, 1.0, atol=0.1)
+        groups = sample(made("llama", packed))
+        check_against_fresh(tiny("llama"), groups, 1.0, atol=0.1)
     assert {one.logprobs.dtype for one in chain(*groups)} == {torch.float32}
 
 

@@ -1,5 +1,6 @@
 import torch
 
+from fakes import spelt
 from winnow.experience.collate import collate, collate_pairs
 from winnow.types import Pair, Row
 
@@ -20,28 +21,28 @@ SHORT = Row(
     values=torch.tensor([0, 0.7, 0.2]),
     returns=torch.tensor([0, -0.3, -0.3]),
 )
-PAD = 19
 
 
 def test_rows_of_different_lengths():
     weight = torch.tensor([0.5, 0.25])
-    batch = collate([LONG, SHORT], weight, denominator=7.0, parts=3, pad_id=PAD)
-    assert batch.tokens.tolist() == [[11, 12, 13, 4, 2], [14, 7, 2, PAD, PAD]]
-    assert batch.response.tolist() == [[False, False, False, True, True], [False, True, True, False, False]]
-    assert (batch.row_weight.tolist(), batch.denominator, batch.parts) == ([0.5, 0.25], 7.0, 3)
+    batch = collate([LONG, SHORT], weight, denominator=7.0, parts=3)
+    assert spelt(batch.rows) == [LONG.token_ids, SHORT.token_ids]
+    terms = batch.terms
+    assert terms.response.tolist() == [[False, False, False, True, True], [False, True, True, False, False]]
+    assert (terms.row_weight.tolist(), terms.denominator, terms.parts) == ([0.5, 0.25], 7.0, 3)
 
 
-def test_start_is_the_shortest_prompt():
-    """Where the forward may skip positions: a later start would leave out response tokens of the short prompt."""
-    for rows in ([LONG, SHORT], [SHORT, LONG]):
-        batch = collate(rows, torch.ones(2), 2.0, 1, PAD)
-        assert batch.start == 1
-        assert not batch.response[:, : batch.start].any()
-    assert collate([LONG], torch.ones(1), 1.0, 1, PAD).start == 3
+def test_what_is_predicted_is_what_is_response():
+    """The rows' mask and the terms' are one; a forward's numbers land on the response tokens and nowhere else."""
+    for rows in ([LONG, SHORT], [SHORT, LONG], [LONG]):
+        batch = collate(rows, torch.ones(len(rows)), 2.0, 1)
+        assert torch.equal(batch.rows.response, batch.terms.response)
+        numbers = batch.rows.spread(torch.ones(len(batch.rows.targets)))
+        assert torch.equal(numbers == 1, batch.terms.response)
 
 
 def test_numbers_are_padded_with_zeros_and_keep_to_their_field():
-    batch = collate([LONG, SHORT], torch.ones(2), 2.0, 1, PAD)
+    terms = collate([LONG, SHORT], torch.ones(2), 2.0, 1).terms
     expected = {
         "advantages": [[0, 0, 0, 1.0, 1.0], [0, -0.5, -0.5, 0, 0]],
         "old_logprobs": [[0, 0, 0, -0.4, -0.2], [0, -0.7, -0.2, 0, 0]],
@@ -49,19 +50,20 @@ def test_numbers_are_padded_with_zeros_and_keep_to_their_field():
         "returns": [[0, 0, 0, 0.9, 0.9], [0, -0.3, -0.3, 0, 0]],
     }
     for name, numbers in expected.items():
-        torch.testing.assert_close(getattr(batch, name), torch.tensor(numbers))
+        torch.testing.assert_close(getattr(terms, name), torch.tensor(numbers))
 
 
 def test_a_field_that_one_row_lacks_is_absent():
     for rows in ([LONG, SHORT], [SHORT, LONG]):
-        assert collate(rows, torch.ones(2), 2.0, 1, PAD).ref_logprobs is None
-    alone = collate([LONG], torch.ones(1), 1.0, 1, PAD).ref_logprobs
+        assert collate(rows, torch.ones(2), 2.0, 1).terms.ref_logprobs is None
+    alone = collate([LONG], torch.ones(1), 1.0, 1).terms.ref_logprobs
     torch.testing.assert_close(alone, torch.tensor([[0, 0, 0, -1.0, -0.6]]))
 
 
 def test_both_sides_of_a_pair_keep_their_place():
-    batch = collate_pairs([Pair(LONG, SHORT), Pair(SHORT, SHORT)], torch.tensor([1.0, 0.0]), 2.0, 1, PAD)
-    assert batch.chosen.tokens.tolist() == [[11, 12, 13, 4, 2], [14, 7, 2, PAD, PAD]]
-    assert batch.rejected.tokens.tolist() == [[14, 7, 2], [14, 7, 2]]
-    assert (batch.chosen.start, batch.rejected.start) == (1, 1)
+    batch = collate_pairs([Pair(LONG, SHORT), Pair(SHORT, SHORT)], torch.tensor([1.0, 0.0]), 2.0, 1)
+    assert spelt(batch.rows) == [LONG.token_ids, SHORT.token_ids, SHORT.token_ids, SHORT.token_ids]
+    chosen, rejected = batch.rows.response.chunk(2)
+    assert torch.equal(chosen, batch.chosen.response)
+    assert torch.equal(rejected, batch.rejected.response)
     assert batch.chosen.row_weight.tolist() == batch.rejected.row_weight.tolist() == [1, 0]

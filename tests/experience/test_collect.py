@@ -7,6 +7,7 @@ from transformers import PreTrainedModel
 from running import SMALL, composed
 from winnow.build import training
 from winnow.data.prompts import PromptOrder
+from winnow.engines.base import Done, ignore
 from winnow.experience.clock import Clock
 from winnow.experience.collect import Collector, Judge, distinct
 from winnow.rewards.pool import VerifierPool
@@ -42,7 +43,7 @@ class Noting:
         self.version = version - self.behind
 
     def generate(
-        self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]], sampling: Sampling
+        self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]], sampling: Sampling, done: Done = ignore
     ) -> list[list[Completion]]:
         self.seeds += [list(group) for group in seeds]
         return [[self._drawn(seed) for seed in group] for group in seeds]
@@ -106,7 +107,10 @@ def test_each_response_is_judged_by_its_own_prompts_answer(small, pool):
     drawn = [[7, 3, 0], [7, 3, 3]]
     completions = [[Completion((t, 2), torch.zeros(2), torch.zeros(2), Finish.EOS) for t in group] for group in drawn]
     judge = Judge(pool, RewardScale(1.0, -1.0, -2.0), boxed)
-    found = judge.rollouts([A, B], completions, version=3)
+    with judge.hearing([A, B]) as hearing:
+        hearing.done(1, 2, completions[1][2])
+        hearing.done(0, 0, completions[0][0])
+        found = judge.rollouts([A, B], hearing.groups(completions), version=3)
     assert found.rewards.tolist() == [[1, -1, -2], [-1, 1, 1]]
     assert found.correct.tolist() == [[True, False, False], [False, True, True]]
     assert found.judgements[0][2].verdict is Verdict.no_answer

@@ -11,7 +11,7 @@ from winnow.experience.credit import Crediter
 from winnow.experience.experience import Experience
 from winnow.experience.scorer import Scorer
 from winnow.objectives import KL
-from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+from winnow.ops import advantage, aggregate, clip, correction, kl, ratio, select
 from winnow.types import Row
 
 ADVANTAGES = [
@@ -34,6 +34,7 @@ def ppo(**changed) -> ActorCritic:
         "clip": clip.unclipped,
         "aggregate": aggregate.sequence_mean,
         "kl": None,
+        "correction": correction.none,
         "entropy": 0.0,
         "rejected": "drop",
         "value_clip": 0.2,

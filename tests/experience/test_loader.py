@@ -2,12 +2,13 @@ from contextlib import nullcontext
 
 import torch
 
+from winnow.experience.budget import Budget
 from winnow.experience.clock import Clock
 from winnow.experience.experience import Experience
 from winnow.experience.loader import ExperienceLoader
 from winnow.experience.plan import Plan
 from winnow.ops.aggregate import sequence_mean
-from winnow.types import Batch, Pair, Row
+from winnow.types import MicroBatch, Pair, Row
 
 
 def row(length: int) -> Row:
@@ -30,7 +31,7 @@ class Source:
 
 
 def loader(source: Source, minibatches: int = 2, epochs: int = 2) -> ExperienceLoader:
-    plan = Plan(minibatches, epochs, token_budget=100, aggregate=sequence_mean, seed=0, pad_id=0)
+    plan = Plan(minibatches, epochs, budget=Budget(100, packed=True), aggregate=sequence_mean, seed=0)
     return ExperienceLoader(source, plan, Clock(), nullcontext)
 
 
@@ -52,7 +53,7 @@ def test_every_row_comes_once_an_epoch_dealt_by_the_iteration():
 
     def lengths(iteration: int) -> list[list[int]]:
         found.iteration = iteration
-        return [batch.response.sum(1).tolist() for batch in found if isinstance(batch, Batch)]
+        return [batch.terms.response.sum(1).tolist() for batch in found if isinstance(batch, MicroBatch)]
 
     first, second = lengths(0), lengths(1)
     assert sorted(first[0] + first[1]) == sorted(first[2] + first[3]) == [1, 2, 3, 4, 5, 6, 7, 8]
@@ -81,12 +82,24 @@ def test_and_those_of_both_sides_of_a_pair():
     assert found.outcome.tokens_trained == 8
 
 
+def test_but_not_of_rows_that_move_nothing():
+    """One optimiser batch an epoch; the rows of 2 and 4 tokens are inert."""
+    rows = [row(n) for n in (1, 2, 3, 4)]
+    found = loader(Source(Experience(rows, [False, True, False, True])), minibatches=1)
+    assert [sorted(batch.terms.response.sum(1).tolist()) for batch in found if isinstance(batch, MicroBatch)] == [
+        [1, 3],
+        [1, 3],
+    ]
+    assert found.outcome is not None
+    assert (found.outcome.skipped, found.outcome.tokens_trained) == (0, 2 * (1 + 3))
+
+
 def test_batches_without_a_gradient_are_skipped_and_their_tokens_not_trained():
     """Four optimiser batches of one row each, of which only the row of 3 tokens moves anything."""
     found = loader(
         Source(Experience([row(n) for n in (1, 2, 3, 4)], [True, True, False, True])), minibatches=4, epochs=1
     )
-    assert [batch.response.sum(1).tolist() for batch in found if isinstance(batch, Batch)] == [[3]]
+    assert [batch.terms.response.sum(1).tolist() for batch in found if isinstance(batch, MicroBatch)] == [[3]]
     assert found.outcome is not None
     assert (found.outcome.dealt, found.outcome.skipped, found.outcome.tokens_trained) == ([[2]], 3, 3)
 
@@ -104,7 +117,7 @@ def test_collecting_is_over_before_the_first_batch():
         def __exit__(self, *_: object) -> None:
             inside[0] = False
 
-    plan = Plan(1, 1, token_budget=100, aggregate=sequence_mean, seed=0, pad_id=0)
+    plan = Plan(1, 1, budget=Budget(100, packed=True), aggregate=sequence_mean, seed=0)
 
     def noting(iteration: int, clock: Clock) -> Experience:
         open_now.append(inside[0])

@@ -5,13 +5,14 @@ import pytest
 import torch
 
 from fakes import RESPONSES, initial_of, policy_of, rollouts, sampler, spied
+from winnow.errors import Diverged
 
 TOKENS = [t for response in RESPONSES for t in response]
 
 
 def test_kl_ref_is_k3_of_the_policy_against_the_initial_one():
     """log π − log π_initial is δ = (t + 1)/10 at token t, and k3 is exp(−δ) − 1 + δ."""
-    found = spied(kl_rows=6).scorer(rollouts(), 0, (), (), None)
+    found = spied(exact=False, kl_rows=6).scorer(rollouts(), 0, (), (), None)
     deltas = [(t + 1) / 10 for t in TOKENS]
     by_hand = sum(exp(-d) - 1 + d for d in deltas) / 11
     the_other_way = sum(exp(d) - 1 - d for d in deltas) / 11
@@ -20,7 +21,8 @@ def test_kl_ref_is_k3_of_the_policy_against_the_initial_one():
 
 
 def test_kl_ref_of_the_initial_policy_is_zero():
-    assert spied(kl_rows=6, step=0.2).scorer(rollouts(), 0, (), (), None).metrics["train/kl_ref"] == 0
+    scorer = spied(exact=False, kl_rows=6, step=0.2).scorer
+    assert scorer(rollouts(), 0, (), (), None).metrics["train/kl_ref"] == 0
 
 
 @pytest.mark.parametrize("token_budget", [1, 12, 1000])
@@ -67,8 +69,38 @@ def test_the_gap_between_sampler_and_policy():
 
 def test_the_gap_is_to_the_policy_even_if_the_sampler_is_called_exact():
     found = [spied(exact, kl_rows=6).scorer(rollouts(), 0, (), (), None).metrics for exact in (True, False)]
-    assert found[0] == found[1]
+    for name in ("rollout/logp_diff/mean", "rollout/logp_diff/max", "rollout/mismatch_kl"):
+        assert found[0][name] == found[1][name]
     assert found[0]["rollout/logp_diff/mean"] == pytest.approx(0.1)
+
+
+def test_the_mismatch_is_k3_of_the_sampler_against_the_policy():
+    """log μ − log π is 0.1 at every token."""
+    found = spied(exact=False, kl_rows=6).scorer(rollouts(), 0, (), (), None).metrics
+    assert found["rollout/mismatch_kl"] == pytest.approx(exp(-0.1) - 1 + 0.1, rel=1e-5)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_sampler_too_far_from_the_policy_ends_the_run(exact: bool):
+    """k3 of 0.1 is 0.00484."""
+    spied(exact, kl_rows=6, max_mismatch_kl=0.005).scorer(rollouts(), 0, (), (), None)
+    scorer = spied(exact, kl_rows=6, max_mismatch_kl=0.004).scorer
+    with pytest.raises(
+        Diverged, match=r"iteration 3: samples are 0\.0048 nats a token .* rollout\.max_mismatch_kl=0\.004"
+    ):
+        scorer(rollouts(), 2, (), (), None)
+
+
+def test_a_sampler_that_is_not_a_number_apart_does_not_pass():
+    scorer = spied(exact=False, kl_rows=6, step=float("nan"), max_mismatch_kl=1.0).scorer
+    with pytest.raises(Diverged, match="samples are nan nats"):
+        scorer(rollouts(), 0, (), (), None)
+
+
+def test_the_samplers_own_numbers_come_along():
+    found = spied(exact=False).scorer(rollouts(), 0, (), (), None)
+    for i in range(6):
+        torch.testing.assert_close(found.sampled[i], sampler(i))
 
 
 def test_nothing_asked_nothing_forwarded_nothing_said():

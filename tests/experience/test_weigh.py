@@ -10,11 +10,19 @@ from winnow.experience.experience import Experience
 from winnow.experience.scorer import Scorer
 from winnow.experience.weigh import Weigher
 from winnow.objectives import KL
-from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+from winnow.ops import advantage, aggregate, clip, correction, kl, ratio, select
 from winnow.types import Row
 
 RAFT = PolicyGradient(
-    select.best, advantage.one, ratio.log_probability, clip.unclipped, aggregate.sequence_mean, None, 0.0, "drop"
+    select.best,
+    advantage.one,
+    ratio.log_probability,
+    clip.unclipped,
+    aggregate.sequence_mean,
+    None,
+    correction.none,
+    0.0,
+    "drop",
 )
 K1_IN_REWARD = KL(kl.k1, coef=0.5, place="reward")
 
@@ -28,6 +36,7 @@ def algorithm(**changed) -> PolicyGradient:
         "clip": clip.unclipped,
         "aggregate": aggregate.sequence_mean,
         "kl": None,
+        "correction": correction.none,
         "entropy": 0.0,
         "rejected": "drop",
     }

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from learning import rows_of
 from winnow.models.critic import Critic
 from winnow.models.language_model import LanguageModel
 
@@ -25,21 +26,21 @@ def test_a_value_has_not_seen_its_token(critic: Critic, s: int):
     other = TOKENS.clone()
     other[:, s] += 1
     with torch.no_grad():
-        before, after = critic(TOKENS), critic(other)
+        before, after = critic(rows_of(TOKENS, 1)), critic(rows_of(other, 1))
     assert before.shape == TOKENS.shape
     torch.testing.assert_close(after[:, : s + 1], before[:, : s + 1], rtol=0, atol=1e-12)
     assert ((after - before)[:, s + 1 :].abs() > 1e-6).all()
 
 
 def test_nothing_is_known_before_the_first_token(critic: Critic):
-    values = critic(TOKENS)
+    values = critic(rows_of(TOKENS, 1))
     assert values[:, 0].tolist() == [0.0, 0.0]
     assert (values[:, 1:].abs() > 1e-3).all()
 
 
 def test_a_new_critic_says_zero_and_can_learn(small: LanguageModel):
     critic = Critic(small.model).double()
-    values = critic(TOKENS)
+    values = critic(rows_of(TOKENS, 1))
     assert values.abs().max() == 0
     values.sum().backward()
     assert critic.head.bias.grad is not None
@@ -55,4 +56,4 @@ def test_it_shares_no_weight_with_the_policy(small: LanguageModel):
 def test_values_are_not_left_in_bfloat16(small: LanguageModel):
     critic = Critic(small.model.float())
     with torch.autocast("cpu", torch.bfloat16):
-        assert critic(TOKENS).dtype == torch.float32
+        assert critic(rows_of(TOKENS, 1)).dtype == torch.float32

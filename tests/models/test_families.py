@@ -15,6 +15,7 @@ from winnow.experience.collate import collate
 from winnow.models.export import export
 from winnow.models.language_model import LanguageModel, Pretrained
 from winnow.models.policy import Policy
+from winnow.packed import pack
 from winnow.types import Completion, Finish, Row, Sampling
 
 from .checkpoints import llama, qwen
@@ -112,12 +113,12 @@ def test_the_mask_is_the_response_with_its_end(family: Pretrained):
         rows.append(Row(prompt + one.token_ids, len(prompt)))
         expected.append([False] * len(prompt) + [True] * len(one.token_ids))
     width = max(map(len, expected))
-    batch = collate(rows, torch.ones(len(rows)), 1.0, 1, loaded.pad_id)
-    assert batch.response.tolist() == [row + [False] * (width - len(row)) for row in expected]
+    batch = collate(rows, torch.ones(len(rows)), 1.0, 1)
+    assert batch.terms.response.tolist() == [row + [False] * (width - len(row)) for row in expected]
     rewritten = [Row((*prompt, 7, end), len(prompt)) for end in loaded.eos_ids]
     for row, end in zip(rewritten, loaded.eos_ids, strict=True):
-        ended = collate([row], torch.ones(1), 1.0, 1, loaded.pad_id)
-        assert ended.tokens[ended.response].tolist() == [7, end]
+        ended = collate([row], torch.ones(1), 1.0, 1)
+        assert ended.rows.targets.tolist() == [7, end]
 
 
 def test_a_sample_has_the_training_forwards_probability_whatever_the_hub_wants(family: Pretrained):
@@ -131,9 +132,9 @@ def test_a_sample_has_the_training_forwards_probability_whatever_the_hub_wants(f
     group = drawn(loaded, family.template, samples=8)
     assert len({one.token_ids for one in group}) == 8
     for one in group:
-        tokens = torch.tensor([prompt + one.token_ids])
+        rows = pack([Row(prompt + one.token_ids, len(prompt))])
         with torch.no_grad():
-            said = Policy(loaded.model, 1.0)(tokens, len(prompt)).logprobs[0, len(prompt) :]
+            said = Policy(loaded.model, 1.0)(rows).logprobs[0, len(prompt) :]
         torch.testing.assert_close(one.logprobs, said, rtol=0, atol=1e-5)
 
 

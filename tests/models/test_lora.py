@@ -9,6 +9,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from learning import rows_of
 from running import metrics, run
 from winnow.data.templates import Plain
 from winnow.engines.torch_engine import TorchEngine
@@ -45,14 +46,14 @@ def adapted(folder: Path) -> LanguageModel:
 
 def logprobs(of: Policy | Reference) -> Tensor:
     with torch.no_grad():
-        return of(TOKENS, 2).logprobs
+        return of(rows_of(TOKENS, 2)).logprobs
 
 
 def moved(policy: Policy) -> None:
     """One step of a size that no rounding hides."""
     optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=0.1)
     for _ in range(2):  # A has no gradient while B is zero
-        (-policy(TOKENS, 2).logprobs.sum()).backward()
+        (-policy(rows_of(TOKENS, 2)).logprobs.sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
 
@@ -87,12 +88,12 @@ def test_a_reference_leaves_the_policy_as_it_was(kind: str, adapted: LanguageMod
     moved(policy)
     trainable = {name for name, p in policy.named_parameters() if p.requires_grad}
     before = logprobs(policy)
-    assert not reference(TOKENS, 2).logprobs.requires_grad
+    assert not reference(rows_of(TOKENS, 2)).logprobs.requires_grad
     with pytest.raises(IndexError):
-        reference(TOKENS + 10**6, 2)  # ids that no embedding has: it fails half-way
+        reference(rows_of(TOKENS + 10**6, 2))  # ids that no embedding has: it fails half-way
     assert torch.equal(logprobs(policy), before)
     assert {name for name, p in policy.named_parameters() if p.requires_grad} == trainable
-    assert policy(TOKENS, 2).logprobs.requires_grad
+    assert policy(rows_of(TOKENS, 2)).logprobs.requires_grad
 
 
 def test_a_frozen_copy_stays_too(base: LanguageModel):
@@ -168,10 +169,10 @@ def test_a_critic_has_adapters_of_its_own_on_the_shared_base(adapted: LanguageMo
     before = logprobs(policy)
     optimizer = torch.optim.AdamW(theirs.values(), lr=0.1)
     for _ in range(3):  # the head first, then B, then A
-        (critic(TOKENS) - 1).pow(2).sum().backward()
+        (critic(rows_of(TOKENS, 1)) - 1).pow(2).sum().backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert critic(TOKENS)[:, 1:].abs().min() > 1e-3
+    assert critic(rows_of(TOKENS, 1))[:, 1:].abs().min() > 1e-3
     assert torch.equal(logprobs(policy), before)
 
 

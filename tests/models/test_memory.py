@@ -38,6 +38,7 @@ PLAN = MemoryPlan(
     batch_rows=1024,
     token_budget=16384,
     bfloat16=True,
+    logits_at_once=2**27,
     recompute=True,
     reference=True,
 )
@@ -105,17 +106,17 @@ def test_what_is_held_all_the_time(small: ModelShape):
 def test_the_cache_of_a_token(small: ModelShape, large: ModelShape):
     """28 layers of 2 × 128 (4 × 128) keys and as many values."""
     assert (cache_per_token(small, bfloat16=False), cache_per_token(large, bfloat16=False)) == (57_344, 114_688)
-    assert (cache_per_token(small, bfloat16=True), cache_per_token(large, bfloat16=True)) == (43_008, 86_016)
+    assert (cache_per_token(small, bfloat16=True), cache_per_token(large, bfloat16=True)) == (28_672, 57_344)
 
 
 def test_a_micro_batch(small: ModelShape):
     found = estimate(small, PLAN)
-    assert found.logits == 16384 * 151936 * 18
-    block = 30 * 1536 + 4 * 256 + 8 * 8960
+    assert found.logits == 2**27 * 10 + 4 * 151936 * 1536
+    block = 32 * 1536 + 4 * 256 + 8 * 8960
     assert found.activations == 16384 * (28 * 4 * 1536 + block)
     plain = estimate(small, replace(PLAN, recompute=False, entropies=True))
     assert plain.activations == 16384 * 28 * block
-    assert plain.logits == 16384 * 151936 * 26
+    assert plain.logits == 2**27 * 16 + 4 * 151936 * 1536
 
 
 def test_a_micro_batch_is_no_longer_than_its_batch_and_no_shorter_than_a_row():
@@ -125,9 +126,9 @@ def test_a_micro_batch_is_no_longer_than_its_batch_and_no_shorter_than_a_row():
 
 
 def test_rows_that_fit_fill_what_is_left(small: ModelShape, large: ModelShape):
-    row = 4096 * 43_008 * 17 / 16 + 30 * 151936 + 1024 * 3 * 4 * 8960 / 4
+    row = 4096 * 28_672 * 17 / 16 + 28 * 151936 + 1024 * 3 * 4 * 8960 / 4
     left = 0.93 * H100 - 22 * 1_543_714_304
-    assert rows_that_fit(small, PLAN, H100) == int(left / row) == 182
+    assert rows_that_fit(small, PLAN, H100) == int(left / row) == 255
     assert rows_that_fit(large, PLAN, H100) == 0
 
 
@@ -136,12 +137,15 @@ def test_the_line_says_what_fits_and_what_to_type(small: ModelShape, large: Mode
         return estimate(shape, replace(PLAN, **changes)).line(available)
 
     assert line(small, rows=64, token_budget=8192) == (
-        "memory: 58.7 of 79.6 GB (weights 15.4, gradients 6.2, AdamW 12.3, and one at a time: KV cache 14.0, "
-        "logits 22.4 + activations 2.4, AdamW's step 6.2): fits"
+        "memory: 44.0 of 79.6 GB (weights 15.4, gradients 6.2, AdamW 12.3, and one at a time: KV cache 10.0, "
+        "logits 2.3 + activations 2.4, AdamW's step 6.2): fits"
     )
-    assert line(small).endswith("does not fit; type hardware.token_budget=13056 engine.max_rows=182")
+    assert line(small).endswith("does not fit; type engine.max_rows=255")
+    assert line(small, rows=64, token_budget=65536, available=50e9).endswith(
+        "does not fit; type hardware.token_budget=34816"
+    )
     assert line(small, rows=64, recompute=False, token_budget=4096, available=50e9).endswith(
-        "does not fit; type hardware.gradient_checkpointing=true engine.max_rows=57"
+        "does not fit; type hardware.gradient_checkpointing=true"
     )
     assert line(large).endswith("does not fit; type model/lora=adapter, or a smaller model")
     adapted = shape_of(Configured(LARGE, Lora(16, 32, "all-linear")))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from learning import made_up_rows, quiet_trainer
 from winnow.errors import Diverged
+from winnow.experience.budget import Budget
 from winnow.experience.experience import Experience
 from winnow.experience.plan import Plan
 from winnow.models.critic import Critic
@@ -22,7 +23,7 @@ from winnow.ops.aggregate import sequence_mean
 from winnow.training.actor_critic import ActorCriticModule
 from winnow.training.base import IterationModule, Optim
 from winnow.training.policy_gradient import PolicyGradientModule
-from winnow.types import Batch, PairBatch, Row
+from winnow.types import MicroBatch, PairBatch, Row
 
 OPTIM = Optim(0.01, (0.9, 0.95), 1e-8, weight_decay=0.1, grad_clip=1.0, warmup=0, schedule="constant")
 OBJECTIVE = PolicyObjective(ratio.log_probability, clip.unclipped, None, 0.0)
@@ -91,8 +92,8 @@ class Loader:
     batches: list[list[Row]]
     token_budget: int
 
-    def __iter__(self) -> Iterator[Batch | PairBatch]:
-        plan = Plan(1, 1, self.token_budget, sequence_mean, seed=0, pad_id=0)
+    def __iter__(self) -> Iterator[MicroBatch | PairBatch]:
+        plan = Plan(1, 1, Budget(self.token_budget, packed=True), sequence_mean, seed=0)
         for rows in self.batches:
             experience = Experience(items=rows, inert=[False] * len(rows))
             yield from plan.micro_batches(experience, [list(range(len(rows)))])

@@ -14,11 +14,12 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD
-from transformers import GPT2Config, GPT2LMHeadModel
 
-from learning import gradient, made_up_rows, quiet_trainer
+from learning import float64_policy, gradient, made_up_rows, quiet_trainer
+from winnow.experience.budget import Budget
 from winnow.experience.experience import Experience
 from winnow.experience.plan import Plan
+from winnow.models.attention import is_packed
 from winnow.models.critic import Critic
 from winnow.models.policy import Policy
 from winnow.objectives import KL, PolicyObjective, PreferenceObjective, ValueObjective
@@ -29,7 +30,7 @@ from winnow.training.actor_critic import ActorCriticModule
 from winnow.training.base import IterationModule, Optim
 from winnow.training.policy_gradient import PolicyGradientModule
 from winnow.training.preference import PreferenceModule
-from winnow.types import Batch, Pair, PairBatch, Row
+from winnow.types import MicroBatch, Pair, PairBatch, Row
 
 CLOSE = {"rtol": 0, "atol": 1e-9}
 BUDGETS = [10_000, 25, 1]
@@ -51,12 +52,9 @@ def sgd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "AdamW", SGD)
 
 
-@pytest.fixture
-def policy() -> Policy:
-    """GPT-2 is in float64 throughout."""
-    config = GPT2Config(vocab_size=20, n_positions=32, n_embd=16, n_layer=2, n_head=2)
-    torch.manual_seed(0)
-    return Policy(GPT2LMHeadModel(config).double().eval(), temperature=1.0)
+@pytest.fixture(params=["packed", "padded"])
+def policy(request: pytest.FixtureRequest) -> Policy:
+    return float64_policy(packed=request.param == "packed")
 
 
 @pytest.fixture
@@ -71,8 +69,8 @@ def settings(grad_clip: float) -> Optim:
     return Optim(LR, (0.9, 0.95), 1e-8, weight_decay=0.0, grad_clip=grad_clip, warmup=0, schedule="constant")
 
 
-def planned(token_budget: int) -> Plan:
-    return Plan(minibatches=1, epochs=1, token_budget=token_budget, aggregate=sequence_mean, seed=0, pad_id=0)
+def planned(token_budget: int, packed: bool) -> Plan:
+    return Plan(minibatches=1, epochs=1, budget=Budget(token_budget, packed), aggregate=sequence_mean, seed=0)
 
 
 @dataclass
@@ -83,7 +81,7 @@ class Loader:
     items: list[Row] | list[Pair]
     dealt: list[list[int]]
 
-    def __iter__(self) -> Iterator[Batch | PairBatch]:
+    def __iter__(self) -> Iterator[MicroBatch | PairBatch]:
         experience = Experience(items=self.items, inert=[False] * len(self.items))
         yield from self.plan.micro_batches(experience, self.dealt)
 
@@ -100,7 +98,7 @@ def train(
     """One iteration; without `dealt` all items are one optimiser batch."""
     dealt = [list(range(len(items)))] if dealt is None else dealt
     trainer = quiet_trainer(Settings())
-    trainer.fit(module, Loader(planned(token_budget), items, dealt))
+    trainer.fit(module, Loader(planned(token_budget, is_packed(module.policy.model)), items, dealt))
     assert trainer.global_step == len(dealt)
 
 
@@ -114,10 +112,10 @@ def clipped(slope: Tensor, limit: float) -> Tensor:
 
 
 def critic_gradient(critic: Critic, rows: Sequence[Row]) -> Tensor:
-    [batch] = Loader(planned(10_000), list(rows), [list(range(len(rows)))])
-    assert isinstance(batch, Batch)
+    [batch] = Loader(planned(10_000, packed=True), list(rows), [list(range(len(rows)))])
+    assert isinstance(batch, MicroBatch)
     critic.zero_grad()
-    VALUE(critic(batch.tokens), batch).value.backward()
+    VALUE(critic(batch.rows), batch.terms).value.backward()
     return torch.cat([p.grad.flatten() for p in critic.parameters() if p.grad is not None])
 
 

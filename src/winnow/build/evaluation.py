@@ -35,6 +35,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
     parts.set_threads(cfg)
     with _stopping(directory), parts.verifiers(cfg) as (pool, benchmarks):
         source = parts.model_source(cfg)
+        parts.require_engine(cfg, source)
         before = before_evaluation(cfg, source)
         for line in before.lines:
             print_line(line)

@@ -10,6 +10,7 @@ from winnow.algorithm import ActorCritic, Algorithm, Preference, Supervised
 from winnow.build import parts
 from winnow.models.language_model import ModelSource
 from winnow.models.memory import MemoryPlan, ModelShape, estimate, rows_that_fit, shape_of
+from winnow.ops.logprobs import LOGITS_AT_ONCE
 
 PROMPT_TOKENS = 512
 """Assumed where rollout.max_prompt_tokens does not say."""
@@ -46,13 +47,14 @@ def before_evaluation(cfg: DictConfig, source: ModelSource) -> Preflight:
         return Preflight([UNKNOWN], None)
     shape, available = replace(learning, trainable=0, backbone_trainable=0), available_bytes(cfg)
     plan = MemoryPlan(
-        rows=cfg.batch,
+        rows=_decoded(cfg, cfg.batch),
         samples=cfg.eval.samples,
         prompt_tokens=cfg.rollout.max_prompt_tokens or PROMPT_TOKENS,
         response_tokens=cfg.eval.max_tokens,
         batch_rows=0,
-        token_budget=cfg.hardware.token_budget,
+        token_budget=parts.token_budget(cfg),
         bfloat16=parts.precision_of(cfg) == "bf16-mixed",
+        logits_at_once=LOGITS_AT_ONCE["cuda" if parts.on_cuda(cfg) else "cpu"],
     )
     fitting = _fitting(shape, plan, available)
     rows = min(plan.rows, cfg.engine.get("max_rows") or fitting)
@@ -65,10 +67,15 @@ def _fitting(shape: ModelShape, plan: MemoryPlan, available: int) -> int:
 
 
 def available_bytes(cfg: DictConfig) -> int:
-    """Of one device; processes on the CPU share its memory."""
+    """Of one device; processes on the CPU share its memory, and an engine there keeps its share of it all the time."""
     if parts.on_cuda(cfg):
         return torch.cuda.get_device_properties(0).total_memory
-    return machine.memory_bytes() // cfg.hardware.devices
+    return int(machine.memory_bytes() * (1 - cfg.engine.get("gpu_memory_utilization", 0)) / cfg.hardware.devices)
+
+
+def _decoded(cfg: DictConfig, rows: int) -> int:
+    """Those of `rows` whose keys and values the trainer's memory must hold: none where the engine has memory of its own."""
+    return rows if "max_rows" in cfg.engine else 0
 
 
 def _training(cfg: DictConfig, algorithm: Algorithm, source: ModelSource) -> MemoryPlan:
@@ -76,13 +83,14 @@ def _training(cfg: DictConfig, algorithm: Algorithm, source: ModelSource) -> Mem
     samples = 1 if supervised else rollout.samples
     drawn = 0 if supervised else rollout.prompts * samples
     return MemoryPlan(
-        rows=-(-drawn // cfg.hardware.devices),
+        rows=_decoded(cfg, -(-drawn // cfg.hardware.devices)),
         samples=samples,
         prompt_tokens=rollout.max_prompt_tokens or PROMPT_TOKENS,
         response_tokens=rollout.max_tokens,
         batch_rows=-(-rollout.prompts * samples // (cfg["update"].minibatches * cfg.hardware.devices)),
-        token_budget=cfg.hardware.token_budget,
+        token_budget=parts.token_budget(cfg),
         bfloat16=parts.precision_of(cfg) == "bf16-mixed",
+        logits_at_once=LOGITS_AT_ONCE["cuda" if parts.on_cuda(cfg) else "cpu"],
         recompute=cfg.hardware.gradient_checkpointing,
         reference=source.lora is None and parts.needs_reference(cfg, algorithm),
         critic=isinstance(algorithm, ActorCritic),

@@ -17,6 +17,7 @@ from winnow.data.prompts import PromptOrder, render
 from winnow.data.templates import Template
 from winnow.describe import in_figures, in_words
 from winnow.engines.base import Engine
+from winnow.experience.budget import Budget
 from winnow.experience.collect import Collector, Judge
 from winnow.experience.credit import Crediter
 from winnow.experience.demonstrate import Demonstrator
@@ -27,6 +28,8 @@ from winnow.experience.scorer import Scorer
 from winnow.experience.weigh import Weigher
 from winnow.instantiation import build_algorithm, build_node, choice
 from winnow.models.activations import recompute_activations
+from winnow.models.attention import is_packed
+from winnow.models.compiled import compile_blocks
 from winnow.models.critic import Critic
 from winnow.models.language_model import LanguageModel
 from winnow.models.policy import Policy
@@ -63,6 +66,7 @@ def build(cfg: DictConfig, directory: Path, pool: VerifierPool, benchmarks: Sequ
     """Everything that `cfg` names, put together; the model is had first, then the data."""
     algorithm = build_algorithm(cfg)
     source = parts.model_source(cfg)
+    parts.require_engine(cfg, source)
     before = before_training(cfg, algorithm, source)
     for line in before.lines if is_first_rank() else []:
         print_line(line)
@@ -79,6 +83,8 @@ def build(cfg: DictConfig, directory: Path, pool: VerifierPool, benchmarks: Sequ
     policy = Policy(language_model.model, cfg.rollout.temperature)
     if cfg.hardware.gradient_checkpointing:
         recompute_activations(language_model.model)
+    if cfg.hardware.compile:
+        compile_blocks(language_model.model)
     learning = Learning(cfg, algorithm, language_model, template, drawn_from, engine, judge, policy)
     experience, module = learning.build()
     require_float32_masters(module)
@@ -98,10 +104,9 @@ def build(cfg: DictConfig, directory: Path, pool: VerifierPool, benchmarks: Sequ
         plan=Plan(
             cfg["update"].minibatches,
             cfg["update"].epochs,
-            cfg.hardware.token_budget,
+            budget_of(cfg, language_model),
             rule,
             cfg.seed,
-            language_model.pad_id,
         ),
         evaluator=Evaluator(
             parts.evaluation_sets(evaluated, cfg.eval.prompts, scale, language_model, template),
@@ -147,6 +152,8 @@ class Learning:
                 critic = Critic(model)
                 if self.cfg.hardware.gradient_checkpointing:
                     recompute_activations(critic.backbone)
+                if self.cfg.hardware.compile:
+                    compile_blocks(critic.backbone)
                 source = Crediter(self._collector(), self._scorer(), critic, a)
                 module = ActorCriticModule(
                     policy, critic, optim, a.critic_lr_ratio * optim.lr, a.objective, a.value_objective
@@ -177,12 +184,16 @@ class Learning:
         return Scorer(
             policy=self.policy,
             initial=reference_of(self.policy, self.language_model.adapter) if needed else None,
-            # Cached decoding in bfloat16 rounds otherwise than the training forward.
-            exact=self.engine.exact and parts.precision_of(self.cfg) == "32-true",
-            token_budget=self.cfg.hardware.token_budget,
+            exact=parts.samples_exactly(self.cfg),
+            budget=budget_of(self.cfg, self.language_model),
             kl_rows=self.cfg.metrics.kl_rows,
             seed=self.cfg.seed,
+            max_mismatch_kl=parts.max_mismatch_kl(self.cfg),
         )
+
+
+def budget_of(cfg: DictConfig, language_model: LanguageModel) -> Budget:
+    return Budget(parts.token_budget(cfg), is_packed(language_model.model))
 
 
 def _optim(cfg: DictConfig) -> Optim:

@@ -1,11 +1,18 @@
 """What every sampler promises."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from transformers import PreTrainedModel
 
 from winnow.types import Completion, Prompt, Sampling
+
+Done = Callable[[int, int, Completion], object]
+"""Told of sample g of prompt p when it has ended, by engines that know before all have."""
+
+
+def ignore(prompt: int, sample: int, completion: Completion) -> None:
+    """For those who can wait for the whole."""
 
 
 @runtime_checkable
@@ -23,7 +30,11 @@ class Engine(Protocol):
         ...
 
     def generate(
-        self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]], sampling: Sampling
+        self,
+        prompts: Sequence[Prompt],
+        seeds: Sequence[Sequence[int]],
+        sampling: Sampling,
+        done: Done = ignore,
     ) -> list[list[Completion]]:
         """G completions per prompt, where `seeds[p][g]` alone decides the draws of sample g of prompt p."""
         ...

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from winnow.engines.base import Engine
-from winnow.experience import ranks
-from winnow.experience.collect import Judge
+from winnow.experience.clock import Clock
+from winnow.experience.collect import Judge, sample
 from winnow.rng import seed_of
 from winnow.types import Prompt, Rollouts, Sampling
 
@@ -41,7 +41,5 @@ class Asking:
     def rollouts(self, model: PreTrainedModel, version: int, prompts: Sequence[Prompt], judge: Judge) -> Rollouts:
         """Draw and judge; ranks share the work."""
         self.engine.sync(model, version)
-        mine = ranks.share_of(prompts)
-        seeds = [[seed_of(self.seed, "eval", p.key, g) for g in range(self.samples)] for p in mine]
-        drawn = ranks.gather(self.engine.generate(mine, seeds, self.sampling), len(prompts))
-        return judge.rollouts(prompts, drawn, version)
+        seeds = [[seed_of(self.seed, "eval", p.key, g) for g in range(self.samples)] for p in prompts]
+        return sample(self.engine, judge, prompts, seeds, self.sampling, Clock())

@@ -11,11 +11,12 @@ from winnow.data.prompts import PromptOrder
 from winnow.engines.base import Engine
 from winnow.experience import ranks
 from winnow.experience.clock import Clock
+from winnow.experience.hearing import Heard, Hearing
 from winnow.rewards.pool import VerifierPool
 from winnow.rewards.scale import RewardScale
 from winnow.rewards.verdict import Verdict
 from winnow.rng import seed_of
-from winnow.types import Completion, Prompt, Rollouts, Sampling
+from winnow.types import Prompt, Rollouts, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,28 +27,41 @@ class Judge:
     scale: RewardScale
     decode: Callable[[tuple[int, ...]], str]
 
-    def rollouts(
-        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]], version: int
-    ) -> Rollouts:
-        """Judge P × G completions, each on one rank only: a time limit is a matter of the moment, and ranks must agree."""
-        texts = tuple(tuple(self.decode(c.token_ids) for c in group) for group in completions)
-        flat_texts = [text for group in texts for text in group]
-        golds = [p.answer for p, group in zip(prompts, texts, strict=True) for _ in group]
-        mine = self.pool.judge(ranks.share_of(golds), ranks.share_of(flat_texts))
-        flat = ranks.gather(mine, len(golds))
-        size = len(texts[0])
-        judgements = tuple(tuple(flat[i : i + size]) for i in range(0, len(flat), size))
-        rewards = [[self.scale(j.verdict) for j in group] for group in judgements]
-        correct = [[j.verdict is Verdict.correct for j in group] for group in judgements]
+    def hearing(self, prompts: Sequence[Prompt]) -> Hearing:
+        return Hearing(self.pool, self.decode, prompts)
+
+    def rollouts(self, prompts: Sequence[Prompt], heard: Sequence[Heard], version: int) -> Rollouts:
+        """Rewards for P × G judged completions."""
         return Rollouts(
             tuple(prompts),
-            tuple(tuple(group) for group in completions),
-            texts,
-            judgements,
-            torch.tensor(rewards),
-            torch.tensor(correct),
+            tuple(group.completions for group in heard),
+            tuple(group.texts for group in heard),
+            tuple(group.judgements for group in heard),
+            torch.tensor([[self.scale(j.verdict) for j in group.judgements] for group in heard]),
+            torch.tensor([[j.verdict is Verdict.correct for j in group.judgements] for group in heard]),
             version,
         )
+
+
+def sample(
+    engine: Engine,
+    judge: Judge,
+    prompts: Sequence[Prompt],
+    seeds: Sequence[Sequence[int]],
+    sampling: Sampling,
+    clock: Clock,
+) -> Rollouts:
+    """Draw and judge; ranks share the work.
+
+    A response is judged on the rank that drew it and nowhere else: a time limit is a matter of the moment, and ranks must agree.
+    """
+    mine = ranks.share_of(prompts)
+    with judge.hearing(mine) as hearing:
+        with clock.of("generate"):
+            completions = engine.generate(mine, ranks.share_of(seeds), sampling, hearing.done)
+        with clock.of("reward"):
+            heard = hearing.groups(completions)
+    return judge.rollouts(prompts, ranks.gather(heard, len(prompts)), engine.version)
 
 
 class Collector:
@@ -71,16 +85,14 @@ class Collector:
         """The rollouts of `iteration`, drawn with the weights as they are now; the same on every rank."""
         prompts = self.order.prompts_of(iteration, self.prompts)
         ranks.require_equal([prompt.key for prompt in prompts], f"the prompts of iteration {iteration + 1}")
-        with clock.of("generate"):
+        names = distinct([prompt.key for prompt in prompts])
+        seeds = [[seed_of(self.seed, "sample", iteration, name, g) for g in range(self.samples)] for name in names]
+        with clock.of("sync"):
             self.engine.sync(self.model, iteration)
-            mine = ranks.share_of(prompts)
-            names = ranks.share_of(distinct([prompt.key for prompt in prompts]))
-            seeds = [[seed_of(self.seed, "sample", iteration, name, g) for g in range(self.samples)] for name in names]
-            completions = ranks.gather(self.engine.generate(mine, seeds, self.sampling), len(prompts))
-        if self.engine.version != iteration:
-            raise RuntimeError(f"the engine sampled from policy {self.engine.version}, not {iteration}")
-        with clock.of("reward"):
-            return self.judge.rollouts(prompts, completions, iteration)
+        rollouts = sample(self.engine, self.judge, prompts, seeds, self.sampling, clock)
+        if rollouts.policy_version != iteration:
+            raise RuntimeError(f"the engine sampled from policy {rollouts.policy_version}, not {iteration}")
+        return rollouts
 
 
 def distinct(keys: Sequence[str]) -> list[str]:

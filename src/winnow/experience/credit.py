@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from winnow.algorithm import ActorCritic
 from winnow.experience.clock import Clock
 from winnow.experience.collect import Collector
+from winnow.experience.correct import corrected
 from winnow.experience.experience import Experience
 from winnow.experience.rollout_metrics import rollout_metrics, sample_records
 from winnow.experience.score import score
@@ -38,7 +39,7 @@ class Crediter:
         in_batch = (selected | (self.algorithm.rejected == "zero")).flatten()
         rows = in_batch.nonzero().flatten().tolist()
         with clock.of("score"):
-            scored = self.scorer.for_objective(objective, rollouts, iteration, rows)
+            scored = self.scorer.for_objective(objective, self.algorithm.corrects, rollouts, iteration, rows)
             # All rows, kept or not: whitening is over the whole iteration.
             values = self._values(scored.sequences)
         response = _stack([_response(sequence) for sequence in scored.sequences]) > 0
@@ -48,33 +49,32 @@ class Crediter:
         if self.algorithm.whiten:
             advantages = whiten_tokens(advantages, response)
         advantages = advantages * selected.flatten().unsqueeze(1)
+        lengths = [len(sequence.token_ids) for sequence in scored.sequences]
+        tokens, corrections = corrected(self.algorithm, {i: advantages[i, : lengths[i]] for i in rows}, scored)
         return Experience(
             items=[
                 Row(
-                    *sequence,
-                    advantage=advantages[i, : len(sequence.token_ids)],
+                    *scored.sequences[i],
+                    advantage=tokens[i],
                     old_logprobs=scored.old[i] if objective.uses_ratio else None,
                     ref_logprobs=scored.reference[i] if objective.kl_in_loss is not None else None,
                     values=values[i],
-                    returns=returns[i, : len(sequence.token_ids)],
+                    returns=returns[i, : lengths[i]],
                 )
-                for i, sequence in enumerate(scored.sequences)
-                if in_batch[i]
+                for i in rows
             ],
             inert=[False] * len(rows),  # the critic always has something to learn
             records=sample_records(rollouts, iteration, selected, None),
             metrics=rollout_metrics(rollouts, selected)
             | scored.metrics
             | advantage_metrics(advantages[response & in_batch.unsqueeze(1)])
+            | corrections
             | {"train/value/explained_var": explained},
         )
 
     def _values(self, sequences: list[TokenSequence]) -> list[Float[Tensor, " _"]]:
-        def forward(tokens: Int[Tensor, "b s"], start: int) -> Float[Tensor, "b s"]:
-            return self.critic(tokens)
-
         device = next(self.critic.parameters()).device
-        return score(forward, sequences, self.scorer.token_budget, device)
+        return score(self.critic, sequences, self.scorer.budget, device)
 
 
 def _token_rewards(

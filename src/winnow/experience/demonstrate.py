@@ -8,7 +8,7 @@ from winnow.errors import ConfigError
 from winnow.experience.clock import Clock
 from winnow.experience.experience import Experience
 from winnow.experience.sequences import TokenSequence
-from winnow.experience.weigh import row_of
+from winnow.experience.weigh import at_response
 from winnow.types import Row
 
 
@@ -35,6 +35,5 @@ class Demonstrator:
         if not sayable(problem.solution, solution, language_model.tokenizer):
             raise ConfigError(f"solution of {problem.key}: the model's vocabulary cannot say {problem.solution[:60]!r}")
         response = (*solution, language_model.end_id)[: self.max_tokens]
-        return row_of(
-            TokenSequence(prompt.token_ids + response, len(prompt.token_ids)), advantage=1.0, old=None, ref=None
-        )
+        sequence = TokenSequence(prompt.token_ids + response, len(prompt.token_ids))
+        return Row(*sequence, at_response(sequence, 1.0))

@@ -13,7 +13,7 @@ import torch
 from winnow.experience.clock import Clock
 from winnow.experience.experience import Experience
 from winnow.experience.plan import Plan
-from winnow.types import Batch, Pair, PairBatch, Row
+from winnow.types import MicroBatch, Pair, PairBatch, Row
 
 Source = Callable[[int, Clock], Experience]
 """Iteration number (from 0) to what there is to learn from it."""
@@ -30,7 +30,8 @@ class Outcome:
     @property
     def tokens_trained(self) -> int:
         """Response tokens under a gradient, counted once an epoch."""
-        return sum(_response_tokens(self.experience.items[i]) for batch in self.dealt for i in batch)
+        items, inert = self.experience.items, self.experience.inert
+        return sum(_response_tokens(items[i]) for batch in self.dealt for i in batch if not inert[i])
 
 
 def _response_tokens(item: Row | Pair) -> int:
@@ -52,7 +53,7 @@ class ExperienceLoader:
         self.iteration = 0
         self.outcome: Outcome | None = None
 
-    def __iter__(self) -> Iterator[Batch | PairBatch]:
+    def __iter__(self) -> Iterator[MicroBatch | PairBatch]:
         with self.collecting(), torch.no_grad():
             experience = self.source(self.iteration, self.clock)
         dealt = self.plan.optimiser_batches(experience, self.iteration)

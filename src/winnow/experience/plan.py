@@ -10,11 +10,12 @@ from itertools import pairwise
 import torch
 
 from winnow.experience import ranks
+from winnow.experience.budget import Budget
 from winnow.experience.collate import collate, collate_pairs
 from winnow.experience.experience import Experience
 from winnow.objectives import Aggregate
 from winnow.rng import permutation, seed_of
-from winnow.types import Batch, Pair, PairBatch, Row
+from winnow.types import MicroBatch, Pair, PairBatch, Row
 
 
 def deal(count: int, minibatches: int, epochs: int, seed: int) -> list[list[int]]:
@@ -30,27 +31,15 @@ def deal(count: int, minibatches: int, epochs: int, seed: int) -> list[list[int]
     return batches
 
 
-def within_budget(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Places of `lengths`, longest first, in groups of at most `token_budget` padded tokens and at least one row."""
-    groups: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if groups and (len(groups[-1]) + 1) * lengths[groups[-1][0]] <= token_budget:
-            groups[-1].append(place)
-        else:
-            groups.append([place])
-    return groups
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How an iteration's experience becomes micro-batches."""
 
     minibatches: int
     epochs: int
-    token_budget: int
+    budget: Budget
     aggregate: Aggregate
     seed: int
-    pad_id: int
 
     def optimiser_batches(self, experience: Experience, iteration: int) -> list[list[int]]:
         """Those with something to learn; the empty and the inert are left out, and no step is taken for them."""
@@ -58,48 +47,76 @@ class Plan:
         dealt = deal(len(experience.items), self.minibatches, self.epochs, seed)
         return [batch for batch in dealt if not all(experience.inert[i] for i in batch)]
 
-    def micro_batches(self, experience: Experience, dealt: list[list[int]]) -> Iterator[Batch | PairBatch]:
-        """This rank's micro-batches, the same number for every optimiser batch and on every rank."""
-        cut = [self._cut(experience, batch) for batch in dealt]
+    def micro_batches(self, experience: Experience, dealt: list[list[int]]) -> Iterator[MicroBatch | PairBatch]:
+        """This rank's micro-batches, the same number for every optimiser batch and on every rank.
+
+        Inert items count in the denominator, and are never forwarded.
+        """
+        live = [[i for i in batch if not experience.inert[i]] for batch in dealt]
+        cut = [self._cut(experience, batch) for batch in live]
         most = max((len(groups) for shares in cut for groups in shares), default=0)
-        for batch, shares in zip(dealt, cut, strict=True):
-            items = [experience.items[i] for i in batch]
+        for batch, learning, shares in zip(dealt, live, cut, strict=True):
+            denominator = self._denominator([experience.items[i] for i in batch])
             groups = shares[ranks.rank()]
             # A rank with fewer micro-batches repeats a short row at weight zero, for all ranks must step together.
-            filler = [min(range(len(items)), key=lambda i: _length(items[i]))]
+            filler = [min(learning, key=lambda i: _length(experience.items[i]))]
             for turn in range(most):
                 idle = turn >= len(groups)
-                chosen = [items[i] for i in (filler if idle else groups[turn])]
-                yield self._collate(chosen, items, idle, parts=most * ranks.world_size())
+                chosen = [experience.items[i] for i in (filler if idle else groups[turn])]
+                yield self._collate(chosen, denominator, idle, parts=most * ranks.world_size())
 
     def _cut(self, experience: Experience, batch: list[int]) -> list[list[list[int]]]:
-        """[rank][micro-batch] -> places in the optimiser batch; long rows first, dealt in turn to the ranks."""
-        lengths = [_length(experience.items[i]) for i in batch]
-        order = sorted(range(len(batch)), key=lambda i: -lengths[i])
-        shares = [order[r :: ranks.world_size()] for r in range(ranks.world_size())]
+        """[rank][micro-batch] -> items of the optimiser batch."""
+        shares = [[batch[i] for i in share] for share in _shares([experience.items[i] for i in batch])]
         return [
-            [[share[i] for i in group] for group in within_budget([lengths[i] for i in share], self.token_budget)]
+            [[share[i] for i in group] for group in self.budget.cut([_rows(experience.items[i]) for i in share])]
             for share in shares
         ]
 
+    def _denominator(self, whole: Sequence[Row | Pair]) -> float:
+        rows = [item for item in whole if isinstance(item, Row)]
+        if not rows:
+            return float(len(whole))
+        _, counts = self.aggregate(_response_lengths(rows))
+        return float(counts.sum())
+
     def _collate(
-        self, chosen: Sequence[Row | Pair], whole: Sequence[Row | Pair], idle: bool, parts: int
-    ) -> Batch | PairBatch:
+        self, chosen: Sequence[Row | Pair], denominator: float, idle: bool, parts: int
+    ) -> MicroBatch | PairBatch:
         if isinstance(chosen[0], Pair):
             pairs = [item for item in chosen if isinstance(item, Pair)]
             weight = torch.full((len(pairs),), 0.0 if idle else 1.0)
-            return collate_pairs(pairs, weight, float(len(whole)), parts, self.pad_id)
+            return collate_pairs(pairs, weight, denominator, parts)
         rows = [item for item in chosen if isinstance(item, Row)]
         weight, _ = self.aggregate(_response_lengths(rows))
-        _, counts = self.aggregate(_response_lengths(whole))
-        return collate(rows, weight * (not idle), float(counts.sum()), parts, self.pad_id)
+        return collate(rows, weight * (not idle), denominator, parts)
+
+
+def _shares(items: Sequence[Row | Pair]) -> list[list[int]]:
+    """Places of `items` for each rank: what shares a prompt stays together, the most tokens go to the rank with the fewest."""
+    if ranks.world_size() == 1:
+        return [list(range(len(items)))]
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, item in enumerate(items):
+        row = _rows(item)[0]
+        groups.setdefault(row.token_ids[: row.prompt_length], []).append(i)
+    shares: list[list[int]] = [[] for _ in range(ranks.world_size())]
+    loads = [0] * len(shares)
+    sizes = {prompt: sum(_length(items[i]) for i in members) for prompt, members in groups.items()}
+    for prompt in sorted(groups, key=lambda p: -sizes[p]):
+        least = loads.index(min(loads))
+        shares[least] += groups[prompt]
+        loads[least] += sizes[prompt]
+    return shares
+
+
+def _rows(item: Row | Pair) -> tuple[Row, ...]:
+    return (item.chosen, item.rejected) if isinstance(item, Pair) else (item,)
 
 
 def _length(item: Row | Pair) -> int:
-    if isinstance(item, Pair):
-        return 2 * max(len(item.chosen.token_ids), len(item.rejected.token_ids))
-    return len(item.token_ids)
+    return sum(len(row.token_ids) for row in _rows(item))
 
 
-def _response_lengths(rows: Sequence[Row | Pair]) -> torch.Tensor:
-    return torch.tensor([row.response_length for row in rows if isinstance(row, Row)])
+def _response_lengths(rows: Sequence[Row]) -> torch.Tensor:
+    return torch.tensor([row.response_length for row in rows])

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from winnow.experience.score import Forward, score
+from winnow.errors import Diverged
+from winnow.experience.budget import Budget
+from winnow.experience.score import score
 from winnow.experience.sequences import TokenSequence, sequences_of
 from winnow.models.policy import Policy
 from winnow.models.reference import Reference
@@ -19,14 +21,20 @@ from winnow.types import Rollouts
 
 ByRow = Mapping[int, Float[Tensor, " _"]]
 """Row number to a (S,) tensor that is 0 on the prompt."""
+CHECKED = 8
+"""Rows an iteration on which the promise of an exact sampler is checked."""
 ReferenceKind = Literal["initial", "previous"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """`old` and `reference` hold the rows that were asked for; `metrics` are `train/kl_ref` and `rollout/logp_diff/*`."""
+    """`old` and `reference` hold the rows that were asked for, `sampled` the sampler's own numbers of every row.
+
+    `metrics` are `train/kl_ref`, `rollout/logp_diff/*` and `rollout/mismatch_kl`.
+    """
 
     sequences: list[TokenSequence]
+    sampled: Sequence[Float[Tensor, " _"]]
     old: ByRow
     reference: ByRow
     metrics: dict[str, float]
@@ -36,16 +44,18 @@ class Scored:
 class Scorer:
     """`exact` says that the sampler's log-probabilities are the training forward's up to rounding; `initial` is frozen.
 
-    Every iteration `kl_rows` rows by name, whatever is kept, are scored under the policy and under the initial one: for
-    the gap to the sampler and for the KL that compares across algorithms.
+    Every iteration `kl_rows` rows by name, whatever is kept, are scored under the initial policy, for the KL that compares
+    across algorithms, and under the policy, for the gap to the sampler; of an exact sampler `CHECKED` rows are enough.
+    `max_mismatch_kl` bounds the gap, in nats a token: samples that are not of the policy would be learnt from as if they were.
     """
 
     policy: Policy
     initial: Reference | None
     exact: bool
-    token_budget: int
+    budget: Budget
     kl_rows: int
     seed: int
+    max_mismatch_kl: float
 
     def __call__(
         self,
@@ -55,27 +65,48 @@ class Scorer:
         reference: Sequence[int],
         kind: ReferenceKind | None,
     ) -> Scored:
-        """Score rows `old` under the policy that sampled, and rows `reference` under the reference policy `kind`."""
+        """Score rows `old` under the policy that sampled, and rows `reference` under the reference policy `kind`.
+
+        Raises:
+            Diverged: the sampler is further from the policy than `max_mismatch_kl`.
+        """
         sequences = sequences_of(rollouts)
         logged = permutation(seed_of(self.seed, "kl rows", iteration), len(sequences))[: self.kl_rows]
         sampled = _sampled(rollouts)
         wanted = {*old, *(reference if kind == "previous" else ())}
-        forwarded = self._scored(self.policy, sequences, sorted({*logged, *(() if self.exact else wanted)}))
+        checked = logged[:CHECKED] if self.exact else logged
+        forwarded = self._scored(self.policy, sequences, sorted({*checked, *(() if self.exact else wanted)}))
         olds = {i: sampled[i] if self.exact else forwarded[i] for i in wanted}
         initial = self._initially(sequences, sorted({*logged, *(reference if kind == "initial" else ())}))
-        metrics = _gap(sampled, forwarded, sequences) | _kl(forwarded, initial, sequences, logged)
-        return Scored(sequences, olds, olds if kind == "previous" else initial, metrics)
+        metrics = _gap(sampled, forwarded, sequences)
+        if logged:
+            metrics["rollout/mismatch_kl"] = mismatch = _kl(sampled, forwarded, sequences, checked)
+            self._require_near(mismatch, iteration)
+            metrics["train/kl_ref"] = _kl(sampled if self.exact else forwarded, initial, sequences, logged)
+        return Scored(sequences, sampled, olds, olds if kind == "previous" else initial, metrics)
 
     def for_objective(
-        self, objective: PolicyObjective, rollouts: Rollouts, iteration: int, in_batch: Sequence[int]
+        self, objective: PolicyObjective, corrected: bool, rollouts: Rollouts, iteration: int, in_batch: Sequence[int]
     ) -> Scored:
-        """What `objective` reads: of the rows in the batch, or of all rows where a KL term shapes the reward."""
+        """What `objective` reads: of the rows in the batch, or of all rows where a KL term shapes the reward.
+
+        `corrected` says that each token is also weighed by the policy's probability over the sampler's.
+        """
         every = range(rollouts.rewards.numel())
+        old = in_batch if objective.uses_ratio or corrected else ()
         if objective.kl is None:
-            return self(rollouts, iteration, in_batch if objective.uses_ratio else (), (), None)
+            return self(rollouts, iteration, old, (), None)
         if objective.kl_in_reward is not None:
             return self(rollouts, iteration, every, every, objective.kl.reference)
-        return self(rollouts, iteration, in_batch if objective.uses_ratio else (), in_batch, objective.kl.reference)
+        return self(rollouts, iteration, old, in_batch, objective.kl.reference)
+
+    def _require_near(self, mismatch: float, iteration: int) -> None:
+        if not mismatch <= self.max_mismatch_kl:  # so that NaN does not pass
+            raise Diverged(
+                f"iteration {iteration + 1}: samples are {mismatch:.2g} nats a token from the policy, above "
+                f"rollout.max_mismatch_kl={self.max_mismatch_kl:g}: the engine has stale weights, or another temperature "
+                "or precision; where that is meant, raise the bound"
+            )
 
     def _initially(self, sequences: Sequence[TokenSequence], rows: Sequence[int]) -> ByRow:
         if not rows:
@@ -89,15 +120,8 @@ class Scorer:
         if not rows:
             return {}
         device = next(self.policy.parameters()).device
-        scored = score(_forward_of(policy), [sequences[i] for i in rows], self.token_budget, device)
+        scored = score(lambda packed: policy(packed).logprobs, [sequences[i] for i in rows], self.budget, device)
         return dict(zip(rows, scored, strict=True))
-
-
-def _forward_of(policy: Policy | Reference) -> Forward:
-    def forward(tokens: Int[Tensor, "b s"], start: int) -> Float[Tensor, "b s"]:
-        return policy(tokens, start).logprobs
-
-    return forward
 
 
 def _sampled(rollouts: Rollouts) -> list[Float[Tensor, " _"]]:
@@ -118,10 +142,10 @@ def _gap(
     return {"rollout/logp_diff/mean": float(gaps.mean()), "rollout/logp_diff/max": float(gaps.max())}
 
 
-def _kl(policy: ByRow, initial: ByRow, sequences: Sequence[TokenSequence], rows: Sequence[int]) -> dict[str, float]:
-    """`train/kl_ref`: k3 in nats a token, over the sampled tokens of `rows`."""
-    if not rows:
-        return {}
+def _kl(
+    p: ByRow | Sequence[Float[Tensor, " _"]], q: ByRow, sequences: Sequence[TokenSequence], rows: Sequence[int]
+) -> float:
+    """KL(p ‖ q), k3 in nats a token, over the sampled tokens of `rows`."""
     # Prompt positions are 0 under both and add nothing to the sum.
-    total = sum(float(k3((policy[i] - initial[i]).double()).sum()) for i in rows)
-    return {"train/kl_ref": total / sum(sequences[i].response_length for i in rows)}
+    total = sum(float(k3((p[i] - q[i]).double()).sum()) for i in rows)
+    return total / sum(sequences[i].response_length for i in rows)

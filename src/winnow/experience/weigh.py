@@ -9,6 +9,7 @@ from torch import Tensor
 from winnow.algorithm import PolicyGradient
 from winnow.experience.clock import Clock
 from winnow.experience.collect import Collector
+from winnow.experience.correct import corrected
 from winnow.experience.experience import Experience
 from winnow.experience.rollout_metrics import rollout_metrics, sample_records
 from winnow.experience.scorer import Scored, Scorer
@@ -32,23 +33,29 @@ class Weigher:
         in_batch = selected | (self.algorithm.rejected == "zero")
         rows = in_batch.flatten().nonzero().flatten().tolist()
         with clock.of("score"):
-            scored = self.scorer.for_objective(objective, rollouts, iteration, rows)
+            scored = self.scorer.for_objective(objective, self.algorithm.corrects, rollouts, iteration, rows)
         shaped = rollouts.rewards - kl_of_responses(objective.kl_in_reward, scored, rollouts.rewards)
         advantage = self.algorithm.advantages(shaped, selected)
         flat = advantage.flatten().tolist()
+        tokens, corrections = corrected(
+            self.algorithm, {i: at_response(scored.sequences[i], flat[i]) for i in rows}, scored
+        )
         return Experience(
             items=[
-                row_of(
-                    scored.sequences[i],
-                    advantage=flat[i],
-                    old=scored.old[i] if objective.uses_ratio else None,
-                    ref=scored.reference[i] if objective.kl_in_loss is not None else None,
+                Row(
+                    *scored.sequences[i],
+                    advantage=tokens[i],
+                    old_logprobs=scored.old[i] if objective.uses_ratio else None,
+                    ref_logprobs=scored.reference[i] if objective.kl_in_loss is not None else None,
                 )
                 for i in rows
             ],
-            inert=[flat[i] == 0 and not objective.moves_without_advantage for i in rows],
+            inert=[not tokens[i].any() and not objective.moves_without_advantage for i in rows],
             records=sample_records(rollouts, iteration, selected, advantage),
-            metrics=rollout_metrics(rollouts, selected) | scored.metrics | advantage_metrics(advantage[in_batch]),
+            metrics=rollout_metrics(rollouts, selected)
+            | scored.metrics
+            | advantage_metrics(advantage[in_batch])
+            | corrections,
         )
 
 
@@ -60,13 +67,11 @@ def kl_of_responses(kl: KL | None, scored: Scored, rewards: Float[Tensor, "p g"]
     return kl.coef * torch.tensor(totals).view_as(rewards)
 
 
-def row_of(
-    sequence: TokenSequence, advantage: float, old: Float[Tensor, " s"] | None, ref: Float[Tensor, " s"] | None
-) -> Row:
-    """A row whose advantage is the same at every response token."""
+def at_response(sequence: TokenSequence, advantage: float) -> Float[Tensor, " s"]:
+    """The same at every response token, 0 on the prompt."""
     per_token = torch.zeros(len(sequence.token_ids))
     per_token[sequence.prompt_length :] = advantage
-    return Row(*sequence, per_token, old, ref)
+    return per_token
 
 
 def advantage_metrics(advantages: Float[Tensor, " n"]) -> dict[str, float]:

@@ -1,26 +1,201 @@
-"""Which of transformers' attention implementations a model is loaded with."""
+"""Attention as this project computes it: registered with transformers, told by each forward which tokens see which.
+
+Transformers hands the keyword `attend` of a forward through to every layer's attention. Models whose layers add something of
+their own (sliding windows, soft caps, sinks) are refused here and run on transformers' own attention, on padded rows.
+"""
 
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention as sdpa
+from transformers import AttentionInterface, PreTrainedModel
 
 from winnow.errors import ConfigError
+from winnow.packed import Packed
 
+PACKED = "winnow_packed"
+FEW = 8
+"""Queries of a key up to which plain products are the faster attention on a CPU; measured with 256 rows of 70 to 190 keys."""
 FLASH = "flash_attention_2"
 Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"]
 
 
-def implementation(wanted: Attention, cuda: bool, bfloat16: bool) -> str:
-    """`auto` is FlashAttention 2 where it is installed and can be used (CUDA, bfloat16), and else PyTorch's own, sdpa.
+@runtime_checkable
+class Attend(Protocol):
+    """Which tokens see which."""
+
+    def __call__(
+        self,
+        query: Float[Tensor, "b h q d"],
+        key: Float[Tensor, "b k s d"],
+        value: Float[Tensor, "b k s d"],
+        scale: float | None,
+    ) -> Float[Tensor, "b q h d"]: ...
+
+
+@torch.compiler.disable
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    attend: Attend | None = None,
+    **more: Any,
+) -> tuple[Tensor, None]:
+    """Transformers' interface; without `attend`, rows of equal length that begin together."""
+    unknown = [name for name in ("sliding_window", "softcap", "s_aux", "position_bias") if more.get(name) is not None]
+    if unknown or dropout or attention_mask is not None:
+        raise NotImplementedError(f"{type(module).__name__} uses {unknown or 'dropout or a mask'}")
+    return (attend or causal)(query, key, value, scaling), None
+
+
+def causal(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+    """Each token sees its row up to itself."""
+    return sdpa(
+        query, key, value, is_causal=query.shape[2] > 1, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
+    ).transpose(1, 2)
+
+
+class LeftPadded:
+    """New tokens at the end of rows that are filled up on the left; False in `visible` is filling, None is no filling.
+
+    Heads that share a key are its queries: nothing is repeated, where repeating reads a cache several times over.
+    """
+
+    def __init__(self, visible: Bool[Tensor, "r w"] | None) -> None:
+        self.visible = visible
+        self._bias = None if visible is None else _bias(visible[:, None, None, :])
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        heads, new = query.shape[1:3]
+        query = query.to(value.dtype)  # under autocast rotated queries come in float32
+        if self._bias is None and new > 1:
+            return causal(query, key, value, scale)
+        groups = key.shape[1]
+        shared = heads // groups
+        folded = query.unflatten(1, (groups, shared)).flatten(2, 3)
+        answer = _few_queries(folded, key, value, self._mask(query, key.shape[2], shared), scale)
+        return answer.unflatten(2, (shared, new)).flatten(1, 2).transpose(1, 2)
+
+    def _mask(self, query: Tensor, width: int, shared: int) -> Tensor | None:
+        """(r, 1, q, w): q is 1, or the new tokens once for each of the heads that share a key."""
+        if self._bias is None:
+            return None
+        if query.shape[2] == 1:
+            return self._bias.to(query.dtype)
+        assert self.visible is not None
+        new = query.shape[2]
+        place = torch.arange(width, device=query.device)
+        own = place[width - new :, None]
+        # Filling sees itself, for a softmax over nothing is not a number.
+        sees = (place <= own) & self.visible[:, None, :] | (place == own)
+        return _bias(sees[:, None]).to(query.dtype).repeat(1, 1, shared, 1)
+
+
+class EachTokenOnce:
+    """Attention of packed rows: in blocks of padded rows, from which each token takes its answer once.
+
+    Everything else in a model works on one token at a time, so that only here do rows exist.
+    """
+
+    def __init__(self, rows: Packed) -> None:
+        self.rows = rows
+        self.calls = 0  # of layers
+        starts, cells = [], 0
+        for first, end, width in rows.blocks:
+            starts += range(cells, cells + (end - first) * width, width)
+            cells += (end - first) * width
+        self.home = torch.tensor(starts, device=rows.owner.device)[rows.owner] + rows.positions[0]
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        self.calls += 1
+        q, k, v = (_tokens_first(states) for states in (query, key, value))
+        places = self.rows.places
+        answers = []
+        for first, end, width in self.rows.blocks:
+            cells = places[first:end, :width].reshape(-1)
+            block = [t.index_select(0, cells).unflatten(0, (-1, width)).transpose(1, 2) for t in (q, k, v)]
+            answers.append(causal(block[0], block[1], block[2], scale).flatten(0, 1))
+        found = answers[0] if len(answers) == 1 else torch.cat(answers)
+        return found.index_select(0, self.home)[None]
+
+
+class Ragged:
+    """The same by a kernel that needs no padding: PyTorch's variable-length FlashAttention (CUDA, 16 bits)."""
+
+    def __init__(self, rows: Packed) -> None:
+        device = rows.tokens.device
+        lengths = torch.tensor(rows.lengths, device=device)
+        used = torch.arange(rows.places.shape[1], device=device) < lengths[:, None]
+        self.cells: Int[Tensor, " c"] = rows.places[used]
+        starts = nn.functional.pad(lengths.cumsum(0), (1, 0))
+        self.home = starts[rows.owner] + rows.positions[0]
+        self.starts = starts.int()
+        self.longest = max(rows.lengths)
+
+    def __call__(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        from torch.nn.attention.varlen import varlen_attn
+
+        # Under autocast rotated queries and keys come in float32.
+        q, k, v = (_tokens_first(states).to(value.dtype).index_select(0, self.cells) for states in (query, key, value))
+        found = varlen_attn(
+            q,
+            k,
+            v,
+            self.starts,
+            self.starts,
+            self.longest,
+            self.longest,
+            scale=scale,
+            window_size=(-1, 0),
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        assert isinstance(found, Tensor)
+        return found.index_select(0, self.home)[None]
+
+
+def _bias(visible: Bool[Tensor, "r 1 q w"]) -> Float[Tensor, "r 1 q w"]:
+    """What is added to the scores: nothing, or −∞ where a key is hidden."""
+    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, -torch.inf)
+
+
+def _few_queries(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+    """On the CPU two plain products take half the time of the fused kernel, which works on tiles of 32 queries."""
+    if query.device.type != "cpu" or query.shape[2] > FEW:
+        return sdpa(query, key, value, attn_mask=mask, scale=scale)
+    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(2, 3)
+    return (scores if mask is None else scores.add_(mask)).softmax(-1) @ value
+
+
+def packed_attention(rows: Packed) -> Attend:
+    """For rows where they are now; on CUDA under 16-bit autocast without padding."""
+    device = rows.tokens.device.type
+    ragged = device == "cuda" and torch.is_autocast_enabled(device)
+    return Ragged(rows) if ragged else EachTokenOnce(rows)
+
+
+def _tokens_first(states: Float[Tensor, "1 h t d"]) -> Float[Tensor, "t h d"]:
+    return states[0].transpose(0, 1)
+
+
+AttentionInterface.register(PACKED, attention)
+
+
+def implementation(wanted: Attention, cuda: bool, bfloat16: bool) -> str | None:
+    """What transformers loads a model with; None for `auto`: ours where a model can take it, else transformers' choice.
 
     Raises:
         ConfigError: the implementation asked for cannot run here.
     """
-    lacking = _lacking(cuda, bfloat16)
-    if wanted == "auto":
-        return "sdpa" if lacking else FLASH
-    if wanted == FLASH and lacking:
-        raise ConfigError(f"hardware.attention={FLASH}: {lacking}; type hardware.attention=sdpa")
-    return wanted
+    if wanted == FLASH and (lacking := _lacking(cuda, bfloat16)):
+        raise ConfigError(f"hardware.attention={FLASH}: {lacking}; type hardware.attention=auto")
+    return None if wanted == "auto" else wanted
 
 
 def _lacking(cuda: bool, bfloat16: bool) -> str | None:
@@ -30,3 +205,7 @@ def _lacking(cuda: bool, bfloat16: bool) -> str | None:
     if not bfloat16:
         return "it needs hardware.precision=bf16-mixed"
     return None if find_spec("flash_attn") else "the package flash-attn is not installed"
+
+
+def is_packed(model: PreTrainedModel) -> bool:
+    return model.config._attn_implementation == PACKED

@@ -3,9 +3,12 @@
 import copy
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from winnow.models.backbone import hidden_states
+from winnow.packed import Packed
 
 
 class Critic(nn.Module):
@@ -25,9 +28,8 @@ class Critic(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, tokens: Int[Tensor, "b s"]) -> Float[Tensor, "b s"]:
-        hidden = self.backbone(input_ids=tokens, use_cache=False).last_hidden_state
-        values = self.head(hidden).squeeze(2)
+    def forward(self, rows: Packed) -> Float[Tensor, "b s"]:
+        """Values of the response tokens, zero elsewhere."""
+        values = self.head(hidden_states(self.backbone, rows)).squeeze(1)
         # Under autocast the head answers in bfloat16, which is too coarse for a return.
-        values = values if values.dtype == torch.float64 else values.float()
-        return nn.functional.pad(values[:, :-1], (1, 0))
+        return rows.spread(values if values.dtype == torch.float64 else values.float())

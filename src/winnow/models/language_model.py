@@ -20,6 +20,7 @@ from transformers import (
 
 from winnow.data.templates import Template
 from winnow.errors import ConfigError
+from winnow.models.backbone import pack_where_exact
 from winnow.models.ends import end_ids, turn_end
 from winnow.models.location import locate, refusal
 from winnow.models.lora import Lora
@@ -68,7 +69,7 @@ class ModelSource(Protocol):
 
     def tokenizer(self) -> PreTrainedTokenizerBase: ...
     def load(self, attention: str | None = None) -> LanguageModel:
-        """`attention` names one of transformers' implementations; None leaves it to transformers."""
+        """`attention` names one of transformers' implementations; None is ours where the model can take it."""
         ...
 
 
@@ -115,7 +116,7 @@ class Pretrained:
                 f"model.path={self.path}: {len(found['missing_keys'])} weights are missing, first {first}"
             )
         model.name_or_path = self.path  # what an adapter names as its base: no path of this machine
-        return _assemble(model, tokenizer, self.lora)
+        return _assemble(model, tokenizer, self.lora, pack=attention is None)
 
     def _tokenizer_of(self, where: str) -> PreTrainedTokenizerBase:
         try:
@@ -161,11 +162,15 @@ class FreshTiny:
         with torch.random.fork_rng():
             torch.manual_seed(seed_of("weights", self.seed))
             model = Qwen2ForCausalLM._from_config(self.config(), attn_implementation=attention)
-        return _assemble(model, self.tokenizer(), self.lora)
+        return _assemble(model, self.tokenizer(), self.lora, pack=attention is None)
 
 
-def _assemble(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lora: Lora | None) -> LanguageModel:
+def _assemble(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lora: Lora | None, pack: bool
+) -> LanguageModel:
     _without_dropout(model)
+    if pack:
+        pack_where_exact(model)
     eos_ids = end_ids(model, tokenizer)
     if not eos_ids:
         raise ConfigError("model: neither the generation config nor the tokenizer names an end-of-sequence token")

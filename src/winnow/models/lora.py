@@ -1,9 +1,11 @@
 """Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) in place of the model's linear layers, by peft."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from winnow.errors import ConfigError
@@ -76,21 +78,22 @@ def no_adapter() -> None:
 
 
 def merged_state(adapter: "PeftModel") -> dict[str, torch.Tensor]:
-    """The weights of an ordinary model that says what the adapted one says, by its own names; the adapted one stays.
+    """The weights of an ordinary model that says what the adapted one says, by its own names, on the CPU."""
+    return {name: tensor.cpu() for name, tensor in merged_weights(adapter.get_base_model())}
 
-    On the CPU, in the adapted model's dtype; tied weights are one tensor under two names.
+
+def merged_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The weights of `model` by their own names, one at a time; where it has adapters, merged, and the model stays as it is.
+
+    On its device, in its dtype; tied weights are one tensor under two names.
     """
-    from peft.tuners.lora import LoraLayer
-
-    model = adapter.get_base_model()
-    layers: dict[str, Any] = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
-    state = {}
-    for key, tensor in model.state_dict(keep_vars=False).items():
+    layers = {name: module for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
+    for key, tensor in model.state_dict().items():
         if ".lora_" in key:
             continue
         name, inner, kind = key.rpartition(".base_layer.")
         if inner and kind == "weight":
             with torch.no_grad():
-                tensor = tensor + layers[name].get_delta_weight(adapter.active_adapter).to(tensor.dtype)
-        state[f"{name}.{kind}" if inner else key] = tensor.cpu()
-    return state
+                layer: Any = layers[name]
+                tensor = tensor + layer.get_delta_weight(layer.active_adapters[0]).to(tensor.dtype)
+        yield f"{name}.{kind}" if inner else key, tensor

@@ -11,15 +11,16 @@ from transformers import AutoModelForCausalLM
 
 from winnow.errors import ConfigError
 from winnow.models.language_model import ModelSource
+from winnow.ops.logprobs import LOGITS_AT_ONCE
 
 GB = 1e9
 USABLE = 0.93
 """Of what there is; the rest goes to the CUDA context (about 0.5 GB), cuBLAS workspaces and fragmentation."""
-LOGIT, LOGIT_WITH_ENTROPY = 18, 26
-"""A logit of a micro-batch, forward and backward of `ops.logprobs`, counted with every allocation traced (float32; 17 and 25 under
-bfloat16): scaled logits 4, gradients of their two uses 8, exponentials 4; log-softmax and its product with the probabilities 8."""
-DRAWN_LOGIT = 30
-"""A logit of a decoded row, in `torch_engine.draw`, counted likewise: a float64 cumulative sum, and five float32 tables."""
+LOGIT, LOGIT_WITH_ENTROPY = 10, 16
+"""A logit while it exists, in `ops.logprobs.head_scores`, counted with every allocation traced: logits and probabilities 8 in
+float32, with a copy in bfloat16 for the products 10; with entropies four float32 tables."""
+DRAWN_LOGIT = 28
+"""A logit of a decoded row, in `draw`, counted likewise: the model's logits and six float32 tables at most."""
 ROOM = 17 / 16
 """What `kv_cache.AppendingLayer` holds, over what it uses."""
 
@@ -53,6 +54,7 @@ class MemoryPlan:
     batch_rows: int
     token_budget: int
     bfloat16: bool
+    logits_at_once: int = LOGITS_AT_ONCE["cpu"]
     recompute: bool = False
     reference: bool = False
     critic: bool = False
@@ -119,7 +121,7 @@ class Estimate:
         return " ".join(words)
 
     def _smaller_batch(self, left: float) -> str:
-        budget = int(left // _per_token(self.shape, self.plan)) // 256 * 256
+        budget = int((left - self.logits) // _activations(self.shape, self.plan)) // 256 * 256
         if budget >= self.plan.row_tokens:
             return f"hardware.token_budget={budget}"
         return "rollout.max_tokens=… lower" if self.plan.recompute else "hardware.gradient_checkpointing=true"
@@ -177,7 +179,7 @@ def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
         gradients=4 * learned,
         optimiser=8 * learned,
         sampling=plan.rows * _row(shape, plan),
-        logits=plan.micro_batch * _logits(shape, plan),
+        logits=_logits(shape, plan),
         activations=plan.micro_batch * _activations(shape, plan),
         step=4 * learned,  # torch's AdamW takes the roots of all second moments at once, on CUDA
     )
@@ -190,8 +192,8 @@ def rows_that_fit(shape: ModelShape, plan: MemoryPlan, available: float) -> int:
 
 
 def cache_per_token(shape: ModelShape, bfloat16: bool) -> int:
-    """Keys and values of all layers. Under autocast rotated keys come in float32, values in bfloat16."""
-    return shape.layers * shape.kv_width * (4 + (2 if bfloat16 else 4))
+    """Keys and values of all layers."""
+    return shape.layers * shape.kv_width * 2 * (2 if bfloat16 else 4)
 
 
 def _row(shape: ModelShape, plan: MemoryPlan) -> float:
@@ -201,22 +203,20 @@ def _row(shape: ModelShape, plan: MemoryPlan) -> float:
     return cache + DRAWN_LOGIT * shape.vocabulary + prefill
 
 
-def _per_token(shape: ModelShape, plan: MemoryPlan) -> float:
-    return _logits(shape, plan) + _activations(shape, plan)
-
-
 def _logits(shape: ModelShape, plan: MemoryPlan) -> float:
-    return (LOGIT_WITH_ENTROPY if plan.entropies else LOGIT) * shape.vocabulary
+    """A chunk of them, and the gradient of the output layer before it is added to the others."""
+    alive = min(plan.micro_batch * shape.vocabulary, max(plan.logits_at_once, shape.vocabulary))
+    return (LOGIT_WITH_ENTROPY if plan.entropies else LOGIT) * alive + 4 * shape.vocabulary * shape.width
 
 
 def _activations(shape: ModelShape, plan: MemoryPlan) -> float:
     """A token of a micro-batch. Counted on Qwen2 by what its blocks save for backward, attention matrices not stored:
 
-    8 widths, 2 of the keys and 4 of the MLP in float32; under autocast the norms keep to float32 and the MLP halves. With
+    9 widths, 2 of the keys and 4 of the MLP in float32; under autocast the norms keep to float32 and the MLP halves. With
     recomputation a block keeps its input, and one block at a time is whole. Adapters save little more.
     """
     width, keys, mlp = shape.width, shape.kv_width, shape.intermediate
-    block = 30 * width + 4 * keys + 8 * mlp if plan.bfloat16 else 4 * (8 * width + 2 * keys + 4 * mlp)
+    block = 32 * width + 4 * keys + 8 * mlp if plan.bfloat16 else 4 * (9 * width + 2 * keys + 4 * mlp)
     kept = shape.layers * 4 * width + block if plan.recompute else shape.layers * block
     return kept * (2 if plan.critic else 1)
 

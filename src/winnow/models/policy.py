@@ -1,12 +1,14 @@
-"""The model being trained, as the objective sees it: tokens in, aligned log-probabilities out."""
+"""The model being trained, as the objective sees it: rows in, aligned log-probabilities out."""
 
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from winnow.ops.logprobs import token_entropies, token_logprobs
+from winnow.models.backbone import has_plain_head, hidden_states, logits
+from winnow.ops.logprobs import head_scores, logit_scores
+from winnow.packed import Packed
 
 
 class Scores(NamedTuple):
@@ -23,16 +25,15 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         self.temperature = temperature
+        self.plain_head = has_plain_head(model)
 
-    def forward(self, tokens: Int[Tensor, "b s"], start: int, entropies: bool = False) -> Scores:
-        """Scores of positions `start` and later (1 or more); zero before.
-
-        Rows are right-padded, so causal attention needs no mask; `use_cache=False` keeps transformers from building one.
-        """
-        keep = tokens.shape[1] - start
-        output = self.model(input_ids=tokens, use_cache=False, logits_to_keep=keep + 1)
-        logits = output.logits[:, -keep - 1 : -1]
-        return Scores(
-            token_logprobs(logits, tokens, self.temperature),
-            token_entropies(logits, tokens.shape[1], self.temperature) if entropies else None,
-        )
+    def forward(self, rows: Packed, entropies: bool = False) -> Scores:
+        """Scores of the response tokens, zero elsewhere. Rows shift by one here, and only here: `sources` precede `targets`."""
+        if self.plain_head:
+            head = self.model.get_output_embeddings()
+            hidden = hidden_states(self.model.base_model, rows)  # pyright: ignore[reportArgumentType]
+            found = head_scores(hidden, head.weight, head.bias, rows.targets, self.temperature, entropies)  # pyright: ignore
+        else:
+            found = logit_scores(logits(self.model, rows), rows.targets, self.temperature, entropies)
+        logprobs, entropy = found
+        return Scores(rows.spread(logprobs), None if entropy is None else rows.spread(entropy))

@@ -4,10 +4,9 @@ import copy
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from winnow.models.policy import Policy, Scores
+from winnow.packed import Packed
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 class Reference(Protocol):
     """Scores under weights that never change; without gradients."""
 
-    def __call__(self, tokens: Int[Tensor, "b s"], start: int) -> Scores: ...
+    def __call__(self, rows: Packed) -> Scores: ...
     def to(self, device: torch.device) -> object: ...
 
 
@@ -27,9 +26,9 @@ class FrozenCopy:
     def __init__(self, policy: Policy) -> None:
         self._policy = copy.deepcopy(policy).requires_grad_(False).eval()
 
-    def __call__(self, tokens: Int[Tensor, "b s"], start: int) -> Scores:
+    def __call__(self, rows: Packed) -> Scores:
         with torch.no_grad():
-            return self._policy(tokens, start)
+            return self._policy(rows)
 
     def to(self, device: torch.device) -> None:
         """It is nobody's submodule, so nobody else moves it."""
@@ -42,9 +41,9 @@ class AdaptersOff:
     def __init__(self, policy: Policy, adapter: "PeftModel") -> None:
         self._policy, self._adapter = policy, adapter
 
-    def __call__(self, tokens: Int[Tensor, "b s"], start: int) -> Scores:
+    def __call__(self, rows: Packed) -> Scores:
         with torch.no_grad(), self._adapter.disable_adapter():
-            return self._policy(tokens, start)
+            return self._policy(rows)
 
     def to(self, device: torch.device) -> None:
         """Where the policy is, it is."""

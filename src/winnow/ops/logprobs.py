@@ -1,27 +1,125 @@
-"""From logits to log-probabilities: the one place where positions shift by one."""
+"""From hidden states or logits to log-probabilities and entropies of the tokens they predict."""
+
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import linear
+
+LOGITS_AT_ONCE = {"cpu": 2**23, "cuda": 2**27}
+"""Logits that `head_scores` holds at a time: 32 MiB in float32 on the CPU; on a GPU 512 MiB, so that its products stay large."""
 
 
-def token_logprobs(
-    logits: Float[Tensor, "b k v"], tokens: Int[Tensor, "b s"], temperature: float
-) -> Float[Tensor, "b s"]:
-    """log π(token s | tokens < s) at `temperature`, zero where no logits reach.
+def head_scores(
+    hidden: Float[Tensor, "r h"],
+    weight: Float[Tensor, "v h"],
+    bias: Float[Tensor, " v"] | None,
+    targets: Int[Tensor, " r"],
+    temperature: float,
+    entropies: bool = False,
+) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"] | None]:
+    """log π(target) and, if asked, the entropy in nats, of softmax((hidden · weightᵀ + bias) / temperature).
 
-    `logits` are those of the last k + 1 positions of `tokens` but the very last, which predicts nothing: row j of them
-    predicts token s = S − k + j.
+    Logits are made a chunk of rows at a time, in backward once more, so that no (R, V) tensor exists. Under autocast
+    products are taken in its precision; what follows them is float32 at least.
     """
-    k = logits.shape[1]
-    scaled = logits.float() / temperature if logits.dtype != torch.float64 else logits / temperature
-    picked = scaled.gather(2, tokens[:, -k:, None]).squeeze(2) - scaled.logsumexp(2)
-    return torch.nn.functional.pad(picked, (tokens.shape[1] - k, 0))
+    device = hidden.device.type
+    low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    logprobs, found = _HeadScores.apply(hidden, weight, bias, targets, temperature, entropies, low)  # pyright: ignore[reportGeneralTypeIssues]
+    return logprobs, found if entropies else None
 
 
-def token_entropies(logits: Float[Tensor, "b k v"], length: int, temperature: float) -> Float[Tensor, "b s"]:
-    """Entropy in nats of the distribution that each token was drawn from, aligned as in `token_logprobs`; S = `length`."""
-    scaled = logits.float() / temperature if logits.dtype != torch.float64 else logits / temperature
-    logs = scaled.log_softmax(2)
-    entropy = -(logs.exp() * logs).sum(2)
-    return torch.nn.functional.pad(entropy, (length - logits.shape[1], 0))
+def logit_scores(
+    logits: Float[Tensor, "r v"], targets: Int[Tensor, " r"], temperature: float, entropies: bool = False
+) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"] | None]:
+    """The same from logits that exist, for output layers that are more than one linear map."""
+    logs = (_at_least_float32(logits) / temperature).log_softmax(1)
+    return _picked(logs, targets), -(logs.exp() * logs).sum(1) if entropies else None
+
+
+class _HeadScores(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+        entropies: bool,
+        low: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(hidden, weight, bias, targets)
+        ctx.temperature, ctx.entropies, ctx.low = temperature, entropies, low
+        logprobs = hidden.new_empty(len(hidden), dtype=torch.promote_types(low, torch.float32))
+        entropy = torch.zeros_like(logprobs)
+        with torch.autocast(hidden.device.type, enabled=False):
+            h, w, b = _cast(low, hidden, weight, bias)
+            for rows in _chunks(hidden, weight):
+                logs = _scaled_logits(h[rows], w, b, temperature).log_softmax(1)
+                logprobs[rows] = _picked(logs, targets[rows])
+                if entropies:
+                    entropy[rows] = -(logs.exp() * logs).sum(1)
+        return logprobs, entropy
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, grad_entropy: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        hidden, weight, bias, targets = ctx.saved_tensors
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        of_hidden = torch.empty_like(hidden) if wants_hidden else None
+        of_weight = torch.zeros_like(weight) if wants_weight else None
+        of_bias = torch.zeros_like(bias) if wants_bias else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            h, w, b = _cast(ctx.low, hidden, weight, bias)
+            for rows in _chunks(hidden, weight):
+                logits = _scaled_logits(h[rows], w, b, ctx.temperature)
+                slope = _slope(logits, grad[rows], grad_entropy[rows] if ctx.entropies else None)
+                slope.scatter_add_(1, targets[rows, None], grad[rows, None].to(slope.dtype))
+                slope = slope.div_(ctx.temperature).to(ctx.low) if ctx.temperature != 1 else slope.to(ctx.low)
+                if of_hidden is not None:
+                    of_hidden[rows] = slope @ w
+                if of_weight is not None:
+                    _accumulate(of_weight, slope, h[rows])
+                if of_bias is not None:
+                    of_bias += slope.sum(0)
+        return of_hidden, of_weight, of_bias, None, None, None, None
+
+
+def _slope(logits: Tensor, grad: Tensor, grad_entropy: Tensor | None) -> Tensor:
+    """d/dz of grad · log p(target), but for the target's own share, + grad_entropy · H; z the scaled logits, H = −Σ p log p."""
+    if grad_entropy is None:
+        return logits.softmax(1).mul_(-grad[:, None])
+    logs = logits.log_softmax(1)
+    probs = logs.exp()
+    entropy = -(probs * logs).sum(1, keepdim=True)
+    return probs.mul_(logs.add_(entropy).mul_(grad_entropy[:, None]).add_(grad[:, None]).neg_())
+
+
+def _accumulate(total: Tensor, slope: Tensor, hidden: Tensor) -> None:
+    if slope.dtype == total.dtype:
+        total.addmm_(slope.t(), hidden)
+    else:
+        total += slope.t() @ hidden
+
+
+def _scaled_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+    logits = _at_least_float32(linear(hidden, weight, bias))
+    return logits if temperature == 1 else logits / temperature
+
+
+def _picked(logs: Tensor, targets: Tensor) -> Tensor:
+    return logs.gather(1, targets[:, None]).squeeze(1)
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _cast(dtype: torch.dtype, *tensors: Tensor | None) -> list[Any]:
+    return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
+
+
+def _chunks(hidden: Tensor, weight: Tensor) -> list[slice]:
+    size = max(1, LOGITS_AT_ONCE.get(hidden.device.type, 2**27) // len(weight))
+    return [slice(start, start + size) for start in range(0, len(hidden), size)]

@@ -8,7 +8,7 @@ from winnow.models.critic import Critic
 from winnow.models.policy import Policy
 from winnow.objectives import PolicyObjective, ValueObjective
 from winnow.training.base import IterationModule, Optim
-from winnow.types import Batch, Loss
+from winnow.types import Loss, MicroBatch
 
 
 class ActorCriticModule(IterationModule):
@@ -29,9 +29,9 @@ class ActorCriticModule(IterationModule):
         yield from super().groups()
         yield self.critic, self.critic_lr
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        scores = self.policy(batch.tokens, batch.start, entropies=self.objective.entropy != 0)
-        policy = self.objective(scores.logprobs, scores.entropies, batch)
-        value = self.value_objective(self.critic(batch.tokens), batch)
+    def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
+        scores = self.policy(batch.rows, entropies=self.objective.entropy != 0)
+        policy = self.objective(scores.logprobs, scores.entropies, batch.terms)
+        value = self.value_objective(self.critic(batch.rows), batch.terms)
         total = {"train/loss/total": policy.metrics["train/loss/total"] + value.metrics["train/loss/value"].only_total}
         return self.whole_batch(Loss(policy.value + value.value, policy.metrics | value.metrics | total), batch)

@@ -14,7 +14,7 @@ from torch.optim import AdamW, Optimizer
 from winnow.errors import Diverged
 from winnow.experience import ranks
 from winnow.models.policy import Policy
-from winnow.types import Batch, Loss, Mean, PairBatch
+from winnow.types import Loss, Mean, MicroBatch, PairBatch
 
 PATIENCE = 5
 """Updates in a row whose gradient is not finite before the run gives up."""
@@ -68,11 +68,11 @@ class IterationModule(pl.LightningModule):
         for group, (_, lr) in zip(optimizer.param_groups, self.groups(), strict=True):
             group |= {"lr": lr * factor, "betas": o.betas, "eps": o.eps, "weight_decay": o.weight_decay}
 
-    def on_train_batch_start(self, batch: Batch | PairBatch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: MicroBatch | PairBatch, batch_idx: int) -> None:
         # Constant within an iteration, so Lightning's windows and our optimiser batches begin and end together.
         self.trainer.accumulate_grad_batches = _parts(batch) // ranks.world_size()
 
-    def whole_batch(self, loss: Loss, batch: Batch | PairBatch) -> Tensor:
+    def whole_batch(self, loss: Loss, batch: MicroBatch | PairBatch) -> Tensor:
         """The loss as Lightning must see it, its metrics noted.
 
         Lightning divides by accumulate_grad_batches and DDP averages over ranks; the denominator is already global.
@@ -139,5 +139,5 @@ class IterationModule(pl.LightningModule):
         self._bad_in_a_row = checkpoint["bad_in_a_row"]
 
 
-def _parts(batch: Batch | PairBatch) -> int:
-    return batch.chosen.parts if isinstance(batch, PairBatch) else batch.parts
+def _parts(batch: MicroBatch | PairBatch) -> int:
+    return (batch.chosen if isinstance(batch, PairBatch) else batch.terms).parts

@@ -11,6 +11,7 @@ import torch
 from winnow.experience.clock import Clock
 from winnow.experience.loader import Outcome
 from winnow.report.console import Console
+from winnow.report.later import Later
 from winnow.report.run_files import RunFiles
 from winnow.report.tracker import Tracker
 from winnow.training.base import IterationModule
@@ -23,6 +24,7 @@ Row = dict[str, float]
 class Bookkeeping(pl.Callback):
     """Runs before the checkpoint callback, so that what it counts is in the checkpoint.
 
+    Files and the tracker are written `later`, beside the next iteration; whoever reads them waits for that first.
     `collecting` is the context under which the model samples and scores outside of a training step (autocast).
     """
 
@@ -34,9 +36,10 @@ class Bookkeeping(pl.Callback):
         tracker: Tracker,
         console: Console,
         clock: Clock,
+        later: Later,
         collecting: Callable[[], AbstractContextManager],
     ) -> None:
-        self.evaluator, self.every, self.collecting = evaluator, every, collecting
+        self.evaluator, self.every, self.later, self.collecting = evaluator, every, later, collecting
         self.files, self.tracker, self.console, self.clock = files, tracker, console, clock
         self._began = 0.0
 
@@ -96,8 +99,8 @@ class Bookkeeping(pl.Callback):
         row |= _speed(tokens, now - self._began) | self.clock.take()
         self._began = now
         if trainer.is_global_zero:
-            self.files.write_samples(iteration, outcome.experience.records)
-            self.tracker.samples(iteration, outcome.experience.records)
+            self.later.do(self.files.write_samples, iteration, outcome.experience.records)
+            self.later.do(self.tracker.samples, iteration, outcome.experience.records)
         self._publish(trainer, row)
 
     def _count(self, data: IterationData, outcome: Outcome, iteration: int) -> None:
@@ -123,8 +126,8 @@ class Bookkeeping(pl.Callback):
 
     def _publish(self, trainer: pl.Trainer, row: Row) -> None:
         if trainer.is_global_zero:
-            self.files.append(row)
-            self.tracker.log(row)
+            self.later.do(self.files.append, row)
+            self.later.do(self.tracker.log, row)
             self.console.iteration(row)
 
 

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from winnow.experience.clock import Clock
+from winnow.report.later import Later
 
 STATE, MANIFEST = "state.ckpt", "manifest.json"
 
@@ -53,13 +54,14 @@ class IterationCheckpoint(Checkpoint):
     Being a `Checkpoint`, Lightning runs it after all other callbacks of an epoch's end, so the counters are up to date.
     """
 
-    def __init__(self, directory: Path, every: int, keep: int, clock: Clock) -> None:
-        self.directory, self.every, self.keep, self.clock = directory, every, keep, clock
+    def __init__(self, directory: Path, every: int, keep: int, clock: Clock, later: Later) -> None:
+        self.directory, self.every, self.keep, self.clock, self.later = directory, every, keep, clock, later
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         iteration = trainer.datamodule.progress.iteration  # pyright: ignore[reportAttributeAccessIssue]
         if iteration % self.every == 0 or iteration == trainer.max_epochs or trainer.should_stop:
             with self.clock.of("checkpoint"):
+                self.later.wait()  # no checkpoint of an iteration whose row is not on disk
                 self.save(trainer, iteration)
 
     def save(self, trainer: pl.Trainer, iteration: int) -> None:

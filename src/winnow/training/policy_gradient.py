@@ -5,7 +5,7 @@ from torch import Tensor
 from winnow.models.policy import Policy
 from winnow.objectives import PolicyObjective
 from winnow.training.base import IterationModule, Optim
-from winnow.types import Batch
+from winnow.types import MicroBatch
 
 
 class PolicyGradientModule(IterationModule):
@@ -13,6 +13,6 @@ class PolicyGradientModule(IterationModule):
         super().__init__(policy, optim)
         self.objective = objective
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        scores = self.policy(batch.tokens, batch.start, entropies=self.objective.entropy != 0)
-        return self.whole_batch(self.objective(scores.logprobs, scores.entropies, batch), batch)
+    def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
+        scores = self.policy(batch.rows, entropies=self.objective.entropy != 0)
+        return self.whole_batch(self.objective(scores.logprobs, scores.entropies, batch.terms), batch)

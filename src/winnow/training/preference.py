@@ -1,4 +1,4 @@
-"""Iterative DPO: two forwards, one margin."""
+"""Iterative DPO: one forward over both sides of each pair, which share their prompt; one margin."""
 
 from torch import Tensor
 
@@ -14,6 +14,5 @@ class PreferenceModule(IterationModule):
         self.objective = objective
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        chosen = self.policy(batch.chosen.tokens, batch.chosen.start).logprobs
-        rejected = self.policy(batch.rejected.tokens, batch.rejected.start).logprobs
+        chosen, rejected = self.policy(batch.rows).logprobs.chunk(2)
         return self.whole_batch(self.objective(chosen, rejected, batch), batch)

@@ -18,6 +18,7 @@ from winnow.models.export import export
 from winnow.models.language_model import LanguageModel, fingerprint
 from winnow.report.card import model_card
 from winnow.report.console import Console
+from winnow.report.later import Later
 from winnow.report.plots import draw_run
 from winnow.report.run_files import RunFiles, Status
 from winnow.report.tracker import Tracker
@@ -83,7 +84,7 @@ class Run:
         self.language_model, self.module, self.tracker, self.lines = language_model, module, tracker, lines
         self.files = RunFiles(directory)
         self.console = Console(cadence.iterations, terminal=None if is_first_rank() else False)
-        self.clock, self.signals = Clock(), StopOnSignal()
+        self.clock, self.later, self.signals = Clock(), Later(), StopOnSignal()
         self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting))
         self.resumed_from: int | None = None
         self.verifiers = evaluator.verifiers()
@@ -120,6 +121,7 @@ class Run:
     def _fit(self, checkpoint: Path | None) -> tuple[Status, BaseException | None]:
         try:
             self.trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
+            self.later.wait()
         except Diverged as error:
             return "diverged", error
         except BaseException as error:
@@ -132,6 +134,7 @@ class Run:
     def _finish(self, status: Status, error: BaseException | None) -> None:
         if not self.trainer.is_global_zero:
             return
+        self.later.wait()
         progress, who = self.data.progress, self.identity
         summary = replace(
             progress.summary(status, who.algo, who.model, who.dataset, who.seed),
@@ -180,7 +183,7 @@ class Run:
     def _trainer(self, hardware: Hardware, evaluator: Evaluator) -> pl.Trainer:
         c = self.cadence
         bookkeeping = Bookkeeping(
-            evaluator, c.evaluate, self.files, self.tracker, self.console, self.clock, self._collecting
+            evaluator, c.evaluate, self.files, self.tracker, self.console, self.clock, self.later, self._collecting
         )
         return pl.Trainer(
             max_epochs=c.iterations,
@@ -191,7 +194,7 @@ class Run:
             callbacks=[
                 self.signals,
                 bookkeeping,
-                IterationCheckpoint(self.directory / "checkpoints", c.save, c.keep, self.clock),
+                IterationCheckpoint(self.directory / "checkpoints", c.save, c.keep, self.clock, self.later),
             ],
             plugins=[SyncedCheckpointIO()],
             logger=False,

@@ -1,0 +1,88 @@
+"""One forward over rows: hidden states or logits at the tokens that predict something, and nowhere else."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from winnow.models.attention import PACKED, Attend, EachTokenOnce, is_packed, packed_attention
+from winnow.ops.logprobs import head_scores, logit_scores
+from winnow.packed import Packed, PromptedSequence, pack
+from winnow.types import Row
+
+TOLERANCE = 1e-3
+"""Nats between two ways to compute a log-probability that are one in exact arithmetic: rounding in float32 is far below, a
+token that saw another row's far above."""
+
+
+def hidden_states(backbone: PreTrainedModel, rows: Packed) -> Float[Tensor, "r h"]:
+    """What each response token is predicted from: of packed rows, each token once, or else of right-padded ones."""
+    hidden = backbone(**_inputs(backbone, rows)).last_hidden_state
+    return hidden[0].index_select(0, rows.sources) if is_packed(backbone) else hidden[rows.response[:, 1:]]
+
+
+def logits(model: PreTrainedModel, rows: Packed, attend: Attend | None = None) -> Float[Tensor, "r v"]:
+    """As the model's own output layer has them."""
+    if is_packed(model):
+        return model(**_inputs(model, rows, attend), logits_to_keep=rows.sources).logits[0]
+    return model(**_inputs(model, rows)).logits[rows.response[:, 1:]]
+
+
+def _inputs(model: PreTrainedModel, rows: Packed, attend: Attend | None = None) -> dict[str, Any]:
+    """Causal attention needs no mask for filling on the right; `use_cache=False` keeps transformers from building one."""
+    if not is_packed(model):
+        return {"input_ids": rows.padded(), "use_cache": False}
+    return {
+        "input_ids": rows.tokens,
+        "position_ids": rows.positions,
+        "attend": attend or packed_attention(rows),
+        "use_cache": False,
+    }
+
+
+def pack_where_exact(model: PreTrainedModel) -> None:
+    """Give `model` our attention if it then says of packed rows what it says of padded ones; leave it its own otherwise."""
+    before, rows = model.config._attn_implementation or "eager", _probe(model)
+    attend = EachTokenOnce(rows)
+    with torch.no_grad():
+        expected, _ = logit_scores(logits(model, rows), rows.targets, 1.0)
+        model.set_attn_implementation(PACKED)
+        try:
+            found, _ = logit_scores(logits(model, rows, attend), rows.targets, 1.0)
+            # A layer that mixes tokens by other means, a convolution say, mixes rows, if too little to see in a new model.
+            everywhere = attend.calls == model.config.get_text_config().num_hidden_layers
+            exact = is_packed(model) and everywhere and _agree(found, expected)
+        except (NotImplementedError, TypeError, ValueError):  # what other models say to an attention they cannot take
+            exact = False
+    if not exact:
+        model.set_attn_implementation(before)
+
+
+def has_plain_head(model: PreTrainedModel) -> bool:
+    """Whether its logits are one linear map of its hidden states, and nothing more."""
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return False
+    rows = _probe(model).to(head.weight.device)
+    with torch.no_grad():
+        hidden = hidden_states(model.base_model, rows)  # pyright: ignore[reportArgumentType]
+        found, _ = head_scores(hidden, head.weight, head.bias, rows.targets, 1.0)
+        expected, _ = logit_scores(logits(model, rows), rows.targets, 1.0)
+    return _agree(found, expected)
+
+
+def _agree(found: Tensor, expected: Tensor) -> bool:
+    return bool((found - expected).abs().max() <= TOLERANCE)
+
+
+def _probe(model: PreTrainedModel) -> Packed:
+    """Two responses to one prompt and one to a shorter one."""
+    names = [i % model.config.get_text_config().vocab_size for i in range(11)]
+    rows: list[PromptedSequence] = [
+        Row((*names[:3], *names[3:7]), 3),
+        Row((*names[:3], *names[7:9]), 3),
+        Row((*names[9:11], *names[4:6]), 2),
+    ]
+    return pack(rows)

@@ -1,0 +1,123 @@
+"""What can be said of `engine=vllm` without vLLM; `make test-vllm` has the rest."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from running import composed
+from winnow.build import parts
+from winnow.engines import vllm_engine
+from winnow.engines.base import Engine
+from winnow.engines.vllm_engine import VllmEngine
+from winnow.errors import ConfigError
+from winnow.models.language_model import LanguageModel
+from winnow.types import Prompt, Sampling
+
+
+def test_a_missing_package_is_said_before_any_weight_is_loaded(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(vllm_engine, "find_spec", lambda name: None)
+    cfg = composed("engine=vllm", "model.path=./nowhere_yet", "hardware=cpu")
+    source = parts.model_source(composed("hardware=cpu"))
+    with pytest.raises(ConfigError, match=r"no package vllm is installed; type pip install 'winnow-rl\[vllm\]'"):
+        parts.require_engine(cfg, source)
+
+
+def test_an_engine_with_nothing_to_require_is_asked_nothing():
+    parts.require_engine(composed("engine=torch"), parts.model_source(composed("hardware=cpu")))
+
+
+@pytest.mark.parametrize(
+    ("words", "dtype"),
+    [
+        ("hardware.precision=32-true", "float32"),
+        ("hardware.precision=bf16-mixed", "bfloat16"),
+        ("engine.dtype=float16", "float16"),
+    ],
+)
+def test_its_weights_are_in_the_trainers_precision_unless_told(small: LanguageModel, words: str, dtype: str):
+    engine = parts.engine_of(composed("engine=vllm", "hardware=cpu", words), small)
+    assert isinstance(engine, VllmEngine)
+    assert isinstance(engine, Engine)
+    assert engine.settings["dtype"] == dtype
+
+
+def test_only_what_an_engine_takes_is_given_to_it(small: LanguageModel):
+    """The torch engine has rows to bound, vLLM has not."""
+    bounded = parts.engine_of(composed("engine=torch"), small, max_rows=1)
+    assert isinstance(bounded, Engine)
+    parts.engine_of(composed("engine=vllm"), small, max_rows=1)
+
+
+def test_its_samples_are_never_called_exact():
+    assert not parts.samples_exactly(composed("engine=vllm", "hardware.precision=32-true"))
+    assert parts.samples_exactly(composed("engine=torch", "hardware.precision=32-true"))
+    assert not parts.samples_exactly(composed("engine=torch", "hardware.precision=bf16-mixed"))
+
+
+def test_the_bound_on_the_mismatch_is_that_of_the_precision_unless_told():
+    assert parts.max_mismatch_kl(composed("hardware.precision=32-true")) == 1e-5
+    assert parts.max_mismatch_kl(composed("hardware.precision=bf16-mixed")) == 0.1
+    assert parts.max_mismatch_kl(composed("rollout.max_mismatch_kl=0.5")) == 0.5
+
+
+def test_sampling_before_the_first_weights_is_an_error(small: LanguageModel):
+    engine = parts.engine_of(composed("engine=vllm"), small)
+    with pytest.raises(RuntimeError, match="before sync"):
+        engine.generate([Prompt("p", (3, 4), "", "")], [[0]], Sampling(1.0, 4))
+
+
+class Recorder:
+    """In vLLM's place: what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple] = []
+        self.llm_engine = SimpleNamespace(has_unfinished_requests=lambda: False)
+        self.model_config = SimpleNamespace(max_model_len=8)
+
+    def collective_rpc(self, method: str, kwargs: dict) -> None:
+        self.told.append((method, sorted(name for name, _ in kwargs["weights_iterator"])))
+
+    def __getattr__(self, name: str):
+        return lambda *args, **more: self.told.append((name, *args, *more.values()))
+
+
+def test_asleep_it_gets_new_weights_before_it_is_given_room_for_keys_and_values(
+    small: LanguageModel, monkeypatch: pytest.MonkeyPatch
+):
+    """Sleeping at level 2 forgets the weights, so that waking it without new ones would sample rubbish; and what a prompt
+    left in the cache is of the old ones."""
+    monkeypatch.setattr(type(small.model), "device", SimpleNamespace(type="cuda"))
+    engine = parts.engine_of(composed("engine=vllm"), small)
+    assert isinstance(engine, VllmEngine)
+    engine._llm = llm = Recorder()
+    names = sorted(name for name, _ in small.model.named_parameters())  # the tied head once
+    awake = [("reload_weights", names), ("reset_prefix_cache",), ("update_weight_version", "0")]
+    asleep = [("wake_up", ["weights"]), awake[0], ("wake_up", ["kv_cache"]), *awake[1:]]
+    engine.sync(small.model, 0)
+    engine.generate([], [], Sampling(1.0, 4))
+    assert llm.told == [*awake, ("sleep", 2)]
+    llm.told.clear()
+    engine.sync(small.model, 0)
+    engine.sync(small.model, 0)
+    assert llm.told == asleep
+    engine.generate([], [], Sampling(1.0, 4))
+    engine.generate([], [], Sampling(1.0, 4))  # of its own accord
+    assert llm.told == [*asleep, ("sleep", 2), *asleep, ("sleep", 2)]
+
+
+def test_a_prompt_longer_than_a_sequence_may_be_is_refused(small: LanguageModel):
+    engine = parts.engine_of(composed("engine=vllm"), small)
+    assert isinstance(engine, VllmEngine)
+    engine._llm, engine._model = Recorder(), small.model
+    with pytest.raises(
+        ConfigError, match=r"prompt p has 9 tokens, and a sequence may have 8; type engine\.max_model_len"
+    ):
+        engine.generate([Prompt("p", tuple(range(3, 12)), "", "")], [[0]], Sampling(1.0, 4))
+
+
+def test_nothing_else_imports_vllm():
+    """Not even the module of its engine, until it is used."""
+    script = "import sys, winnow.build.training, winnow.engines.vllm_engine; sys.exit('vllm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -1,0 +1,74 @@
+"""Responses are judged while others are still sampled; what is found does not depend on when."""
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+import torch
+
+from winnow.experience.hearing import Hearing
+from winnow.rewards.pool import VerifierPool
+from winnow.rewards.verdict import Judgement, Verdict
+from winnow.types import Completion, Finish, Prompt
+
+PROMPTS = [Prompt("a", (1,), "a?", "7"), Prompt("b", (2,), "b?", "3")]
+GROUPS = [[Completion((t,), torch.zeros(1), torch.zeros(1), Finish.EOS) for t in (7, 3)] for _ in PROMPTS]
+
+
+class Pool(VerifierPool):
+    """Says whether a text is the gold; `open` holds it back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open, self.asked = threading.Event(), []
+
+    def judge(self, golds: Sequence[str], texts: Sequence[str]) -> list[Judgement]:
+        self.asked.append(list(texts))
+        assert self.open.wait(10)
+        return [Judgement(Verdict.correct if g == t else Verdict.wrong, t) for g, t in zip(golds, texts, strict=True)]
+
+
+def hearing(pool: Pool) -> Hearing:
+    return Hearing(pool, lambda ids: str(ids[0]), PROMPTS)
+
+
+def test_what_has_ended_is_judged_before_the_rest_has() -> None:
+    pool = Pool()
+    pool.open.set()
+    with hearing(pool) as heard:
+        heard.done(1, 1, GROUPS[1][1])
+        for _ in range(1000):
+            if pool.asked:
+                break
+            threading.Event().wait(0.01)
+        assert pool.asked == [["3"]]  # and three are not even told of
+        found = heard.groups(GROUPS)
+    assert [[j.verdict for j in group.judgements] for group in found] == [
+        [Verdict.correct, Verdict.wrong],
+        [Verdict.wrong, Verdict.correct],
+    ]
+    assert found[0].texts == ("7", "3")
+    assert found[1].completions == tuple(GROUPS[1])
+    assert sorted(text for texts in pool.asked for text in texts) == ["3", "3", "7", "7"]  # each once
+
+
+def test_what_comes_in_while_the_verifier_is_busy_is_asked_together() -> None:
+    pool = Pool()
+    with hearing(pool) as heard:
+        heard.done(0, 0, GROUPS[0][0])
+        while not pool.asked:
+            threading.Event().wait(0.01)
+        for p, g in ((0, 1), (1, 0), (1, 1)):
+            heard.done(p, g, GROUPS[p][g])
+        pool.open.set()
+        heard.groups(GROUPS)
+    assert [len(texts) for texts in pool.asked if texts] == [1, 3]
+
+
+def test_a_failure_of_the_verifier_is_raised() -> None:
+    class Broken(Pool):
+        def judge(self, golds: Sequence[str], texts: Sequence[str]) -> list[Judgement]:
+            raise RuntimeError("no worker starts")
+
+    with hearing(Broken()) as heard, pytest.raises(RuntimeError, match="no worker starts"):
+        heard.groups(GROUPS)

@@ -1,0 +1,28 @@
+import threading
+
+import pytest
+
+from winnow.report.later import Later
+
+
+def test_work_is_done_in_order_beside_the_caller() -> None:
+    later, go, done = Later(), threading.Event(), []
+    later.do(go.wait, 10)
+    for number in range(3):
+        later.do(done.append, number)
+    assert done == []  # the caller was not held up
+    go.set()
+    later.wait()
+    assert done == [0, 1, 2]
+
+
+def test_what_went_wrong_is_raised_once() -> None:
+    later = Later()
+
+    def full() -> None:
+        raise OSError("no space left on device")
+
+    later.do(full)
+    with pytest.raises(OSError, match="no space left"):
+        later.wait()
+    later.wait()
