@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -59,11 +60,11 @@ def _weights(batch: Batch, like: Tensor) -> Float[Tensor, "b s"]:
 
 def _per_update(value: Tensor, batch: Batch) -> Mean:
     """A term of the loss, averaged over optimiser batches: its parts add up, and each micro-batch is 1/parts of one."""
-    return Mean(float(value.detach()), 1 / batch.parts)
+    return Mean(value.detach().double(), 1 / batch.parts)
 
 
 def _over(value: Tensor, where: Tensor) -> Mean:
-    return Mean(float(value[where].sum()), float(where.sum()))
+    return Mean(torch.where(where, value.detach(), 0).sum(dtype=torch.float64), where.sum())
 
 
 @dataclass(frozen=True, slots=True)

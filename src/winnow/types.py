@@ -149,10 +149,13 @@ class PairBatch(_OnDevice):
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean that is not yet divided: means of means would bring the denominator problem back through the log."""
+    """A mean that is not yet divided: means of means would bring the denominator problem back through the log.
 
-    total: float
-    count: float
+    Scalar tensors stay on their device until `value` is read, so that no micro-batch waits for its figures.
+    """
+
+    total: float | Tensor
+    count: float | Tensor
 
     def __add__(self, other: "Mean") -> "Mean":
         return Mean(self.total + other.total, self.count + other.count)
@@ -165,7 +168,13 @@ class Mean:
     @property
     def value(self) -> float:
         """A total that nothing was counted for is a number of events, and stays what it is."""
-        return self.total / self.count if self.count else self.total
+        total, count = float(self.total), float(self.count)
+        return total / count if count else total
+
+    @property
+    def read(self) -> "Mean":
+        """The same in numbers of the host."""
+        return Mean(float(self.total), float(self.count))
 
 
 @dataclass(frozen=True, slots=True)

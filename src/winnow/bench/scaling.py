@@ -1,4 +1,4 @@
-"""What a sample costs as an iteration grows from 64 samples to 4,096: GRPO, ragged lengths, 8 samples a prompt, one update."""
+"""What a sample costs as an iteration grows from 64 samples to 4,096: GRPO, 8 samples a prompt, ragged up to 64 tokens, one update."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ def measured() -> tuple[dict[str, Value], list[dict]]:
     figures: dict[str, Value] = {}
     raw: list[dict] = []
     for n, count in TIMED.items():
-        work = Work(prompts=n // SAMPLES, samples=SAMPLES, iterations=1 + count)
+        work = Work(prompts=n // SAMPLES, samples=SAMPLES, max_tokens=64, iterations=1 + count)
         iterations = [t.iteration for t in timed(work, ["algo=grpo"], warm_up=1)]
         figures |= costs(n, iterations)
         raw += [

@@ -57,6 +57,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
             batch=max(1, cfg.batch // cfg.eval.samples),
             device=device.type,
             precision=parts.precision_of(cfg),
+            engine=cfg.engine._target_,
             sets={s.name: _plan(s) for s in sets},
         )
         return Evaluation(directory, subject, model, parts.asking(cfg, engine), sets, _precision(cfg, device)).run()

@@ -29,7 +29,7 @@ class SetPlan:
 class Subject:
     """What is evaluated and how: everything that a sample or its verdict depends on.
 
-    `weights` is a fingerprint. `batch` (prompts at a time), `device` and `precision` decide the last bits of a float32.
+    `weights` is a fingerprint. `batch` (prompts at a time), `device` and `precision` decide the last bits of a float32, `engine` (the class that samples) some more.
     """
 
     model: str
@@ -42,6 +42,7 @@ class Subject:
     batch: int
     device: str
     precision: str
+    engine: str
     sets: dict[str, SetPlan]
 
 

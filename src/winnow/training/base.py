@@ -109,10 +109,11 @@ class IterationModule(pl.LightningModule):
 
     def take_metrics(self) -> dict[str, float]:
         """Everything noted since the last call, over all ranks, divided once."""
-        parts: list[dict[str, Mean]] = [self._means]
+        mine = {name: mean.read for name, mean in self._means.items()}
+        parts: list[dict[str, Mean]] = [mine]
         if ranks.world_size() > 1:
             parts = [{} for _ in range(ranks.world_size())]
-            dist.all_gather_object(parts, self._means)
+            dist.all_gather_object(parts, mine)
         totals: dict[str, Mean] = {}
         for part in parts:
             for name, mean in part.items():
