@@ -44,6 +44,7 @@ GRPO = [
     Setting("rollout.samples", 4, PAPER + "§4: n = 4 for RAFT and GRPO"),
     Setting("rollout.max_tokens", 4096, PAPER + "§4"),
     Setting("rollout.max_prompt_tokens", 1024, SILENT, RELEASE + "data.max_prompt_length"),
+    Setting("rollout.max_mismatch_kl", None, SILENT, "a check, which stops a run whose sampler is not its policy"),
     Setting("rollout.temperature", 1.0, SILENT, "that of the evaluation, and of the release"),
     Setting(
         "update.minibatches", 2, PAPER + "§4: mini-batch 512", "unit not said; prompts, as in the release: 1024 / 512"
@@ -58,6 +59,7 @@ GRPO = [
     Setting("optim.schedule", "constant", SILENT, RELEASE + "ppo_trainer.yaml"),
     Setting("algo._target_", "winnow.algorithm.PolicyGradient", PAPER + "§3"),
     Setting("algo.select._target_", "winnow.ops.select.all_samples", PAPER + "§3"),
+    Setting("algo.correction._target_", "winnow.ops.correction.none", PAPER + "eq. 5", "it has no such weight"),
     Setting("algo.advantage._target_", "winnow.ops.advantage.group", PAPER + "§3: (r - mean) / std"),
     Setting("algo.advantage.centre", "mean", PAPER + "§3"),
     Setting("algo.advantage.scale", "std", PAPER + "§3", "unbiased, as in the release's core_algos.py"),

@@ -51,14 +51,16 @@ def test_without_the_script_it_is_said_and_nothing_is_measured(monkeypatch: pyte
 def test_the_script_is_told_of_the_same_work(tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text("import json, sys\nprint('noise')\nprint('RESULT ' + json.dumps({'words': sys.argv[1:]}))\n")
-    said = " ".join(trl.their_step(str(script), Work(seed=4, iterations=6, forced=True), "--engine", "static")["words"])
+    said = " ".join(
+        trl.their_step(str(script), Work(seed=4, iterations=6, forced=True), 2, "--engine", "static")["words"]
+    )
     for words in ("--steps 4", "--warmup 2", "--seed 4", "--eos-scale 0 ", "--prompts 4", "--group 8", "--max-new 128"):
         assert words in said
     for words in ("--hidden 256", "--kv-heads 2", "--vocab 4096", "--prompt-len 64", "--engine static"):
         assert words in said
     script.write_text("raise SystemExit('out of memory')")
     with pytest.raises(RuntimeError, match="out of memory"):
-        trl.their_step(str(script), Work())
+        trl.their_step(str(script), Work(), 2)
 
 
 def test_different_prompts_are_no_comparison():

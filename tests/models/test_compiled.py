@@ -36,5 +36,5 @@ def test_compiled_blocks_have_the_same_gradients() -> None:
 def test_what_has_no_blocks_is_refused() -> None:
     class Bare(nn.Module): ...
 
-    with pytest.raises(ConfigError, match="Bare has no blocks to compile; type hardware.compile=false"):
+    with pytest.raises(ConfigError, match=r"Bare has no blocks to compile; type hardware.compile=false"):
         compile_blocks(Bare())  # pyright: ignore[reportArgumentType]

@@ -79,7 +79,9 @@ def measured(shapes: Sequence[str] = tuple(SHAPES)) -> tuple[dict[str, Value], l
 
 
 def their_step(work: Work, engine: str) -> dict:
-    return trl.their_step(os.environ["BENCH_TRL"], work, "--engine", engine, "--bf16", "--micro", str(THEIR_MICRO))
+    return trl.their_step(
+        os.environ["BENCH_TRL"], work, WARM_UP, "--engine", engine, "--bf16", "--micro", str(THEIR_MICRO)
+    )
 
 
 def ours(name: str, found: Sequence[Timed], gpu: Gpu | None) -> dict[str, Value]:

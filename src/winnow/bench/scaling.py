@@ -1,4 +1,4 @@
-"""What a sample costs as an iteration grows from 64 samples to 4,096: GRPO, 8 samples a prompt, ragged up to 64 tokens, one update."""
+"""What a sample costs as an iteration grows from 64 samples to 4,096: GRPO, 8 samples a prompt, ragged to 64 tokens, one update."""
 
 from collections.abc import Sequence
 

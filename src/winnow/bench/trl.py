@@ -1,8 +1,11 @@
 """A step of ours against a step of TRL's GRPOTrainer: the same weights, prompts, group size, lengths and optimiser steps.
 
-TRL's side is a script outside of this repository, which `BENCH_TRL` names. Processes of the two sides take turns. Each pair has a
-seed of its own, which both sides share: it makes the weights and the prompts, and those come in TRL's own order. Both sides warm up
-for two steps and are timed for four.
+TRL's side is a script outside of this repository, which `BENCH_TRL` names. Processes of the two sides take turns. Both sides of a pair
+share a seed: it makes the weights and the prompts, and those come in TRL's own order. How long the responses of random weights are
+depends on the seed more than on anything else, so there are two ragged modes: `ragged` is the one point that TRL's own figures are
+known for (the script's default seed, one step to warm up and two that are timed: 26.5 tokens on average there; ours are other draws from
+the same weights, and other ones in each pair), `ragged_seeds` takes other weights and prompts in each pair, two steps to warm up and four
+timed (30 to 82 tokens).
 
 TRL's figure is the CPU seconds of its process from `on_step_begin` to `on_step_end`: sampling, reward, loss and step, but not its
 logging. Ours is the CPU seconds of the whole process tree from the end of one iteration's update to the end of the next: those, and
@@ -25,7 +28,7 @@ from winnow.bench.figures import Named, Skipped, Value, ratios, spread
 from winnow.bench.iteration import Iteration
 from winnow.bench.workload import Shape, Work
 
-WARM_UP, STEPS, PAIRS = 2, 4, 5
+PAIRS = 5
 ALGORITHMS = ("grpo", "raftpp", "reinforce_rej")
 
 
@@ -37,12 +40,16 @@ class Mode:
     says: str
     eos_scale: float
     algorithms: tuple[str, ...] = ALGORITHMS
+    warm_up: int = 2
+    steps: int = 4
+    seeded: bool = True
+    """Whether each pair has a seed of its own; else all have the script's default."""
 
 
 MODES = (
-    Mode("ragged", "ragged lengths", 20),
+    Mode("ragged", "ragged lengths, mean 26.5", 20, warm_up=1, steps=2, seeded=False),
     Mode("forced", "all of 128 tokens", 0),
-    Mode("very_ragged", "lengths of which half are very short", 100, ALGORITHMS[:1]),
+    Mode("ragged_seeds", "ragged lengths, five seeds", 20, ALGORITHMS[:1]),
 )
 
 
@@ -103,13 +110,17 @@ def measured(pairs: int, modes: Sequence[Mode] = MODES) -> tuple[dict[str, Value
         ours: dict[str, list[Side]] = {algo: [] for algo in mode.algorithms}
         for pair in range(pairs):
             work = Work(
-                iterations=WARM_UP + STEPS, forced=mode.eos_scale == 0, eos_scale=mode.eos_scale or 1.0, seed=pair
+                iterations=mode.warm_up + mode.steps,
+                forced=mode.eos_scale == 0,
+                eos_scale=mode.eos_scale or 1.0,
+                seed=pair if mode.seeded else 0,
+                draws=pair,
             )
-            result = their_step(os.environ["BENCH_TRL"], work, "--engine", "generate", "--threads", "1")
+            result = their_step(os.environ["BENCH_TRL"], work, mode.warm_up, "--engine", "generate", "--threads", "1")
             theirs.append(Side(result["cpu_s_per_step"], result["mean_completion"], work.prompts * work.samples))
             raw.append({"mode": mode.name, "pair": pair, "side": "trl", **result})
             for algo in mode.algorithms:
-                iterations = [t.iteration for t in timed(work, [f"algo={algo}"], WARM_UP)]
+                iterations = [t.iteration for t in timed(work, [f"algo={algo}"], mode.warm_up)]
                 require_same_prompts(result, iterations)
                 ours[algo].append(side_of(iterations))
                 raw.append({"mode": mode.name, "pair": pair, "side": algo, "steps": [summary(i) for i in iterations]})
@@ -140,13 +151,13 @@ def compared(mode: str, theirs: Sequence[Side], ours: dict[str, list[Side]]) -> 
     return figures
 
 
-def their_step(script: str, work: Work, *more: str) -> dict:
+def their_step(script: str, work: Work, warm_up: int, *more: str) -> dict:
     """TRL's script on `work`: its RESULT line.
 
     Raises:
         RuntimeError: it ended without one.
     """
-    command = [sys.executable, script, "--steps", str(work.iterations - WARM_UP), "--warmup", str(WARM_UP)]
+    command = [sys.executable, script, "--steps", str(work.iterations - warm_up), "--warmup", str(warm_up)]
     command += ["--seed", str(work.seed), "--eos-scale", str(0 if work.forced else work.eos_scale)]
     shape = work.model
     assert isinstance(shape, Shape)

@@ -130,6 +130,8 @@ class Work:
     eos_scale: float = 20.0
     patterns: tuple[str, ...] = ("10",)
     seed: int = 0
+    draws: int = 0
+    """The seed of the run, which samples by it."""
     hardware: tuple[str, ...] = ("hardware=cpu", "hardware.threads=1")
 
     def words(self, folder: Path) -> list[str]:
@@ -137,8 +139,8 @@ class Work:
         no evaluation, no checkpoint, no reference forward for `train/kl_ref`."""
         data = texts(self.model.vocab, self.prompt_tokens, DATA, self.seed)
         problems = as_trl_draws_them(data, self.prompts * self.iterations, self.seed)
-        write_problems(folder / "problems.jsonl", problems, self.patterns, self.seed)
-        write_problems(folder / "heldout.jsonl", ["w3"], self.patterns, self.seed)
+        write_problems(folder / "problems.jsonl", problems, self.patterns, self.draws)
+        write_problems(folder / "heldout.jsonl", ["w3"], self.patterns, self.draws)
         engine = ["engine._target_=winnow.bench.unending.unending"] if self.forced else []
         return [
             *self.model.words(folder / "model", self.seed, 1.0 if self.forced else self.eos_scale),
@@ -146,7 +148,7 @@ class Work:
             *self.hardware,
             *QUIET,
             *engine,
-            f"seed={self.seed}",
+            f"seed={self.draws}",
             f"iterations={self.iterations}",
             f"rollout.prompts={self.prompts}",
             f"rollout.samples={self.samples}",

@@ -33,7 +33,7 @@ class Decoding:
         self.width += 1
         self.position = self.position + growing[:, None]
         if self.visible is not None:
-            self.visible = nn.functional.pad(self.visible, (0, 1), value=True)
+            self.visible = torch.cat([self.visible, self.visible.new_ones(len(self.visible), 1)], 1)
         self.logits = forward(self.model, self.cache, tokens[:, None], self.position, self.visible)
 
     def seen(self) -> Bool[Tensor, "r w"]:

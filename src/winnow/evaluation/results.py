@@ -29,7 +29,8 @@ class SetPlan:
 class Subject:
     """What is evaluated and how: everything that a sample or its verdict depends on.
 
-    `weights` is a fingerprint. `batch` (prompts at a time), `device` and `precision` decide the last bits of a float32, `engine` (the class that samples) some more.
+    `weights` is a fingerprint. `batch` (prompts at a time), `device` and `precision` decide the last bits of a float32;
+    `engine` is the class that samples.
     """
 
     model: str
