@@ -9,13 +9,14 @@ from safetensors.torch import load_file
 from engines.models import tiny
 from running import composed, metrics, run
 from winnow.build import evaluation
+from winnow.engines.torch_engine import TorchEngine
 from winnow.models import backbone
 from winnow.models.attention import EachTokenOnce, Ragged, is_packed
 from winnow.models.backbone import pack_where_exact
 from winnow.models.policy import Policy
 from winnow.packed import Packed, pack
 from winnow.rng import uniforms
-from winnow.types import Row
+from winnow.types import Prompt, Row, Sampling
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 ON_GPU = ("hardware=gpu", "hardware.precision=32-true", "iterations=2")
@@ -111,3 +112,24 @@ def test_attention_without_padding_says_what_padded_blocks_say(style: str, monke
 def test_bf16_autocast_keeps_float32_weights(tmp_path: Path):
     run(tmp_path, "algo=grpo", "iterations=2", "hardware=gpu")
     assert all(torch.isfinite(torch.tensor(row["train/entropy"])) for row in metrics(tmp_path)[1:])
+
+
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_graphs_draw_what_steps_draw(bfloat16: bool):
+    """Through compaction and joining; in bfloat16 only log-probabilities near each other are to be had."""
+    model = tiny("llama").eval().cuda()
+    pack_where_exact(model)
+    prompts = [Prompt(f"p{n}", tuple(range(1, n + 3)), "", "") for n in range(6)]
+    seeds = [[100 * p + g for g in range(5)] for p in range(6)]
+    found = []
+    for graphs in (False, True):
+        engine = TorchEngine((0,), max_rows=11, graphs=graphs)
+        engine.sync(model, 1)
+        with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16):
+            found.append(engine.generate(prompts, seeds, Sampling(1.0, 24)))
+    firsts = [[one.logprobs[0] for group in groups for one in group] for groups in found]
+    torch.testing.assert_close(torch.stack(firsts[0]), torch.stack(firsts[1]), rtol=0, atol=0.1 if bfloat16 else 1e-4)
+    if not bfloat16:
+        assert [[one.token_ids for one in group] for group in found[0]] == [
+            [one.token_ids for one in group] for group in found[1]
+        ]

@@ -87,6 +87,6 @@ def test_blocks_hold_few_empty_places(lengths: list[int], blocks: tuple[tuple[in
 def test_moving_moves_every_tensor():
     rows = pack(ROWS).to("meta")
     tensors = [getattr(rows, name) for name in Packed.__slots__ if isinstance(getattr(rows, name), torch.Tensor)]
-    assert len(tensors) == 8
+    assert len(tensors) == 10
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert rows.lengths == (6, 3, 2, 4, 1)

@@ -97,7 +97,9 @@ class PolicyObjective:
         """`entropies` is read only if the entropy coefficient is not zero."""
         assert batch.advantages is not None
         weights = _weights(batch, logprobs)
-        quantity = self.ratio(logprobs, batch.old_logprobs, batch.response)
+        # Rows without old log-probabilities are forwarded once, by the policy that sampled them.
+        old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
+        quantity = self.ratio(logprobs, old, batch.response)
         gain = self.clip(quantity, batch.advantages)
         policy = -(weights * gain).sum()
         metrics = {"train/loss/policy": _per_update(policy, batch)}
@@ -112,17 +114,16 @@ class PolicyObjective:
             total = total - self.entropy * (weights * entropies).sum()
         metrics["train/loss/total"] = _per_update(total, batch)
         if self.uses_ratio:
-            metrics |= _off_policy_metrics(logprobs.detach(), quantity.detach(), gain.detach(), batch)
+            metrics |= _off_policy_metrics(logprobs.detach(), old, quantity.detach(), gain.detach(), batch)
         return Loss(total, metrics)
 
 
-def _off_policy_metrics(logprobs: Tensor, ratio: Tensor, gain: Tensor, batch: Batch) -> dict[str, Mean]:
+def _off_policy_metrics(logprobs: Tensor, old: Tensor, ratio: Tensor, gain: Tensor, batch: Batch) -> dict[str, Mean]:
     """How far the policy has moved from the one that sampled, over the rows that count.
 
     A token is clipped where its gain is not ratio · advantage; the tolerance is for rules that multiply and divide.
     """
     assert batch.advantages is not None
-    assert batch.old_logprobs is not None
     counts = batch.response & (batch.row_weight > 0).unsqueeze(1)
     plain = ratio * batch.advantages
     clipped = (gain - plain).abs() > 1e-5 * plain.abs()
@@ -131,7 +132,7 @@ def _off_policy_metrics(logprobs: Tensor, ratio: Tensor, gain: Tensor, batch: Ba
         "train/clip_frac/low": _over((clipped & (ratio < 1)).float(), counts),
         "train/clip_frac/high": _over((clipped & (ratio > 1)).float(), counts),
         "train/ratio/mean": _over(ratio, counts),
-        "train/kl_old": _over(kl_ops.k3(batch.old_logprobs - logprobs), counts),
+        "train/kl_old": _over(kl_ops.k3(old - logprobs), counts),
     }
 
 

@@ -6,6 +6,7 @@ is read as a target and never computed.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
@@ -13,6 +14,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+REPEATED = 4
+"""How often, at most, packed tokens may recur in attention, where a prompt stands before each of its responses: a token holds
+about six times as much memory elsewhere in a layer as it does there, so that this at most doubles what a budget means."""
 FULL = 0.8
 """The share of an attention block that holds tokens, at least: a shorter row opens the next block. Attention is a small part
 of a forward, so that a fifth of it costs less than many small kernels do."""
@@ -38,6 +42,9 @@ class Packed:
     tokens: Int[Tensor, "1 t"]
     positions: Int[Tensor, "1 t"]
     places: Int[Tensor, "b w"]
+    line: Int[Tensor, " c"]
+    """All lines of `places`, one after another, without filling; line i begins at `starts[i]`."""
+    starts: Int[Tensor, " b1"]
     lengths: tuple[int, ...]
     """Entries of each line in use, S − 1."""
     blocks: tuple[tuple[int, int, int], ...]
@@ -57,6 +64,8 @@ class Packed:
             moved(self.tokens),
             moved(self.positions),
             moved(self.places),
+            moved(self.line),
+            moved(self.starts),
             self.lengths,
             self.blocks,
             moved(self.owner),
@@ -106,6 +115,8 @@ def pack(rows: Sequence[PromptedSequence]) -> Packed:
         torch.tensor([tokens]),
         torch.tensor([positions]),
         torch.from_numpy(places),
+        torch.from_numpy(np.concatenate([places[i, :length] for i, length in enumerate(lengths)])),
+        torch.tensor([0, *accumulate(lengths)]),
         lengths,
         _blocks(lengths),
         torch.tensor(owner),

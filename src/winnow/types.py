@@ -1,7 +1,7 @@
 """What crosses module boundaries. P prompts, G samples per prompt, N = P·G rows, B rows of a micro-batch, S positions.
 
 Position s of every (B, S) tensor speaks about token s: its log-probability given the tokens before it, its mask, its
-advantage. The shift by one happens once, in `ops.logprobs`.
+advantage. The shift by one happens once, in `packed.pack`.
 """
 
 from dataclasses import dataclass, fields, replace

@@ -56,6 +56,8 @@ def require_trusted(cfg: DictConfig) -> None:
 
 
 def _check_machine(cfg: DictConfig) -> None:
+    if cfg.engine.get("graphs") and not parts.on_cuda(cfg):
+        raise ConfigError("engine.graphs=true: a CPU has no CUDA graphs; leave it out, or type hardware=gpu")
     if cfg.hardware.accelerator != "cuda":
         return
     present = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -1,4 +1,4 @@
-"""Fixed shapes draw what growing ones do. On CUDA a graph replays them (tests/test_cuda.py); here they run step by step."""
+"""Fixed shapes draw what growing ones do, step by step; tests/test_cuda.py has the graphs that replay them."""
 
 from itertools import chain
 
@@ -7,6 +7,7 @@ import torch
 
 from winnow.engines import fixed
 from winnow.engines.torch_engine import TorchEngine
+from winnow.errors import ConfigError
 from winnow.models.attention import is_packed
 from winnow.models.backbone import pack_where_exact
 from winnow.types import Completion, Sampling
@@ -36,6 +37,17 @@ def test_the_same_samples_through_widening_compaction_and_joining(
         for one, same in zip(found, growing, strict=True):
             assert (one.token_ids, one.finish) == (same.token_ids, same.finish)
             torch.testing.assert_close(one.logprobs, same.logprobs, rtol=0, atol=1e-5)
+
+
+def test_what_cannot_be_captured_is_refused() -> None:
+    for model, why in (
+        (tiny("llama"), "transformers' own attention"),
+        (tiny("llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}), "dynamic rotary"),
+    ):
+        if "dynamic" in why:
+            pack_where_exact(model.eval())
+        with pytest.raises(ConfigError, match=f"engine.graphs=true: .*{why}"):
+            TorchEngine((0,), graphs=True).sync(model, 1)
 
 
 def test_shapes_change_only_with_the_rows_and_by_whole_buckets(monkeypatch: pytest.MonkeyPatch) -> None:

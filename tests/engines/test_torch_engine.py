@@ -318,6 +318,14 @@ def test_each_row_is_told_once_as_soon_as_it_has_ended(max_rows: int | None) -> 
     assert when[0] < len(forwards) / 2  # long before the last row ended
 
 
+def test_nothing_asked_is_nothing_drawn() -> None:
+    """A rank may have no prompt, and a prompt no sample."""
+    assert sample(tiny("llama"), []) == []
+    engine = TorchEngine((0,))
+    engine.sync(tiny("llama"), 1)
+    assert engine.generate(PROMPTS[:2], [[], []], Sampling(1.0, 4)) == [[], []]
+
+
 def test_modes_come_back_and_dropout_is_off_between() -> None:
     model = tiny("gpt2", attn_pdrop=0.5, resid_pdrop=0.5, embd_pdrop=0.5).train()
     frozen = next(module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)).eval()

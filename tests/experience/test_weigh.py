@@ -47,7 +47,7 @@ GRPO = {"select": select.all_samples, "advantage": advantage.group}
 
 
 def weigh(algorithm: PolicyGradient, scorer: Scorer | None = None) -> Experience:
-    return Weigher(HandMade(), scorer or spied().scorer, algorithm)(0, Clock())
+    return Weigher(HandMade(), scorer or spied().scorer, algorithm, 4)(0, Clock())
 
 
 def rows_of(experience: Experience) -> list[Row]:
@@ -172,7 +172,7 @@ def test_rejected_rows_cost_no_forward():
     [
         (True, {}, []),
         (False, {}, [0, 5]),
-        (False, {"rejected": "zero"}, [0, 1, 2, 3, 4, 5]),
+        (False, {"rejected": "zero"}, [0, 5]),  # the others count in the denominator alone
         (False, {"ratio": ratio.log_probability}, []),
         (False, {"ratio": ratio.log_probability, "rejected": "zero"}, []),
     ],
@@ -183,9 +183,21 @@ def test_without_kl_only_a_ratio_of_an_inexact_sampler_costs_forwards(exact: boo
     assert (kit.policy.rows, kit.initial.rows) == (forwarded, [])
 
 
+@pytest.mark.parametrize(
+    ("exact", "corrects", "read"), [(False, False, False), (False, True, True), (True, False, True)]
+)
+def test_one_update_an_iteration_needs_no_forward_before_it(exact: bool, corrects: bool, read: bool):
+    """Its own forward is of the policy that sampled. A correction compares with the sampler; an exact one says it for nothing."""
+    kit = spied(exact)
+    changed = {"correction": partial(correction.truncated, cap=2.0)} if corrects else {}
+    found = Weigher(HandMade(), kit.scorer, algorithm(**changed), updates=1)(0, Clock())
+    assert {item.old_logprobs is not None for item in found.items} == {read}
+    assert kit.policy.rows == ([0, 5] if corrects else [])
+
+
 def test_where_nothing_is_kept_there_are_records_and_no_items():
     kit = spied()
-    found = Weigher(HandMade([ALL_WRONG]), kit.scorer, algorithm())(4, Clock())
+    found = Weigher(HandMade([ALL_WRONG]), kit.scorer, algorithm(), 4)(4, Clock())
     assert (found.items, found.inert) == ([], [])
     assert [(r.iteration, r.sample, r.kept, r.advantage) for r in found.records] == [(5, 0, False, 0), (5, 1, False, 0)]
     assert found.metrics["train/samples/kept_frac"] == 0

@@ -20,7 +20,11 @@ from transformers import (
     GraniteForCausalLM,
     Lfm2Config,
     Lfm2ForCausalLM,
+    MiniCPM3Config,
+    MiniCPM3ForCausalLM,
     PreTrainedModel,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
 )
 
 from engines.models import STYLES, VOCAB, tiny
@@ -184,6 +188,24 @@ OTHERS = {
     "lfm2": lambda **changes: Lfm2ForCausalLM(
         Lfm2Config(**(_SMALL | {"layer_types": ["conv", "full_attention"]} | changes))
     ),
+    "qwen2_moe": lambda **changes: Qwen2MoeForCausalLM(
+        Qwen2MoeConfig(
+            **(
+                _SMALL
+                | {
+                    "use_sliding_window": True,
+                    "sliding_window": 8,
+                    "max_window_layers": 2,
+                    "num_experts": 2,
+                    "num_experts_per_tok": 1,
+                }
+                | changes
+            )
+        )
+    ),
+    "minicpm3": lambda **changes: MiniCPM3ForCausalLM(
+        MiniCPM3Config(**(_SMALL | {"num_key_value_heads": 4, "dim_model_base": 8} | changes))
+    ),
     "cohere": lambda **changes: CohereForCausalLM(CohereConfig(**(_SMALL | changes))),
     "granite": lambda **changes: GraniteForCausalLM(GraniteConfig(**(_SMALL | {"logits_scaling": 8.0} | changes))),
 }
@@ -198,7 +220,8 @@ def other(name: str, **changes: Any) -> PreTrainedModel:
 @pytest.mark.parametrize("scale", [0.02, 0.3])
 @pytest.mark.parametrize(
     "name",
-    ["qwen2_sliding", "bloom", "gemma2", "lfm2"],  # a window, a bias by distance, a cap on scores, a convolution
+    # a window, a bias by distance, a cap on scores, a convolution, a window that only its mask knows
+    ["qwen2_sliding", "bloom", "gemma2", "lfm2", "qwen2_moe"],
 )
 def test_what_packing_would_change_keeps_its_own_attention(name: str, scale: float) -> None:
     """Also with the weights of a new model, which hardly tells its tokens apart."""
@@ -224,9 +247,13 @@ def test_most_heads_are_one_linear_map(style: str) -> None:
     assert has_plain_head(tiny(style).eval())
 
 
+def test_a_cap_is_seen_where_logits_are_too_small_to_feel_it() -> None:
+    assert not has_plain_head(other("gemma2", initializer_range=0.02))
+
+
 @pytest.mark.parametrize(
     "name",
-    ["gemma2", "cohere", "granite"],  # a cap on logits, a factor, a divisor
+    ["gemma2", "cohere", "granite", "minicpm3"],  # a cap on logits, a factor, a divisor, a divisor of what goes in
 )
 def test_a_head_that_is_more_is_left_to_the_model(name: str) -> None:
     model = other(name, initializer_range=0.3)

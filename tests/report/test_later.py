@@ -17,12 +17,18 @@ def test_work_is_done_in_order_beside_the_caller() -> None:
 
 
 def test_what_went_wrong_is_raised_once() -> None:
-    later = Later()
+    later, go = Later(), threading.Event()
 
     def full() -> None:
+        assert go.wait(10)
         raise OSError("no space left on device")
 
     later.do(full)
+    done = []
+    later.do(full)
+    later.do(done.append, 1)
+    go.set()
     with pytest.raises(OSError, match="no space left"):
         later.wait()
+    assert done == [1]  # the rest was waited for
     later.wait()

@@ -237,6 +237,31 @@ def test_close_leaves_no_process_and_the_pool_usable(hostile: Pools) -> None:
     pool.close()
 
 
+def test_close_does_not_wait_for_a_round_in_another_thread(hostile: Pools) -> None:
+    """Six answers that hang for 20 s each: the round would take a minute."""
+    pool = hostile(workers=2, timeout=20)
+    errors: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            pool.judge_answers([f"g{n}" for n in range(6)], ["sleep"] * 6)
+        except RuntimeError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not pool._crew.pids:
+        time.sleep(0.01)
+    pids = pool._crew.pids
+    pool.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert "closed while they were asked" in str(errors[0])
+    assert gone(pids, within=1)
+    assert verdicts(pool.judge_answers(["g"], ["e g"])) == ["correct"]
+    pool.close()
+
+
 def test_a_worker_killed_between_rounds_costs_nothing(hostile: Pools) -> None:
     with hostile(workers=1) as pool:
         pool.judge_answers(["g"], ["a g"])

@@ -42,6 +42,8 @@ TRAINS = {
     "reward.no_answer": "",
     "hardware.token_budget": "type batch= or engine.max_rows=",
     "hardware.gradient_checkpointing": "",
+    "hardware.compile": "",
+    "hardware.strategy": "",
     "debug": "type limit=",
 }
 """What an evaluation does not read, and what to type instead, if anything."""

@@ -1,11 +1,11 @@
 """A step of ours against a step of TRL's GRPOTrainer: the same weights, prompts, group size, lengths and optimiser steps.
 
-TRL's side is a script outside of this repository, which `BENCH_TRL` names. Processes of the two sides take turns. Both sides of a pair
-share a seed: it makes the weights and the prompts, and those come in TRL's own order. How long the responses of random weights are
-depends on the seed more than on anything else, so there are two ragged modes: `ragged` is the one point that TRL's own figures are
-known for (the script's default seed, one step to warm up and two that are timed: 26.5 tokens on average there; ours are other draws from
-the same weights, and other ones in each pair), `ragged_seeds` takes other weights and prompts in each pair, two steps to warm up and four
-timed (30 to 82 tokens).
+TRL's side is a script outside of this repository, which `BENCH_TRL` names. Processes of the two sides take turns. Both sides of a
+pair share a seed: it makes the weights and the prompts, and those come in TRL's own order. How long the responses of random weights
+are depends on the seed more than on anything else, so there are two ragged modes. `ragged` is the point that TRL's own figures are
+known for: the script's default seed, one step to warm up and two that are timed, 26.5 tokens on average there; ours are other draws
+from the same weights, and other ones in each pair. `ragged_seeds` takes other weights and prompts in each pair, two steps to warm
+up and four timed (30 to 82 tokens).
 
 TRL's figure is the CPU seconds of its process from `on_step_begin` to `on_step_end`: sampling, reward, loss and step, but not its
 logging. Ours is the CPU seconds of the whole process tree from the end of one iteration's update to the end of the next: those, and

@@ -146,7 +146,9 @@ class Learning:
                 source = Demonstrator(self._order(a.shuffle), rollout.prompts, rollout.max_tokens)
                 return source, PolicyGradientModule(policy, optim, a.objective)
             case PolicyGradient() as a:
-                source = Weigher(self._collector(), self._scorer(), a)
+                source = Weigher(
+                    self._collector(), self._scorer(), a, self.cfg["update"].minibatches * self.cfg["update"].epochs
+                )
                 return source, PolicyGradientModule(policy, optim, a.objective)
             case ActorCritic() as a:
                 critic = Critic(model)

@@ -4,12 +4,9 @@ Where a model is small for its GPU, a step takes as long as its thousand launche
 and so many positions; each replay then reads its tokens, its positions and the column to write from where they always are.
 """
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
-from transformers.cache_utils import Cache
 
 from winnow.engines.decoding import Decoding, forward
 from winnow.engines.kv_cache import AppendingLayer, appending_layers
@@ -39,13 +36,14 @@ class FixedDecoding:
     """As `Decoding` between two changes of its rows; on CUDA by graphs."""
 
     def __init__(self, state: Decoding) -> None:
+        self._graph: torch.cuda.CUDAGraph | None = None
         self.model, self.filled, self.logits = state.model, state.width, state.logits
         device = state.position.device
         self.position = state.position.clone()
         self.tokens = torch.zeros_like(state.position)
         self.column = torch.zeros(1, dtype=torch.long, device=device)
         self.visible = state.seen()
-        self.layers: Sequence[AppendingLayer] = appending_layers(state.cache)
+        self.cache = state.cache
         self._widen()
 
     def feed(self, tokens: Int[Tensor, " r"], growing: Bool[Tensor, " r"]) -> None:
@@ -64,16 +62,18 @@ class FixedDecoding:
 
     def thawed(self) -> Decoding:
         """With rows that can be dropped and joined again."""
-        cache = Cache(layers=[AppendingLayer.of(*layer.filled(self.filled)) for layer in self.layers])
+        self._graph = None
+        for i, layer in enumerate(appending_layers(self.cache)):
+            self.cache.layers[i] = AppendingLayer.of(*layer.filled(self.filled))
         visible = self.visible[:, : self.filled]
-        return Decoding(self.model, cache, visible, self.filled, self.position, self.logits)
+        return Decoding(self.model, self.cache, visible, self.filled, self.position, self.logits)
 
     def _widen(self) -> None:
         width = (self.filled // BUCKET + 1) * BUCKET
-        self.layers = [FixedLayer(*layer.filled(self.filled), width, self.column) for layer in self.layers]
-        self.cache = Cache(layers=list(self.layers))
+        for i, layer in enumerate(appending_layers(self.cache)):  # in place, so that one layer at a time is there twice
+            self.cache.layers[i] = FixedLayer(*layer.filled(self.filled), width, self.column)
         self.visible = nn.functional.pad(self.visible[:, : self.filled], (0, width - self.filled), value=False)
-        self._graph: torch.cuda.CUDAGraph | None = None
+        self._graph = None
 
     def _step(self) -> None:
         """The same again if it is run again: that is what a capture asks for."""

@@ -52,6 +52,8 @@ class TorchEngine:
         """Keep a reference: the weights are the trainer's own, and always current."""
         if model is not self._model:
             require_position_ids(model)
+            if self._graphs:
+                require_fixed_shapes(model)
         self._model, self.version = model, version
 
     def generate(
@@ -63,11 +65,13 @@ class TorchEngine:
     ) -> list[list[Completion]]:
         if self._model is None:
             raise RuntimeError("TorchEngine.generate was called before sync: it has no model to sample from")
+        if not any(seeds):  # a rank may have no prompt
+            return [[] for _ in seeds]
         # Not inference_mode: a buffer that a forward updates (dynamic RoPE) could never be trained through.
         # Blocks that are compiled for the updates are not for sampling, whose cache is a different object in every step.
         with torch.no_grad(), evaluating(self._model), torch.compiler.set_stance("force_eager"):
             going = _Going(self._model, prompts, seeds, sampling, self._eos_ids, self._pad_id, self._max_rows)
-            going.graphs = self._graphs and is_packed(self._model)
+            going.graphs = self._graphs
             rows: dict[int, Completion] = {}
             for ended in going.run():
                 rows |= ended
@@ -108,17 +112,17 @@ class _Going:
 
     def run(self) -> Iterator[dict[int, Completion]]:
         """Rows as they end, a few at a time."""
-        state = self._begin(None)
+        state: Decoding | FixedDecoding | None = self._begin(None)
         compact_at = COMPACT_FIXED_AT if self.graphs else COMPACT_AT
         while state is not None:
-            running = FixedDecoding(state) if self.graphs else state
+            state = FixedDecoding(state) if self.graphs else state
             while True:
-                token = self._step(running)
+                token = self._step(state)
                 unfinished = (self.length == 0).nonzero().squeeze(-1)  # the host waits for its length: once a step
                 if len(unfinished) <= (1 - compact_at) * len(self.row):
                     break
-                running.feed(token, self.length == 0)
-            state = running.thawed() if isinstance(running, FixedDecoding) else running
+                state.feed(token, self.length == 0)
+            state = state.thawed() if isinstance(state, FixedDecoding) else state
             yield self._ended()
             if len(unfinished) > 0:
                 state.select(unfinished)
@@ -194,3 +198,15 @@ def require_position_ids(model: nn.Module) -> None:
             f"{type(causal_lm).__name__} takes no position_ids, so prompts of different lengths cannot be "
             "batched exactly: choose a decoder that does (Qwen, Llama, GPT-2, …)"
         )
+
+
+def require_fixed_shapes(model: PreTrainedModel) -> None:
+    """A captured step never returns to the host: neither for transformers' masks nor for rotations that depend on the length."""
+    if not is_packed(model):
+        raise ConfigError(
+            f"engine.graphs=true: {type(model).__name__} runs on transformers' own attention here; leave it out, "
+            "or type hardware.attention=auto where that is what is in the way"
+        )
+    rotation = (getattr(model.config.get_text_config(), "rope_parameters", None) or {}).get("rope_type", "default")
+    if rotation in ("dynamic", "longrope"):
+        raise ConfigError(f"engine.graphs=true: {rotation} rotary positions depend on the length; leave it out")

@@ -3,11 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from winnow.packed import PromptedSequence
-
-REPEATED = 4
-"""How often, at most, packed tokens may recur in attention, where a prompt stands before each of its responses: a token holds
-about six times as much memory elsewhere in a layer as it does there, so that this at most doubles what a budget means."""
+from winnow.packed import REPEATED, PromptedSequence
 
 
 @dataclass(frozen=True, slots=True)

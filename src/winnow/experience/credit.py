@@ -39,7 +39,9 @@ class Crediter:
         in_batch = (selected | (self.algorithm.rejected == "zero")).flatten()
         rows = in_batch.nonzero().flatten().tolist()
         with clock.of("score"):
-            scored = self.scorer.for_objective(objective, self.algorithm.corrects, rollouts, iteration, rows)
+            scored = self.scorer.for_objective(
+                objective, objective.uses_ratio or self.algorithm.corrects, rollouts, iteration, rows
+            )
             # All rows, kept or not: whitening is over the whole iteration.
             values = self._values(scored.sequences)
         response = _stack([_response(sequence) for sequence in scored.sequences]) > 0

@@ -1,5 +1,6 @@
 """Responses are judged while others are still being sampled."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
@@ -31,10 +32,12 @@ class Hearing:
         self._judgements: dict[tuple[int, int], Judgement] = {}
         self._waiting: SimpleQueue[tuple[int, int]] = SimpleQueue()
         self._thread = ThreadPoolExecutor(1, "judge")
-        self._rounds: list[Future[None]] = []
+        self._rounds: deque[Future[None]] = deque()
 
     def done(self, prompt: int, sample: int, completion: Completion) -> None:
         """For `Engine.generate`."""
+        while self._rounds and self._rounds[0].done():
+            self._rounds.popleft().result()  # a verifier that fails is not sampled for to the end
         self._texts[prompt, sample] = self._decode(completion.token_ids)
         self._waiting.put((prompt, sample))
         self._rounds.append(self._thread.submit(self._judge))

@@ -93,20 +93,25 @@ class Plan:
 
 
 def _shares(items: Sequence[Row | Pair]) -> list[list[int]]:
-    """Places of `items` for each rank: what shares a prompt stays together, the most tokens go to the rank with the fewest."""
+    """Places of `items` for each rank: what shares a prompt stays together, but for more than a rank's part of the whole;
+
+    the most tokens go to the rank with the fewest.
+    """
     if ranks.world_size() == 1:
         return [list(range(len(items)))]
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, item in enumerate(items):
         row = _rows(item)[0]
         groups.setdefault(row.token_ids[: row.prompt_length], []).append(i)
+    most = max(1, len(items) // ranks.world_size())
+    parts = [members[a : a + most] for members in groups.values() for a in range(0, len(members), most)]
     shares: list[list[int]] = [[] for _ in range(ranks.world_size())]
     loads = [0] * len(shares)
-    sizes = {prompt: sum(_length(items[i]) for i in members) for prompt, members in groups.items()}
-    for prompt in sorted(groups, key=lambda p: -sizes[p]):
+    sizes = [sum(_length(items[i]) for i in part) for part in parts]
+    for part, size in sorted(zip(parts, sizes, strict=True), key=lambda pair: -pair[1]):
         least = loads.index(min(loads))
-        shares[least] += groups[prompt]
-        loads[least] += sizes[prompt]
+        shares[least] += part
+        loads[least] += size
     return shares
 
 

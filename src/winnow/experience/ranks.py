@@ -30,6 +30,21 @@ def gather(mine: Sequence[T], count: int) -> list[T]:
     return [shares[i % world_size()][i // world_size()] for i in range(count)]
 
 
+def run_of(items: Sequence[T]) -> list[T]:
+    """Items that stand together, sizes equal to ±1: what is alike in neighbours is then done once."""
+    bounds = [round(r * len(items) / world_size()) for r in (rank(), rank() + 1)]
+    return list(items[bounds[0] : bounds[1]])
+
+
+def gather_runs(mine: Sequence[T]) -> list[T]:
+    """The inverse of `run_of` on every rank."""
+    if world_size() == 1:
+        return list(mine)
+    runs: list[list[T]] = [[] for _ in range(world_size())]
+    dist.all_gather_object(runs, list(mine))
+    return [item for run in runs for item in run]
+
+
 def require_equal(value: object, what: str) -> None:
     """Each rank reads its data for itself; where a check of it timed out on one of them, they would mix up what they share.
 

@@ -86,14 +86,14 @@ class Scorer:
         return Scored(sequences, sampled, olds, olds if kind == "previous" else initial, metrics)
 
     def for_objective(
-        self, objective: PolicyObjective, corrected: bool, rollouts: Rollouts, iteration: int, in_batch: Sequence[int]
+        self, objective: PolicyObjective, needs_old: bool, rollouts: Rollouts, iteration: int, in_batch: Sequence[int]
     ) -> Scored:
         """What `objective` reads: of the rows in the batch, or of all rows where a KL term shapes the reward.
 
-        `corrected` says that each token is also weighed by the policy's probability over the sampler's.
+        `needs_old` says whether the rows' log-probabilities under the policy that sampled are read.
         """
         every = range(rollouts.rewards.numel())
-        old = in_batch if objective.uses_ratio or corrected else ()
+        old = in_batch if needs_old else ()
         if objective.kl is None:
             return self(rollouts, iteration, old, (), None)
         if objective.kl_in_reward is not None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from winnow.algorithm import PolicyGradient
@@ -25,6 +25,8 @@ class Weigher:
     collector: Collector
     scorer: Scorer
     algorithm: PolicyGradient
+    updates: int
+    """Optimiser steps an iteration."""
 
     def __call__(self, iteration: int, clock: Clock) -> Experience:
         rollouts = self.collector.collect(iteration, clock)
@@ -32,21 +34,22 @@ class Weigher:
         selected = self.algorithm.select(rollouts.rewards, rollouts.correct)
         in_batch = selected | (self.algorithm.rejected == "zero")
         rows = in_batch.flatten().nonzero().flatten().tolist()
+        live = self._moving(rollouts.rewards, selected, in_batch).flatten().nonzero().flatten().tolist()
         with clock.of("score"):
-            scored = self.scorer.for_objective(objective, self.algorithm.corrects, rollouts, iteration, rows)
+            scored = self.scorer.for_objective(objective, self.needs_old, rollouts, iteration, live)
         shaped = rollouts.rewards - kl_of_responses(objective.kl_in_reward, scored, rollouts.rewards)
         advantage = self.algorithm.advantages(shaped, selected)
         flat = advantage.flatten().tolist()
-        tokens, corrections = corrected(
-            self.algorithm, {i: at_response(scored.sequences[i], flat[i]) for i in rows}, scored
-        )
+        tokens = {i: at_response(scored.sequences[i], flat[i]) for i in rows}
+        weighed, corrections = corrected(self.algorithm, {i: tokens[i] for i in live}, scored)
+        tokens |= weighed
         return Experience(
             items=[
                 Row(
                     *scored.sequences[i],
                     advantage=tokens[i],
-                    old_logprobs=scored.old[i] if objective.uses_ratio else None,
-                    ref_logprobs=scored.reference[i] if objective.kl_in_loss is not None else None,
+                    old_logprobs=scored.old.get(i) if objective.uses_ratio else None,
+                    ref_logprobs=scored.reference.get(i) if objective.kl_in_loss is not None else None,
                 )
                 for i in rows
             ],
@@ -57,6 +60,20 @@ class Weigher:
             | advantage_metrics(advantage[in_batch])
             | corrections,
         )
+
+    @property
+    def needs_old(self) -> bool:
+        """In an iteration of one update its own forward is of the policy that sampled; an exact sampler's numbers cost nothing."""
+        once = self.updates == 1 and not self.scorer.exact
+        return self.algorithm.corrects or (self.algorithm.objective.uses_ratio and not once)
+
+    def _moving(
+        self, rewards: Float[Tensor, "p g"], selected: Bool[Tensor, "p g"], in_batch: Bool[Tensor, "p g"]
+    ) -> Bool[Tensor, "p g"]:
+        """Rows that will be forwarded, as far as that is known before a KL term shapes their reward."""
+        if self.algorithm.objective.kl_in_reward is not None or self.algorithm.objective.moves_without_advantage:
+            return in_batch
+        return in_batch & (self.algorithm.advantages(rewards, selected) != 0)
 
 
 def kl_of_responses(kl: KL | None, scored: Scored, rewards: Float[Tensor, "p g"]) -> Float[Tensor, "p g"]:

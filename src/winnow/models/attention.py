@@ -1,14 +1,15 @@
 """Attention as this project computes it: registered with transformers, told by each forward which tokens see which.
 
-Transformers hands the keyword `attend` of a forward through to every layer's attention. Models whose layers add something of
-their own (sliding windows, soft caps, sinks) are refused here and run on transformers' own attention, on padded rows.
+Transformers hands the keyword `attend` of a forward through to every layer's attention. Layers that add something of their own
+(sliding windows, soft caps, sinks) are refused here, and models that do so elsewhere by `backbone.pack_where_exact`: they run on
+transformers' own attention, on padded rows.
 """
 
 from importlib.util import find_spec
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 from transformers import AttentionInterface, PreTrainedModel
@@ -57,9 +58,12 @@ def attention(
 
 def causal(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
     """Each token sees its row up to itself."""
-    return sdpa(
-        query, key, value, is_causal=query.shape[2] > 1, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
-    ).transpose(1, 2)
+    shared = query.shape[1] // key.shape[1]
+    if shared > 1 and query.is_cuda and not torch.is_autocast_enabled("cuda") and query.dtype.itemsize > 2:
+        # Of CUDA's kernels those that know shared heads want 16 bits, but for one that stores all scores.
+        key, value = (t.repeat_interleave(shared, 1) for t in (key, value))
+        shared = 1
+    return sdpa(query, key, value, is_causal=query.shape[2] > 1, scale=scale, enable_gqa=shared > 1).transpose(1, 2)
 
 
 class LeftPadded:
@@ -71,6 +75,7 @@ class LeftPadded:
     def __init__(self, visible: Bool[Tensor, "r w"] | None) -> None:
         self.visible = visible
         self._bias = None if visible is None else _bias(visible[:, None, None, :])
+        self._prefill: Tensor | None = None
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         heads, new = query.shape[1:3]
@@ -89,6 +94,11 @@ class LeftPadded:
             return None
         if query.shape[2] == 1:
             return self._bias.to(query.dtype)
+        if self._prefill is None:
+            self._prefill = self._of_several(query, width, shared)
+        return self._prefill
+
+    def _of_several(self, query: Tensor, width: int, shared: int) -> Tensor:
         assert self.visible is not None
         new = query.shape[2]
         place = torch.arange(width, device=query.device)
@@ -130,20 +140,21 @@ class Ragged:
     """The same by a kernel that needs no padding: PyTorch's variable-length FlashAttention (CUDA, 16 bits)."""
 
     def __init__(self, rows: Packed) -> None:
-        device = rows.tokens.device
-        lengths = torch.tensor(rows.lengths, device=device)
-        used = torch.arange(rows.places.shape[1], device=device) < lengths[:, None]
-        self.cells: Int[Tensor, " c"] = rows.places[used]
-        starts = nn.functional.pad(lengths.cumsum(0), (1, 0))
-        self.home = starts[rows.owner] + rows.positions[0]
-        self.starts = starts.int()
+        self.rows = rows
+        self.home = rows.starts[rows.owner] + rows.positions[0]
+        self.starts = rows.starts.int()
         self.longest = max(rows.lengths)
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         from torch.nn.attention.varlen import varlen_attn
 
+        sizes = {states.shape[-1] for states in (query, key, value)}
+        if len(sizes) > 1 or max(sizes) > 256 or max(sizes) % 8:  # what FlashAttention has no kernel for
+            return EachTokenOnce(self.rows)(query, key, value, scale)
         # Under autocast rotated queries and keys come in float32.
-        q, k, v = (_tokens_first(states).to(value.dtype).index_select(0, self.cells) for states in (query, key, value))
+        q, k, v = (
+            _tokens_first(states).to(value.dtype).index_select(0, self.rows.line) for states in (query, key, value)
+        )
         found = varlen_attn(
             q,
             k,

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from winnow.models.attention import PACKED, Attend, EachTokenOnce, is_packed, packed_attention
 from winnow.ops.logprobs import logit_scores
@@ -44,6 +45,9 @@ def _inputs(model: PreTrainedModel, rows: Packed, attend: Attend | None = None) 
 
 def pack_where_exact(model: PreTrainedModel) -> None:
     """Give `model` our attention if it then says of packed rows what it says of padded ones; leave it its own otherwise."""
+    # A layer that forgets keys has a window, which some models say to their masks alone.
+    if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
+        return
     before, rows = model.config._attn_implementation or "eager", _probe(model)
     attend = EachTokenOnce(rows)
     with torch.no_grad():
@@ -62,18 +66,20 @@ def pack_where_exact(model: PreTrainedModel) -> None:
 
 def has_plain_head(model: PreTrainedModel) -> bool:
     """Whether its logits are one linear map of its hidden states, and nothing more."""
-    head = model.get_output_embeddings()
-    if type(head) is not nn.Linear:
+    head, backbone = model.get_output_embeddings(), model.base_model
+    if type(head) is not nn.Linear or backbone is model:
         return False
-    said: list[Tensor] = []
-    watch = head.register_forward_hook(lambda _module, _inputs, output: said.append(output))
+    passed: list[tuple[Any, Any]] = []
+    watch = head.register_forward_hook(lambda _module, given, output: passed.append((given[0], output)))
     try:
         with torch.no_grad():
-            output = model(**_inputs(model, _probe(model).to(head.weight.device))).logits
+            inputs = _inputs(model, _probe(model).to(head.weight.device))
+            said, hidden = model(**inputs).logits, backbone(**inputs).last_hidden_state
     finally:
         watch.remove()
+    given, output = passed[-1]
     # To the last bit: of a new model's small logits a soft cap takes less than any tolerance.
-    return torch.equal(said[-1].to(output.dtype), output)
+    return torch.equal(given, hidden) and torch.equal(output.to(said.dtype), said)
 
 
 def _agree(found: Tensor, expected: Tensor) -> bool:

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from winnow.errors import ConfigError
 from winnow.models.language_model import ModelSource
 from winnow.ops.logprobs import LOGITS_AT_ONCE
+from winnow.packed import REPEATED
 
 GB = 1e9
 USABLE = 0.93
@@ -63,6 +64,12 @@ class MemoryPlan:
     @property
     def row_tokens(self) -> int:
         return self.prompt_tokens + self.response_tokens
+
+    @property
+    def repeated(self) -> float:
+        """How often a packed token recurs in attention."""
+        once = self.prompt_tokens + self.samples * self.response_tokens
+        return min(REPEATED, self.samples * self.row_tokens / once)
 
     @property
     def micro_batch(self) -> int:
@@ -206,17 +213,20 @@ def _row(shape: ModelShape, plan: MemoryPlan) -> float:
 def _logits(shape: ModelShape, plan: MemoryPlan) -> float:
     """A chunk of them, and the gradient of the output layer before it is added to the others."""
     alive = min(plan.micro_batch * shape.vocabulary, max(plan.logits_at_once, shape.vocabulary))
-    return (LOGIT_WITH_ENTROPY if plan.entropies else LOGIT) * alive + 4 * shape.vocabulary * shape.width
+    head = 4 * shape.vocabulary * shape.width if shape.trainable == shape.parameters else 0
+    return (LOGIT_WITH_ENTROPY if plan.entropies else LOGIT) * alive + head
 
 
 def _activations(shape: ModelShape, plan: MemoryPlan) -> float:
     """A token of a micro-batch. Counted on Qwen2 by what its blocks save for backward, attention matrices not stored:
 
     9 widths, 2 of the keys and 4 of the MLP in float32; under autocast the norms keep to float32 and the MLP halves. With
-    recomputation a block keeps its input, and one block at a time is whole. Adapters save little more.
+    recomputation a block keeps its input, and one block at a time is whole. Attention keeps queries, keys, values and answers of
+    every cell, and a prompt has one before each of its responses. Adapters save little more.
     """
     width, keys, mlp = shape.width, shape.kv_width, shape.intermediate
     block = 32 * width + 4 * keys + 8 * mlp if plan.bfloat16 else 4 * (9 * width + 2 * keys + 4 * mlp)
+    block += (plan.repeated - 1) * (2 if plan.bfloat16 else 4) * 2 * (width + keys)
     kept = shape.layers * 4 * width + block if plan.recompute else shape.layers * block
     return kept * (2 if plan.critic else 1)
 

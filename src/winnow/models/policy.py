@@ -28,7 +28,7 @@ class Policy(nn.Module):
         self.plain_head = has_plain_head(model)
 
     def forward(self, rows: Packed, entropies: bool = False) -> Scores:
-        """Scores of the response tokens, zero elsewhere. Rows shift by one here, and only here: `sources` precede `targets`."""
+        """Scores of the response tokens, zero elsewhere."""
         if self.plain_head:
             head = self.model.get_output_embeddings()
             hidden = hidden_states(self.model.base_model, rows)  # pyright: ignore[reportArgumentType]

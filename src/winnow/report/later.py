@@ -22,6 +22,8 @@ class Later:
         self._begun.append(self._thread.submit(work, *args, **kwargs))
 
     def wait(self) -> None:
-        """Until everything is done."""
-        while self._begun:
-            self._begun.pop(0).result()
+        """Until everything is done, whatever fails."""
+        begun, self._begun = self._begun, []
+        errors = [error for future in begun if (error := future.exception()) is not None]
+        if errors:
+            raise errors[0]

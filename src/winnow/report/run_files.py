@@ -60,7 +60,7 @@ class Summary:
 class RunFiles:
     """The files of one run directory. Only the first rank writes them.
 
-    Rows are flushed line by line and never fsynced: a killed process loses no row, a machine that loses power may.
+    Rows are flushed line by line and never fsynced: what was appended outlives the process, but perhaps not the machine's power.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -90,6 +90,7 @@ class Crew:
             {"check": check, "settings": dict(settings), "timeout": timeout, "memory_mb": memory_mb}
         )
         self._workers: list[_Worker] = []
+        self._closing = False
         self._lock = threading.RLock()
         self._finalizer = weakref.finalize(self, _end_all, self._workers)
 
@@ -106,8 +107,13 @@ class Crew:
                 raise
 
     def close(self) -> None:
+        """At once: a round that is going on in another thread ends, with an error, instead of being waited for."""
+        self._closing = True
+        for worker in list(self._workers):
+            worker.process.kill()
         with self._lock:
             _end_all(self._workers)
+            self._closing = False
 
     def _round(self, questions: Sequence[Question]) -> list[Reply]:
         replies: dict[int, Reply] = {}
@@ -115,6 +121,7 @@ class Crew:
         chunk = max(1, min(CHUNK, len(questions) // (2 * self.size)))
         self._muster(min(self.size, len(questions)))
         while len(replies) < len(questions):
+            self._require_open()
             for worker in self._workers:
                 if worker.ready and not worker.hand and (worker.reserved or pile):
                     hand = worker.reserved or [pile.popleft() for _ in range(min(chunk, len(pile)))]
@@ -126,6 +133,10 @@ class Crew:
                 else:
                     self._note(worker, lines, replies)
         return [replies[index] for index in range(len(questions))]
+
+    def _require_open(self) -> None:
+        if self._closing:
+            raise RuntimeError("the answer-checking processes were closed while they were asked")
 
     def _muster(self, count: int) -> None:
         """Between rounds a worker may have been killed from outside; that is nobody's crash."""
@@ -160,6 +171,7 @@ class Crew:
         self, worker: _Worker, questions: Sequence[Question], replies: dict[int, Reply], pile: deque[int]
     ) -> None:
         """Puts a new worker in the place of a dead or overdue one, and settles what the question in hand has come to."""
+        self._require_open()
         code = worker.end()
         if not worker.ready:
             raise RuntimeError(f"an answer-checking process ended before it was ready (exit code {code}); see above")

@@ -120,8 +120,10 @@ class Run:
 
     def _fit(self, checkpoint: Path | None) -> tuple[Status, BaseException | None]:
         try:
-            self.trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
-            self.later.wait()
+            try:
+                self.trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
+            finally:
+                self.later.wait()
         except Diverged as error:
             return "diverged", error
         except BaseException as error:
@@ -134,7 +136,6 @@ class Run:
     def _finish(self, status: Status, error: BaseException | None) -> None:
         if not self.trainer.is_global_zero:
             return
-        self.later.wait()
         progress, who = self.data.progress, self.identity
         summary = replace(
             progress.summary(status, who.algo, who.model, who.dataset, who.seed),
