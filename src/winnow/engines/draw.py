@@ -20,7 +20,8 @@ def draw(
     logprobs = logits.log_softmax(-1)
     size = min(BLOCK, logits.shape[1])
     blocks = -(-logits.shape[1] // size)
-    probs = logits.softmax(-1)
+    # Below the smallest normal number nothing is ever drawn, and arithmetic is many times slower on a CPU.
+    probs = torch.nn.functional.threshold(logits.softmax(-1), torch.finfo(logits.dtype).tiny, 0.0)
     spare = blocks * size - logits.shape[1]
     parted = (torch.nn.functional.pad(probs, (0, spare)) if spare else probs).view(len(logits), blocks, size)
     block, rest = _first_beyond(parted.sum(-1), uniform)
