@@ -4,13 +4,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from winnow import schema
+from winnow import limits
 from winnow.app import main
 from winnow.app.of_run import complete
 
 
 def validate(cfg: DictConfig) -> list[str]:
-    schema.check_evaluation(cfg)  # before the imports that take seconds
+    limits.check_evaluation(cfg)  # before the imports that take seconds
     from winnow import validation
 
     validation.require(cfg)

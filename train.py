@@ -4,12 +4,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from winnow import schema
+from winnow import limits
 from winnow.app import main
 
 
 def validate(cfg: DictConfig) -> list[str]:
-    schema.check(cfg)  # before the imports that take seconds
+    limits.check(cfg)  # before the imports that take seconds
     from winnow import validation
 
     return validation.validate(cfg)

@@ -10,6 +10,7 @@ FLOORS = ("ops", "objectives", "algorithm", "experience", "evaluation", "trainin
 """From the ground up; a module imports from its own floor or one below."""
 KNOWS_HYDRA = (
     "schema.py",
+    "limits.py",
     "validation.py",
     "instantiation.py",
     "describe.py",

@@ -88,6 +88,8 @@ AFTER_TORCH = [
     ("algo/correction=truncated", "nothing to correct", "type algo/correction=none, or engine=vllm"),
     ("algo=ppo algo/correction=masked", "nothing to correct", "type algo/correction=none, or engine=vllm"),
     ("engine=vllm metrics.kl_rows=0", "metrics.kl_rows=0", "type metrics.kl_rows=64"),
+    ("rollout.max_mismatch_kl=1 metrics.kl_rows=0", "rollout.max_mismatch_kl=1", "leave it out"),
+    ("engine.graphs=true hardware=cpu", "engine.graphs=true", "hardware=gpu"),
     ("algo.select._target_=os.system", "algo.select._target_=os.system", "plugins=[os]"),
     ("~algo.kl", "algo: ", "'kl'"),
     ("hardware=gpu hardware.devices=99", "hardware.devices=99", "type hardware=cpu"),

@@ -10,7 +10,7 @@ import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from winnow import schema
+from winnow import limits
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.build import parts
 from winnow.errors import ConfigError
@@ -25,7 +25,7 @@ def validate(cfg: DictConfig) -> list[str]:
     Raises:
         ConfigError: what is wrong, and what to type instead.
     """
-    schema.check(cfg)
+    limits.check(cfg)
     require(cfg)
     algorithm = build_algorithm(cfg)
     _check_engine(cfg, algorithm)
@@ -74,6 +74,10 @@ def _check_engine(cfg: DictConfig, algorithm: Algorithm) -> None:
         raise ConfigError(
             f"algo/correction={choice('algo/correction')}: engine={engine} in float32 samples with the trainer's own "
             "numbers, so that there is nothing to correct; type algo/correction=none, or engine=vllm"
+        )
+    if cfg.rollout.max_mismatch_kl is not None and (cfg.metrics.kl_rows == 0 or isinstance(algorithm, Supervised)):
+        raise ConfigError(
+            f"rollout.max_mismatch_kl={cfg.rollout.max_mismatch_kl}: no sample is compared with the policy here; leave it out"
         )
     if not isinstance(algorithm, Supervised) and cfg.metrics.kl_rows == 0 and not parts.engine_class(cfg).exact:
         raise ConfigError(

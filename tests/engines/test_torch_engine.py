@@ -12,7 +12,8 @@ from transformers import BloomConfig, BloomForCausalLM, GenerationConfig, PreTra
 
 from winnow.engines.base import Done, ignore
 from winnow.engines.draw import draw
-from winnow.engines.torch_engine import COMPACT_AT, TorchEngine
+from winnow.engines.generation import COMPACT_AT
+from winnow.engines.torch_engine import TorchEngine
 from winnow.errors import ConfigError
 from winnow.models.attention import is_packed
 from winnow.models.backbone import pack_where_exact

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -28,6 +29,7 @@ from transformers import (
 )
 
 from engines.models import STYLES, VOCAB, tiny
+from winnow.build.training import slow_paths
 from winnow.data.templates import Plain
 from winnow.models.attention import PACKED, is_packed
 from winnow.models.backbone import has_plain_head, pack_where_exact
@@ -269,6 +271,17 @@ def test_a_head_that_is_more_is_left_to_the_model(name: str) -> None:
             assert scores.entropies is not None
             torch.testing.assert_close(scores.logprobs[i, : len(logprobs)], logprobs, rtol=0, atol=1e-5)
             torch.testing.assert_close(scores.entropies[i, : len(logprobs)], entropies, rtol=0, atol=1e-5)
+
+
+def test_what_a_model_does_not_let_be_saved_is_said_at_start_up() -> None:
+    def said(model: PreTrainedModel, attention: str = "auto") -> list[str]:
+        pack_where_exact(model)
+        return slow_paths(OmegaConf.create({"hardware": {"attention": attention}}), Policy(model, 1.0))
+
+    assert said(tiny("llama").eval()) == []
+    assert [line.split()[0] for line in said(tiny("qwen2_sliding").eval())] == ["Qwen2ForCausalLM"]
+    assert said(tiny("qwen2_sliding").eval(), "sdpa") == []  # that is what was asked for
+    assert len(said(other("gemma2"))) == 2
 
 
 def test_adapters_learn_the_same_packed_and_padded(tmp_path: Path) -> None:

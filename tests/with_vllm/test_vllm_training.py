@@ -48,7 +48,7 @@ def test_three_iterations_of_grpo(warm: Path, tmp_path: Path):
     assert len(rows) == 3
     for row in rows:
         assert 0 <= row["rollout/mismatch_kl"] < 1e-8
-        assert row["rollout/logp_diff/max"] < 1e-4
+        assert row["rollout/logp_diff/max"] < 1e-5
         assert 0 < row["train/groups/frac_zero_std"] < 1  # some groups had something to teach
         assert row["train/grad_norm"] > 0
     assert rows[0]["train/kl_ref"] < 1e-8 < 1e-6 < rows[2]["train/kl_ref"]

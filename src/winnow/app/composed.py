@@ -6,7 +6,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from winnow import schema, validation  # noqa: F401  (registers the schemas that conf/ names)
+from winnow import validation
 from winnow.app import command_line
 from winnow.app.composition import Composer
 from winnow.app.unique import unique

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from winnow import schema  # noqa: F401  (registers what conf/ names)
 from winnow.app import wording
 from winnow.app.command_line import CommandLine
 from winnow.app.groups import Groups

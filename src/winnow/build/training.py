@@ -119,7 +119,7 @@ def build(cfg: DictConfig, directory: Path, pool: VerifierPool, benchmarks: Sequ
             in_figures(cfg, algorithm),
             in_words(cfg),
             *screening,
-            *(f"note: {notice}" for notice in notices(cfg, algorithm)),
+            *(f"note: {notice}" for notice in [*notices(cfg, algorithm), *slow_paths(cfg, policy)]),
         ],
     )
 
@@ -192,6 +192,18 @@ class Learning:
             seed=self.cfg.seed,
             max_mismatch_kl=parts.max_mismatch_kl(self.cfg),
         )
+
+
+def slow_paths(cfg: DictConfig, policy: Policy) -> list[str]:
+    """What this model does not let the updates save."""
+    found, name = [], type(policy.model).__name__
+    if cfg.hardware.attention == "auto" and not is_packed(policy.model):
+        found.append(
+            f"{name} attends in ways of its own: its rows are padded, and prompts are computed for every sample"
+        )
+    if not policy.plain_head:
+        found.append(f"{name} does more to its logits than one linear map: all of a micro-batch's exist at once")
+    return found
 
 
 def budget_of(cfg: DictConfig, language_model: LanguageModel) -> Budget:
