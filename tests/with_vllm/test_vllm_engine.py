@@ -77,8 +77,8 @@ def test_log_probabilities_are_the_models_at_every_version_and_temperature(pair:
         stir(language_model)
         engine.sync(language_model.model, version)
         assert engine.version == version
-        assert gap(language_model, engine) < 1e-5
-        assert gap(language_model, engine, temperature=0.7) < 1e-5
+        assert gap(language_model, engine) < 3e-5
+        assert gap(language_model, engine, temperature=0.7) < 3e-5
 
 
 def test_the_likeliest_tokens_are_those_of_the_torch_engine(warm: Path):
@@ -161,7 +161,7 @@ def test_a_tied_head_that_is_not_packed_anew_is_far_off(
     assert gap(language_model, engine) > 0.1
     monkeypatch.undo()
     engine.sync(language_model.model, 41)
-    assert gap(language_model, engine) < 1e-5
+    assert gap(language_model, engine) < 3e-5
 
 
 def test_adapters_are_merged_on_the_way():
@@ -170,7 +170,7 @@ def test_adapters_are_merged_on_the_way():
     for version in range(2):
         stir(language_model)
         engine.sync(language_model.model, version)
-        assert gap(language_model, engine) < 1e-5
+        assert gap(language_model, engine) < 3e-5
 
 
 def test_torch_keeps_its_threads(pair: tuple[LanguageModel, VllmEngine]):
