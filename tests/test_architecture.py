@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "winnow"
-FLOORS = ("ops", "objectives", "algorithm", "experience", "evaluation", "training", "build", "bench")
+FLOORS = ("ops", "objectives", "algorithm", "experience", "evaluation", "study", "training", "build", "bench")
 """From the ground up; a module imports from its own floor or one below."""
 KNOWS_HYDRA = (
     "schema.py",

@@ -79,6 +79,12 @@ BEFORE_TORCH = [
     ("algo/correction=masked algo.correction.floor=2", "algo.correction.floor=2", "from 0 to 1"),
     ("algo=dpo algo/correction=none", "algo=dpo has no `correction`", "leave it out"),
     ("algo=sft update.minibatches=100", "update.minibatches=100", "32 rows"),
+    ("budget.sampled_tokens=0", "budget.sampled_tokens=0", "1 or more, or null"),
+    ("budget.trained_tokens=-5", "budget.trained_tokens=-5", "1 or more, or null"),
+    ("budget.seconds=0", "budget.seconds=0", "above 0, or null"),
+    ("budget.tokens=9", "budget.tokens", "did you mean"),
+    ("budget.seconds=9 optim.schedule=cosine", "optim.schedule=cosine", "type optim.schedule=constant"),
+    ("algo=sft budget.sampled_tokens=9", "budget.sampled_tokens=9", "type budget.trained_tokens=9"),
 ]
 
 AFTER_TORCH = [

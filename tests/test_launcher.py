@@ -1,7 +1,9 @@
 """A sweep: each job its own process, none lost, and a table of what became of them."""
 
 import csv
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -77,6 +79,61 @@ def test_a_job_is_a_run_that_can_be_resumed(start: Callable[..., subprocess.Pope
     assert summary.sweep_of(top) is None
     assert start(f"resume={top}/1", "iterations=5").wait(timeout=60) == 0
     assert (top / "1/checkpoints/iteration_000005/manifest.json").is_file()
+
+
+FIXED = "hydra.sweep.dir=sweep"
+
+
+def again(start: Callable[..., subprocess.Popen[str]], *words: str) -> tuple[int, list[str]]:
+    """The code of a sweep in a directory of its own, and what it said of each job, without numbers."""
+    sweep = start("-m", FIXED, *words)
+    out, err = sweep.communicate(timeout=120)
+    assert err == ""
+    said = [line.split("] ", 1)[1].split(" ", 1)[1].split(";")[0] for line in out.splitlines() if line.startswith("[")]
+    return sweep.returncode, sorted(re.sub(r" in \d+ s", "", line) for line in said)
+
+
+def test_a_sweep_started_again_does_what_is_missing(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    top = tmp_path / "here/sweep"
+    assert again(start, "seed=1", "end=done,late") == (1, ["seed=1 end=done: done", "seed=1 end=late: failed"])
+    assert again(start, "seed=1", "end=done,late") == (1, ["seed=1 end=done: done before", "seed=1 end=late: stopped"])
+    assert again(start, "seed=1", "end=done,late") == (0, ["seed=1 end=done: done before", "seed=1 end=late: done"])
+    # Stopped with a checkpoint it went on; failed without one it began anew; both in the directory it had.
+    assert str(top / "1") in json.loads((top / "1/seen.json").read_text())["resume"]
+    assert (top / "1/tries").read_text() == "3"
+    assert {path.name for path in top.iterdir()} == {"multirun.yaml", "summary.csv", "0", "1"}
+
+
+def test_a_run_is_known_by_what_it_computes(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    """Neither by its number nor by its words: job 0 was seed 1, and `algo=grpo` is the default."""
+    assert again(start, "seed=1,2")[0] == 0
+    assert again(start, "seed=0,2", "algo=grpo,raft") == (
+        0,
+        [
+            "seed=0 algo=grpo: done",
+            "seed=0 algo=raft: done",
+            "seed=2 algo=grpo: done before",
+            "seed=2 algo=raft: done",
+        ],
+    )
+    with (tmp_path / "here/sweep/summary.csv").open(newline="") as file:
+        at = {row["overrides"]: Path(row["directory"]).name for row in csv.DictReader(file)}
+    assert at["seed=2 algo=grpo"] == "1"
+    assert at["seed=0 algo=grpo"].startswith("0-"), "0 is the run of seed 1, which stays"
+    assert yaml.safe_load((tmp_path / "here/sweep/0/.hydra/config.yaml").read_text())["seed"] == 1
+
+
+def test_an_experiment_may_say_what_to_sweep_over(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    one = start("experiment=seeds", "seed=7")
+    assert one.communicate(timeout=60)[1] == (
+        "error: experiment=seeds is a sweep over algo; type -m before it, or choose one: algo=raft\n"
+    )
+    assert start("experiment=seeds", "seed=7", "algo=grpo").wait(timeout=60) == 0
+    assert start("-m", "experiment=seeds", "algo=grpo").wait(timeout=60) == 0
+    tops = [path.parent for path in (tmp_path / "here").rglob("summary.csv")]
+    [path] = [top / "summary.csv" for top in tops]
+    with path.open(newline="") as file:
+        assert [(row["algo"], row["seed"]) for row in csv.DictReader(file)] == [("grpo", "1"), ("grpo", "2")]
 
 
 def test_cores_are_shared_out(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):

@@ -159,6 +159,42 @@ def test_figures_of_the_policy(batch: Batch):
         assert metrics[name].count == 0.5
 
 
+def masses(objective: PolicyObjective, batch: Batch) -> tuple[float, float]:
+    """Of half an optimiser batch: what its tokens above and below zero pull with."""
+    metrics = objective(LOGPROBS.clone().requires_grad_(), None, batch).metrics
+    positive, negative = metrics["train/signal/positive"], metrics["train/signal/negative"]
+    assert positive.count == negative.count == 0.5
+    return float(positive.total), float(negative.total)
+
+
+@pytest.mark.parametrize(
+    ("rule", "gain", "positive", "negative"),
+    [
+        # 3 · ⅛ · 2 and 2 · ¼ · 1
+        (ratio.log_probability, clip.unclipped, 0.75, 0.5),
+        (ratio.token, clip.unclipped, 0.25 * (1.5 + 1.25 + 0.5), 0.25 * (2 + 0.5)),
+        # 1.5 and 1.25 are clipped, and 0.5 of a negative advantage.
+        (ratio.token, PPO, 0.25 * 0.5, 0.25 * 2),
+        # Of clipped tokens the weight, and no more, stays.
+        (ratio.token, partial(clip.cispo, low=0.2, high=0.2), 0.25 * (1.2 + 1.2 + 0.8), 0.25 * (1.2 + 0.8)),
+        # 1.5 · 1.25 · 0.5 and 2 · 0.5 stand at three and two tokens, and every token moves all of them.
+        (ratio.sequence_product, clip.unclipped, 3 * 0.75 * 0.9375, 2 * 0.5 * 1),
+    ],
+)
+def test_gradient_mass_by_the_sign_of_the_advantage(batch: Batch, rule, gain, positive: float, negative: float):
+    objective = PolicyObjective(rule, gain, None, 0.0)
+    assert masses(objective, batch) == pytest.approx((positive, negative))
+    assert masses(objective, with_idle_row(batch)) == pytest.approx((positive, 0))
+
+
+def test_gradient_mass_is_of_the_advantages_alone(batch: Batch):
+    assert masses(plain(KL(kl.k2, coef=0.1)), batch) == pytest.approx((0.75, 0.5))
+
+
+def test_where_nothing_is_differentiated_there_is_no_gradient_mass(batch: Batch):
+    assert not any(key.startswith("train/signal/") for key in plain()(LOGPROBS, None, batch).metrics)
+
+
 VALUES = rows((1, 0, 0), (-1, 3))
 """Against old values of 0, 0, 0 and −1, 2: the first and the last have moved by 1."""
 
@@ -246,6 +282,17 @@ def test_figures_of_preference():
     assert loss.metrics["train/dpo/logp_rejected"] == Mean(-2 - 3, 2)
     for name in ("train/loss/policy", "train/loss/total"):
         assert loss.metrics[name] == Mean(loss.value.item(), 0.5)
+
+
+def test_gradient_mass_of_chosen_and_rejected():
+    """Pair 0 has two chosen tokens and one rejected, pair 1 one and three."""
+    metrics = PreferenceObjective(BETA, 0.0)(
+        CHOSEN.clone().requires_grad_(), REJECTED.clone().requires_grad_(), two_pairs()
+    ).metrics
+    easy, hard = BETA * sigmoid(-2) / 4, BETA * sigmoid(1.5) / 4
+    for sign, expected in (("positive", 2 * easy + hard), ("negative", easy + 3 * hard)):
+        assert metrics[f"train/signal/{sign}"].total == pytest.approx(expected)
+        assert metrics[f"train/signal/{sign}"].count == 0.5
 
 
 def test_a_pair_of_weight_zero_is_not_there():

@@ -8,6 +8,7 @@ import torch
 
 from running import metrics, run, weights
 from winnow.errors import ConfigError, Stopped
+from winnow.report.run_files import RunFiles
 from winnow.training.signals import StopOnSignal
 
 ALGORITHMS = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft")
@@ -21,6 +22,9 @@ def test_three_and_resume_equal_six(tmp_path: Path, algo: str):
     run(tmp_path / "parts", f"algo={algo}", "iterations=6", f"resume={tmp_path / 'parts'}")
     assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
     assert weights(tmp_path / "parts") != halfway
+    counted = {name: RunFiles(tmp_path / name).evaluations() for name in ("parts", "whole")}
+    assert [counts.iteration for counts in counted["parts"]] == [0, 2, 3, 4, 6]
+    assert [counts for counts in counted["parts"] if counts.iteration != 3] == counted["whole"]
     parts, whole = metrics(tmp_path / "parts"), metrics(tmp_path / "whole")
     # Row 3 ended the shorter run, and so carries an evaluation that the longer run has no reason to make.
     parts[3] = {key: value for key, value in parts[3].items() if not key.startswith("eval/")}
@@ -80,6 +84,9 @@ def test_an_evaluation_that_a_signal_prevented_is_made_up(tmp_path: Path, monkey
     )
     run(tmp_path / "whole", "iterations=1")
     assert rows[1] == metrics(tmp_path / "whole")[1]
+    counts = RunFiles(tmp_path).evaluations()
+    assert counts == RunFiles(tmp_path / "whole").evaluations()
+    assert sum(counts[-1].correct) / len(counts[-1].correct) == accuracy
 
 
 def test_fewer_iterations_than_are_done_are_refused_and_the_run_stays_as_it_was(tmp_path: Path):

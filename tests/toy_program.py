@@ -31,6 +31,7 @@ hydra:
     "algo/grpo.yaml": "clip: 0.2\n",
     "algo/raft.yaml": "best: 1\n",
     "experiment/long.yaml": "# @package _global_\niterations: 50\n",
+    "experiment/seeds.yaml": "# @package _global_\nhydra: {sweeper: {params: {seed: '1,2', algo: raft}}, sweep: {dir: here}}\n",
 }
 
 
@@ -65,12 +66,27 @@ def run(cfg: DictConfig, directory: Path) -> float:
             os.kill(os.getpid(), signal.SIGKILL)
         case "waits":
             _wait_for_a_signal()
+        case "late":  # fails once, and once is stopped after it has saved
+            _fail_at_first(directory, cfg.iterations)
     manifest = directory / "checkpoints" / f"iteration_{cfg.iterations:06d}" / "manifest.json"
     manifest.parent.mkdir(parents=True, exist_ok=True)
     manifest.write_text("{}")
-    figures = {"iterations": cfg.iterations, "eval_first": 0.25, "eval_last": 0.5, "seconds": 1.0}
+    figures = {"status": "done", "iterations": cfg.iterations, "eval_first": 0.25, "eval_last": 0.5, "seconds": 1.0}
     (directory / "summary.json").write_text(json.dumps(figures))
     return 0.5
+
+
+def _fail_at_first(directory: Path, iterations: int) -> None:
+    tries = directory / "tries"
+    before = int(tries.read_text()) if tries.exists() else 0
+    tries.write_text(str(before + 1))
+    if before == 0:
+        raise ZeroDivisionError("at first")
+    if before == 1:
+        manifest = directory / "checkpoints/iteration_000001/manifest.json"
+        manifest.parent.mkdir(parents=True)
+        manifest.write_text("{}")
+        raise Stopped(75)
 
 
 def _wait_for_a_signal() -> None:

@@ -9,6 +9,8 @@ from typing import NoReturn
 from winnow import __version__
 from winnow.errors import CONFIG, DONE, ConfigError
 
+AXES = ("iterations", "sampled_tokens", "trained_tokens", "seconds")
+
 
 def main() -> NoReturn:
     sys.exit(exit_code(sys.argv[1:]))
@@ -60,6 +62,16 @@ def _parser() -> argparse.ArgumentParser:
     compare = command("compare", "two evaluations paired by prompt: difference, interval, flips")
     compare.add_argument("a", type=Path, metavar="A")
     compare.add_argument("b", type=Path, metavar="B")
+
+    report = command(
+        "report", "what runs and sweeps came to: one page that needs no network, with intervals and verdicts"
+    )
+    report.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="runs, or sweeps of them")
+    report.add_argument("--x", choices=AXES, default=AXES[0], help="what curves are drawn against; default %(default)s")
+    report.add_argument("--out", type=Path, help="a directory; default the first DIR")
+
+    dashboard = command("dashboard", "a W&B workspace and report with the panels that matter")
+    dashboard.add_argument("project", metavar="ENTITY/PROJECT")
 
     export = command("export", "a Hugging Face folder of the newest checkpoint of a run")
     export.add_argument("run", type=Path, metavar="RUN")
@@ -114,6 +126,21 @@ def _compare(args: argparse.Namespace) -> int:
     from winnow.evaluation.compare import compare
 
     print(compare(args.a, args.b))
+    return DONE
+
+
+def _report(args: argparse.Namespace) -> int:
+    from winnow.study.report.write import write_report
+
+    print(write_report(args.directories, args.out, args.x))
+    return DONE
+
+
+def _dashboard(args: argparse.Namespace) -> int:
+    from winnow.dashboard.publish import publish
+
+    for line in publish(args.project):
+        print(line)
     return DONE
 
 

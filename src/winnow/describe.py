@@ -1,4 +1,4 @@
-"""A configuration in two lines: the batch in figures, and the algorithm in words."""
+"""A configuration in a few lines: the batch in figures, the budget, and the algorithm in words."""
 
 from omegaconf import DictConfig
 
@@ -29,6 +29,21 @@ def _updates(rows: int, minibatches: int, exactly: bool = True) -> str:
     size = -(-rows // minibatches)
     about = "" if exactly and rows % minibatches == 0 else "up to "
     return f"{minibatches} update{'s' if minibatches > 1 else ''} of {about}{size}"
+
+
+def budget_in_words(cfg: DictConfig) -> list[str]:
+    """`until 1,000,000 sampled tokens or 600 s are spent, at most 100 iterations`; nothing without a budget."""
+    b = cfg.budget
+    limits = [
+        words.format(limit)
+        for words, limit in (
+            ("{:,} sampled tokens", b.sampled_tokens),
+            ("{:,} trained tokens", b.trained_tokens),
+            ("{:g} s", b.seconds),
+        )
+        if limit is not None
+    ]
+    return [f"until {' or '.join(limits)} are spent, at most {cfg.iterations} iterations"] if limits else []
 
 
 def in_words(cfg: DictConfig) -> str:

@@ -20,7 +20,14 @@ AT_LEAST_ONE = [
     "checkpoint.keep",
     "hardware.devices",
 ]
-AT_LEAST_ONE_OR_NULL = ("eval.prompts", "hardware.token_budget", "rollout.max_prompt_tokens")
+AT_LEAST_ONE_OR_NULL = (
+    "eval.prompts",
+    "hardware.token_budget",
+    "rollout.max_prompt_tokens",
+    "budget.sampled_tokens",
+    "budget.trained_tokens",
+)
+ABOVE_ZERO_OR_NULL = ("rollout.max_mismatch_kl", "budget.seconds")
 ABOVE_ZERO = ("rollout.temperature", "eval.temperature", "optim.lr", "optim.eps")
 NOT_NEGATIVE = (
     "seed",
@@ -75,7 +82,7 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ConfigError: every problem found, joined by "; ".
     """
-    _refuse([*_ranges(cfg), *_choices(cfg), *_sets(cfg), *_group_size(cfg), *_algorithm(cfg)])
+    _refuse([*_ranges(cfg), *_choices(cfg), *_sets(cfg), *_group_size(cfg), *_algorithm(cfg), *_budget(cfg)])
 
 
 def check_evaluation(cfg: DictConfig) -> None:
@@ -127,9 +134,11 @@ def _ranges(cfg: DictConfig) -> list[str]:
         for key in AT_LEAST_ONE_OR_NULL
         if (value := _read(cfg, key)) is not None and value < 1
     ]
-    bound = cfg.rollout.max_mismatch_kl
-    if bound is not None and not bound > 0:
-        found.append(f"rollout.max_mismatch_kl={bound}: must be above 0, or null")
+    found += [
+        f"{key}={value}: must be above 0, or null"
+        for key in ABOVE_ZERO_OR_NULL
+        if (value := _read(cfg, key)) is not None and not value > 0
+    ]
     if len(cfg.optim.betas) != 2 or not all(0 <= beta < 1 for beta in cfg.optim.betas):
         found.append(
             f"optim.betas={list(cfg.optim.betas)}: must be two numbers in [0, 1); type optim.betas=[0.9,0.999]"
@@ -185,9 +194,28 @@ def _algorithm(cfg: DictConfig) -> list[str]:
     correct, wrong = cfg.reward.correct, max(cfg.reward.wrong, cfg.reward.no_answer)
     if not correct > wrong:
         found.append(f"reward.correct={correct}: must be above reward.wrong and reward.no_answer ({wrong})")
-    given = str(_read(cfg, "algo._target_")).endswith("Supervised")
-    rows = cfg.rollout.prompts * (1 if given else cfg.rollout.samples)
+    rows = cfg.rollout.prompts * (1 if _from_demonstrations(cfg) else cfg.rollout.samples)
     minibatches = cfg["update"].minibatches  # `cfg.update` is a method of every mapping
     if minibatches > rows:
         found.append(f"update.minibatches={minibatches}: an iteration has only {rows} rows")
     return found
+
+
+def _budget(cfg: DictConfig) -> list[str]:
+    given = [f"budget.{key}={value}" for key, value in cfg.budget.items() if value is not None]
+    found = []
+    if given and cfg.optim.schedule != "constant":
+        found.append(
+            f"optim.schedule={cfg.optim.schedule}: falls over `iterations`, which {given[0]} may cut short; "
+            "type optim.schedule=constant, or iterations alone"
+        )
+    if cfg.budget.sampled_tokens is not None and _from_demonstrations(cfg):
+        tokens = cfg.budget.sampled_tokens
+        found.append(
+            f"budget.sampled_tokens={tokens}: demonstrations are not sampled; type budget.trained_tokens={tokens}"
+        )
+    return found
+
+
+def _from_demonstrations(cfg: DictConfig) -> bool:
+    return str(_read(cfg, "algo._target_")).endswith("Supervised")

@@ -67,6 +67,11 @@ def _over(value: Tensor, where: Tensor) -> Mean:
     return Mean(torch.where(where, value.detach(), 0).sum(dtype=torch.float64), where.sum())
 
 
+def _slopes(loss: Tensor, *logprobs: Tensor) -> list[Tensor]:
+    """|∂ loss / ∂ log π| of every token, whatever rules lie between; only they are gone through, and the graph stays."""
+    return [slope.double().abs() for slope in torch.autograd.grad(loss, logprobs, retain_graph=True)]
+
+
 @dataclass(frozen=True, slots=True)
 class PolicyObjective:
     """Push the kept tokens' log-probability or ratio, by their advantage."""
@@ -113,6 +118,10 @@ class PolicyObjective:
             assert entropies is not None
             total = total - self.entropy * (weights * entropies).sum()
         metrics["train/loss/total"] = _per_update(total, batch)
+        if policy.requires_grad:
+            slope = _slopes(policy, logprobs)[0]
+            for sign, where in (("positive", batch.advantages > 0), ("negative", batch.advantages < 0)):
+                metrics[f"train/signal/{sign}"] = _per_update(torch.where(where, slope, 0).sum(), batch)
         if self.uses_ratio:
             metrics |= _off_policy_metrics(logprobs.detach(), old, quantity.detach(), gain.detach(), batch)
         return Loss(total, metrics)
@@ -182,6 +191,9 @@ class PreferenceObjective:
             "train/dpo/logp_chosen": _over(logp_chosen, real),
             "train/dpo/logp_rejected": _over(logp_rejected, real),
         }
+        if loss.requires_grad:
+            for sign, slope in zip(("positive", "negative"), _slopes(loss, chosen, rejected), strict=True):
+                metrics[f"train/signal/{sign}"] = _per_update(slope.sum(), batch.chosen)
         return Loss(loss, metrics)
 
 

@@ -35,6 +35,13 @@ class OptimConfig:
 
 
 @dataclass
+class BudgetConfig:
+    sampled_tokens: int | None = None
+    trained_tokens: int | None = None
+    seconds: float | None = None
+
+
+@dataclass
 class EvalConfig:
     sets: list[str] = MISSING
     folder: str | None = None
@@ -70,6 +77,11 @@ class HardwareConfig:
 
 
 @dataclass
+class StudyConfig:
+    noise: float | None = None
+
+
+@dataclass
 class Config:
     """Groups with behaviour are nodes with a `_target_`; they are checked when they are built."""
 
@@ -80,6 +92,8 @@ class Config:
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

@@ -138,3 +138,9 @@ def test_figures():
     assert found["train/value/explained_var"] == pytest.approx(1 - pvariance(errors) / pvariance(returns))
     assert found["train/adv/mean"] == pytest.approx(mean(errors))
     assert found["train/adv/abs_max"] == pytest.approx(1.7)
+    assert found["train/signal/rows_frac"] == found["train/signal/tokens_frac"] == 1
+    rows = [mean(abs(a) for a in advantages) for advantages in ADVANTAGES]
+    assert found["train/signal/effective_rows"] == pytest.approx(sum(rows) ** 2 / sum(a * a for a in rows))
+    found = credit(ppo(select=select.mixed_prompts, rejected="zero")).metrics
+    assert found["train/signal/rows_frac"] == pytest.approx(4 / 6)
+    assert found["train/signal/tokens_kept_frac"] == found["train/signal/tokens_frac"] == pytest.approx(8 / 11)

@@ -34,6 +34,8 @@ def test_chosen_is_the_better_and_rejected_the_worse_of_a_prompt():
     assert found.metrics["train/dpo/pairs"] == 2
     assert [record.kept for record in found.records] == [True, True, False, False, True, True]
     assert found.metrics["train/samples/kept_frac"] == pytest.approx(4 / 6)
+    assert found.metrics["train/signal/effective_rows"] == 2
+    assert found.metrics["train/signal/tokens_frac"] == pytest.approx((2 + 3 + 1 + 2) / 11)
 
 
 @pytest.mark.parametrize(

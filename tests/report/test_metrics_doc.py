@@ -3,7 +3,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from winnow.report.plots import PANELS
-from winnow.report.run_files import SampleRecord, Summary
+from winnow.report.run_files import EvaluationCounts, SampleRecord, Summary
 
 TEXT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
 ROWS = [line.strip("|").split(" | ") for line in TEXT.splitlines() if line.startswith("| `")]
@@ -24,7 +24,7 @@ def test_what_the_reports_show_is_documented() -> None:
     assert shown <= documented
 
 
-def test_every_field_of_samples_and_summary_is_named() -> None:
+def test_every_field_of_samples_evaluations_and_summary_is_named() -> None:
     other = TEXT.split("## Other files")[1].split("## W&B")[0]
     named = set(re.findall(r"`([a-z_]+)`", other))
-    assert {field.name for kind in (SampleRecord, Summary) for field in fields(kind)} <= named
+    assert {field.name for kind in (SampleRecord, Summary, EvaluationCounts) for field in fields(kind)} <= named

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from winnow.report.run_files import RunFiles, SampleRecord, Summary
+from winnow.report.run_files import EvaluationCounts, RunFiles, SampleRecord, Summary
 
 SAMPLE = SampleRecord(
     iteration=10,
@@ -94,6 +94,40 @@ def test_a_line_cut_short_by_a_crash_is_no_row_and_goes_with_the_next_truncation
     files.truncate_after(1)
     files.append({"iteration": 2})
     assert files.rows() == [{"iteration": 1}, {"iteration": 2}]
+
+
+def counts(iteration: int, *correct: int, of: str = "arithmetic") -> EvaluationCounts:
+    return EvaluationCounts(iteration, of, 4, "1d40f101d1e1", correct)
+
+
+def test_counts_are_a_line_a_set_and_read_back(files: RunFiles) -> None:
+    assert files.evaluations() == []
+    files.append_evaluations([counts(0, 3, 0), counts(0, 1, of="gsm8k")])
+    files.append_evaluations([counts(10, 4, 1)])
+    assert files.evaluated.read_text().splitlines()[0] == (
+        '{"iteration": 0, "set": "arithmetic", "samples": 4, "prompts": "1d40f101d1e1", "correct": [3, 0]}'
+    )
+    assert files.evaluations() == [counts(0, 3, 0), counts(0, 1, of="gsm8k"), counts(10, 4, 1)]
+
+
+def test_truncate_drops_later_counts_and_what_was_cut_short(files: RunFiles) -> None:
+    for iteration in (0, 10, 20):
+        files.append_evaluations([counts(iteration, 1)])
+    with files.evaluated.open("a") as file:
+        file.write('{"iteration": 30, "se')
+    files.truncate_after(10)
+    files.append_evaluations([counts(20, 2)])
+    assert files.evaluations() == [counts(0, 1), counts(10, 1), counts(20, 2)]
+
+
+def test_an_evaluation_made_late_twice_is_as_made_once(files: RunFiles) -> None:
+    for iteration in (0, 1):
+        files.append({"iteration": iteration, "x": 0.5})
+    files.append_evaluations([counts(0, 1)])
+    for _ in range(2):
+        files.amend_last({"eval/arithmetic/acc": 0.25}, [counts(1, 2)])
+    assert files.rows() == [{"iteration": 0, "x": 0.5}, {"iteration": 1, "x": 0.5, "eval/arithmetic/acc": 0.25}]
+    assert files.evaluations() == [counts(0, 1), counts(1, 2)]
 
 
 def test_a_truncation_that_fails_leaves_the_file_as_it_was(files: RunFiles, monkeypatch) -> None:

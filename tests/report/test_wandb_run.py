@@ -20,14 +20,14 @@ from wandb.errors import CommError
 from wandb.sdk import wandb_setup
 
 from winnow.errors import ConfigError
-from winnow.report import wandb_run
+from winnow.report import wandb_run, wandb_service
 from winnow.report.run_files import SampleRecord, Summary
 from winnow.report.tracker import NullRun
 from winnow.report.wandb_run import WandbRun
 
 CONF = Path(__file__).parents[2] / "conf" / "logger"
 KEY = "0123456789" * 4
-CONFIG = {"seed": 1, "algo": {"clip": {"high": 0.28}}}
+CONFIG = {"arm": "raftpp", "seed": 1, "algo": {"clip": {"high": 0.28}}, "eval": {"sets": ["a", "b"]}}
 SUMMARY = Summary("done", "grpo", "tiny", "arithmetic", 1, 2, 0.5, 0.75, 640, 320, 1.5)
 
 
@@ -43,12 +43,12 @@ def _fresh_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("CONFIG", "CACHE", "DATA"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home" / name))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    for name in wandb_run.ENVIRONMENT:  # set and deleted, so that what a run sets is taken back too
+    for name in wandb_service.ENVIRONMENT:  # set and deleted, so that what a run sets is taken back too
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     wandb.teardown()
     yield
-    wandb_run._tear_down()
+    wandb_service.tear_down()
 
 
 class Lines(list[str]):
@@ -74,7 +74,9 @@ def train(
         run.samples(iteration, [record()])
         accuracy = 0.5 if iteration == iterations[0] else 0.25
         row = {"iteration": iteration, "train/reward/mean": iteration / 8, "eval/heldout/acc": accuracy}
-        run.log(row)
+        run.log(
+            row | {"train/kl_ref": iteration / 4, "time/total": 2.0 * iteration, "train/tokens_total": 640 * iteration}
+        )
     run.finish(SUMMARY, failed=False)
     return run_id
 
@@ -82,7 +84,7 @@ def train(
 def wandb_cli(*arguments: str | Path) -> str:
     command = [sys.executable, "-m", "wandb", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, check=True, env=os.environ | wandb_run.ENVIRONMENT, timeout=60
+        command, capture_output=True, text=True, check=True, env=os.environ | wandb_service.ENVIRONMENT, timeout=60
     ).stdout
 
 
@@ -126,30 +128,52 @@ def test_offline_run_holds_everything(tmp_path: Path) -> None:
     assert summary["tags"] == ["seed=1", "x" * 64]
     assert (summary["state"], summary["exit_code"]) == ("finished", 0)
     assert summary["summary"]["eval/heldout/acc"] == {"max": 0.5, "last": 0.25}
-    assert summary["summary"]["train/reward/mean"] == 0.25
+    last = {"train/reward/mean": 0.25, "train/kl_ref": 0.5, "time/total": 4.0, "train/tokens_total": 1280}
+    assert {key: summary["summary"][key] for key in last} == last
     assert (summary["summary"]["status"], summary["summary"]["eval_last"]) == ("done", 0.75)
-    assert records(leg, "run")[0]["run_group"] == "sweep"
+    opened = records(leg, "run")[0]
+    assert (opened["run_group"], opened["job_type"]) == ("sweep", "train")
     assert history(leg) == [(1, 0.125), (2, 0.25)]
-    axes = {metric.get("glob_name"): metric.get("step_metric") for metric in records(leg, "metric")}
-    assert {axes[name] for name in wandb_run.NAMESPACES} == {"iteration"}
+    assert history(leg, "time/total") == [(1, 2.0), (2, 4.0)]
+
+
+def test_every_namespace_is_drawn_over_iterations(tmp_path: Path) -> None:
+    train(tmp_path, WandbRun(say=Lines()))
+    metrics = records(legs(tmp_path)[0], "metric")
+    axes = {metric.get("glob_name") or metric["name"]: metric.get("step_metric") for metric in metrics}
+    assert axes == {
+        "iteration": None,
+        "train/*": "iteration",
+        "rollout/*": "iteration",
+        "eval/*": "iteration",
+        "eval/heldout/acc": "iteration",
+        "verifier/*": "iteration",
+        "perf/*": "iteration",
+        "time/*": "iteration",
+    }
+    (accuracy,) = [metric for metric in metrics if metric.get("name") == "eval/heldout/acc"]
+    assert accuracy["summary"] == {"max": True, "last": True}
 
 
 def test_a_table_is_cut_to_64_rows_of_4_kb(tmp_path: Path) -> None:
     run = WandbRun(say=Lines())
-    run.start(tmp_path, CONFIG, "run", None, [], None)
+    run_id = run.start(tmp_path, CONFIG, "run", None, [], None)
     run.samples(1, [record(sample, "é" * 3000, reward=sample / 8) for sample in range(70)])
     run.log({"iteration": 1})
     run.finish(SUMMARY, failed=True)
-    (path,) = tmp_path.glob("wandb/offline-run-*/files/media/table/*.json")
-    table = json.loads(path.read_text())
+    (leg,) = legs(tmp_path)
+    (row,) = records(leg, "history")  # the table is in the iteration's own row
+    assert (row["item"]["iteration"], row["item"]["samples._type"]) == (1, "table-file")
+    assert (row["item"]["samples.nrows"], row["item"]["samples.ncols"]) == (64, len(wandb_run.COLUMNS))
+    table = json.loads((leg / "files" / row["item"]["samples.path"]).read_text())
     assert table["columns"] == list(wandb_run.COLUMNS)
     assert len(table["data"]) == 64
     first = dict(zip(table["columns"], table["data"][1], strict=True))
     assert first["response"] == "é" * 2048
     assert (first["sample"], first["reward"], first["advantage"], first["kept"]) == (1, 0.125, None, True)
-    (row,) = records(legs(tmp_path)[0], "history")  # the table is in the iteration's own row
-    assert (row["item"]["iteration"], row["item"]["samples.nrows"]) == (1, 64)
-    assert records(legs(tmp_path)[0], "exit") == [{"exit_code": 1}]
+    (artifact,) = records(leg, "artifact")
+    assert (artifact["type"], artifact["name"]) == ("run_table", f"run-{run_id}-samples")
+    assert records(leg, "exit") == [{"exit_code": 1}]
 
 
 def test_runs_of_one_process_are_separate(tmp_path: Path) -> None:

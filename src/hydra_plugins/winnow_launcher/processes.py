@@ -16,6 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 if TYPE_CHECKING:  # Hydra imports this file for every program of this environment, also for those of others
+    from winnow.app.earlier import Earlier
     from winnow.app.jobs import Job
     from winnow.app.ledger import Ledger
     from winnow.app.summary import Row
@@ -34,7 +35,8 @@ ConfigStore.instance().store(group="hydra/launcher", name="processes", node=Proc
 class Processes(Launcher):
     """Starts each job as the program's own command line, so that it can be run again by hand.
 
-    To the sweeper a job that fails returns None, and the sweep goes on; `summary.csv` has its exit code.
+    To the sweeper a job that fails returns None, and the sweep goes on; `summary.csv` has its exit code. A job whose run
+    is in the sweep's directory already, whatever its number was, is not run again if it was done, and else goes on.
     """
 
     def __init__(self, jobs: int, threads: int | None) -> None:
@@ -45,22 +47,30 @@ class Processes(Launcher):
         self.context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from winnow.app.earlier import Earlier
         from winnow.app.jobs import Crew, cores
         from winnow.app.ledger import Ledger
+        from winnow.app.power import found_by
 
         top = Path(str(self.config.hydra.sweep.dir))
         top.mkdir(parents=True, exist_ok=True)
         ledger = self.ledger = self.ledger or Ledger(top)
-        planned = [self._plan(list(o), initial_job_idx + n) for n, o in enumerate(job_overrides)]
+        earlier = Earlier.below(top, self.task)
+        planned = [self._plan(list(o), initial_job_idx + n, earlier) for n, o in enumerate(job_overrides)]
         ledger.expect([row for _, row in planned])
         threads = self.threads or int(os.environ.get("OMP_NUM_THREADS", max(1, cores() // self.at_once)))
         print(f"{len(planned)} jobs, {self.at_once} at a time, OMP_NUM_THREADS={threads}: {top}", flush=True)
-        Crew(self.at_once, threads).run([job for job, _ in planned], ledger.end)
+        for line in found_by([row for _, row in planned], self.config):
+            print(line, flush=True)
+        for _, row in planned:
+            if earlier.is_done(row.directory):
+                ledger.done_before(row.job)
+        Crew(self.at_once, threads).run([job for job, row in planned if row.job not in ledger.over], ledger.end)
         ledger.close()
         self._tell_task(ledger)
         return [self._returned(row, list(o)) for (_, row), o in zip(planned, job_overrides, strict=True)]
 
-    def _plan(self, overrides: list[str], number: int) -> "tuple[Job, Row]":
+    def _plan(self, overrides: list[str], number: int, earlier: "Earlier") -> "tuple[Job, Row]":
         from winnow.app.jobs import Job
         from winnow.app.summary import Row
 
@@ -68,10 +78,11 @@ class Processes(Launcher):
         with open_dict(cfg):
             cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
         HydraConfig.instance().set_config(cfg)
-        directory = Path(str(cfg.hydra.sweep.dir)) / str(cfg.hydra.sweep.subdir)
+        directory = earlier.place(cfg, Path(str(cfg.hydra.sweep.dir)) / str(cfg.hydra.sweep.subdir))
         choices = cfg.hydra.runtime.choices
         labels = {group: choices.get(group) for group in ("algo", "model", "dataset")} | {"seed": cfg.get("seed")}
-        words = (*_program(), *_flags(cfg), *_for_hydra(cfg, directory), *overrides)
+        going_on = [f"resume={_quoted(str(directory))}"] if earlier.can_go_on(directory) else []
+        words = (*_program(), *_flags(cfg), *(going_on or [*_for_hydra(cfg, directory), *overrides]))
         return Job(number, words, directory), Row(number, " ".join(filter_overrides(overrides)), directory, labels)
 
     def _tell_task(self, ledger: "Ledger") -> None:

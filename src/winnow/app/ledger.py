@@ -25,7 +25,7 @@ class Ledger:
     def __init__(self, top: Path) -> None:
         self.path = top / "summary.csv"
         self.rows: dict[int, Row] = {}
-        self.done = 0
+        self.over: set[int] = set()
 
     def expect(self, rows: list[Row]) -> None:
         self.rows |= {row.job: row for row in rows}
@@ -33,10 +33,18 @@ class Ledger:
 
     def end(self, ended: Ended) -> None:
         row = replace(self.rows[ended.job.number], status=status(ended.exit_code), exit_code=ended.exit_code)
+        self._over(row, _outcome(row, ended))
+
+    def done_before(self, job: int) -> None:
+        """An earlier start of the sweep has done it."""
+        row = replace(self.rows[job], status=status(DONE), exit_code=DONE)
+        self._over(row, f"done before{_accuracies(row)}")
+
+    def _over(self, row: Row, outcome: str) -> None:
         self.rows[row.job] = row
         summary.write(self.path, list(self.rows.values()))
-        self.done += 1
-        print(f"[{self.done}/{len(self.rows)}] {row.job} {row.overrides}: {_outcome(row, ended)}", flush=True)
+        self.over.add(row.job)
+        print(f"[{len(self.over)}/{len(self.rows)}] {row.job} {row.overrides}: {outcome}", flush=True)
 
     def figure(self, job: int) -> float | None:
         """What a sweeper optimises: final held-out accuracy, or None from a job that failed."""
@@ -63,10 +71,13 @@ def _outcome(row: Row, ended: Ended) -> str:
         return f"{took}; resume={row.directory} goes on"
     if ended.exit_code != DONE:
         return f"{took}; {_last_line(ended.job)} ({ended.job.log})"
+    return took + _accuracies(row)
+
+
+def _accuracies(row: Row) -> str:
     first, last = row.figures.get("eval_first"), row.figures.get("eval_last")
-    if isinstance(first, int | float) and isinstance(last, int | float):
-        return f"{took}; held-out accuracy {first:.1%} → {last:.1%}"
-    return took
+    both = isinstance(first, int | float) and isinstance(last, int | float)
+    return f"; held-out accuracy {first:.1%} → {last:.1%}" if both else ""
 
 
 def _last_line(job: Job) -> str:

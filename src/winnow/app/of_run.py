@@ -28,7 +28,9 @@ INHERITED = (
 """What of a run's overrides says how its model is asked and judged."""
 TRAINS = {
     "algo": "",
+    "arm": "",
     "iterations": "",
+    "budget": "",
     "update": "",
     "optim": "",
     "metrics": "",
@@ -45,6 +47,7 @@ TRAINS = {
     "hardware.compile": "",
     "hardware.strategy": "",
     "debug": "type limit=",
+    "study": "",
 }
 """What an evaluation does not read, and what to type instead, if anything."""
 

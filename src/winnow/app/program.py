@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from winnow.app import command_line, resume, wording
 from winnow.app.command_line import CommandLine
 from winnow.app.composition import Composer
-from winnow.app.sweep import jobs_of
+from winnow.app.sweep import jobs_of, refuse_unchosen
 from winnow.app.task import Run, Task, unwrapped
 from winnow.app.unique import unique
 from winnow.errors import BUG, CONFIG, DIVERGED, DONE, INTERRUPTED, ConfigError, Diverged, Stopped
@@ -72,6 +72,7 @@ class Program:
         if command.multirun or cfg.hydra.mode == RunMode.MULTIRUN:
             self._validate_all(composer, jobs_of(composer, cfg, command.overrides))
         else:
+            refuse_unchosen(composer, cfg, command.overrides)
             self._validate(composer, cfg)
         if directory is not None:
             resume.refuse_changes(directory, cfg)
@@ -113,7 +114,7 @@ class Program:
             raise ConfigError(wording.of_composition(error)) from error
 
     def _hydra(self, command: CommandLine) -> int:
-        task = Task(self.name, self.run)
+        task = Task(self.name, self.run, self.trace)
         main = hydra.main(config_path=str(self.folder), config_name=self.name, version_base="1.3")(task)
         with command_line.as_typed(command.words):
             try:

@@ -57,5 +57,5 @@ def write(path: Path, rows: list[Row]) -> None:
 
 def sweep_of(directory: Path) -> str | None:
     """The name of the sweep that a run directory belongs to: `2026-11-23/12-00-00-4f21ab`; None outside a sweep."""
-    top = directory.parent
-    return f"{top.parent.name}/{top.name}" if (top / "multirun.yaml").is_file() else None
+    tops = (parent for parent in directory.parents[:3] if (parent / "multirun.yaml").is_file())
+    return next((f"{top.parent.name}/{top.name}" for top in tops), None)

@@ -33,3 +33,18 @@ def jobs_of(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> list[l
         empty = next(str(o.input_line) for o in for_jobs if o.is_sweep_override() and not any(o.sweep_iterator()))
         raise ConfigError(f"{empty}: a sweep over nothing, no job to run; give it values, such as algo=raft,grpo")
     return [for_hydra + job for job in batches[0]]
+
+
+def refuse_unchosen(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> None:
+    """
+    Raises:
+        ConfigError: the configuration says what to sweep over, and one run is asked for that leaves it open.
+    """
+    typed = {o.get_key_element() for o in composer.parse(lines)}
+    open_keys = {str(key): str(values) for key, values in (cfg.hydra.sweeper.params or {}).items() if key not in typed}
+    if open_keys:
+        one = " ".join(f"{key}={values.split(',')[0]}" for key, values in open_keys.items())
+        raise ConfigError(
+            f"experiment={cfg.hydra.runtime.choices.experiment} is a sweep over {', '.join(open_keys)}; "
+            f"type -m before it, or choose one: {one}"
+        )

@@ -17,12 +17,13 @@ Run = Callable[[DictConfig, Path], float | None]
 class Task:
     """Calls `run` in the run directory, and keeps its error from Hydra, which would print it.
 
-    `exit_codes` are those of a sweep's jobs; the launcher adds them.
+    `exit_codes` are those of a sweep's jobs; the launcher adds them. `trace` is the pattern of what a run must have left to
+    be resumed.
     """
 
-    def __init__(self, name: str, run: Run) -> None:
+    def __init__(self, name: str, run: Run, trace: str) -> None:
         self.__module__ = name  # Hydra names the job after the module of its task
-        self.run = run
+        self.run, self.trace = run, trace
         self.error: Exception | None = None
         self.exit_codes: list[int] = []
 

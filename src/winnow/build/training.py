@@ -15,7 +15,7 @@ from winnow.data.benchmark import Benchmark
 from winnow.data.problems import Problem
 from winnow.data.prompts import PromptOrder, render
 from winnow.data.templates import Template
-from winnow.describe import in_figures, in_words
+from winnow.describe import budget_in_words, in_figures, in_words
 from winnow.engines.base import Engine
 from winnow.experience.budget import Budget
 from winnow.experience.collect import Collector, Judge
@@ -26,7 +26,7 @@ from winnow.experience.pair import Pairer
 from winnow.experience.plan import Plan
 from winnow.experience.scorer import Scorer
 from winnow.experience.weigh import Weigher
-from winnow.instantiation import build_algorithm, build_node, choice
+from winnow.instantiation import build_algorithm, build_node
 from winnow.models.activations import recompute_activations
 from winnow.models.attention import is_packed
 from winnow.models.compiled import compile_blocks
@@ -38,14 +38,19 @@ from winnow.models.reference import reference_of
 from winnow.ops import aggregate
 from winnow.report.console import print_line
 from winnow.rewards.pool import VerifierPool
+from winnow.study.arms import typed_of
 from winnow.training.actor_critic import ActorCriticModule
 from winnow.training.base import IterationModule, Optim
 from winnow.training.evaluate import Evaluator
 from winnow.training.policy_gradient import PolicyGradientModule
 from winnow.training.preference import PreferenceModule
 from winnow.training.run import Cadence, Hardware, Identity, Run, is_first_rank
+from winnow.training.run_budget import RunBudget
 from winnow.types import Sampling
 from winnow.validation import notices
+
+GROUPS = ("arm", "algo", "model", "dataset", "experiment")
+TAGGED = ("dataset", "experiment")
 
 
 def train(cfg: DictConfig, directory: Path) -> float | None:
@@ -97,7 +102,9 @@ def build(cfg: DictConfig, directory: Path, pool: VerifierPool, benchmarks: Sequ
         hardware=Hardware(
             cfg.hardware.accelerator, cfg.hardware.devices, cfg.hardware.strategy, parts.precision_of(cfg)
         ),
-        cadence=Cadence(cfg.iterations, cfg.eval.every, cfg.checkpoint.every, cfg.checkpoint.keep),
+        cadence=Cadence(
+            cfg.iterations, RunBudget(**cfg.budget), cfg.eval.every, cfg.checkpoint.every, cfg.checkpoint.keep
+        ),
         language_model=language_model,
         module=module,
         source=experience,
@@ -117,6 +124,7 @@ def build(cfg: DictConfig, directory: Path, pool: VerifierPool, benchmarks: Sequ
         lines=[
             str(directory),
             in_figures(cfg, algorithm),
+            *budget_in_words(cfg),
             in_words(cfg),
             *screening,
             *(f"note: {notice}" for notice in [*notices(cfg, algorithm), *slow_paths(cfg, policy)]),
@@ -217,16 +225,22 @@ def _optim(cfg: DictConfig) -> Optim:
 
 def _identity(cfg: DictConfig, directory: Path, prompt_hash: str) -> Identity:
     overrides = list(HydraConfig.get().overrides.task)
+    chosen = {group: str(name) for group, name in HydraConfig.get().runtime.choices.items() if name is not None}
+    choices = {group: chosen[group] for group in GROUPS if group in chosen}
+    base = choices.get("arm", choices["algo"])
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     return Identity(
-        algo=choice("algo"),
+        algo=choices["algo"],
         model=cfg.model.name,
-        dataset=choice("dataset"),
+        dataset=choices["dataset"],
         seed=cfg.seed,
         prompt_hash=prompt_hash,
         name=" ".join(overrides) or "defaults",
         group=sweep_of(directory),
-        tags=[choice("algo"), cfg.model.name, choice("dataset")],
-        config={str(key): value for key, value in plain.items()},
+        tags=list(
+            dict.fromkeys([base, choices["algo"], cfg.model.name, *(choices[g] for g in choices if g in TAGGED)])
+        ),
+        config={str(key): value for key, value in plain.items()}
+        | {"arm": " ".join([base, *sorted(typed_of(overrides))]), "choices": choices},
     )

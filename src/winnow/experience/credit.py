@@ -15,6 +15,7 @@ from winnow.experience.rollout_metrics import rollout_metrics, sample_records
 from winnow.experience.score import score
 from winnow.experience.scorer import Scored, Scorer
 from winnow.experience.sequences import TokenSequence
+from winnow.experience.signal import signal_metrics
 from winnow.experience.weigh import advantage_metrics
 from winnow.models.critic import Critic
 from winnow.objectives import KL
@@ -70,6 +71,7 @@ class Crediter:
             metrics=rollout_metrics(rollouts, selected)
             | scored.metrics
             | advantage_metrics(advantages[response & in_batch.unsqueeze(1)])
+            | signal_metrics(rollouts, selected, tokens, self.algorithm.aggregate, objective.moves_without_advantage)
             | corrections
             | {"train/value/explained_var": explained},
         )

@@ -10,6 +10,7 @@ from winnow.experience.collect import Collector
 from winnow.experience.experience import Experience
 from winnow.experience.rollout_metrics import rollout_metrics, sample_records
 from winnow.experience.scorer import Scorer
+from winnow.experience.signal import pair_signal_metrics
 from winnow.types import Pair, Row
 
 
@@ -40,5 +41,8 @@ class Pairer:
             items=[Pair(row(chosen), row(rejected)) for chosen, rejected in places],
             inert=[False] * len(places),
             records=sample_records(rollouts, iteration, selected, None),
-            metrics=rollout_metrics(rollouts, selected) | scored.metrics | {"train/dpo/pairs": float(len(places))},
+            metrics=rollout_metrics(rollouts, selected)
+            | scored.metrics
+            | pair_signal_metrics(rollouts, places)
+            | {"train/dpo/pairs": float(len(places))},
         )

@@ -24,6 +24,7 @@ def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[s
         "train/reward/std": float(rollouts.rewards.std(correction=0)),
         "train/groups/frac_zero_std": float((rollouts.rewards.std(1, correction=0) == 0).float().mean()),
         "train/groups/frac_all_correct": float((solved == 1).float().mean()),
+        "train/groups/frac_mixed": float(((solved > 0) & (solved < 1)).float().mean()),
         "train/groups/frac_all_wrong": float((solved == 0).float().mean()),
         "train/samples/kept_frac": float(selected.float().mean()),
         "train/entropy": float(torch.cat([c.entropies for c in completions]).mean()),

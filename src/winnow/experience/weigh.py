@@ -14,6 +14,7 @@ from winnow.experience.experience import Experience
 from winnow.experience.rollout_metrics import rollout_metrics, sample_records
 from winnow.experience.scorer import Scored, Scorer
 from winnow.experience.sequences import TokenSequence
+from winnow.experience.signal import signal_metrics
 from winnow.objectives import KL
 from winnow.types import Row
 
@@ -58,6 +59,7 @@ class Weigher:
             metrics=rollout_metrics(rollouts, selected)
             | scored.metrics
             | advantage_metrics(advantage[in_batch])
+            | signal_metrics(rollouts, selected, tokens, self.algorithm.aggregate, objective.moves_without_advantage)
             | corrections,
         )
 

@@ -1,14 +1,13 @@
-"""What a run leaves behind: `metrics.jsonl`, `samples/`, `summary.json`. Everything else is drawn from these."""
+"""What a run leaves behind: `metrics.jsonl`, `evaluations.jsonl`, `samples/`, `summary.json`. All else is drawn from these."""
 
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-Scalar = str | float | int | bool | None
 Status = Literal["running", "done", "failed", "diverged", "preempted", "interrupted"]
 
 
@@ -29,6 +28,20 @@ class SampleRecord:
     kept: bool
     length: int
     finish: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationCounts:
+    """How many of the `samples` of each prompt of a set were right, in the set's order.
+
+    `prompts` names the prompts and their order: counts of two runs are of the same prompts where it agrees.
+    """
+
+    iteration: int
+    set: str
+    samples: int
+    prompts: str
+    correct: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,7 @@ class RunFiles:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.metrics = directory / "metrics.jsonl"
+        self.evaluated = directory / "evaluations.jsonl"
         self.samples = directory / "samples"
         self.summary = directory / "summary.json"
 
@@ -83,22 +97,34 @@ class RunFiles:
         """All rows, in order, nulls as NaN; none if there is no file yet. A line that a crash cut short is not a row."""
         return [
             {key: math.nan if value is None else value for key, value in json.loads(line).items()}
-            for line in self._lines()
+            for line in _lines(self.metrics)
         ]
+
+    def append_evaluations(self, counts: Sequence[EvaluationCounts]) -> None:
+        """Add one evaluation, a line a set."""
+        with self.evaluated.open("a", encoding="utf-8") as file:
+            file.write("".join(_line(asdict(of_set)) for of_set in counts))
+
+    def evaluations(self) -> list[EvaluationCounts]:
+        """All evaluations, in order; none if there is no file yet. A line that a crash cut short is none."""
+        read = [json.loads(line) for line in _lines(self.evaluated)]
+        return [EvaluationCounts(**line | {"correct": tuple(line["correct"])}) for line in read]
 
     def truncate_after(self, iteration: int) -> None:
         """Forget what was recorded after `iteration`, as a resume from its checkpoint will record it again."""
-        if self.metrics.exists():
-            kept = [line for line in self._lines() if json.loads(line)["iteration"] <= iteration]
-            _replace(self.metrics, "".join(kept))
+        for path in (self.metrics, self.evaluated):
+            _keep(path, iteration)
         for path in self.samples.glob("iteration_*.jsonl"):
             if int(path.stem.removeprefix("iteration_")) > iteration:
                 path.unlink()
 
-    def amend_last(self, more: Mapping[str, float | int]) -> None:
-        """Add what was measured late to the last row."""
-        *before, last = self._lines()
-        _replace(self.metrics, "".join([*before, _line({**json.loads(last), **more})]))
+    def amend_last(self, more: Mapping[str, float | int], counts: Sequence[EvaluationCounts]) -> None:
+        """Add an evaluation that was made late to the last row, and its counts; done twice it is as done once."""
+        *before, last = _lines(self.metrics)
+        row = json.loads(last)
+        _keep(self.evaluated, row["iteration"] - 1)
+        self.append_evaluations(counts)
+        _replace(self.metrics, "".join([*before, _line(row | dict(more))]))
 
     def write_samples(self, iteration: int, records: Sequence[SampleRecord]) -> None:
         """Write `samples/iteration_000010.jsonl`, a row a response, whole or not at all."""
@@ -110,15 +136,22 @@ class RunFiles:
         """Write `summary.json`, whole or not at all."""
         _replace(self.summary, json.dumps(_finite(asdict(summary)), indent=2, ensure_ascii=False) + "\n")
 
-    def _lines(self) -> Iterable[str]:
-        if not self.metrics.exists():
-            return []
-        # Not splitlines(): it would also break at U+2028 and friends. A last line without an end was cut short.
-        with self.metrics.open(encoding="utf-8", newline="\n") as file:
-            return [line for line in file if line.endswith("\n")]
+
+def _lines(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    # Not splitlines(): it would also break at U+2028 and friends. A last line without an end was cut short.
+    with path.open(encoding="utf-8", newline="\n") as file:
+        return [line for line in file if line.endswith("\n")]
 
 
-def _line(row: Mapping[str, Scalar]) -> str:
+def _keep(path: Path, iteration: int) -> None:
+    """The lines up to `iteration`."""
+    if path.exists():
+        _replace(path, "".join(line for line in _lines(path) if json.loads(line)["iteration"] <= iteration))
+
+
+def _line(row: Mapping[str, object]) -> str:
     return json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n"
 
 

@@ -9,8 +9,6 @@ import contextlib
 import os
 import secrets
 import shlex
-import textwrap
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -18,37 +16,26 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import wandb
-from wandb.sdk import wandb_setup
-from wandb.sdk.lib.service.service_connection import WandbApiFailedError
-from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
-from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
 from winnow.errors import ConfigError
 from winnow.report.run_files import SampleRecord, Summary
+from winnow.report.wandb_service import (
+    FAILURES,
+    GRACE_SECONDS,
+    reason,
+    service_killed_after,
+    set_environment,
+    tear_down,
+    why_not_online,
+)
 
 Mode = Literal["auto", "online", "offline", "disabled"]
 NAMESPACES = ("train/*", "rollout/*", "eval/*", "verifier/*", "perf/*", "time/*")
+JOB_TYPE = "train"
 
-FAILURES = (
-    wandb.Error,  # no key, no server, a finished run
-    OSError,  # the service process is dead, the disk is full, the upload took too long
-    ValueError,  # an answer that pydantic does not accept; a WANDB_ variable with a wrong value
-    HandleAbandonedError,
-    MailboxClosedError,
-    ServerResponseError,
-    WandbApiFailedError,
-)
-"""Everything that wandb was seen to raise; the last four derive from nothing but Exception."""
-
-INIT_SECONDS, FINISH_SECONDS, GRACE_SECONDS = 8.0, 15.0, 2.0
+INIT_SECONDS, FINISH_SECONDS = 8.0, 15.0
 SLOW_SECONDS = 4.0
 """A table that takes longer is the last one. Of a server that fell silent wandb reports nothing but the delay."""
-ENVIRONMENT = {
-    # The timeout of requests made in the caller's time: 10 s for the key's check, 19 s for a table by default.
-    "WANDB_HTTP_TIMEOUT": "8",
-    # Usage telemetry keeps a process whose requests nobody answers for another 10 s at exit.
-    "WANDB_ERROR_REPORTING": "false",
-}
 
 TABLE_ROWS = 64
 TEXT_BYTES = 4096
@@ -101,8 +88,7 @@ class WandbRun:
         run_id: str | None,
     ) -> str:
         """Open the run, online or offline, and return its id; an id that is already known goes on where it was."""
-        for key, value in ENVIRONMENT.items():
-            os.environ.setdefault(key, value)
+        set_environment()
         run_id = run_id or secrets.token_hex(4)
         with self._or_off():
             self._open(self._settings(directory, name, group, tags, run_id), dict(config))
@@ -127,7 +113,7 @@ class WandbRun:
         try:
             self._run.log({"samples": table}, step=max(iteration, self._next_step), commit=False)
         except FAILURES as error:
-            self._no_more_tables(_reason(error))
+            self._no_more_tables(reason(error))
         else:
             if (seconds := time.monotonic() - began) > SLOW_SECONDS:
                 self._no_more_tables(f"one took {seconds:.0f} s")
@@ -138,12 +124,12 @@ class WandbRun:
             return
         run, self._run = self._run, None
         try:
-            with _service_killed_after(FINISH_SECONDS + GRACE_SECONDS):
+            with service_killed_after(FINISH_SECONDS + GRACE_SECONDS):
                 run.summary.update({key: value for key, value in asdict(summary).items() if value is not None})
                 run.finish(exit_code=int(failed))
         except FAILURES as error:
-            self.say(f"W&B did not take everything ({_reason(error)}); upload the rest: {_sync_command(run)}")
-            _tear_down()
+            self.say(f"W&B did not take everything ({reason(error)}); upload the rest: {_sync_command(run)}")
+            tear_down()
 
     def _settings(
         self, directory: Path, name: str, group: str | None, tags: Sequence[str], run_id: str
@@ -157,6 +143,7 @@ class WandbRun:
             root_dir=os.environ.get("WANDB_DIR", str(directory.absolute())),
             run_name=(self.name or name)[:NAME_LENGTH] or None,
             run_group=(self.group or group or "")[:NAME_LENGTH] or None,
+            run_job_type=JOB_TYPE,
             run_tags=tuple(dict.fromkeys(tag[:TAG_LENGTH] for tag in (*tags, *self.tags) if tag)),
             init_timeout=INIT_SECONDS,
             finish_timeout=FINISH_SECONDS,
@@ -171,16 +158,16 @@ class WandbRun:
         mode = self._set_up().mode
         if mode == "disabled":
             return
-        offline = f"mode {mode}" if mode in ("offline", "dryrun") else _why_not_online()
+        offline = f"mode {mode}" if mode in ("offline", "dryrun") else why_not_online()
         if not offline:
             try:
-                with _service_killed_after(INIT_SECONDS + GRACE_SECONDS):
+                with service_killed_after(INIT_SECONDS + GRACE_SECONDS):
                     self._run = _init(settings, config, "online")
                 self.say(f"W&B: {self._run.url}")
                 return
             except FAILURES as error:
-                offline = _reason(error)
-                _tear_down()  # the service would go on trying, and the run's id stays taken
+                offline = reason(error)
+                tear_down()  # the service would go on trying, and the run's id stays taken
                 self._set_up()
         self._run = _init(settings, config, "offline")
         self.say(f"W&B is offline ({offline}); upload later: {_sync_command(self._run)}")
@@ -198,9 +185,9 @@ class WandbRun:
                 run.define_metric(key, step_metric="iteration", summary="max,last")
                 self._accuracies.add(key)
 
-    def _no_more_tables(self, reason: str) -> None:
+    def _no_more_tables(self, why: str) -> None:
         self._tables = False
-        self.say(f"W&B gets no more tables ({reason}); metrics go on, samples are in samples/")
+        self.say(f"W&B gets no more tables ({why}); metrics go on, samples are in samples/")
 
     @contextlib.contextmanager
     def _or_off(self) -> Iterator[None]:
@@ -212,36 +199,8 @@ class WandbRun:
     def _turn_off(self, error: Exception) -> None:
         """Say so once and let go of wandb's service, which may be dead: a later run of this process starts another."""
         self._run = None
-        self.say(f"W&B is off ({_reason(error)}); the run goes on and metrics.jsonl has everything")
-        _tear_down()
-
-
-@contextlib.contextmanager
-def _service_killed_after(seconds: float) -> Iterator[None]:
-    """Bound a wait for wandb's service process. Its own timeouts do not: where a server goes silent, a finish in three
-    waits for ever, and so does the hook that wandb runs at exit. What waits for a killed service gets an error."""
-    connection = wandb_setup.singleton()._connection
-    service = connection._proc if connection else None
-    watchdog = threading.Timer(seconds, service._process.kill if service else lambda: None)
-    watchdog.daemon = True
-    watchdog.start()
-    try:
-        yield
-    finally:
-        watchdog.cancel()
-
-
-def _tear_down() -> None:
-    # Where the service died, teardown exits with the service's exit code.
-    with contextlib.suppress(*FAILURES, SystemExit), _service_killed_after(GRACE_SECONDS):
-        wandb.teardown()
-
-
-def _why_not_online() -> str:
-    try:
-        return "" if wandb.login(prompt=False, verify=True) else "no API key; `wandb login` sets one"
-    except FAILURES as error:
-        return _reason(error)
+        self.say(f"W&B is off ({reason(error)}); the run goes on and metrics.jsonl has everything")
+        tear_down()
 
 
 def _init(settings: wandb.Settings, config: dict[str, object], mode: Literal["online", "offline"]) -> wandb.Run:
@@ -266,8 +225,3 @@ def _sync_command(run: wandb.Run) -> str:
     """The command for all legs of a run: a resumed one has a directory for each, under one id."""
     online = "" if run.offline else "--include-online "
     return f"wandb sync {online}{shlex.quote(str(Path(run.settings.sync_dir).parent))}"
-
-
-def _reason(error: Exception) -> str:
-    """What wandb says, in one short line, or the error's class where it says nothing."""
-    return textwrap.shorten(str(error), 120, placeholder=" …") or type(error).__name__

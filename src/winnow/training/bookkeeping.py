@@ -15,8 +15,9 @@ from winnow.report.later import Later
 from winnow.report.run_files import RunFiles
 from winnow.report.tracker import Tracker
 from winnow.training.base import IterationModule
-from winnow.training.datamodule import IterationData
-from winnow.training.evaluate import Evaluator
+from winnow.training.datamodule import IterationData, Progress
+from winnow.training.evaluate import Evaluation, Evaluator
+from winnow.training.run_budget import RunBudget
 
 Row = dict[str, float]
 
@@ -26,12 +27,14 @@ class Bookkeeping(pl.Callback):
 
     Files and the tracker are written `later`, beside the next iteration; whoever reads them waits for that first.
     `collecting` is the context under which the model samples and scores outside of a training step (autocast).
+    `spent` says that the budget has ended the run.
     """
 
     def __init__(
         self,
         evaluator: Evaluator,
         every: int,
+        budget: RunBudget,
         files: RunFiles,
         tracker: Tracker,
         console: Console,
@@ -41,6 +44,7 @@ class Bookkeeping(pl.Callback):
     ) -> None:
         self.evaluator, self.every, self.later, self.collecting = evaluator, every, later, collecting
         self.files, self.tracker, self.console, self.clock = files, tracker, console, clock
+        self.budget, self.spent = budget, False
         self._began = 0.0
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -50,22 +54,24 @@ class Bookkeeping(pl.Callback):
         if trainer.is_global_zero:
             self.files.truncate_after(data.progress.iteration if data.progress.iteration > 0 else -1)
         if data.progress.iteration > 0:
+            self._end_if_spent(trainer, data.progress)
             self._make_up(trainer, data)
             return
-        row = self._evaluate(trainer, 0)
-        accuracy = row[self.evaluator.accuracy_key()]
+        found = self._evaluate(trainer, 0)
+        accuracy = found.figures[self.evaluator.accuracy_key()]
         data.note(eval_first=accuracy, eval_last=accuracy)
-        self._publish(trainer, {"iteration": 0, **row, **self.clock.take()})
+        total = {"time/total": time.perf_counter() - self._began}
+        self._publish(trainer, {"iteration": 0, **found.figures, **self.clock.take(), **total}, found)
 
     def _make_up(self, trainer: pl.Trainer, data: IterationData) -> None:
         """The last evaluation, where a signal kept it from being made and no iteration is left to make it."""
         iteration = data.progress.iteration
-        if iteration != trainer.max_epochs or data.progress.evaluated == iteration:
+        if not self._is_last(iteration, trainer) or data.progress.evaluated == iteration:
             return
-        row = self._evaluate(trainer, iteration)
-        data.note(eval_last=row[self.evaluator.accuracy_key()], evaluated=iteration)
+        found = self._evaluate(trainer, iteration)
+        data.note(eval_last=found.figures[self.evaluator.accuracy_key()], evaluated=iteration)
         if trainer.is_global_zero:
-            self.files.amend_last(row)
+            self.files.amend_last(found.figures, found.counts)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module, data = _module(pl_module), _data(trainer)
@@ -89,19 +95,28 @@ class Bookkeeping(pl.Callback):
         self._count(data, outcome, iteration)
         row: Row = {"iteration": iteration, **outcome.experience.metrics, **module.take_metrics()}
         row |= _counters(data, outcome) | {"train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
+        before = data.progress.seconds
+        self._end_if_spent(trainer, replace(data.progress, seconds=before + time.perf_counter() - self._began))
+        found = None
         if self._due(iteration, trainer):
-            row |= self._evaluate(trainer, iteration)
+            found = self._evaluate(trainer, iteration)
+            row |= found.figures
             data.note(eval_last=row[self.evaluator.accuracy_key()], evaluated=iteration)
         now = time.perf_counter()
-        data.note(seconds=data.progress.seconds + now - self._began)
+        data.note(seconds=before + now - self._began)
         # Demonstrations are not sampled; their speed is that of learning from them.
         tokens = row.pop("sampled_tokens", float(outcome.tokens_trained))
-        row |= _speed(tokens, now - self._began) | self.clock.take()
+        row |= _speed(tokens, now - self._began) | self.clock.take() | {"time/total": data.progress.seconds}
         self._began = now
         if trainer.is_global_zero:
             self.later.do(self.files.write_samples, iteration, outcome.experience.records)
             self.later.do(self.tracker.samples, iteration, outcome.experience.records)
-        self._publish(trainer, row)
+        self._publish(trainer, row, found)
+
+    def _end_if_spent(self, trainer: pl.Trainer, progress: Progress) -> None:
+        """By the first rank's clock: ranks end together."""
+        self.spent = trainer.strategy.broadcast(self.budget.reached(progress))
+        trainer.should_stop = trainer.should_stop or self.spent
 
     def _count(self, data: IterationData, outcome: Outcome, iteration: int) -> None:
         before, metrics = data.progress, outcome.experience.metrics
@@ -117,22 +132,33 @@ class Bookkeeping(pl.Callback):
 
     def _due(self, iteration: int, trainer: pl.Trainer) -> bool:
         """Not when a signal ends the run: whoever sent it may not wait for an evaluation."""
-        return iteration == trainer.max_epochs or (self.every > 0 and iteration % self.every == 0)
+        return self._is_last(iteration, trainer) or (self.every > 0 and iteration % self.every == 0)
 
-    def _evaluate(self, trainer: pl.Trainer, version: int) -> Row:
+    def _is_last(self, iteration: int, trainer: pl.Trainer) -> bool:
+        return self.spent or iteration == trainer.max_epochs
+
+    def _evaluate(self, trainer: pl.Trainer, iteration: int) -> Evaluation:
         self.console.phase("evaluating")
         with self.clock.of("eval"), self.collecting(), torch.no_grad():
-            return self.evaluator.evaluate(version)
+            return self.evaluator.evaluate(iteration)
 
-    def _publish(self, trainer: pl.Trainer, row: Row) -> None:
+    def _publish(self, trainer: pl.Trainer, row: Row, found: Evaluation | None) -> None:
         if trainer.is_global_zero:
+            if found is not None:
+                self.later.do(self.files.append_evaluations, found.counts)
             self.later.do(self.files.append, row)
             self.later.do(self.tracker.log, row)
             self.console.iteration(row)
 
 
 def _counters(data: IterationData, outcome: Outcome) -> Row:
-    return {
+    sampled = outcome.experience.metrics.get("sampled_tokens")
+    share = (
+        {"train/signal/sampled_per_trained": sampled / outcome.tokens_trained}
+        if sampled and outcome.tokens_trained
+        else {}
+    )
+    return share | {
         "train/updates": float(len(outcome.dealt)),
         "train/updates_skipped_empty": float(outcome.skipped),
         "train/samples/tokens_trained": float(outcome.tokens_trained),

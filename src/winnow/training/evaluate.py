@@ -1,19 +1,30 @@
 """Held-out accuracy while training, by sampling."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
+from winnow.evaluation.figures import powers_of_two
 from winnow.evaluation.sets import Asking, EvaluationSet
-from winnow.evaluation.statistics import accuracy
-from winnow.types import Finish
+from winnow.evaluation.statistics import accuracy, pass_at_k
+from winnow.report.run_files import EvaluationCounts
+from winnow.types import Finish, Prompt, Rollouts
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Figures for the row of metrics, and how often each prompt of each set was answered rightly."""
+
+    figures: dict[str, float]
+    counts: list[EvaluationCounts]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluator:
-    """avg@k over fixed sets. Evaluations of a run share their noise."""
+    """avg@k and pass@k over fixed sets. Evaluations of a run share their noise."""
 
     sets: Sequence[EvaluationSet]
     model: PreTrainedModel
@@ -27,23 +38,39 @@ class Evaluator:
         """The verifier that judges each set."""
         return {s.name: str(s.verifier["name"]) for s in self.sets}
 
-    def evaluate(self, version: int) -> dict[str, float]:
-        """Figures of the policy as it is now."""
-        rows = {s.name: self._figures(s, version) for s in self.sets}
+    def evaluate(self, iteration: int) -> Evaluation:
+        """The policy as it is after `iteration`."""
+        asked = {s.name: self.asking.rollouts(self.model, iteration, s.prompts, s.judge) for s in self.sets}
+        rows = {name: _figures(rollouts) for name, rollouts in asked.items()}
         mean = sum(row["acc"] for row in rows.values()) / len(rows)
         several = {"eval/average/acc": mean} if len(rows) > 1 else {}
-        return several | {f"eval/{name}/{key}": value for name, row in rows.items() for key, value in row.items()}
+        return Evaluation(
+            several | {f"eval/{name}/{key}": value for name, row in rows.items() for key, value in row.items()},
+            [_counts(iteration, name, rollouts) for name, rollouts in asked.items()],
+        )
 
-    def _figures(self, s: EvaluationSet, version: int) -> dict[str, float]:
-        rollouts = self.asking.rollouts(self.model, version, s.prompts, s.judge)
-        completions = [c for group in rollouts.completions for c in group]
-        interval = accuracy(rollouts.correct.numpy())
-        return {
-            "acc": interval.estimate,
-            "acc_low": interval.low,
-            "acc_high": interval.high,
-            f"pass@{self.asking.samples}": float(rollouts.correct.any(1).float().mean()),
-            "length": sum(len(c.token_ids) for c in completions) / len(completions),
-            "truncated_frac": sum(c.finish is Finish.LENGTH for c in completions) / len(completions),
-            "entropy": float(torch.cat([c.entropies for c in completions]).mean()),
-        }
+
+def _figures(rollouts: Rollouts) -> dict[str, float]:
+    completions = [c for group in rollouts.completions for c in group]
+    correct = rollouts.correct.numpy()
+    interval = accuracy(correct)
+    return {
+        "acc": interval.estimate,
+        "acc_low": interval.low,
+        "acc_high": interval.high,
+        **{f"pass@{k}": pass_at_k(correct, k).estimate for k in powers_of_two(correct.shape[1])},
+        "length": sum(len(c.token_ids) for c in completions) / len(completions),
+        "truncated_frac": sum(c.finish is Finish.LENGTH for c in completions) / len(completions),
+        "entropy": float(torch.cat([c.entropies for c in completions]).mean()),
+    }
+
+
+def _counts(iteration: int, name: str, rollouts: Rollouts) -> EvaluationCounts:
+    samples = rollouts.correct.shape[1]
+    right = rollouts.correct.sum(1).tolist()
+    return EvaluationCounts(iteration, name, samples, name_of(rollouts.prompts), tuple(right))
+
+
+def name_of(prompts: Sequence[Prompt]) -> str:
+    """Twelve hexadecimal digits, the same for the same prompts in the same order."""
+    return hashlib.sha256("\n".join(prompt.key for prompt in prompts).encode()).hexdigest()[:12]

@@ -27,6 +27,7 @@ from winnow.training.bookkeeping import Bookkeeping
 from winnow.training.checkpoint import IterationCheckpoint, SyncedCheckpointIO, iteration_of, newest_valid
 from winnow.training.datamodule import IterationData
 from winnow.training.evaluate import Evaluator
+from winnow.training.run_budget import RunBudget
 from winnow.training.signals import StopOnSignal
 
 
@@ -55,9 +56,10 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True)
 class Cadence:
-    """How many iterations in all, and every how many to evaluate and to save; `keep` checkpoints stay."""
+    """How many iterations at most and what they may cost; every how many to evaluate and to save; `keep` checkpoints stay."""
 
     iterations: int
+    budget: RunBudget
     evaluate: int
     save: int
     keep: int
@@ -88,10 +90,21 @@ class Run:
         self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting))
         self.resumed_from: int | None = None
         self.verifiers = evaluator.verifiers()
-        self.trainer = self._trainer(hardware, evaluator)
+        self.bookkeeping = Bookkeeping(
+            evaluator,
+            cadence.evaluate,
+            cadence.budget,
+            self.files,
+            tracker,
+            self.console,
+            self.clock,
+            self.later,
+            self._collecting,
+        )
+        self.trainer = self._trainer(hardware)
 
     def fit(self, resume: bool) -> float | None:
-        """Train to the last iteration and return the final held-out accuracy.
+        """Train to the last iteration, or to the end of the budget, and return the final held-out accuracy.
 
         Raises:
             Diverged: the gradients were not finite, again and again.
@@ -129,7 +142,8 @@ class Run:
         except BaseException as error:
             # Recorded, then raised again by `fit`.
             return "failed", error
-        if self.signals.code is None or self.data.progress.iteration == self.cadence.iterations:
+        whole = self.bookkeeping.spent or self.data.progress.iteration == self.cadence.iterations
+        if self.signals.code is None or whole:
             return "done", None
         return ("preempted" if self.signals.code == PREEMPTED else "interrupted"), Stopped(self.signals.code)
 
@@ -181,11 +195,8 @@ class Run:
             run_id = self.tracker.start(self.directory, who.config, who.name, who.group, who.tags, kept)
             self.data.note(tracker_id=run_id)
 
-    def _trainer(self, hardware: Hardware, evaluator: Evaluator) -> pl.Trainer:
+    def _trainer(self, hardware: Hardware) -> pl.Trainer:
         c = self.cadence
-        bookkeeping = Bookkeeping(
-            evaluator, c.evaluate, self.files, self.tracker, self.console, self.clock, self.later, self._collecting
-        )
         return pl.Trainer(
             max_epochs=c.iterations,
             accelerator=hardware.accelerator,
@@ -194,7 +205,7 @@ class Run:
             precision=hardware.precision,
             callbacks=[
                 self.signals,
-                bookkeeping,
+                self.bookkeeping,
                 IterationCheckpoint(self.directory / "checkpoints", c.save, c.keep, self.clock, self.later),
             ],
             plugins=[SyncedCheckpointIO()],

@@ -1,0 +1,181 @@
+"""The page: one file with its style and figures inside. It runs no script and loads nothing, and its policy says so."""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+
+from winnow.study.claims import Verdict
+from winnow.study.report import claim_cards, facts, markdown, sample_cards
+from winnow.study.report.figure import SMALL, Drawing
+from winnow.study.report.html import Html, join, table, tag
+from winnow.study.report.notes import STATISTICS
+from winnow.study.report.palette import Style
+from winnow.study.report.render import inline
+from winnow.study.report.subject import Subject
+from winnow.study.report.words import bound, count
+from winnow.study.study import FailedJob, Study
+from winnow.study.tables import claims_table, figures_table, table_1
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+PAGE_COLOURS = {
+    "#1f2328": "--ink",
+    "#6a737d": "--muted",
+    "#e4e7ea": "--grid",
+    "#ffffff": "--page",
+    "#1a5fb4": "--good",
+    "#b5480f": "--bad",
+}
+
+
+def page(subject: Subject, verdicts: Sequence[Verdict], drawings: Sequence[Drawing], command: str) -> str:
+    """`report.html`. `verdicts` are those of the study's own claims, `command` is what was typed to make the report."""
+    study = subject.study
+    sections = [
+        ("claims", "The paper's claims", _claims(verdicts, drawings)),
+        ("figures", "Figures", _figures(subject, drawings)),
+        ("tables", "Tables", _tables(study, verdicts)),
+        ("samples", "Samples", _samples(study)),
+        ("settings", "Settings", _settings(study, command)),
+    ]
+    shown = [(name, title, inside) for name, title, inside in sections if inside]
+    links = (tag("li", tag("a", title, href=f"#{name}")) for name, title, _ in shown)
+    body = join(
+        tag("header", tag("div", tag("h1", facts.title(study)), *_lead(study, verdicts), *_boxes(study))),
+        tag("nav", tag("ul", *links), aria_label="Contents"),
+        tag("main", *(tag("section", tag("h2", title), inside, id=name) for name, title, inside in shown)),
+    )
+    head = join(
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", f"{facts.title(study)} · Winnow"),
+        tag("style", Html(_style(subject.styles))),
+    )
+    return f"<!doctype html>\n{tag('html', tag('head', head), tag('body', body), lang='en')}\n"
+
+
+def _lead(study: Study, verdicts: Sequence[Verdict]) -> list[Html]:
+    lead = [tag("p", facts.scope(study), class_="lead")]
+    if verdicts:
+        lead.append(tag("p", f"Of the paper's claims: {claim_cards.counted(verdicts)}.", class_="lead"))
+    return lead
+
+
+def _boxes(study: Study) -> list[Html]:
+    boxes = []
+    if study.failed:
+        head = f"{count(len(study.failed), 'job')} failed; what follows is without {'it' if len(study.failed) == 1 else 'them'}"
+        boxes.append(tag("div", tag("h2", head), tag("ul", *map(_failed, study.failed)), class_="box", role="alert"))
+    if told := facts.warnings(study):
+        boxes.append(
+            tag("div", tag("h2", "Read with care"), tag("ul", *(tag("li", line) for line in told)), class_="box note")
+        )
+    return boxes
+
+
+def _failed(job: FailedJob) -> Html:
+    code = "" if job.exit_code is None else f", exit code {job.exit_code}"
+    return tag("li", tag("code", job.overrides or job.directory.name), f" {job.status}{code}: {job.reason}")
+
+
+def _claims(verdicts: Sequence[Verdict], drawings: Sequence[Drawing]) -> Html | None:
+    if not verdicts:
+        return None
+    source = tag(
+        "p",
+        "“A Minimalist Approach to LLM Reasoning: from Rejection Sampling to Reinforce” (arXiv 2504.11343) reports single runs. "
+        "Each of its claims, held against this study. In the marks: dot and line, our effect with its 95 % interval; diamond, the "
+        "paper's effect, of larger models on other data; grey, what was called no difference in advance.",
+        class_="lead",
+    )
+    return join(source, claim_cards.section(verdicts, {drawing.name for drawing in drawings}))
+
+
+def _figures(subject: Subject, drawings: Sequence[Drawing]) -> Html | None:
+    variables = {colour: f"var({name})" for colour, name in PAGE_COLOURS.items()}
+    variables |= {style.light: f"var(--arm{i})" for i, style in enumerate(subject.styles.values())}
+    return join(*(_figure(drawing, variables) for drawing in drawings)) if drawings else None
+
+
+def _figure(drawing: Drawing, variables: Mapping[str, str]) -> Html:
+    frames = {panel.frame for panel in drawing.panels}
+    kind = "panels small" if frames == {SMALL} else f"panels of{drawing.columns}"
+    panels = (inline(panel, f"{drawing.name}{i}", variables) for i, panel in enumerate(drawing.panels))
+    files_of = (tag("a", ending.upper(), href=f"figures/{drawing.name}.{ending}") for ending in ("png", "svg"))
+    return tag(
+        "figure",
+        tag("h3", drawing.title),
+        tag("figcaption", bound(drawing.caption), " ", tag("span", *_spaced(files_of), class_="files")),
+        tag("div", *panels, class_=kind),
+        id=drawing.name,
+    )
+
+
+def _spaced(parts) -> list[str]:
+    return [part for one in parts for part in (one, " ")]
+
+
+def _tables(study: Study, verdicts: Sequence[Verdict]) -> Html | None:
+    if not study.arms:
+        return None
+    parts = [
+        tag("h3", "Final figures"),
+        tag("p", "Means over seeds [95 % interval]. Late: over the last quarter of iterations.", class_="lead"),
+        markdown.to_html(figures_table(study)),
+    ]
+    if verdicts:
+        parts += [
+            tag("h3", "Table 1 of the paper, beside ours"),
+            tag(
+                "p",
+                "The paper: average@16 of MATH500, Minerva Math and OlympiadBench, in per cent, single runs.",
+                class_="lead",
+            ),
+            markdown.to_html(table_1(study)),
+            tag("h3", "Claims"),
+            markdown.to_html(claims_table(verdicts)),
+        ]
+    return join(*parts)
+
+
+def _samples(study: Study) -> Html | None:
+    inside = sample_cards.section(study)
+    lead = (
+        "The first responses of the first, middle and last recorded iteration, in the order drawn, of one seed an arm. Blue: "
+        "positive advantage, orange: negative, the stronger the larger beside its prompt's others. Long texts lack their middle."
+    )
+    return join(tag("p", lead, class_="lead"), inside) if inside else None
+
+
+def _settings(study: Study, command: str) -> Html:
+    shared, differing = facts.split_settings(study)
+    parts = [
+        tag("h3", "How the figures are made"),
+        tag("ul", *(tag("li", bound(line)) for line in STATISTICS)),
+        tag("h3", "To run it again"),
+        tag("pre", "\n".join([*facts.commands(study), command]), class_="command", tabindex="0"),
+        tag("h3", "Seeds"),
+        tag("ul", *(tag("li", line) for line in facts.seeds(study))),
+    ]
+    if differing:
+        heads = ["setting", *(arm.title for arm in study.arms)]
+        parts += [
+            tag("h3", "What differs between arms"),
+            table(heads, [[key, *values] for key, values in differing.items()]),
+        ]
+    if shared:
+        rows = [[key, value] for key, value in shared.items()]
+        parts.append(
+            tag(
+                "details",
+                tag("summary", f"What all runs share: {count(len(rows), 'setting')}"),
+                table(["setting", "value"], rows),
+            )
+        )
+    return join(*parts)
+
+
+def _style(styles: Mapping[str, Style]) -> str:
+    light = "".join(f"--arm{i}:{style.light};" for i, style in enumerate(styles.values()))
+    dark = "".join(f"--arm{i}:{style.dark};" for i, style in enumerate(styles.values()))
+    sheet = files("winnow.study.report").joinpath("style.css").read_text(encoding="utf-8")
+    return f"{sheet}:root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"

@@ -1,0 +1,114 @@
+"""How often intervals over seeds hold the truth, how often Holm lets a false claim through, how often a real one is found.
+
+`python tests/study/coverage_of_intervals.py` prints the tables in Markdown (half a minute).
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+from scipy.stats import beta, expon, norm
+
+from winnow.study.statistics import detectable, holm, over_seeds, paired
+
+Values = NDArray[np.float64]
+Quantile = Callable[[Values], Values]
+NEAR_1 = beta(29.1, 0.9).ppf
+SHAPES: Mapping[str, tuple[Quantile, Quantile]] = {
+    "normal": (norm(0.9, 0.02).ppf, norm(0.9, 0.02).ppf),
+    "skewed: exponential": (expon(0, 0.02).ppf, expon(0, 0.02).ppf),
+    "near 1: Beta(29.1, 0.9), mean 0.97": (NEAR_1, NEAR_1),
+    "Beta(18, 2), mean 0.9; B near 1": (beta(18, 2).ppf, NEAR_1),
+}
+"""What the figures of arms A and B are distributed like over seeds: quantile functions."""
+SEEDS = (3, 5, 10)
+REPETITIONS = 4000
+CORRELATION = 0.5
+"""Of the two arms' figures of one seed, before the shape is given to them."""
+RESAMPLES = 500
+
+
+def uniform(rng: Generator, repetitions: int, seeds: int) -> tuple[Values, Values]:
+    """(R, N) uniform figures of arms A and B, dependent within a seed (a Gaussian copula)."""
+    shared, a, b = rng.standard_normal((3, repetitions, seeds))
+    own = np.sqrt(1 - CORRELATION)
+    return norm.cdf(np.sqrt(CORRELATION) * shared + own * a), norm.cdf(np.sqrt(CORRELATION) * shared + own * b)
+
+
+def draw(shape: str, seeds: int, repetitions: int, seed: int = 0) -> tuple[Values, Values]:
+    of_a, of_b = SHAPES[shape]
+    a, b = uniform(np.random.default_rng(seed), repetitions, seeds)
+    return of_a(a), of_b(b)
+
+
+def truth(shape: str) -> tuple[float, float]:
+    """The means, as integrals over the quantile functions."""
+    middle = (np.arange(500_000) + 0.5) / 500_000
+    return tuple(float(quantile(middle).mean()) for quantile in SHAPES[shape])
+
+
+def t_coverage(values: Values, mean: float) -> float:
+    estimates = [over_seeds(row) for row in values.tolist()]
+    return sum(each.low <= mean <= each.high for each in estimates) / len(estimates)
+
+
+def paired_coverage(a: Values, b: Values, difference: float) -> float:
+    found = [paired(dict(enumerate(x)), dict(enumerate(y))) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
+    return sum(each.low <= difference <= each.high for each in found) / len(found)
+
+
+def bootstrap_coverage(values: Values, mean: float, seed: int = 1) -> float:
+    """Of the percentile bootstrap over seeds, which is not used."""
+    rng, (repetitions, n), held = np.random.default_rng(seed), values.shape, 0
+    for start in range(0, repetitions, 250):
+        part = values[start : start + 250]
+        chosen = rng.integers(n, size=(len(part), RESAMPLES * n))
+        means = np.take_along_axis(part, chosen, axis=1).reshape(len(part), RESAMPLES, n).mean(axis=2)
+        low, high = np.quantile(means, [0.025, 0.975], axis=1)
+        held += int(((low <= mean) & (mean <= high)).sum())
+    return held / repetitions
+
+
+def false_claims(claims: int, seeds: int, families: int, seed: int = 2) -> tuple[float, float]:
+    """The share of families with a claim below 0.05, by Holm and without it: `claims` arms like their common baseline."""
+    figures = np.random.default_rng(seed).standard_normal((families, claims + 1, seeds))
+    found = np.zeros(2)
+    for baseline, *arms in figures:
+        a = dict(enumerate(baseline))
+        p = [paired(a, dict(enumerate(arm))).p for arm in arms]
+        found += (min(holm(p)) < 0.05, min(p) < 0.05)
+    by_holm, without = found / families
+    return float(by_holm), float(without)
+
+
+def power(seeds: int, repetitions: int, alpha: float = 0.05, seed: int = 3) -> float:
+    """How often a difference of the size called detectable is found."""
+    differences = np.random.default_rng(seed).normal(detectable(seeds, 1.0, alpha=alpha), 1.0, (repetitions, seeds))
+    nothing = dict.fromkeys(range(seeds), 0.0)
+    return sum(paired(nothing, dict(enumerate(row))).p < alpha for row in differences) / repetitions
+
+
+def row(*cells: object) -> None:
+    print("| " + " | ".join(map(str, cells)) + " |")
+
+
+def main() -> None:
+    row("figures of A (and B) over seeds", "seeds", "Student's t", "bootstrap", "paired t", "paired bootstrap")
+    row(*["---"] * 6)
+    for shape in SHAPES:
+        mean, other = truth(shape)
+        for n in SEEDS:
+            a, b = draw(shape, n, REPETITIONS)
+            single = t_coverage(a, mean), bootstrap_coverage(a, mean)
+            pairs = paired_coverage(a, b, other - mean), bootstrap_coverage(b - a, other - mean)
+            row(shape, n, *(f"{share:.1%}" for share in single + pairs))
+    print()
+    row("seeds", "families with a false claim among 10, Holm", "without Holm", "power at the detectable difference")
+    row(*["---"] * 4)
+    for n in SEEDS:
+        row(n, *(f"{share:.1%}" for share in (*false_claims(10, n, REPETITIONS), power(n, REPETITIONS))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Intervals over seeds, by figures that can be checked by hand or against a table of Student's t."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import ttest_rel
+
+from study.coverage_of_intervals import (
+    bootstrap_coverage,
+    draw,
+    false_claims,
+    paired_coverage,
+    power,
+    t_coverage,
+    truth,
+)
+from winnow.study.statistics import Refused, detectable, holm, over_seeds, paired, paired_by_prompt, ratio
+
+
+def test_three_runs_by_hand():
+    estimate = over_seeds([1.0, 2.0, 3.0])  # sd 1, t(2) = 4.3027
+    assert (estimate.mean, estimate.n) == (2.0, 3)
+    assert estimate.high - 2 == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
+    assert 2 - estimate.low == pytest.approx(estimate.high - 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "why"), [([], "fewer"), ([0.9], "fewer"), ([0.9, 0.9], "identical"), ([1.0, math.nan], "not finite")]
+)
+def test_no_interval_where_there_is_none(values: list[float], why: str):
+    with pytest.raises(Refused, match=why):
+        over_seeds(values)
+
+
+def test_pairs_are_those_of_common_seeds():
+    a, b = {0: 1.0, 1: 2.0, 2: 3.0, 7: 99.0}, {2: 6.0, 1: 4.0, 0: 2.0, 8: -99.0}  # differences 1, 2, 3
+    difference = paired(a, b)
+    assert (difference.mean, difference.n, difference.sd) == (2.0, 3, 1.0)
+    assert difference.p == pytest.approx(ttest_rel([2, 4, 6], [1, 2, 3]).pvalue)
+    assert difference.low < 0 < difference.high  # 2 ± 2.48
+
+
+def test_what_a_seed_brings_to_both_cancels():
+    seeds = {seed: 10.0 * seed for seed in range(5)}
+    more = {seed: value + 1 + 0.1 * (-1) ** seed for seed, value in seeds.items()}
+    difference = paired(seeds, more)
+    assert 0.8 < difference.low < difference.high < 1.3  # the spread of the seeds themselves is 16
+
+
+def test_the_same_difference_everywhere_is_no_evidence():
+    with pytest.raises(Refused, match="identical"):
+        paired({0: 0.1, 1: 0.2, 2: 0.7}, {0: 0.3, 1: 0.4, 2: 0.9})  # 0.2 each, up to rounding
+
+
+def test_half_and_twice_are_equally_far():
+    halves, doubles = {0: 1.0, 1: 1.0, 2: 1.0}, {0: 2.0, 1: 2.2, 2: 1.8}
+    up, down = ratio(halves, doubles), ratio(doubles, halves)
+    assert up.mean == pytest.approx((2.0 * 2.2 * 1.8) ** (1 / 3))
+    assert (down.mean, down.low, down.high) == pytest.approx((1 / up.mean, 1 / up.high, 1 / up.low))
+    assert up.p == pytest.approx(down.p)
+
+
+def test_no_logarithm_of_nothing():
+    assert ratio({0: 1.0, 1: 1.0, 2: 1.0}, {0: 2.0, 1: 3.0, 2: 0.0}).n == 2
+
+
+def test_over_prompts_seeds_are_averaged_first():
+    key = ("arithmetic", "abc")
+    a = {seed: {key: np.array([0.0, 50.0, 100.0])} for seed in (0, 1)}
+    b = {0: {key: np.array([25.0, 75.0, 100.0])}, 1: {key: np.array([75.0, 75.0, 100.0])}}
+    interval = paired_by_prompt(a, b)  # by prompt 50, 25 and 0
+    assert interval.estimate == 25.0
+    assert interval.high - 25 == pytest.approx(4.3027 * 25 / math.sqrt(3), abs=1e-3)
+
+
+def test_sets_count_alike_whatever_their_size():
+    small, large = ("small", "a"), ("large", "b")
+    a = {0: {small: np.zeros(2), large: np.zeros(100)}}
+    b = {0: {small: np.array([10.0, 30.0]), large: np.tile([0.0, 2.0], 50)}}
+    interval = paired_by_prompt(a, b)
+    assert interval.estimate == pytest.approx((20 + 1) / 2)
+    # Nearly all variance is the small set's: half of 20 ± t(1) · 10, with a little more than one degree of freedom.
+    assert 40 < interval.high - interval.estimate < 12.706 * 10 / 2
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "why"),
+    [
+        ({0: {("s", "x"): np.zeros(2)}}, {1: {("s", "x"): np.ones(2)}}, "no seed"),
+        ({0: {("s", "x"): np.zeros(2)}}, {0: {("s", "y"): np.ones(2)}}, "not the same prompts"),
+        ({0: {("s", "x"): np.zeros(1)}}, {0: {("s", "x"): np.ones(1)}}, "fewer than two prompts"),
+        ({0: {("s", "x"): np.zeros(2)}}, {0: {("s", "x"): np.ones(2)}}, "same difference"),
+    ],
+)
+def test_no_interval_over_prompts_where_there_is_none(a: dict, b: dict, why: str):
+    with pytest.raises(Refused, match=why):
+        paired_by_prompt(a, b)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx(
+        [0.03, 0.06, 0.06]
+    )  # 3·0.01, then 2·0.03, which 1·0.04 may not undercut
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_detectable_difference_by_a_table():
+    # Cohen's d for a paired t-test, two-sided 5 %, power 80 %: n = 34 finds d = 0.5 (G*Power), n = 5 finds 1.68.
+    assert detectable(34, 1.0) == pytest.approx(0.495, abs=0.005)
+    assert detectable(5, 2.0) == pytest.approx(2 * 1.682, abs=0.002)
+    with pytest.raises(Refused):
+        detectable(1, 1.0)
+
+
+def test_power_at_the_detectable_difference():
+    assert power(5, 1500) == pytest.approx(0.8, abs=0.035)  # three standard errors
+    assert power(5, 1500, alpha=0.05 / 7) == pytest.approx(0.8, abs=0.035)
+
+
+def test_holm_lets_one_family_in_twenty_through():
+    by_holm, without = false_claims(10, 5, 800)
+    assert by_holm <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 800)
+    assert without > 0.25
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_coverage_of_normal_figures(seeds: int):
+    shape = "normal"
+    a, b = draw(shape, seeds, 2000)
+    band = 3 * math.sqrt(0.05 * 0.95 / 2000)
+    assert t_coverage(a, truth(shape)[0]) == pytest.approx(0.95, abs=band)
+    assert paired_coverage(a, b, 0.0) == pytest.approx(0.95, abs=band)
+    assert bootstrap_coverage(a, truth(shape)[0]) < 0.86
+
+
+def test_coverage_near_1_is_that_of_pairs():
+    shape = "near 1: Beta(29.1, 0.9), mean 0.97"
+    a, b = draw(shape, 5, 2000)
+    assert paired_coverage(a, b, 0.0) > 0.94
+    assert 0.85 < t_coverage(a, truth(shape)[0]) < 0.91  # of one skewed arm alone: too narrow, as the docstring says
