@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 VLLM_BIN := .venv-vllm/bin
 VLLM_INSTALLED := .venv-vllm/installed
 
-.PHONY: demo smollm tasks gsm8k test test-vllm check bench docs clean
+.PHONY: demo smollm tasks gsm8k paper paper-rates test test-vllm check bench docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -29,6 +29,17 @@ GSM8K = $(if $(DATA),dataset.path=$(DATA)/train/gsm8k_train.jsonl eval.folder=$(
 gsm8k: smollm  ## SmolLM2 on GSM8K, on a CUDA GPU: warm start, then RAFT++, GRPO and Reinforce-Rej at equal samples, three seeds
 	$(BIN)/python train.py experiment=gsm8k/warm_start hardware=gpu hydra.run.dir=outputs/warm_start $(GSM8K)
 	$(BIN)/python train.py -m experiment=gsm8k/after_warm_start algo=raftpp,grpo,reinforce_rej seed=0,1,2 hardware=gpu $(GSM8K)
+
+# Both go on where they were: what is done is not done again. JOBS=1 on one core.
+JOBS ?= 2
+paper: $(INSTALLED)  ## the paper's table and figures on the embedded model: 13 arms × 5 seeds, intervals, verdicts; about an hour of two cores
+	$(BIN)/python train.py -m experiment=miniature/all hydra.launcher.jobs=$(JOBS)
+	$(BIN)/winnow report multirun/miniature
+	$(BIN)/python docs/paper.py multirun/miniature
+
+paper-rates: $(INSTALLED)  ## five algorithms × four learning rates × three seeds: each at the best of its own; about as long
+	$(BIN)/python train.py -m experiment=miniature/learning_rates hydra.launcher.jobs=$(JOBS)
+	$(BIN)/winnow report multirun/miniature_rates
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -60,7 +60,11 @@ class Bookkeeping(pl.Callback):
         found = self._evaluate(trainer, 0)
         accuracy = found.figures[self.evaluator.accuracy_key()]
         data.note(eval_first=accuracy, eval_last=accuracy)
-        total = {"time/total": time.perf_counter() - self._began}
+        total = {
+            "time/total": time.perf_counter() - self._began,
+            "train/tokens_total": 0,
+            "train/tokens_trained_total": 0,
+        }
         self._publish(trainer, {"iteration": 0, **found.figures, **self.clock.take(), **total}, found)
 
     def _make_up(self, trainer: pl.Trainer, data: IterationData) -> None:

@@ -1,11 +1,12 @@
 """Made-up studies with what a report shows beside curves: signal accounting and samples, hostile ones among them."""
 
+import csv
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from study.studies import ARMS, write_study
+from study.studies import ARMS, write_study, write_summary_csv
 from winnow.report.run_files import SampleRecord
 
 HOSTILE = "<script>alert('owned')</script> </pre></details> &amp; \x1b[31m ‮gnp \ud800 $x_1$ | `**`"
@@ -47,6 +48,17 @@ def write_samples(directory: Path, iteration: int, prompts: int = 9, response: s
     ]
     lines = "".join(json.dumps(asdict(record)) + "\n" for record in records)
     (directory / "samples" / f"iteration_{iteration:06d}.jsonl").write_text(lines)
+
+
+def write_failed_job(top: Path, overrides: str, last_line: str) -> None:
+    """One more job of the sweep, which left a log and no run."""
+    with (top / "summary.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    jobs = [(int(r["job"]), r["overrides"], r["status"], int(r["exit_code"]), Path(r["directory"])) for r in table]
+    directory = top / str(len(jobs))
+    directory.mkdir()
+    (directory / "output.log").write_text(f"started\n{last_line}\n")
+    write_summary_csv(top, [*jobs, (len(jobs), overrides, "failed", 1, directory)])
 
 
 def _add_signal(path: Path) -> None:

@@ -114,14 +114,18 @@ def overview(subject: Subject) -> Drawing | None:
 
 
 def budgets(subject: Subject) -> Drawing | None:
-    """Held-out accuracy against each cost. An axis that was not recorded has no panel."""
+    """Held-out accuracy against each cost. A cost that was not recorded has no panel, and is named."""
     parts = subject.families
-    drawn = tuple(panel for x in COSTS for panel in _against(subject, x))
+    by_cost = {cost: _against(subject, x) for x, cost in COSTS.items()}
+    drawn = tuple(panel for panels_of in by_cost.values() for panel in panels_of)
+    unknown = [cost for cost, panels_of in by_cost.items() if not panels_of]
     caption = (
-        "The same accuracies at equal iterations, sampled tokens, trained tokens and seconds: an arm that trains on fewer "
-        "tokens is further left at the same iteration. On the other axes runs are interpolated over the range that all seeds "
-        f"share. {band_words(subject.study.arms)}"
+        "The same accuracies at equal cost, of four kinds: an arm that trains on fewer tokens is further left at the same "
+        "iteration. Over all but iterations runs are interpolated, over the range that an arm's seeds share. "
+        f"{band_words(subject.study.arms)}"
     )
+    if unknown:
+        caption += f" Not recorded: {', '.join(unknown)}."
     return Drawing("budgets", "Accuracy at equal budgets", caption, drawn, _columns(parts)) if drawn else None
 
 

@@ -44,8 +44,7 @@ def forest(subject: Subject) -> Drawing | None:
             )
         caption += (
             f"Second panel: each arm less {base.title}, seed by seed, so that what a seed brings to both cancels; an interval that "
-            "crosses 0 is inside noise. These intervals are not corrected for their number; verdicts are, and take the accuracy "
-            "over the last quarter of iterations, which is steadier."
+            "crosses 0 is inside noise. These intervals are not corrected for their number."
         )
     return Drawing("final_accuracy", "Final accuracy", caption, tuple(panels), columns=2)
 

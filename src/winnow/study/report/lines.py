@@ -145,7 +145,7 @@ def _limits(drawn: Sequence[Line], metric: Metric, levels: Sequence[float] = ())
 
 
 def _log_limits(drawn: Sequence[Line]) -> tuple[float, float] | None:
-    """Of the means but for each one's first tenth: a KL begins at 0, which is as many decades down as one likes."""
-    means = np.concatenate([line.y[len(line.y) // 10 :] for line in drawn])
-    means = means[means > 0]
-    return (float(means.min()) / 1.4, float(means.max()) * 1.4) if len(means) else None
+    """Of the means, at the lower end without each one's first tenth: a KL begins at 0, as many decades down as one likes."""
+    late = np.concatenate([line.y[len(line.y) // 10 :] for line in drawn])
+    late = late[late > 0]
+    return (float(late.min()) / 1.4, 1.4 * max(float(line.y.max()) for line in drawn)) if len(late) else None

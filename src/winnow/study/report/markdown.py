@@ -9,7 +9,7 @@ from winnow.study.report.figure import Drawing
 from winnow.study.report.html import Html, table, tag
 from winnow.study.report.notes import STATISTICS
 from winnow.study.study import Study
-from winnow.study.tables import claims_table, figures_table, table_1
+from winnow.study.tables import claims_list, claims_table, figures_table, table_1
 
 
 def to_html(markdown: str) -> Html:
@@ -30,7 +30,7 @@ def page(study: Study, verdicts: Sequence[Verdict], drawings: Sequence[Drawing],
     if told := facts.warnings(study):
         parts.append("## Read with care\n\n" + "\n".join(f"- {line}" for line in told))
     if verdicts:
-        parts.append("## The paper's claims\n\n" + claims_table(verdicts))
+        parts.append(f"## The paper's claims\n\n{claims_list(verdicts)}\n\n{claims_table(verdicts)}")
     for drawing in drawings:
         parts.append(f"## {drawing.title}\n\n![{drawing.title}](figures/{drawing.name}.png)\n\n{drawing.caption}")
     if study.arms:

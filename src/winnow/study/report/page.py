@@ -8,7 +8,7 @@ from winnow.study.report import claim_cards, facts, markdown, sample_cards
 from winnow.study.report.figure import SMALL, Drawing
 from winnow.study.report.html import Html, join, table, tag
 from winnow.study.report.notes import STATISTICS
-from winnow.study.report.palette import Style
+from winnow.study.report.palette import BAD, GOOD, GRID, INK, MUTED, PAPER, Style
 from winnow.study.report.render import inline
 from winnow.study.report.subject import Subject
 from winnow.study.report.words import bound, count
@@ -16,14 +16,8 @@ from winnow.study.study import FailedJob, Study
 from winnow.study.tables import claims_table, figures_table, table_1
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-PAGE_COLOURS = {
-    "#1f2328": "--ink",
-    "#6a737d": "--muted",
-    "#e4e7ea": "--grid",
-    "#ffffff": "--page",
-    "#1a5fb4": "--good",
-    "#b5480f": "--bad",
-}
+PAGE_COLOURS = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--page", GOOD: "--good", BAD: "--bad"}
+"""The names that `style.css` gives to the colours of figures."""
 
 
 def page(subject: Subject, verdicts: Sequence[Verdict], drawings: Sequence[Drawing], command: str) -> str:
@@ -83,8 +77,9 @@ def _claims(verdicts: Sequence[Verdict], drawings: Sequence[Drawing]) -> Html | 
     source = tag(
         "p",
         "“A Minimalist Approach to LLM Reasoning: from Rejection Sampling to Reinforce” (arXiv 2504.11343) reports single runs. "
-        "Each of its claims, held against this study. In the marks: dot and line, our effect with its 95 % interval; diamond, the "
-        "paper's effect, of larger models on other data; grey, what was called no difference in advance.",
+        "Below, each of its claims, held against this study: our effect in points, or as a ratio, with its 95 % interval over "
+        "seeds. In the marks: dot and line, ours; diamond, the paper's, of larger models on other data; grey, what was called no "
+        "difference in advance. Accuracies are those of the last quarter of iterations, which are steadier than the last one's.",
         class_="lead",
     )
     return join(source, claim_cards.section(verdicts, {drawing.name for drawing in drawings}))
@@ -99,7 +94,7 @@ def _figures(subject: Subject, drawings: Sequence[Drawing]) -> Html | None:
 def _figure(drawing: Drawing, variables: Mapping[str, str]) -> Html:
     frames = {panel.frame for panel in drawing.panels}
     kind = "panels small" if frames == {SMALL} else f"panels of{drawing.columns}"
-    panels = (inline(panel, f"{drawing.name}{i}", variables) for i, panel in enumerate(drawing.panels))
+    panels = (inline(panel, f"{drawing.name}-{i}", variables) for i, panel in enumerate(drawing.panels))
     files_of = (tag("a", ending.upper(), href=f"figures/{drawing.name}.{ending}") for ending in ("png", "svg"))
     return tag(
         "figure",

@@ -1,13 +1,13 @@
 """One colour and one dash for an arm, the same in every figure, on white and on the dark page."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-INK, MUTED, GRID, PAPER = "#1f2328", "#6a737d", "#e4e7ea", "#ffffff"
+INK, MUTED, GRID, PAPER = "#1f2328", "#5c656f", "#e4e7ea", "#ffffff"
 GOOD, BAD = "#1a5fb4", "#b5480f"
 """More and less, or right and wrong: blue and orange, which no common colour blindness confuses."""
 
-DARK = {INK: "#e8eaed", MUTED: "#9aa4af", GRID: "#2c323a", PAPER: "#14171c", GOOD: "#7db3f5", BAD: "#f0985c"}
 DASHES = ((), (5, 1.6), (1.5, 1.5), (6, 1.5, 1.5, 1.5), (3, 1.5))
 LONGEST = 20
 """Characters of a label that fit beside a curve."""
@@ -75,8 +75,9 @@ def styles(arms: Sequence[tuple[str, str]]) -> dict[str, Style]:
 
 
 def _short(title: str, taken: Sequence[str]) -> str:
-    """A title that fits beside a curve: its middle left out where it is long, numbered where that makes two alike."""
-    half = LONGEST // 2
-    short = title if len(title) <= LONGEST else f"{title[:half]}…{title[-half:]}"
+    """A title that fits beside a curve: `GRPO lr=1e-5` of `GRPO optim.lr=1e-5`, cut where it is still long, numbered where that
+    makes two alike."""
+    short = re.sub(r"\S*[./](?=[^ ./]+=)", "", title)
+    short = short if len(short) <= LONGEST else f"{short[: LONGEST - 1]}…"
     alike = sum(other.split(" #")[0] == short for other in taken)
     return f"{short} #{alike + 1}" if alike else short

@@ -35,7 +35,7 @@ def draw(axes: Axes, rows: Sequence[Row], unit: str, zero: bool = False) -> None
     axes.set_yticks([])
     axes.set_xlim(*_limits(rows, zero))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-    axes.set_xlabel(unit, fontsize=SIZE, color=MUTED, labelpad=2)
+    axes.set_xlabel(unit, fontsize=SIZE, color=MUTED, labelpad=2, parse_math=False)
     if zero:
         axes.axvline(0, color=MUTED, linewidth=1)
 

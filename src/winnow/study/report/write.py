@@ -25,7 +25,8 @@ def write_report(directories: Sequence[Path], out: Path | None, x: Axis) -> str:
     subject = Subject(study, x)
     drawn = list(drawings(subject))
     found = claim_cards.of_study(verdicts(study), study)
-    command = shlex.join(["winnow", "report", *map(str, directories), *(["--x", x] if x != "iterations" else [])])
+    options = [*(["--x", x] if x != "iterations" else []), *(["--out", str(out)] if out else [])]
+    command = shlex.join(["winnow", "report", *map(str, directories), *options])
     (place / "figures").mkdir(parents=True, exist_ok=True)
     for drawing in drawn:
         save(drawing, place / "figures")

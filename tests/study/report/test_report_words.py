@@ -1,0 +1,119 @@
+"""What a report says beside its figures."""
+
+from pathlib import Path
+
+import pytest
+
+from study.report.conftest import ARMS
+from study.studies import ACCURACY, rows, write_run
+from winnow.report.run_files import SampleRecord
+from winnow.study.report import facts
+from winnow.study.report.html import Html, tag
+from winnow.study.report.markdown import to_html
+from winnow.study.report.samples import HEAD, TAIL, excerpt, strength
+from winnow.study.report.words import interval, signed
+from winnow.study.report.write import write_report
+from winnow.study.study import read
+
+
+def run(top: Path, arm: str, seed: int, *overrides: str, iterations: int = 8, settings=None) -> None:
+    curves = {ACCURACY: lambda i: 0.5 + 0.01 * i + 0.001 * seed + 0.0001 * len(arm)}
+    name = f"{arm}{seed}{len(overrides)}"
+    write_run(top / name, arm, seed, rows(curves, iterations), overrides=overrides, settings=settings)
+
+
+def test_runs_of_a_grid_are_one_command(tmp_path):
+    for arm in ("raft", "grpo"):
+        for seed in (1, 2):
+            run(tmp_path, arm, seed, "experiment=miniature/figure4")
+    (command,) = facts.commands(read([tmp_path]))
+    assert command == "python train.py -m seed=1,2 arm=raft,grpo experiment=miniature/figure4"
+
+
+def test_runs_of_no_grid_are_a_command_an_arm(tmp_path):
+    run(tmp_path, "raft", 1)
+    run(tmp_path, "raft", 2)
+    run(tmp_path, "grpo", 1, "dataset.levels=[5,6]")
+    assert facts.commands(read([tmp_path])) == [
+        "python train.py -m seed=1,2 arm=raft",
+        "python train.py seed=1 arm=grpo 'dataset.levels=[5,6]'",
+    ]
+
+
+def test_what_else_differs_is_warned_of(tmp_path):
+    run(tmp_path, "raft", 1)
+    run(tmp_path, "grpo", 2, iterations=6, settings={"rollout": {"samples": 8}})
+    told = "\n".join(facts.warnings(read([tmp_path])))
+    assert "rollout.samples" in told
+    assert "one run only" in told
+    assert "No seed is common" in told
+    assert "6 to 8 iterations" in told
+
+
+def test_settings_are_split_by_whether_arms_differ(tmp_path):
+    run(tmp_path, "raft", 1)
+    run(tmp_path, "grpo", 1, settings={"algo": {"clip": {"high": 0.28}}})
+    shared, differing = facts.split_settings(read([tmp_path]))
+    assert differing == {"algo.clip.high": ["0.2", "0.28"]}
+    assert shared["rollout.samples"] == "4"
+    assert not set(shared) & set(differing)
+
+
+def test_seeds_are_told_by_the_arms_that_have_them(tmp_path):
+    run(tmp_path, "raft", 1)
+    run(tmp_path, "raft", 2)
+    run(tmp_path, "grpo", 1)
+    assert facts.seeds(read([tmp_path])) == ["1, 2: RAFT", "1: GRPO"]
+
+
+def test_tables_of_the_markdown_are_rectangular(small):
+    for block in (small / "report.md").read_text().split("\n\n"):
+        lines = [line for line in block.splitlines() if line.startswith("|")]
+        assert len({line.replace("\\|", "").count("|") for line in lines}) <= 1
+    text = (small / "report.md").read_text()
+    assert "| **holds** |" in text
+    assert "winnow report" in text
+
+
+def test_a_markdown_table_becomes_one_of_the_page():
+    html = to_html("| a | b |\n| --- | --- |\n| x \\| <y> | **1.5** |\n")
+    assert "<td>x | &lt;y&gt;</td>" in html
+    assert "<b>1.5</b>" in html
+
+
+def test_text_is_escaped_and_markup_is_not():
+    assert tag("a", "<b>", Html("<i>"), href='"#"') == '<a href="&quot;#&quot;">&lt;b&gt;<i></a>'
+    assert tag("br") == "<br>"
+
+
+def test_a_long_text_keeps_its_start_and_its_end():
+    text = excerpt("a" * 5000 + "\\boxed{7}")
+    assert text.startswith("a" * HEAD + "\n[… ")
+    assert text.endswith("\\boxed{7}")
+    assert str(5009 - HEAD - TAIL) in text
+    assert excerpt("short") == "short"
+
+
+def test_the_size_of_an_advantage_is_a_share_of_the_largest_beside_it():
+    def record(advantage: float | None) -> SampleRecord:
+        return SampleRecord(1, "k", 0, "p", "r", "a", None, "wrong", -1.0, advantage, True, 1, "eos")
+
+    group = [record(1.5), record(-0.5), record(None)]
+    assert [strength(one, group) for one in group] == pytest.approx([1, 1 / 3, 0])
+    assert strength(record(0.0), [record(0.0)]) == 0
+
+
+def test_minus_signs_are_minus_signs():
+    assert signed(-0.31) == "−0.3"
+    assert interval(-1.04, 2) == "(−1.0 to 2.0)"
+
+
+def test_the_command_says_where_the_page_is_and_what_came_out(small, tmp_path):
+    told = write_report([small], tmp_path / "elsewhere", "trained_tokens").splitlines()
+    assert told[0] == f"{len(ARMS)} arms × 3 seeds × 40 iterations: 9 finished runs."
+    assert told[1].startswith("failed: seed=3 arm=raft: RuntimeError")
+    assert told[2].split(":")[1].startswith(" Does clipping matter?")
+    assert told[-1] == str(tmp_path / "elsewhere" / "report.html")
+    page = (tmp_path / "elsewhere" / "report.html").read_text()
+    assert "response tokens trained on" in page
+    assert "--x trained_tokens" in page
