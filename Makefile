@@ -34,12 +34,10 @@ gsm8k: smollm  ## SmolLM2 on GSM8K, on a CUDA GPU: warm start, then RAFT++, GRPO
 JOBS ?= 2
 paper: $(INSTALLED)  ## the paper's table and figures on the embedded model: 13 arms × 5 seeds, intervals, verdicts; about an hour of two cores
 	$(BIN)/python train.py -m experiment=miniature/all hydra.launcher.jobs=$(JOBS)
-	$(BIN)/winnow report multirun/miniature
 	$(BIN)/python docs/paper.py multirun/miniature
 
 paper-rates: $(INSTALLED)  ## five algorithms × four learning rates × three seeds: each at the best of its own; about as long
 	$(BIN)/python train.py -m experiment=miniature/learning_rates hydra.launcher.jobs=$(JOBS)
-	$(BIN)/winnow report multirun/miniature_rates
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

@@ -21,5 +21,11 @@ def train(cfg: DictConfig, directory: Path) -> float | None:
     return training.train(cfg, directory)
 
 
+def report(top: Path) -> str:
+    from winnow.study.report.write import write_report
+
+    return write_report([top], None, "iterations")
+
+
 if __name__ == "__main__":
-    main("train", validate, train)
+    main("train", validate, train, report=report)

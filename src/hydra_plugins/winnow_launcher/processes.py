@@ -87,9 +87,17 @@ class Processes(Launcher):
 
     def _tell_task(self, ledger: "Ledger") -> None:
         from winnow.app.task import Task
+        from winnow.errors import ConfigError
 
-        if isinstance(self.task, Task):
-            self.task.exit_codes = [1 if row.exit_code is None else row.exit_code for row in ledger.rows.values()]
+        if not isinstance(self.task, Task):
+            return
+        self.task.exit_codes = [1 if row.exit_code is None else row.exit_code for row in ledger.rows.values()]
+        try:
+            told = self.task.report(ledger.path.parent)
+        except ConfigError as error:
+            told = f"no report: {error}"
+        if told:
+            print(told, flush=True)
 
     def _returned(self, row: "Row", overrides: list[str]) -> JobReturn:
         assert self.ledger is not None

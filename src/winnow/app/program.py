@@ -19,7 +19,7 @@ from winnow.app import command_line, resume, wording
 from winnow.app.command_line import CommandLine
 from winnow.app.composition import Composer
 from winnow.app.sweep import jobs_of, refuse_unchosen
-from winnow.app.task import Run, Task, unwrapped
+from winnow.app.task import Report, Run, Task, no_report, unwrapped
 from winnow.app.unique import unique
 from winnow.errors import BUG, CONFIG, DIVERGED, DONE, INTERRUPTED, ConfigError, Diverged, Stopped
 
@@ -36,7 +36,7 @@ class Program:
     """`folder/NAME.yaml` composed, `validate`d and handed to `run` together with its directory.
 
     `validate` raises ConfigError or returns notices; `run` returns the figure that a sweeper optimises. `complete` adds what
-    the words typed stand for; `trace` is what a run must have left to be resumed.
+    the words typed stand for; `trace` is what a run must have left to be resumed; `report` says what a sweep came to.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Program:
     folder: Path
     complete: Complete = as_it_is
     trace: str = resume.CHECKPOINTS
+    report: Report = no_report
 
     def exit_code(self, words: Sequence[str]) -> int:
         """Do what the command line says. An exception that is nobody's fault but ours is not caught."""
@@ -114,7 +115,7 @@ class Program:
             raise ConfigError(wording.of_composition(error)) from error
 
     def _hydra(self, command: CommandLine) -> int:
-        task = Task(self.name, self.run, self.trace)
+        task = Task(self.name, self.run, self.trace, self.report)
         main = hydra.main(config_path=str(self.folder), config_name=self.name, version_base="1.3")(task)
         with command_line.as_typed(command.words):
             try:
@@ -127,11 +128,16 @@ class Program:
 
 
 def main(
-    name: str, validate: Validate, run: Run, complete: Complete = as_it_is, trace: str = resume.CHECKPOINTS
+    name: str,
+    validate: Validate,
+    run: Run,
+    complete: Complete = as_it_is,
+    trace: str = resume.CHECKPOINTS,
+    report: Report = no_report,
 ) -> NoReturn:
     """Run the program on `sys.argv` and exit with its code (`winnow.errors`); its YAML is the package's."""
     folder = Path(str(files("winnow"))) / "conf"
-    sys.exit(Program(name, validate, run, folder, complete, trace).exit_code(sys.argv[1:]))
+    sys.exit(Program(name, validate, run, folder, complete, trace, report).exit_code(sys.argv[1:]))
 
 
 def _say(line: str, code: int) -> int:

@@ -12,18 +12,23 @@ from omegaconf import DictConfig
 from winnow.errors import ConfigError
 
 Run = Callable[[DictConfig, Path], float | None]
+Report = Callable[[Path], str | None]
+
+
+def no_report(top: Path) -> None:
+    """Of programs whose sweeps are not compared."""
 
 
 class Task:
     """Calls `run` in the run directory, and keeps its error from Hydra, which would print it.
 
     `exit_codes` are those of a sweep's jobs; the launcher adds them. `trace` is the pattern of what a run must have left to
-    be resumed.
+    be resumed; `report` is called with the directory of a sweep whose jobs have ended, and says what they came to.
     """
 
-    def __init__(self, name: str, run: Run, trace: str) -> None:
+    def __init__(self, name: str, run: Run, trace: str, report: Report) -> None:
         self.__module__ = name  # Hydra names the job after the module of its task
-        self.run, self.trace = run, trace
+        self.run, self.trace, self.report = run, trace, report
         self.error: Exception | None = None
         self.exit_codes: list[int] = []
 

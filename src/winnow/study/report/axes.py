@@ -65,11 +65,6 @@ def thousands(value: float) -> str:
     return f"{value:.3g}"
 
 
-def not_recorded(axes: Axes, words: str = "not recorded") -> None:
-    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color=MUTED, fontsize=SIZE)
-    axes.set(xticks=[], yticks=[])
-
-
 def beside(axes: Axes, names: Sequence[Name]) -> None:
     """Write names at the right edge, as near to their heights as they fit without touching. Call when limits are final."""
     height = _points(axes)[1]

@@ -20,6 +20,12 @@ ORDER = ("Figure 2", "Table 1", "Figure 1", "Figure 3", "Figure 4")
 """Of tables and figures in the list: the question that is asked first comes first."""
 
 
+MARKS = (
+    "In the marks: dot and line, our effect with its 95 % interval; diamond, the paper's, of larger models on other data; grey, "
+    "what was called no difference in advance. Late is the mean of the last quarter of iterations, early that of the first."
+)
+
+
 def of_study(verdicts: Sequence[Verdict], study: Study) -> list[Verdict]:
     """Verdicts on claims whose two arms are there, by table and figure in `ORDER`."""
     there = [v for v in verdicts if study.arm(v.claim.a) and study.arm(v.claim.b)]
@@ -41,14 +47,16 @@ def section(verdicts: Sequence[Verdict], figures: Collection[str]) -> Html:
         join(tag("h3", f"{family} of the paper"), tag("div", *(_card(v, figures) for v in group), class_="claims"))
         for family, group in groups
     ]
-    return join(tag("ul", *(_line(v) for v in verdicts), class_="glance"), *cards)
+    return join(
+        tag("ul", *(_line(v) for v in verdicts), class_="glance"), tag("p", bound(MARKS), class_="lead"), *cards
+    )
 
 
 def _line(verdict: Verdict) -> Html:
     claim, found = verdict.claim, verdict.difference
     link = tag("a", claim.question, href=f"#claim-{claim.key}")
-    effect = f" {interval(claim.measure, found)}" if found else ""
-    return tag("li", _badge(verdict.outcome), tag("span", link, " ", tag("small", claim.statement, tag("b", effect))))
+    effect = [" ", tag("b", interval(claim.measure, found))] if found else []
+    return tag("li", _badge(verdict.outcome), tag("span", link, " ", tag("small", claim.statement, *effect)))
 
 
 def _badge(outcome: Outcome) -> Html:

@@ -24,7 +24,7 @@ class Frame:
 
 
 LINES = Frame(4.5, 2.95, left=0.55, right=1.52)
-SMALL = Frame(2.1, 1.62, left=0.38, right=0.1, top=0.26, bottom=0.38)
+SMALL = Frame(2.15, 1.62, left=0.45, right=0.1, top=0.26, bottom=0.38)
 
 
 def rows_frame(rows: int) -> Frame:

@@ -77,9 +77,7 @@ def _claims(verdicts: Sequence[Verdict], drawings: Sequence[Drawing]) -> Html | 
     source = tag(
         "p",
         "“A Minimalist Approach to LLM Reasoning: from Rejection Sampling to Reinforce” (arXiv 2504.11343) reports single runs. "
-        "Below, each of its claims, held against this study: our effect in points, or as a ratio, with its 95 % interval over "
-        "seeds. In the marks: dot and line, ours; diamond, the paper's, of larger models on other data; grey, what was called no "
-        "difference in advance. Accuracies are those of the last quarter of iterations, which are steadier than the last one's.",
+        "Each of its claims, held against this study: in bold our effect, in points or as a ratio, and its 95\u00a0% interval.",
         class_="lead",
     )
     return join(source, claim_cards.section(verdicts, {drawing.name for drawing in drawings}))

@@ -24,7 +24,7 @@ class Row:
 
 
 def draw(axes: Axes, rows: Sequence[Row], unit: str, zero: bool = False) -> None:
-    """With a line at `zero` for differences."""
+    """`unit` names the axis; with `zero`, for differences, there is a line at 0."""
     for height, row in enumerate(rows):
         _draw(axes, row, height)
         axes.text(-6 / _width(axes), height, row.name, transform=axes.get_yaxis_transform(), ha="right", **_text(INK))

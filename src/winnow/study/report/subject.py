@@ -54,10 +54,6 @@ class Subject:
         parts = [("others", others[i : i + TOGETHER]) for i in range(0, len(others), TOGETHER)]
         return [(name, members) for name, members in [*known, *parts] if members]
 
-    @property
-    def singles(self) -> list[Arm]:
-        return [arm for arm in self.study.arms if len(arm.runs) == 1]
-
 
 def band_words(arms: Sequence[Arm]) -> str:
     """What the bands around these arms' curves are."""

@@ -1,17 +1,4 @@
-"""Figures as text: as many digits as a reader can use, minus signs that are minus signs."""
-
-import math
-
-
-def number(value: float, digits: int = 3) -> str:
-    """Three significant digits: `0.0123`, `12.3`, `1230`, `1.2e-07`; `–` for what was not recorded."""
-    if not math.isfinite(value):
-        return "–"
-    size = abs(value)
-    if size and not 1e-4 <= size < 1e6:
-        return f"{value:.{digits - 1}e}".replace("-", "−")
-    places = max(0, digits - 1 - math.floor(math.log10(size))) if size else 0
-    return f"{value:.{min(places, 6)}f}".replace("-", "−")
+"""Figures as text, with minus signs that are minus signs."""
 
 
 def signed(value: float, places: int = 1) -> str:

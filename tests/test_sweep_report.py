@@ -1,0 +1,34 @@
+"""A sweep of real runs, one of which fails: the others finish, the report names it, the exit code says so."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from running import SMALL
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_failing_job_is_named_and_the_others_finish(tmp_path: Path):
+    top = tmp_path / "sweep"
+    words = ["-m", *SMALL, "iterations=2", "arm=raft", "seed=0,1", "optim.lr=1e-5,1e30", f"hydra.sweep.dir={top}"]
+    sweep = subprocess.run(
+        [sys.executable, ROOT / "train.py", *words, "hydra.launcher.jobs=2"],
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (sweep.returncode, sweep.stderr) == (1, "")
+    with (top / "summary.csv").open(newline="") as file:
+        ended = {(row["seed"], "e+30" in row["overrides"]): row["status"] for row in csv.DictReader(file)}
+    assert ended == {("0", False): "done", ("1", False): "done", ("0", True): "diverged", ("1", True): "diverged"}
+    page = (top / "report.html").read_text()
+    assert "optim.lr=1e+30" in page
+    assert "gradients that are not finite" in page, "the reason, as the job gave it"
+    assert sweep.stdout.count("failed: ") == 2
+    assert sweep.stdout.rstrip().endswith(str(top / "report.html"))
+    assert (top / "figures/final_accuracy.png").is_file()
