@@ -20,7 +20,7 @@ def test_a_failing_job_is_named_and_the_others_finish(tmp_path: Path):
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert (sweep.returncode, sweep.stderr) == (1, "")
     with (top / "summary.csv").open(newline="") as file:
@@ -28,7 +28,7 @@ def test_a_failing_job_is_named_and_the_others_finish(tmp_path: Path):
     assert ended == {("0", False): "done", ("1", False): "done", ("0", True): "diverged", ("1", True): "diverged"}
     page = (top / "report.html").read_text()
     assert "optim.lr=1e+30" in page
-    assert "gradients that are not finite" in page, "the reason, as the job gave it"
+    assert "samples are nan nats a token" in page, "the reason, as the job gave it"
     assert sweep.stdout.count("failed: ") == 2
     assert sweep.stdout.rstrip().endswith(str(top / "report.html"))
     assert (top / "figures/final_accuracy.png").is_file()
