@@ -163,6 +163,19 @@ def test_a_signal_reaches_the_jobs_and_is_waited_for(
     assert "goes on" in out
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a process can ask for its parent's death on Linux only")
+def test_a_job_does_not_outlive_its_sweep(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    """Nothing can be done on SIGKILL; the job gets SIGTERM, which lets it save."""
+    sweep = start("-m", "end=waits", "seed=1")
+    wait_until(lambda: any("waiting" in log.read_text() for log in tmp_path.rglob("output.log")))
+    [job] = (tmp_path / "here").rglob("pid")
+    assert Path(f"/proc/{job.read_text()}").is_dir()
+    sweep.kill()
+    sweep.wait()
+    wait_until(lambda: not Path(f"/proc/{job.read_text()}").is_dir())
+    assert (job.parent / "signal").read_text() == str(signal.SIGTERM.value)
+
+
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():

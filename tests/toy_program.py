@@ -65,7 +65,7 @@ def run(cfg: DictConfig, directory: Path) -> float:
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         case "waits":
-            _wait_for_a_signal()
+            _wait_for_a_signal(directory)
         case "late":  # fails once, and once is stopped after it has saved
             _fail_at_first(directory, cfg.iterations)
     manifest = directory / "checkpoints" / f"iteration_{cfg.iterations:06d}" / "manifest.json"
@@ -89,11 +89,14 @@ def _fail_at_first(directory: Path, iterations: int) -> None:
         raise Stopped(75)
 
 
-def _wait_for_a_signal() -> None:
+def _wait_for_a_signal(directory: Path) -> None:
     codes = {signal.SIGINT: 130, signal.SIGTERM: 75}
     signal.pthread_sigmask(signal.SIG_BLOCK, codes)
+    (directory / "pid").write_text(str(os.getpid()))
     print("waiting", flush=True)
-    raise Stopped(codes[signal.Signals(signal.sigtimedwait(codes, 60).si_signo)])  # pyright: ignore[reportOptionalMemberAccess]
+    received = signal.Signals(signal.sigtimedwait(codes, 60).si_signo)  # pyright: ignore[reportOptionalMemberAccess]
+    (directory / "signal").write_text(str(received.value))
+    raise Stopped(codes[received])
 
 
 def program(folder: Path) -> Program:

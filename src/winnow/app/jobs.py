@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from winnow.app.lifeline import SWEEP
+
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -75,7 +77,7 @@ class Crew:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | threads | {"PYTHONUNBUFFERED": "1"},
+                env=os.environ | threads | {"PYTHONUNBUFFERED": "1", SWEEP: str(os.getpid())},
                 process_group=0,  # a Ctrl-C reaches the jobs once, through us
             )
         self.running[job.number] = (job, process, time.monotonic())

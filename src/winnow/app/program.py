@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from winnow.app import command_line, resume, wording
 from winnow.app.command_line import CommandLine
 from winnow.app.composition import Composer
+from winnow.app.lifeline import end_with_the_sweep
 from winnow.app.sweep import jobs_of, refuse_unchosen
 from winnow.app.task import Report, Run, Task, no_report, unwrapped
 from winnow.app.unique import unique
@@ -50,6 +51,7 @@ class Program:
     def exit_code(self, words: Sequence[str]) -> int:
         """Do what the command line says. An exception that is nobody's fault but ours is not caught."""
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
+        end_with_the_sweep()
         name = unique()  # one for the run, however often its directory is asked for
         OmegaConf.register_new_resolver("winnow.unique", lambda: name, replace=True)
         try:
