@@ -1,6 +1,7 @@
 """Tables in Markdown."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -14,6 +15,7 @@ from winnow.study.paper import BASE, TABLE_1
 from winnow.study.sentences import figure, number
 from winnow.study.statistics import Difference, Refused, over_seeds
 from winnow.study.study import Arm, Study
+from winnow.study.tuning import Tuning, setting
 
 FIGURES = (
     measures.FINAL_ACCURACY,
@@ -49,6 +51,26 @@ def table_1(study: Study) -> str:
         theirs = [*_reported(reported.qwen, BASE.qwen), *_reported(reported.llama, BASE.llama)]
         rows.append([title(label), *mine, gain, *theirs])
     return _table(head, rows)
+
+
+def tuning_table(tuning: Tuning) -> str:
+    """Late accuracy of each algorithm at each setting, and at its best, with the settings that its seeds chose."""
+    settings = list(dict.fromkeys(setting(arm.label) for arms in tuning.tried.values() for arm in arms))
+    rows = []
+    for base, arms in tuning.tried.items():
+        by_setting = {setting(arm.label): cell(arm, measures.LATE_ACCURACY) for arm in arms}
+        best = tuning.study.arm(base)
+        assert best is not None
+        picked = Counter(setting(label) or "default" for label in tuning.chosen[base].values())
+        rows.append(
+            [
+                best.title,
+                *(by_setting.get(one, "–") for one in settings),
+                cell(best, measures.LATE_ACCURACY),
+                ", ".join(f"{one} ({seeds})" for one, seeds in picked.most_common()),
+            ]
+        )
+    return _table(["late accuracy, %", *(one or "default" for one in settings), "at its best", "chosen (seeds)"], rows)
 
 
 def claims_table(verdicts: Sequence[Verdict]) -> str:

@@ -8,6 +8,7 @@ from winnow.study.report.forest import forest
 from winnow.study.report.frontier import frontier
 from winnow.study.report.pass_at_k import pass_curves
 from winnow.study.report.prompts import prompts
+from winnow.study.report.sensitivity import sensitivity
 from winnow.study.report.subject import Subject
 from winnow.study.report.waterfall import waterfall
 
@@ -26,6 +27,6 @@ def drawings(subject: Subject) -> Iterator[Drawing]:
     if first := forest(subject):
         yield first
     yield from paper_figures(subject)
-    for drawing in (waterfall, overview, budgets, frontier, pass_curves, prompts, signal):
+    for drawing in (sensitivity, waterfall, overview, budgets, frontier, pass_curves, prompts, signal):
         if found := drawing(subject):
             yield found

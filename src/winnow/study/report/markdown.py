@@ -7,9 +7,10 @@ from winnow.study.claims import Verdict
 from winnow.study.report import facts
 from winnow.study.report.figure import Drawing
 from winnow.study.report.html import Html, table, tag
-from winnow.study.report.notes import STATISTICS
+from winnow.study.report.notes import AT_ITS_BEST, STATISTICS
 from winnow.study.study import Study
-from winnow.study.tables import claims_list, claims_table, figures_table, table_1
+from winnow.study.tables import claims_list, claims_table, figures_table, table_1, tuning_table
+from winnow.study.tuning import Tuning
 
 
 def to_html(markdown: str) -> Html:
@@ -19,7 +20,9 @@ def to_html(markdown: str) -> Html:
     return table(head, [[_bold(cell) for cell in row] for row in rows], figures)
 
 
-def page(study: Study, verdicts: Sequence[Verdict], drawings: Sequence[Drawing], command: str) -> str:
+def page(
+    study: Study, tuning: Tuning | None, verdicts: Sequence[Verdict], drawings: Sequence[Drawing], command: str
+) -> str:
     """`report.md`, with the figures by their files."""
     parts = [f"# {facts.title(study)}", facts.scope(study)]
     if study.failed:
@@ -31,12 +34,14 @@ def page(study: Study, verdicts: Sequence[Verdict], drawings: Sequence[Drawing],
         parts.append("## Read with care\n\n" + "\n".join(f"- {line}" for line in told))
     if verdicts:
         parts.append(f"## The paper's claims\n\n{claims_list(verdicts)}\n\n{claims_table(verdicts)}")
+    if tuning is not None:
+        parts.append(f"## Each at its best\n\n{AT_ITS_BEST}\n\n{tuning_table(tuning)}")
     for drawing in drawings:
         parts.append(f"## {drawing.title}\n\n![{drawing.title}](figures/{drawing.name}.png)\n\n{drawing.caption}")
     if study.arms:
         parts.append("## Final figures\n\n" + figures_table(study))
     if verdicts:
-        parts.append("## Table 1\n\n" + table_1(study))
+        parts.append("## Table 1\n\n" + table_1(study if tuning is None else tuning.study))
     parts.append("## Statistics\n\n" + "\n".join(f"- {line}" for line in STATISTICS))
     parts.append("## Again\n\n```\n" + "\n".join([*facts.commands(study), command]) + "\n```")
     return "\n\n".join(parts) + "\n"

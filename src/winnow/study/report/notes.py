@@ -16,3 +16,7 @@ STATISTICS = (
     "Bands around curves hold point by point, not for a whole curve. Two runs that measured the same, or a single one, give no "
     "interval: figures then show the mean alone, hollow.",
 )
+AT_ITS_BEST = (
+    "Each algorithm at the best of its own settings of the optimiser. A seed's setting is the one with the best late accuracy over "
+    "the other seeds, so that the luck that picks a setting is not counted again when it is judged."
+)

@@ -7,26 +7,30 @@ from winnow.study.claims import Verdict
 from winnow.study.report import claim_cards, facts, markdown, sample_cards
 from winnow.study.report.figure import SMALL, Drawing
 from winnow.study.report.html import Html, join, table, tag
-from winnow.study.report.notes import STATISTICS
+from winnow.study.report.notes import AT_ITS_BEST, STATISTICS
 from winnow.study.report.palette import BAD, GOOD, GRID, INK, MUTED, PAPER, Style
 from winnow.study.report.render import inline
 from winnow.study.report.subject import Subject
 from winnow.study.report.words import bound, count
 from winnow.study.study import FailedJob, Study
-from winnow.study.tables import claims_table, figures_table, table_1
+from winnow.study.tables import claims_table, figures_table, table_1, tuning_table
+from winnow.study.tuning import Tuning
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 PAGE_COLOURS = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--page", GOOD: "--good", BAD: "--bad"}
 """The names that `style.css` gives to the colours of figures."""
 
 
-def page(subject: Subject, verdicts: Sequence[Verdict], drawings: Sequence[Drawing], command: str) -> str:
-    """`report.html`. `verdicts` are those of the study's own claims, `command` is what was typed to make the report."""
+def page(
+    subject: Subject, tuning: Tuning | None, verdicts: Sequence[Verdict], drawings: Sequence[Drawing], command: str
+) -> str:
+    """`report.html`. `verdicts` are those of the study's own claims, after `tuning` where there was one; `command` is what was
+    typed to make the report."""
     study = subject.study
     sections = [
-        ("claims", "The paper's claims", _claims(verdicts, drawings)),
+        ("claims", "The paper's claims", _claims(verdicts, drawings, tuning)),
         ("figures", "Figures", _figures(subject, drawings)),
-        ("tables", "Tables", _tables(study, verdicts)),
+        ("tables", "Tables", _tables(study, tuning, verdicts)),
         ("samples", "Samples", _samples(study)),
         ("settings", "Settings", _settings(study, command)),
     ]
@@ -71,7 +75,7 @@ def _failed(job: FailedJob) -> Html:
     return tag("li", tag("code", job.overrides or job.directory.name), f" {job.status}{code}: {job.reason}")
 
 
-def _claims(verdicts: Sequence[Verdict], drawings: Sequence[Drawing]) -> Html | None:
+def _claims(verdicts: Sequence[Verdict], drawings: Sequence[Drawing], tuning: Tuning | None) -> Html | None:
     if not verdicts:
         return None
     source = tag(
@@ -80,6 +84,8 @@ def _claims(verdicts: Sequence[Verdict], drawings: Sequence[Drawing]) -> Html | 
         "Each of its claims, held against this study: in bold our effect, in points or as a ratio, and its 95\u00a0% interval.",
         class_="lead",
     )
+    if tuning is not None:
+        source = join(source, tag("p", AT_ITS_BEST, class_="lead"))
     return join(source, claim_cards.section(verdicts, {drawing.name for drawing in drawings}))
 
 
@@ -107,10 +113,13 @@ def _spaced(parts) -> list[str]:
     return [part for one in parts for part in (one, " ")]
 
 
-def _tables(study: Study, verdicts: Sequence[Verdict]) -> Html | None:
+def _tables(study: Study, tuning: Tuning | None, verdicts: Sequence[Verdict]) -> Html | None:
     if not study.arms:
         return None
+    best = [] if tuning is None else [tag("h3", "Each at its best"), tag("p", AT_ITS_BEST, class_="lead")]
+    best += [] if tuning is None else [markdown.to_html(tuning_table(tuning))]
     parts = [
+        *best,
         tag("h3", "Final figures"),
         tag("p", "Means over seeds [95 % interval]. Late: over the last quarter of iterations.", class_="lead"),
         markdown.to_html(figures_table(study)),
@@ -123,7 +132,7 @@ def _tables(study: Study, verdicts: Sequence[Verdict]) -> Html | None:
                 "The paper: average@16 of MATH500, Minerva Math and OlympiadBench, in per cent, single runs.",
                 class_="lead",
             ),
-            markdown.to_html(table_1(study)),
+            markdown.to_html(table_1(study if tuning is None else tuning.study)),
             tag("h3", "Claims"),
             markdown.to_html(claims_table(verdicts)),
         ]
