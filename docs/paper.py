@@ -1,6 +1,7 @@
 """Write the figures and verdicts of docs/paper.md from a study: `python docs/paper.py multirun/miniature`.
 
-The figures are those of its report, which the sweep leaves there (and `winnow report` makes anew). Text outside the marked blocks is kept.
+The figures are those of its report, which the sweep leaves there (and `winnow report` makes anew). Text outside the marked
+blocks is kept.
 """
 
 import re

@@ -22,6 +22,13 @@ BEFORE_TORCH = [
     ("algos=grpo", "algos=grpo: no such key", "did you mean algo?"),
     ("algo/clipp=none", "algo/clipp=none: no such group", "did you mean algo/clip?"),
     ("algo/clip=hihg", "algo/clip=hihg: no such choice", "choices: cispo, dual, none, outside, ppo"),
+    ("arm=grpo algo=raft", "algo=raft: arm=grpo says which algorithm", "leave one of them out"),
+    (
+        "experiment=miniature/figure3",
+        "is a sweep over arm, seed",
+        "type -m before it, or choose one: arm=raftpp seed=0",
+    ),
+    ("-m experiment=miniature/figure3 algo=raft", "the experiment's arm says which algorithm", "leave one of them out"),
     ("algo/clip=none algo.clip.high=.3", "algo/clip=none has no `high`", "type algo/clip=ppo algo.clip.high=.3"),
     ("algo.kl.coef=.1", "algo/kl=none has no `coef`", "type algo/kl=k1 algo.kl.coef=.1 (or k2 or k3)"),
     ("algo.critic_lr_ratio=1", "algo=grpo has no `critic_lr_ratio`", "type algo=ppo algo.critic_lr_ratio=1"),

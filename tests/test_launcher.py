@@ -231,3 +231,47 @@ def test_a_reader_never_meets_half_a_table(tmp_path: Path):
         assert len(old.read().splitlines()) == 2
     assert len(path.read_text().splitlines()) == 3
     assert [p.name for p in tmp_path.iterdir()] == ["summary.csv"]
+
+
+def test_one_sweep_at_a_time_in_a_directory(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    first = start("-m", FIXED, "end=waits", "seed=1")
+    wait_until(lambda: any("waiting" in log.read_text() for log in tmp_path.rglob("output.log")))
+    second = start("-m", FIXED, "seed=2")
+    _, err = second.communicate(timeout=60)
+    assert (second.returncode, err.count("\n")) == (2, 1)
+    assert err.startswith("error: sweep: another sweep, or a job that an ended one left, runs here")
+    first.send_signal(signal.SIGTERM)
+    first.wait(timeout=30)
+    assert start("-m", FIXED, "seed=2").wait(timeout=60) == 0
+
+
+def test_a_damaged_record_is_no_earlier_run(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    assert again(start, "seed=1")[0] == 0
+    top = tmp_path / "here/sweep"
+    (top / "0/.hydra/config.yaml").write_text("seed: [1")
+    assert again(start, "seed=1") == (0, ["seed=1: done"])
+
+
+def test_a_sweep_over_its_own_directory_is_refused(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    """What is done would be looked for in one of them only."""
+    sweep = start("-m", "hydra.sweep.dir=top/${hydra:runtime.choices.algo}", "algo=grpo,raft")
+    _, err = sweep.communicate(timeout=60)
+    assert sweep.returncode == 2
+    assert "sweep over that in commands of their own" in err
+
+
+def test_the_same_run_twice_is_refused(start: Callable[..., subprocess.Popen[str]]):
+    sweep = start("-m", "seed=1,1")
+    _, err = sweep.communicate(timeout=60)
+    assert sweep.returncode == 2
+    assert "two jobs of this sweep are the same run" in err
+
+
+def test_rows_of_other_sweeps_in_the_directory_stay(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    again(start, "seed=1", "end=diverged")
+    again(start, "seed=2", "hydra.sweep.subdir=other_${seed}")
+    with (tmp_path / "here/sweep/summary.csv").open(newline="") as file:
+        assert [(row["overrides"], row["status"]) for row in csv.DictReader(file)] == [
+            ("seed=1 end=diverged", "diverged"),
+            ("seed=2", "done"),
+        ]

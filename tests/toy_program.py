@@ -68,9 +68,7 @@ def run(cfg: DictConfig, directory: Path) -> float:
             _wait_for_a_signal(directory)
         case "late":  # fails once, and once is stopped after it has saved
             _fail_at_first(directory, cfg.iterations)
-    manifest = directory / "checkpoints" / f"iteration_{cfg.iterations:06d}" / "manifest.json"
-    manifest.parent.mkdir(parents=True, exist_ok=True)
-    manifest.write_text("{}")
+    _save(directory, cfg.iterations)
     figures = {"status": "done", "iterations": cfg.iterations, "eval_first": 0.25, "eval_last": 0.5, "seconds": 1.0}
     (directory / "summary.json").write_text(json.dumps(figures))
     return 0.5
@@ -83,10 +81,14 @@ def _fail_at_first(directory: Path, iterations: int) -> None:
     if before == 0:
         raise ZeroDivisionError("at first")
     if before == 1:
-        manifest = directory / "checkpoints/iteration_000001/manifest.json"
-        manifest.parent.mkdir(parents=True)
-        manifest.write_text("{}")
+        _save(directory, 1)
         raise Stopped(75)
+
+
+def _save(directory: Path, iteration: int) -> None:
+    manifest = directory / "checkpoints" / f"iteration_{iteration:06d}" / "manifest.json"
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_text("{}")
 
 
 def _wait_for_a_signal(directory: Path) -> None:
@@ -96,6 +98,7 @@ def _wait_for_a_signal(directory: Path) -> None:
     print("waiting", flush=True)
     received = signal.Signals(signal.sigtimedwait(codes, 60).si_signo)  # pyright: ignore[reportOptionalMemberAccess]
     (directory / "signal").write_text(str(received.value))
+    _save(directory, 1)
     raise Stopped(codes[received])
 
 

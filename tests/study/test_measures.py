@@ -10,7 +10,17 @@ from study.studies import ACCURACY, Curves, rows, write_run
 from winnow.study.curves import ACCURACY as ANY_ACCURACY
 from winnow.study.curves import curve
 from winnow.study.figures import accuracy_key
-from winnow.study.measures import ACCURACY_AUC, EARLY_ACCURACY, EARLY_KL, FINAL_ACCURACY, LATE_ACCURACY, MEASURES
+from winnow.study.measures import (
+    EARLY_ACCURACY,
+    EARLY_KL,
+    FINAL_ACCURACY,
+    LATE_ACCURACY,
+    LATE_KL,
+    LATE_REWARD,
+    SAMPLED_TOKENS,
+    SECONDS,
+    TRAINED_TOKENS,
+)
 from winnow.study.study import Arm, read
 
 RAMP: Curves = {
@@ -34,19 +44,30 @@ def test_windows(tmp_path: Path):
     assert LATE_ACCURACY.of(run) == pytest.approx(80)  # of 7 and 8, only 8 was evaluated
     assert EARLY_ACCURACY.of(run) == pytest.approx(20)  # of 1 and 2; 0 is before training
     assert EARLY_KL.of(run) == pytest.approx(0.015)
-    assert MEASURES["late_reward"].of(run) == pytest.approx(100 * 7.5 / 16)
-    assert ACCURACY_AUC.of(run) == pytest.approx(40)
-    assert MEASURES["sampled_tokens"].of(run) == 800
+    assert LATE_REWARD.of(run) == pytest.approx(100 * 7.5 / 16)
+    assert SAMPLED_TOKENS.of(run) == 800
 
 
 def test_what_was_not_recorded_is_no_number(tmp_path: Path):
     (run,) = arm(tmp_path, rows({"train/entropy": lambda i: math.nan if i > 6 else 0.1})).runs
-    assert all(math.isnan(measure.of(run)) for key, measure in MEASURES.items())
+    assert all(
+        math.isnan(measure.of(run))
+        for measure in (
+            FINAL_ACCURACY,
+            LATE_ACCURACY,
+            EARLY_ACCURACY,
+            LATE_REWARD,
+            LATE_KL,
+            EARLY_KL,
+            SAMPLED_TOKENS,
+            TRAINED_TOKENS,
+        )
+    )
 
 
 def test_time_of_runs_without_a_total(tmp_path: Path):
     (run,) = arm(tmp_path, rows({"perf/iteration_s": 2.0})).runs
-    assert MEASURES["seconds"].of(run) == 16
+    assert SECONDS.of(run) == 16
 
 
 def test_several_sets_by_their_average(tmp_path: Path):
@@ -60,7 +81,7 @@ def test_accuracy_by_prompt(tmp_path: Path):
     late = arm(tmp_path, rows(RAMP, iterations=16), correct={12: [0, 0], 14: [1, 3], 16: [3, 3]})
     ((_, found),) = LATE_ACCURACY.prompts_by_seed(late)[0].items()
     assert found.tolist() == [50.0, 75.0]  # of 4 samples, the mean of iterations 14 and 16
-    assert MEASURES["late_kl"].prompts_by_seed(late) == {}
+    assert LATE_KL.prompts_by_seed(late) == {}
 
 
 def test_a_curve_over_iterations(tmp_path: Path):

@@ -47,16 +47,24 @@ class Processes(Launcher):
         self.context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from winnow.app.lock import locked
+
+        top = Path(str(self.config.hydra.sweep.dir))
+        top.mkdir(parents=True, exist_ok=True)
+        with locked(top) as lock:
+            return self._launch(top, lock, job_overrides, initial_job_idx)
+
+    def _launch(
+        self, top: Path, lock: int, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
         from winnow.app.earlier import Earlier
         from winnow.app.jobs import Crew, cores
         from winnow.app.ledger import Ledger
         from winnow.app.power import found_by
 
-        top = Path(str(self.config.hydra.sweep.dir))
-        top.mkdir(parents=True, exist_ok=True)
         ledger = self.ledger = self.ledger or Ledger(top)
         earlier = Earlier.below(top, self.task)
-        planned = [self._plan(list(o), initial_job_idx + n, earlier) for n, o in enumerate(job_overrides)]
+        planned = [self._plan(list(o), initial_job_idx + n, top, earlier) for n, o in enumerate(job_overrides)]
         ledger.expect([row for _, row in planned])
         threads = self.threads or int(os.environ.get("OMP_NUM_THREADS", max(1, cores() // self.at_once)))
         print(f"{len(planned)} jobs, {self.at_once} at a time, OMP_NUM_THREADS={threads}: {top}", flush=True)
@@ -65,20 +73,28 @@ class Processes(Launcher):
         for _, row in planned:
             if earlier.is_done(row.directory):
                 ledger.done_before(row.job)
-        Crew(self.at_once, threads).run([job for job, row in planned if row.job not in ledger.over], ledger.end)
+        Crew(self.at_once, threads, (lock,)).run(
+            [job for job, row in planned if row.job not in ledger.over], ledger.end
+        )
         ledger.close()
         self._tell_task(ledger)
         return [self._returned(row, list(o)) for (_, row), o in zip(planned, job_overrides, strict=True)]
 
-    def _plan(self, overrides: list[str], number: int, earlier: "Earlier") -> "tuple[Job, Row]":
+    def _plan(self, overrides: list[str], number: int, top: Path, earlier: "Earlier") -> "tuple[Job, Row]":
         from winnow.app.jobs import Job
         from winnow.app.summary import Row
+        from winnow.errors import ConfigError
 
         cfg = self.context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(cfg):
             cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
         HydraConfig.instance().set_config(cfg)
-        directory = earlier.place(cfg, Path(str(cfg.hydra.sweep.dir)) / str(cfg.hydra.sweep.subdir))
+        if Path(str(cfg.hydra.sweep.dir)) != top:
+            raise ConfigError(
+                f"hydra.sweep.dir: jobs of one sweep would lie in {top} and in {cfg.hydra.sweep.dir}; "
+                "sweep over that in commands of their own, or choose one hydra.sweep.dir"
+            )
+        directory = earlier.place(cfg, top / str(cfg.hydra.sweep.subdir))
         choices = cfg.hydra.runtime.choices
         labels = {group: choices.get(group) for group in ("algo", "model", "dataset")} | {"seed": cfg.get("seed")}
         going_on = [f"resume={_quoted(str(directory))}"] if earlier.can_go_on(directory) else []

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from winnow.app.resume import CHECKPOINTS, RECORDS
-from winnow.app.saved import saved
 from winnow.app.task import Task
 from winnow.errors import ConfigError
+from winnow.study.arms import IDLE
 
-IDLE = ("hydra", "resume", "logger", "checkpoint", "study")
-"""Sections that reach no weight and no figure of a run."""
 DEPTH = 3
 """Folders below a sweep's top in which its runs lie: `arm/seed_0`, of arms that lie in a folder themselves."""
 
@@ -28,38 +28,46 @@ def config_hash(cfg: DictConfig) -> str:
 
 @dataclass(frozen=True)
 class Earlier:
-    """The runs of a sweep's directory by the hash of their configuration.
-
-    `trace` is the pattern of what a run must have left to go on.
-    """
+    """The runs of a sweep's directory by the hash of their configuration."""
 
     runs: dict[str, Path]
-    trace: str
-    promised: set[Path] = field(default_factory=set)
+    promised: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def below(cls, top: Path, task: object) -> "Earlier":
+        """Of a program whose words are completed from elsewhere the planned configuration is not the whole: none is known."""
+        if not isinstance(task, Task) or task.trace != CHECKPOINTS:
+            return cls({})
         found = ((_hash_of(directory), directory) for directory in _directories(top))
-        trace = task.trace if isinstance(task, Task) else CHECKPOINTS
-        return cls({name: directory for name, directory in found if name is not None}, trace)
+        return cls({name: directory for name, directory in found if name is not None})
 
     def place(self, cfg: DictConfig, planned: Path) -> Path:
-        """Where the job of `cfg` ran already; else `planned`, or beside it where another run lies there."""
+        """Where the job of `cfg` ran already; else `planned`, or beside it where another run lies there.
+
+        Raises:
+            ConfigError: another job of the sweep is the same run.
+        """
         name = config_hash(cfg)
-        taken = planned in self.promised or planned in self.runs.values()
+        if name in self.promised:
+            raise ConfigError(f"{self.promised[name]}: two jobs of this sweep are the same run; name each value once")
+        taken = planned in self.promised.values() or planned in self.runs.values()
         directory = self.runs.get(name) or (planned.with_name(f"{planned.name}-{name}") if taken else planned)
-        self.promised.add(directory)
+        self.promised[name] = directory
         return directory
 
     def is_done(self, directory: Path) -> bool:
+        if directory not in self.runs.values():
+            return False
         try:
             return json.loads((directory / "summary.json").read_text()).get("status") == "done"
         except (OSError, json.JSONDecodeError):
             return False
 
     def can_go_on(self, directory: Path) -> bool:
+        if directory not in self.runs.values():
+            return False
         records = all((directory / ".hydra" / name).is_file() for name in RECORDS)
-        return records and next(directory.glob(self.trace), None) is not None
+        return records and next(directory.glob(CHECKPOINTS), None) is not None
 
 
 def _directories(top: Path) -> Iterator[Path]:
@@ -70,6 +78,7 @@ def _directories(top: Path) -> Iterator[Path]:
 def _hash_of(directory: Path) -> str | None:
     """None where a kill cut short what Hydra wrote."""
     try:
-        return config_hash(saved(directory).cfg)
-    except ConfigError:
+        cfg = OmegaConf.load(directory / ".hydra/config.yaml")
+        return config_hash(cfg) if isinstance(cfg, DictConfig) else None
+    except (OSError, YAMLError, OmegaConfBaseException):
         return None

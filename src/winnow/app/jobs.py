@@ -47,6 +47,7 @@ class Crew:
 
     at_once: int
     threads: int
+    holds: tuple[int, ...] = ()  # file descriptors that jobs keep open, and with them their locks
     received: list[int] = field(default_factory=list)  # signals
     running: dict[int, tuple[Job, subprocess.Popen[bytes], float]] = field(default_factory=dict)
 
@@ -78,6 +79,7 @@ class Crew:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | threads | {"PYTHONUNBUFFERED": "1", SWEEP: str(os.getpid())},
+                pass_fds=self.holds,
                 process_group=0,  # a Ctrl-C reaches the jobs once, through us
             )
         self.running[job.number] = (job, process, time.monotonic())

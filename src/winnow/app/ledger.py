@@ -6,6 +6,7 @@ from pathlib import Path
 
 from winnow.app import summary
 from winnow.app.jobs import Ended, Job
+from winnow.app.resume import CHECKPOINTS
 from winnow.app.summary import Row
 from winnow.errors import CONFIG, DIVERGED, DONE, INTERRUPTED, PREEMPTED
 
@@ -20,16 +21,22 @@ STATUS = {
 
 
 class Ledger:
-    """`TOP/summary.csv`, rewritten whenever a job ends; the rows of all batches of a sweep."""
+    """`TOP/summary.csv`, rewritten whenever a job ends; the rows of all batches of a sweep.
+
+    Jobs that an earlier start of another sweep left in the same directory keep their rows, failures included.
+    """
 
     def __init__(self, top: Path) -> None:
         self.path = top / "summary.csv"
         self.rows: dict[int, Row] = {}
+        self.earlier = summary.read(self.path)
         self.over: set[int] = set()
 
     def expect(self, rows: list[Row]) -> None:
         self.rows |= {row.job: row for row in rows}
-        summary.write(self.path, list(self.rows.values()))
+        again = {str(row.directory) for row in rows}
+        self.earlier = [cells for cells in self.earlier if cells.get("directory") not in again]
+        self._write()
 
     def end(self, ended: Ended) -> None:
         row = replace(self.rows[ended.job.number], status=status(ended.exit_code), exit_code=ended.exit_code)
@@ -42,9 +49,12 @@ class Ledger:
 
     def _over(self, row: Row, outcome: str) -> None:
         self.rows[row.job] = row
-        summary.write(self.path, list(self.rows.values()))
+        self._write()
         self.over.add(row.job)
         print(f"[{len(self.over)}/{len(self.rows)}] {row.job} {row.overrides}: {outcome}", flush=True)
+
+    def _write(self) -> None:
+        summary.write(self.path, list(self.rows.values()), self.earlier)
 
     def figure(self, job: int) -> float | None:
         """What a sweeper optimises: final held-out accuracy, or None from a job that failed."""
@@ -67,7 +77,7 @@ def _outcome(row: Row, ended: Ended) -> str:
     if ended.exit_code is None:
         return row.status
     took = f"{row.status} in {ended.seconds:.0f} s"
-    if ended.exit_code in (PREEMPTED, INTERRUPTED):
+    if ended.exit_code in (PREEMPTED, INTERRUPTED) and next(row.directory.glob(CHECKPOINTS), None) is not None:
         return f"{took}; resume={row.directory} goes on"
     if ended.exit_code != DONE:
         return f"{took}; {_last_line(ended.job)} ({ended.job.log})"

@@ -13,8 +13,8 @@ PR_SET_PDEATHSIG = 1
 
 def end_with_the_sweep() -> None:
     """Of a sweep's job: get SIGTERM, and so save and end, when the sweep is killed. Linux only; elsewhere nothing."""
-    sweep = os.environ.get(SWEEP)
-    if sweep is None or sys.platform != "linux" or os.getppid() != int(sweep):
+    sweep = os.environ.pop(SWEEP, None)  # what the job itself starts is no job of the sweep
+    if sweep is None or sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(sweep):  # it died before it could be asked for

@@ -22,13 +22,13 @@ INHERITED = (
     "benchmark",
     "benchmarks",
     "experiment",
+    "arm",
     "seed",
     "plugins",
 )
 """What of a run's overrides says how its model is asked and judged."""
 TRAINS = {
     "algo": "",
-    "arm": "",
     "iterations": "",
     "budget": "",
     "update": "",

@@ -19,7 +19,7 @@ from winnow.app import command_line, resume, wording
 from winnow.app.command_line import CommandLine
 from winnow.app.composition import Composer
 from winnow.app.lifeline import end_with_the_sweep
-from winnow.app.sweep import jobs_of, refuse_unchosen
+from winnow.app.sweep import jobs_of, refuse_two_algorithms, refuse_unchosen
 from winnow.app.task import Report, Run, Task, no_report, unwrapped
 from winnow.app.unique import unique
 from winnow.errors import BUG, CONFIG, DIVERGED, DONE, INTERRUPTED, ConfigError, Diverged, Stopped
@@ -72,6 +72,7 @@ class Program:
         composer = self._composer(command)
         command = self.complete(command, composer)
         cfg = composer.compose(command.overrides, command.multirun)
+        refuse_two_algorithms(composer, cfg, command.overrides)
         if command.multirun or cfg.hydra.mode == RunMode.MULTIRUN:
             self._validate_all(composer, jobs_of(composer, cfg, command.overrides))
         else:

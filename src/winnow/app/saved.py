@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from winnow.errors import ConfigError
 
@@ -24,10 +26,12 @@ def saved(directory: Path) -> SavedRun:
     """
     try:
         cfg, hydra = (OmegaConf.load(directory / ".hydra" / name) for name in ("config.yaml", "hydra.yaml"))
+        if isinstance(cfg, DictConfig) and isinstance(hydra, DictConfig):
+            return SavedRun(directory, cfg, dict(hydra.hydra.runtime.choices))
     except OSError as error:
         raise ConfigError(
             f"{directory}: no run directory ({error.filename} is missing); type outputs/DAY/NAME"
         ) from error
-    assert isinstance(cfg, DictConfig)
-    assert isinstance(hydra, DictConfig)
-    return SavedRun(directory, cfg, dict(hydra.hydra.runtime.choices))
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{directory}/.hydra: cannot be read ({' '.join(str(error).split())})") from error
+    raise ConfigError(f"{directory}/.hydra: holds no configuration")

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,13 +46,24 @@ class Row:
         }
 
 
-def write(path: Path, rows: list[Row]) -> None:
-    """Replace the file in one step: a reader, or a kill, meets either the old rows or the new ones."""
+def read(path: Path) -> list[dict[str, str]]:
+    """The cells of each row; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path: Path, rows: Sequence[Row], earlier: Sequence[Mapping[str, str]] = ()) -> None:
+    """Replace the file in one step: a reader, or a kill, meets either the old rows or the new ones.
+
+    `earlier` are the cells of jobs of earlier starts, which stay.
+    """
     part = path.with_name(f".{path.name}.part")
     with part.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows([row.cells[name] for name in COLUMNS] for row in rows)
+        writer.writerows([cells.get(name) for name in COLUMNS] for cells in [*earlier, *(row.cells for row in rows)])
     os.replace(part, path)
 
 

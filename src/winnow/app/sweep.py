@@ -35,6 +35,17 @@ def jobs_of(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> list[l
     return [for_hydra + job for job in batches[0]]
 
 
+def refuse_two_algorithms(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> None:
+    """
+    Raises:
+        ConfigError: `arm=` and `algo=` both say which algorithm.
+    """
+    typed = {o.get_key_element(): str(o.input_line) for o in composer.parse(lines)}
+    chosen = typed.get("arm") or ("arm" in (cfg.hydra.sweeper.params or {}) and "the experiment's arm")
+    if chosen and "algo" in typed:
+        raise ConfigError(f"{typed['algo']}: {chosen} says which algorithm; leave one of them out")
+
+
 def refuse_unchosen(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> None:
     """
     Raises:

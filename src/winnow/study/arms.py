@@ -20,7 +20,9 @@ TITLES = {
     "dpo": "Iterative DPO",
 }
 """In the order in which arms are shown. Reinforce-Rej is the paper's "remove both" (arXiv 2504.11343, §5.1)."""
-NO_PART_OF_A_LABEL = frozenset({"arm", "algo", "seed", "experiment", "resume", "logger", "hydra"})
+IDLE = frozenset({"hydra", "resume", "logger", "checkpoint", "study"})
+"""Sections of a configuration that reach no weight and no figure of a run."""
+NO_PART_OF_A_LABEL = IDLE | {"arm", "algo", "seed", "experiment", "hardware"}
 
 
 def title(label: str) -> str:

@@ -12,9 +12,10 @@ Expectation = Literal["greater", "less", "close", "no greater"]
 class Claim:
     """That arm `b` has a greater (or less, or about the same) `measure` than arm `a`.
 
-    `margin` is what counts as a difference at all, in the measure's unit, of a ratio as a factor; set before any run. `close`
-    means within it, `no greater` at most by it: of a step that is said not to help, a fall confirms the claim. `paper` has the
-    source's figures in words, `paper_effect` B − A or B / A in the measure's unit, None where none can be read off.
+    `margin`, in the measure's unit, of a ratio as a factor, is set before any run and decides two kinds of claims: `close` means
+    within it, `no greater` at most by it: of a step that is said not to help, a fall confirms the claim. `greater` and `less` are
+    decided by a test against no difference. `paper` has the source's figures in words, `paper_effect` B − A or B / A in the
+    measure's unit, None where none can be read off.
     """
 
     key: str

@@ -74,7 +74,13 @@ def _verdict(claim: Claim, found: Difference | str, p: float | None, tests: int,
     if isinstance(found, str):
         return Verdict(claim, "not measured", None, None, found)
     outcome = _tested(claim, found, p) if p is not None else _by_interval(claim, found)
-    return Verdict(claim, outcome, found, p, sentences.verdict(claim, outcome, found, p, tests))
+    return Verdict(claim, outcome, found, p, sentences.verdict(claim, outcome, found, p, tests, _seeds(study)))
+
+
+def _seeds(study: Study) -> int:
+    """As many as the arm with the most has, finished or not."""
+    finished = {run.seed for arm in study.arms for run in arm.runs}
+    return max(len(finished), 1)
 
 
 def _tested(claim: Claim, difference: Difference, p: float) -> Outcome:

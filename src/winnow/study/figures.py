@@ -87,16 +87,6 @@ def accuracy_by_prompt(window: Window) -> Callable[[StudyRun], PerPrompt]:
     return of
 
 
-def accuracy_auc(run: StudyRun) -> float:
-    """Mean height of the accuracy curve from iteration 0 to the last, by the trapezoidal rule, in per cent."""
-    key = accuracy_key(run)
-    points = [(row["iteration"], row[key]) for row in run.rows if math.isfinite(row.get(key, math.nan))] if key else []
-    if len(points) < 2:
-        return math.nan
-    x, y = np.array(points).T
-    return 100 * float(np.trapezoid(y, x)) / float(x[-1] - x[0])
-
-
 def seconds(run: StudyRun) -> float:
     """`time/total`; of runs that did not record it, the sum over their iterations."""
     total = total_of("time/total")(run)

@@ -1,12 +1,11 @@
 """What is compared: one number a run."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from winnow.study.figures import (
     accuracy,
-    accuracy_auc,
     accuracy_by_prompt,
     early,
     last,
@@ -14,7 +13,6 @@ from winnow.study.figures import (
     mean_of,
     seconds,
     total_of,
-    trained,
 )
 from winnow.study.runs import StudyRun
 from winnow.study.statistics import PerPrompt
@@ -75,9 +73,6 @@ EARLY_ACCURACY = Measure(
     "over the first quarter {b} is {size} {side} {a}",
     per_prompt=accuracy_by_prompt(early),
 )
-ACCURACY_AUC = Measure(
-    "accuracy_auc", "mean accuracy over the run", "%", accuracy_auc, "over the whole run {b} is {size} {side} {a}"
-)
 LATE_REWARD = Measure(
     "late_reward",
     "late training reward, (1 + r) / 2",
@@ -111,28 +106,8 @@ EARLY_KL = Measure(
     ratio=True,
 )
 LATE_LENGTH = Measure("late_length", "late response length", "tokens", mean_of("rollout/length/mean", late), ratio=True)
-CLIP_FRACTION = Measure("clip_fraction", "tokens clipped", "%", mean_of("train/clip_frac", trained, scale=100))
 SAMPLED_TOKENS = Measure("sampled_tokens", "sampled tokens", "tokens", total_of("train/tokens_total"), ratio=True)
 TRAINED_TOKENS = Measure(
     "trained_tokens", "trained tokens", "tokens", total_of("train/tokens_trained_total"), ratio=True
 )
 SECONDS = Measure("seconds", "time", "s", seconds, ratio=True)
-
-MEASURES: Mapping[str, Measure] = {
-    measure.key: measure
-    for measure in (
-        FINAL_ACCURACY,
-        LATE_ACCURACY,
-        EARLY_ACCURACY,
-        ACCURACY_AUC,
-        LATE_REWARD,
-        LATE_ENTROPY,
-        LATE_KL,
-        EARLY_KL,
-        LATE_LENGTH,
-        CLIP_FRACTION,
-        SAMPLED_TOKENS,
-        TRAINED_TOKENS,
-        SECONDS,
-    )
-}

@@ -8,21 +8,11 @@ from pathlib import Path
 import yaml
 
 from winnow.errors import ConfigError
+from winnow.report.run_files import EvaluationCounts as Counts
 from winnow.report.run_files import RunFiles
 
 OF_EVALUATION = ("evaluation.json", "results.json")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where PyYAML was built with libyaml
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """An evaluation: of each prompt, in a fixed order, how many of its `samples` are right. `prompts` is a hash of their keys."""
-
-    iteration: int
-    set: str
-    samples: int
-    prompts: str
-    correct: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +88,7 @@ def read_run(directory: Path) -> StudyRun:
         overrides=overrides_of(directory),
         choices=choices,
         rows=rows,
-        evaluations=tuple(_evaluations(directory / "evaluations.jsonl")),
+        evaluations=tuple(_evaluations(directory)),
         status=status(directory),
         iterations=int(max((row["iteration"] for row in rows), default=0)),
     )
@@ -144,15 +134,12 @@ def _yaml(directory: Path, name: str) -> object:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
-def _evaluations(path: Path) -> Iterable[Counts]:
+def _evaluations(directory: Path) -> Iterable[Counts]:
     """In order, the last line of an iteration and set, as a resume may have written it again."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="\n") as file:
-        rows = [_json(path, line) for line in file if line.endswith("\n")]  # a line without an end was cut short
     try:
-        counts = [Counts(**{**row, "correct": tuple(row["correct"])}) for row in rows]
-    except (TypeError, KeyError) as error:
+        counts = RunFiles(directory).evaluations()
+    except (json.JSONDecodeError, TypeError, KeyError) as error:
+        path = directory / "evaluations.jsonl"
         raise ConfigError(f"{path}: not rows of iteration, set, samples, prompts and correct ({error})") from error
     return {(one.iteration, one.set): one for one in counts}.values()
 

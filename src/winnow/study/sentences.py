@@ -16,10 +16,13 @@ def number(n: int) -> str:
     return NUMERALS[n] if n < len(NUMERALS) else str(n)
 
 
-def verdict(claim: Claim, outcome: str, difference: Difference, p: float | None, tests: int) -> str:
-    """`RAFT++ ends 1.9 points above RAFT (95 % 0.4 to 3.4, five seeds): holds.`"""
+def verdict(claim: Claim, outcome: str, difference: Difference, p: float | None, tests: int, seeds: int) -> str:
+    """`RAFT++ ends 1.9 points above RAFT (95 % 0.4 to 3.4, five seeds): holds.` Where fewer of the study's `seeds` have the
+    figure in both arms, as after runs that diverged: `two of five seeds, the others without this figure`."""
     limits = _limits(claim.measure, difference)
-    told = f"{effect(claim, difference.mean)} (95 % {limits}, {number(difference.n)} seeds)"
+    few = f" of {number(seeds)}" if difference.n < seeds else ""
+    others = ", the others without this figure" if few else ""
+    told = f"{effect(claim, difference.mean)} (95 % {limits}, {number(difference.n)}{few} seeds{others})"
     more = _noise(claim, difference, p, tests) if outcome == "inside noise" else _margin(claim, outcome)
     return f"{told}: {outcome}{more}."
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from winnow.study.arms import key_of, title
+from winnow.study.arms import IDLE, key_of, title
 from winnow.study.runs import StudyRun
 
-NO_EFFECT = frozenset({"seed", "logger", "checkpoint", "hardware", "resume", "study"})
+NO_EFFECT = IDLE | {"seed", "hardware"}
 """Parts of a configuration that are not what is compared: seeds are repetitions, the rest is where and how it ran."""
 
 

@@ -108,6 +108,8 @@ class Bookkeeping(pl.Callback):
             data.note(eval_last=row[self.evaluator.accuracy_key()], evaluated=iteration)
         now = time.perf_counter()
         data.note(seconds=before + now - self._began)
+        if found is not None:  # it took time too
+            self._end_if_spent(trainer, data.progress)
         # Demonstrations are not sampled; their speed is that of learning from them.
         tokens = row.pop("sampled_tokens", float(outcome.tokens_trained))
         row |= _speed(tokens, now - self._began) | self.clock.take() | {"time/total": data.progress.seconds}

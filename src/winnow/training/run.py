@@ -20,7 +20,7 @@ from winnow.report.card import model_card
 from winnow.report.console import Console
 from winnow.report.later import Later
 from winnow.report.plots import draw_run
-from winnow.report.run_files import RunFiles, Status
+from winnow.report.run_files import RunFiles, Status, Summary
 from winnow.report.tracker import Tracker
 from winnow.training.base import IterationModule
 from winnow.training.bookkeeping import Bookkeeping
@@ -125,6 +125,8 @@ class Run:
             for line in [*self.lines, *going_on] if is_first_rank() else []:
                 self.console.say(line)
             self._open_tracker(tracker_id)
+            if self.trainer.is_global_zero:
+                self.files.write_summary(self._summary("running", None))  # over the "done" of a run that is prolonged
             status, error = self._fit(checkpoint)
             self._finish(status, error)
         if isinstance(error, BaseException):
@@ -150,19 +152,11 @@ class Run:
     def _finish(self, status: Status, error: BaseException | None) -> None:
         if not self.trainer.is_global_zero:
             return
-        progress, who = self.data.progress, self.identity
-        summary = replace(
-            progress.summary(status, who.algo, who.model, who.dataset, who.seed),
-            prompt_hash=who.prompt_hash,
-            verifiers=self.verifiers,
-            error=None if error is None else f"{type(error).__name__}: {error}",
-            resumed_from=self.resumed_from,
-        )
-        self.files.write_summary(summary)
+        progress, summary = self.data.progress, self._summary(status, error)
         if progress.iteration > 0:
             self.console.say(f"curves: {draw_run(self.directory)}")
         if status == "done":
-            card = model_card(summary, who.config, self.files.rows())
+            card = model_card(summary, self.identity.config, self.files.rows())
             export(self.language_model, self.directory / "export", card)
             self.console.say(
                 f"held-out accuracy {_percent(progress.eval_first)} -> {_percent(progress.eval_last)} "
@@ -170,7 +164,18 @@ class Run:
             )
         if status in ("preempted", "interrupted"):
             self.console.say(f"saved after iteration {progress.iteration}: resume={self.directory} goes on")
+        self.files.write_summary(summary)  # last: whoever reads "done" finds everything else there
         self.tracker.finish(summary, failed=status in ("failed", "diverged"))
+
+    def _summary(self, status: Status, error: BaseException | None) -> Summary:
+        who = self.identity
+        return replace(
+            self.data.progress.summary(status, who.algo, who.model, who.dataset, who.seed),
+            prompt_hash=who.prompt_hash,
+            verifiers=self.verifiers,
+            error=None if error is None else f"{type(error).__name__}: {error}",
+            resumed_from=self.resumed_from,
+        )
 
     def _kept(self, checkpoint: Path | None) -> str | None:
         """The tracker's id in the checkpoint, once its initial weights are known to be ours.

@@ -22,7 +22,8 @@ ORDER = ("Figure 2", "Table 1", "Figure 1", "Figure 3", "Figure 4")
 
 MARKS = (
     "In the marks: dot and line, our effect with its 95 % interval; diamond, the paper's, of larger models on other data; grey, "
-    "what was called no difference in advance. Late is the mean of the last quarter of iterations, early that of the first."
+    "where a claim is of no difference or no gain, what was called that in advance. Late is the mean of the last quarter of "
+    "iterations, early that of the first."
 )
 
 

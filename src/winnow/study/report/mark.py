@@ -5,6 +5,7 @@ import math
 from winnow.study.claims import Verdict
 from winnow.study.measures import Measure
 from winnow.study.report.html import Html, tag
+from winnow.study.sentences import figure
 from winnow.study.statistics import Difference
 
 WIDTH, HEIGHT = 340, 50
@@ -15,7 +16,8 @@ HERE, PAPER = 12.0, 29.0
 
 
 def mark(verdict: Verdict, kind: str) -> Html:
-    """On one scale; the grey band is what was called no difference in advance. Nothing without an interval.
+    """On one scale; the grey band, where a claim is about one, is what was called no difference in advance. Nothing without
+    an interval.
 
     `kind` is the CSS class of the outcome, whose colour ours takes.
     """
@@ -30,9 +32,11 @@ def mark(verdict: Verdict, kind: str) -> Html:
     def at(x: float) -> float:
         return LEFT + (x + reach) / (2 * reach) * (RIGHT - LEFT)
 
+    left = {"close": at(-margin), "no greater": at(-reach)}
+    band = [left[claim.expects]] if claim.expects in left else []
     effect = "no figure" if claim.paper_effect is None else value(measure, claim.paper_effect)
     parts = [
-        tag("rect", x=_px(at(-margin)), y="2", width=_px(at(margin) - at(-margin)), height="34", fill="var(--grid)"),
+        *(tag("rect", x=_px(x), y="2", width=_px(at(margin) - x), height="34", fill="var(--grid)") for x in band),
         tag("path", d=f"M{at(0):.1f} 2V36", stroke="var(--muted)"),
         tag("path", d=f"M{at(low):.1f} {HERE}H{at(high):.1f}", stroke="currentColor", stroke_width="2.5"),
         tag("circle", cx=_px(at(mean)), cy=_px(HERE), r="4.5", fill="currentColor"),
@@ -56,7 +60,7 @@ def place(measure: Measure, x: float) -> float:
 
 def value(measure: Measure, x: float) -> str:
     """`−10.6`, in points; of a ratio `×0.25`."""
-    return (f"×{x:.2g}" if measure.ratio else f"{x:+.1f}").replace("-", "−")
+    return (f"×{figure(x)}" if measure.ratio else f"{x:+.1f}").replace("-", "−")
 
 
 def interval(measure: Measure, found: Difference) -> str:

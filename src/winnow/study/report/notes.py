@@ -7,8 +7,8 @@ STATISTICS = (
     "Arms are compared in pairs, seed by seed: runs of one seed see the same prompts and, while their policies agree, the same "
     "samples, so that what a seed brings to both cancels. Entropies and KLs are compared by their ratio, on logarithms.",
     "Late is the last quarter of a run's iterations, early the first one; the report does not pick its windows.",
-    "Claims of one table or figure are tested together: their p-values are adjusted by Holm's method, so that a false claim among "
-    "them is made in 5 % of such families at most.",
+    "Claims of one table or figure that something is greater or less are tested together: their p-values are "
+    "adjusted by Holm's method, so that a false claim among them is made in 5 % of such families at most.",
     "Inside noise: the test, so adjusted, does not tell the difference from none. It is not evidence of no difference; the "
     "sentence says how large a difference would have been found four times in five.",
     "“About the same” and “no greater” hold only where the whole interval lies within a margin that was set before any run: 2 "
