@@ -36,7 +36,7 @@ paper: $(INSTALLED)  ## the paper's table and figures on the embedded model: 13 
 	$(BIN)/python train.py -m experiment=miniature/all hydra.launcher.jobs=$(JOBS)
 	$(BIN)/python docs/paper.py multirun/miniature
 
-paper-rates: $(INSTALLED)  ## five algorithms × four learning rates × three seeds: each at the best of its own; about as long
+paper-rates: $(INSTALLED)  ## the seven algorithms × four learning rates × three seeds: each at the best of its own; longer than paper
 	$(BIN)/python train.py -m experiment=miniature/learning_rates hydra.launcher.jobs=$(JOBS)
 
 test: $(INSTALLED)
