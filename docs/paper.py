@@ -58,9 +58,9 @@ def filled(text: str, content: dict[str, str]) -> str:
 
 
 def shrink(source: Path, target: Path) -> None:
-    """A repository keeps every version of a picture: 64 colours are enough for lines on white, at a third of the size."""
+    """A repository keeps every version of a picture: 256 colours are enough for lines and bands on white, at half of the size."""
     with Image.open(source) as picture:
-        picture.convert("RGB").quantize(64).save(target, optimize=True)
+        picture.convert("RGB").quantize(256).save(target, optimize=True)
 
 
 def _span(numbers: set[int]) -> str:

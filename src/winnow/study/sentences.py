@@ -87,6 +87,7 @@ def _noise(claim: Claim, difference: Difference, p: float | None, tests: int) ->
     if p is None:
         asked = "they are within" if claim.expects == "close" else "it gains"
         return f"; whether {asked} {_apart(claim)} is not settled"
+    side = f", with all {number(difference.n)} seeds on that side" if difference.agree == difference.n else ""
     among = f", with {number(tests)} claims tested together" if difference.p < 0.05 else ""
     least = detectable(difference.n, difference.sd, alpha=0.05 / tests)  # Holm finds at least what Bonferroni finds
     what = (
@@ -94,7 +95,7 @@ def _noise(claim: Claim, difference: Difference, p: float | None, tests: int) ->
         if claim.measure.ratio
         else f"a difference of {size(claim.measure, least)}"
     )
-    return f"{among}; {what} would have been found four times in five"
+    return f"{side}{among}; {what} would have been found four times in five"
 
 
 def _margin(claim: Claim, outcome: str) -> str:

@@ -49,7 +49,7 @@ class Difference:
     """What B has more than A, over `n` seeds that both have, with its 95 % interval over seeds, prompts fixed.
 
     Of a ratio (`ratio` below), B over A. `p` is the two-sided p-value of no difference. `sd` is the standard deviation of the
-    paired differences, of a ratio's logarithms. `prompts_low` and `prompts_high` are limits of another question, seeds fixed:
+    paired differences, of a ratio's logarithms; `agree` is how many seeds lie on the mean's side. `prompts_low` and `prompts_high` are limits of another question, seeds fixed:
     what other prompts of the same kind would give; None where no evaluation by prompt was recorded.
     """
 
@@ -59,6 +59,7 @@ class Difference:
     n: int
     p: float
     sd: float
+    agree: int
     prompts_low: float | None = None
     prompts_high: float | None = None
 
@@ -84,7 +85,8 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
     mean, half, sd = _student(differences, "identical runs: every seed shows the same difference")
     n = len(seeds)
     p = 2 * float(t.sf(abs(mean) / (sd / math.sqrt(n)), n - 1))
-    return Difference(mean, mean - half, mean + half, n, p, sd)
+    agree = sum(difference * mean > 0 for difference in differences)
+    return Difference(mean, mean - half, mean + half, n, p, sd, agree)
 
 
 def ratio(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
