@@ -57,7 +57,10 @@ def test_what_is_found_alone_may_be_noise_in_a_family(tmp_path: Path):
     assert verdict.outcome == "holds"
     verdict = held(tmp_path / "more", [1.0, 2.0, 3.0, 4.0, 3.0], others=9)  # times ten
     assert verdict.outcome == "inside noise"
-    assert "inside noise, with ten claims tested together; a difference of 3.6 points" in verdict.sentence
+    assert (
+        "inside noise, with all five seeds on that side, with ten claims tested together; a difference of 3.6 points"
+        in verdict.sentence
+    )
     assert verdict.difference is not None
     assert verdict.difference.p < 0.05 < (verdict.p_holm or 0)
 
