@@ -49,8 +49,9 @@ class Difference:
     """What B has more than A, over `n` seeds that both have, with its 95 % interval over seeds, prompts fixed.
 
     Of a ratio (`ratio` below), B over A. `p` is the two-sided p-value of no difference. `sd` is the standard deviation of the
-    paired differences, of a ratio's logarithms; `agree` is how many seeds lie on the mean's side. `prompts_low` and `prompts_high` are limits of another question, seeds fixed:
-    what other prompts of the same kind would give; None where no evaluation by prompt was recorded.
+    paired differences, of a ratio's logarithms; `agree` is how many seeds lie on the mean's side. `prompts_low` and
+    `prompts_high` are limits of another question, seeds fixed: what other prompts of the same kind would give; None where no
+    evaluation by prompt was recorded.
     """
 
     mean: float
