@@ -1,6 +1,7 @@
 """Small models and a quiet, single-threaded torch for every test."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WANDB_MODE", "disabled")
@@ -22,3 +23,23 @@ def small() -> LanguageModel:
     language_model = source.load()
     language_model.model.double()
     return language_model
+
+
+@pytest.fixture
+def fresh_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """No key, no settings, no service of an earlier test, and nothing written outside tmp_path."""
+    import wandb
+
+    from winnow.report import wandb_service
+
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("CONFIG", "CACHE", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home" / name))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for name in wandb_service.ENVIRONMENT:  # set and deleted, so that what a run sets is taken back too
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    wandb.teardown()
+    yield
+    wandb_service.tear_down()

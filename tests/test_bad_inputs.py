@@ -22,6 +22,7 @@ BEFORE_TORCH = [
     ("algos=grpo", "algos=grpo: no such key", "did you mean algo?"),
     ("algo/clipp=none", "algo/clipp=none: no such group", "did you mean algo/clip?"),
     ("algo/clip=hihg", "algo/clip=hihg: no such choice", "choices: cispo, dual, none, outside, ppo"),
+    ("study.noise=-1", "study.noise=-1.0", "must be above 0, or null"),
     ("arm=grpo algo=raft", "algo=raft: arm=grpo says which algorithm", "leave one of them out"),
     (
         "experiment=miniature/figure3",

@@ -27,7 +27,7 @@ AT_LEAST_ONE_OR_NULL = (
     "budget.sampled_tokens",
     "budget.trained_tokens",
 )
-ABOVE_ZERO_OR_NULL = ("rollout.max_mismatch_kl", "budget.seconds")
+ABOVE_ZERO_OR_NULL = ("rollout.max_mismatch_kl", "budget.seconds", "study.noise")
 ABOVE_ZERO = ("rollout.temperature", "eval.temperature", "optim.lr", "optim.eps")
 NOT_NEGATIVE = (
     "seed",

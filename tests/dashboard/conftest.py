@@ -1,16 +1,12 @@
 """A W&B server with one project, `me/winnow`, that keeps the views it is given."""
 
 import json
-import os
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-import wandb
 
 from report.conftest import WandbServer
-from winnow.report import wandb_service
 
 
 class ViewServer(WandbServer):
@@ -57,16 +53,5 @@ def view_server() -> Iterator[ViewServer]:
 
 
 @pytest.fixture(autouse=True)
-def _fresh_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """No key, no settings, no service of an earlier test, and nothing written outside tmp_path."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name in ("CONFIG", "CACHE", "DATA"):
-        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home" / name))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    for name in wandb_service.ENVIRONMENT:  # set and deleted, so that what is set in a test is taken back too
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    wandb.teardown()
-    yield
-    wandb_service.tear_down()
+def _alone(fresh_wandb: None) -> None:
+    """Every test here."""

@@ -25,6 +25,8 @@ from winnow.report.run_files import SampleRecord, Summary
 from winnow.report.tracker import NullRun
 from winnow.report.wandb_run import WandbRun
 
+pytestmark = pytest.mark.usefixtures("fresh_wandb")
+
 CONF = Path(__file__).parents[2] / "conf" / "logger"
 KEY = "0123456789" * 4
 CONFIG = {"arm": "raftpp", "seed": 1, "algo": {"clip": {"high": 0.28}}, "eval": {"sets": ["a", "b"]}}
@@ -33,22 +35,6 @@ SUMMARY = Summary("done", "grpo", "tiny", "arithmetic", 1, 2, 0.5, 0.75, 640, 32
 
 def record(sample: int = 0, response: str = "4", reward: float = 1.0) -> SampleRecord:
     return SampleRecord(1, "arithmetic:1", sample, "2+2=", response, "4", None, "correct", reward, None, True, 2, "eos")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """No key, no settings, no service of an earlier test, and nothing written outside tmp_path."""
-    for name in [name for name in os.environ if name.startswith("WANDB_")]:
-        monkeypatch.delenv(name)
-    for name in ("CONFIG", "CACHE", "DATA"):
-        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home" / name))
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    for name in wandb_service.ENVIRONMENT:  # set and deleted, so that what a run sets is taken back too
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    wandb.teardown()
-    yield
-    wandb_service.tear_down()
 
 
 class Lines(list[str]):

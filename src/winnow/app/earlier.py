@@ -11,12 +11,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from winnow.app.resume import CHECKPOINTS, RECORDS
+from winnow.app.summary import DEPTH
 from winnow.app.task import Task
 from winnow.errors import ConfigError
 from winnow.study.arms import IDLE
-
-DEPTH = 3
-"""Folders below a sweep's top in which its runs lie: `arm/seed_0`, of arms that lie in a folder themselves."""
 
 
 def config_hash(cfg: DictConfig) -> str:

@@ -67,7 +67,11 @@ def write(path: Path, rows: Sequence[Row], earlier: Sequence[Mapping[str, str]] 
     os.replace(part, path)
 
 
+DEPTH = 3
+"""Folders below a sweep's top in which its runs lie: `arm/seed_0`, of arms that lie in a folder themselves."""
+
+
 def sweep_of(directory: Path) -> str | None:
     """The name of the sweep that a run directory belongs to: `2026-11-23/12-00-00-4f21ab`; None outside a sweep."""
-    tops = (parent for parent in directory.parents[:3] if (parent / "multirun.yaml").is_file())
+    tops = (parent for parent in directory.parents[:DEPTH] if (parent / "multirun.yaml").is_file())
     return next((f"{top.parent.name}/{top.name}" for top in tops), None)

@@ -50,7 +50,7 @@ from winnow.types import Sampling
 from winnow.validation import notices
 
 GROUPS = ("arm", "algo", "model", "dataset", "experiment")
-TAGGED = ("dataset", "experiment")
+"""What a run is found by at the tracker."""
 
 
 def train(cfg: DictConfig, directory: Path) -> float | None:
@@ -238,9 +238,7 @@ def _identity(cfg: DictConfig, directory: Path, prompt_hash: str) -> Identity:
         prompt_hash=prompt_hash,
         name=" ".join(overrides) or "defaults",
         group=sweep_of(directory),
-        tags=list(
-            dict.fromkeys([base, choices["algo"], cfg.model.name, *(choices[g] for g in choices if g in TAGGED)])
-        ),
+        tags=list(dict.fromkeys(choices.values())),
         config={str(key): value for key, value in plain.items()}
         | {"arm": " ".join([base, *sorted(typed_of(overrides))]), "choices": choices},
     )

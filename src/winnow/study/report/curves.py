@@ -18,7 +18,7 @@ from winnow.study.report.metrics import (
     SIGNAL,
     Metric,
 )
-from winnow.study.report.subject import Subject, band_words
+from winnow.study.report.subject import FIGURE_4, Subject, band_words
 
 SMOOTHED = (
     " Figures of every iteration are running means (of an odd tenth of the points, 21 at most), their bands likewise."
@@ -72,15 +72,7 @@ PAPER_FIGURES = (
         "figure4",
         "Figure 4: what makes Reinforce into GRPO",
         "Reinforce-Rej is the paper's “remove both”.",
-        (
-            "reinforce",
-            "mean_zero",
-            "remove_all_correct",
-            "remove_all_wrong",
-            "reinforce_rej",
-            "remove_both_std",
-            "grpo",
-        ),
+        FIGURE_4,
         (REWARD, KL, ENTROPY, HELD_OUT),
     ),
 )

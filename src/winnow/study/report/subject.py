@@ -8,7 +8,7 @@ from winnow.study.report.palette import Style, styles
 from winnow.study.study import Arm, Study
 
 RAFT_FAMILY = ("raft", "raftpp", "raftpp_no_clip", "raftpp_clip_higher", "dpo")
-REINFORCE_FAMILY = (
+FIGURE_4 = (
     "reinforce",
     "mean_zero",
     "remove_all_correct",
@@ -16,8 +16,8 @@ REINFORCE_FAMILY = (
     "reinforce_rej",
     "remove_both_std",
     "grpo",
-    "ppo",
 )
+REINFORCE_FAMILY = (*FIGURE_4, "ppo")
 TOGETHER = 7
 """As many curves as can be told apart, and named, in a panel."""
 
