@@ -59,10 +59,10 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-# BENCH_TRL=FILE is the script that times TRL's step; PARTS names some of the parts (python -m winnow.bench --help).
+# BENCH_TRL=FILE is the script that times TRL's step; PARTS names some of the parts (python -m benchmarks --help).
 bench: $(INSTALLED)  ## what the work costs: against TRL, against this machine's matrix products, and as it grows; most of an hour
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
-	$(BIN)/python -m winnow.bench $(PARTS)
+	$(BIN)/python -m benchmarks $(PARTS)
 
 docs: $(INSTALLED)  ## the generated tables of README.md and docs/algorithms.md
 	$(BIN)/python docs/generate.py

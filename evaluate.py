@@ -4,24 +4,24 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from winnow import limits
-from winnow.app import main
-from winnow.app.of_run import complete
+from winnow.config import ranges
+from winnow.launch.evaluate_run import with_run_overrides
+from winnow.launch.program import main
 
 
 def validate(cfg: DictConfig) -> list[str]:
-    limits.check_evaluation(cfg)  # before the imports that take seconds
-    from winnow import validation
+    ranges.check_evaluation_ranges(cfg)  # before the imports that take seconds
+    from winnow.config import checks
 
-    validation.require(cfg)
+    checks.check_environment(cfg)
     return []
 
 
 def evaluate(cfg: DictConfig, directory: Path) -> float:
-    from winnow.build import evaluation
+    from winnow.assemble import evaluation
 
     return evaluation.evaluate(cfg, directory)
 
 
 if __name__ == "__main__":
-    main("evaluate", validate, evaluate, complete, trace="evaluation.json")
+    main("evaluate", validate, evaluate, with_run_overrides, trace="evaluation.json")

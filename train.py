@@ -4,19 +4,19 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from winnow import limits
-from winnow.app import main
+from winnow.config import ranges
+from winnow.launch.program import main
 
 
 def validate(cfg: DictConfig) -> list[str]:
-    limits.check(cfg)  # before the imports that take seconds
-    from winnow import validation
+    ranges.check_ranges(cfg)  # before the imports that take seconds
+    from winnow.config import checks
 
-    return validation.validate(cfg)
+    return checks.check_config(cfg)
 
 
 def train(cfg: DictConfig, directory: Path) -> float | None:
-    from winnow.build import training
+    from winnow.assemble import training
 
     return training.train(cfg, directory)
 

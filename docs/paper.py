@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from winnow.study.claims import Verdict, verdicts
-from winnow.study.study import Study, read
+from winnow.study.claims import ClaimVerdict, verdicts
+from winnow.study.study import Study, read_study
 from winnow.study.tables import claims_list, claims_table, figures_table, table_1
 
 PAGE = Path(__file__).with_name("paper.md")
@@ -43,7 +43,7 @@ def scope(study: Study) -> str:
     return " ".join([*lines, *study.differences])
 
 
-def overview(found: list[Verdict]) -> str:
+def overview(found: list[ClaimVerdict]) -> str:
     rows = [f"| {v.claim.source} | {v.claim.question} {v.claim.statement} | **{v.outcome}** |" for v in found]
     return "\n".join(["| source | question, and what the paper says | here |", "|---|---|---|", *rows])
 
@@ -74,7 +74,7 @@ def main(top: Path) -> None:
     PICTURES.mkdir(exist_ok=True)
     for name in FIGURES:
         shrink(top / "figures" / f"{name}.png", PICTURES / f"{name}.png")
-    PAGE.write_text(filled(PAGE.read_text(), blocks(read([top]))))
+    PAGE.write_text(filled(PAGE.read_text(), blocks(read_study([top]))))
     print(f"{PAGE}: figures and verdicts of {top}")
 
 

@@ -10,8 +10,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
-from winnow.data.templates import Plain
 from winnow.models.language_model import FreshTiny, LanguageModel
+from winnow.models.templates import Plain
 
 torch.set_num_threads(1)
 
@@ -29,8 +29,7 @@ def small() -> LanguageModel:
 def fresh_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """No key, no settings, no service of an earlier test, and nothing written outside tmp_path."""
     import wandb
-
-    from winnow.report import wandb_service
+    from winnow.run_logs import wandb_run as wandb_service
 
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)

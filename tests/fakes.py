@@ -11,15 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from winnow.experience.budget import Budget
-from winnow.experience.clock import Clock
+from winnow.experience.batching import TokenBudget
 from winnow.experience.collect import Collector
-from winnow.experience.scorer import Scorer
-from winnow.models.critic import Critic
-from winnow.models.policy import Policy, Scores
+from winnow.experience.metrics import Clock
+from winnow.experience.scoring import Scorer
+from winnow.models.policy import Critic, Policy, Scores
 from winnow.packed import Packed
-from winnow.rewards.verdict import Judgement, Verdict
 from winnow.types import Completion, Finish, Prompt, Rollouts
+from winnow.verdict import Judgement, Verdict
 
 
 class Drawn(NamedTuple):
@@ -147,5 +146,5 @@ def spied(
     max_mismatch_kl: float = float("inf"),
 ) -> Spied:
     policy, initial = Spy(step), Spy(0.2)
-    budget = Budget(token_budget, packed=True)
+    budget = TokenBudget(token_budget, packed=True)
     return Spied(Scorer(policy, initial, exact, budget, kl_rows, seed, max_mismatch_kl), policy, initial)

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from winnow.experience.budget import Budget
-from winnow.experience.experience import Experience
-from winnow.experience.plan import Plan
+from winnow.experience.batching import Experience, Plan, TokenBudget
 from winnow.models.attention import is_packed
 from winnow.models.backbone import pack_where_exact
 from winnow.models.policy import Policy
@@ -63,7 +61,7 @@ def gradient(
     inert: Sequence[bool] | None = None,
 ) -> Tensor:
     """Of one optimiser batch holding all `items`, cut to `token_budget`; `inert` ones are not forwarded."""
-    budget = Budget(token_budget, is_packed(policy.model))
+    budget = TokenBudget(token_budget, is_packed(policy.model))
     plan = Plan(minibatches=1, epochs=1, budget=budget, aggregate=aggregate, seed=0)
     inert = [False] * len(items) if inert is None else list(inert)
     experience = Experience(items=list(items), inert=inert)  # pyright: ignore[reportArgumentType]

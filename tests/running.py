@@ -8,8 +8,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from winnow import validation
-from winnow.build import training
+from winnow.assemble.training import train
+from winnow.config import checks
 
 CONF = Path(__file__).parent.parent / "conf"
 SMALL = (
@@ -45,8 +45,8 @@ def run(directory: Path, *overrides: str) -> float | None:
     """Train in `directory` as `python train.py …` would; the final held-out accuracy."""
     directory.mkdir(parents=True, exist_ok=True)
     cfg = composed(*SMALL, *overrides)
-    validation.validate(cfg)
-    return training.train(cfg, directory)
+    checks.check_config(cfg)
+    return train(cfg, directory)
 
 
 def metrics(directory: Path) -> list[dict[str, float]]:

@@ -11,7 +11,7 @@ import yaml
 from omegaconf import DictConfig
 
 import toy_program
-from winnow.app import Program
+from winnow.launch.program import Program
 
 ROOT = Path(__file__).parent.parent
 
@@ -77,7 +77,7 @@ def test_an_error_while_an_object_is_built_is_found_inside_hydras(tmp_path: Path
     from hydra.utils import instantiate
 
     def build(cfg: DictConfig) -> list[str]:
-        instantiate({"_target_": "winnow.rewards.pool.VerifierPool", "workers": 0})
+        instantiate({"_target_": "winnow.rewards.verifier.Verifier", "workers": 0})
         return []
 
     program = Program("toy", build, toy_program.run, toy_program.write_conf(tmp_path))
@@ -156,7 +156,7 @@ def test_hydras_ways_of_looking_still_work():
     rollout = yaml.safe_load(shown("--cfg", "job", "--package", "rollout", "rollout.samples=3"))
     assert rollout["samples"] == 3
     assert yaml.safe_load(shown("--cfg", "job", "--resolve", "algo/clip=dual"))["algo"]["clip"]["c"] == 3.0
-    assert "hydra_plugins.winnow_launcher.processes.Processes" in shown("--cfg", "hydra")
+    assert "hydra_plugins.winnow_launcher.Processes" in shown("--cfg", "hydra")
     assert "structured://" in shown("--info", "searchpath")
 
 

@@ -7,7 +7,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from running import CONF, composed
-from winnow import validation
+from winnow.config import checks
 
 ARMS = sorted(path.stem for path in (CONF / "arm").glob("*.yaml"))
 FIGURES = ("table1", "figure1", "figure2", "figure3", "figure4")
@@ -64,7 +64,7 @@ def test_nothing_but_the_algorithm_differs_between_arms(arm: str):
         return {key: value for key, value in plain.items() if key != "algo"}
 
     cfg = of(arm)
-    validation.validate(cfg)
+    checks.check_config(cfg)
     assert rest(cfg) == rest(of("grpo"))
 
 
@@ -75,7 +75,7 @@ def test_a_figure_sweeps_over_arms_that_exist_and_five_seeds(study: str, figure:
     assert set(params) == {"arm", "seed"}
     assert len(set(params["seed"])) >= 5
     for arm in params["arm"]:
-        validation.validate(composed(f"experiment={study}/{figure}", f"arm={arm}", "seed=0"))
+        checks.check_config(composed(f"experiment={study}/{figure}", f"arm={arm}", "seed=0"))
 
 
 @pytest.mark.parametrize("figure", FIGURES)

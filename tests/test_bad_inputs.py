@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from winnow.app import Program
+from winnow.launch.program import Program
 
 ROOT = Path(__file__).parent.parent
 QUICK = "logger=none"

@@ -8,10 +8,10 @@ import torch
 import yaml
 
 from running import CONF, composed
-from winnow import validation
 from winnow.algorithm import ActorCritic, PolicyGradient, Preference, Supervised
+from winnow.config import checks
+from winnow.config.instantiate import build_algorithm
 from winnow.errors import ConfigError
-from winnow.instantiation import build_algorithm
 from winnow.objectives import rule_of
 from winnow.ops import advantage, clip, ratio, select
 
@@ -26,7 +26,7 @@ POLICY_GRADIENT = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo")
 @pytest.mark.parametrize("algo", options("algo"))
 def test_every_algorithm_composes_and_binds(algo: str):
     cfg = composed(f"algo={algo}")
-    validation.validate(cfg)
+    checks.check_config(cfg)
     kinds = {"ppo": ActorCritic, "dpo": Preference, "sft": Supervised}
     assert isinstance(build_algorithm(cfg), kinds.get(algo, PolicyGradient))
 
@@ -45,12 +45,12 @@ def test_every_axis_value_is_built_or_refused_with_words(axis: str, value: str):
     )
     if (axis, value) in (("select", "extremes"), ("advantage", "gae")):
         with pytest.raises(ConfigError, match=r"type algo=(dpo|ppo)"):
-            validation.validate(cfg)
+            checks.check_config(cfg)
     elif axis == "correction" and value != "none":
         with pytest.raises(ConfigError, match=f"algo/correction={value}: .* nothing to correct"):
-            validation.validate(cfg)
+            checks.check_config(cfg)
     else:
-        validation.validate(cfg)
+        checks.check_config(cfg)
 
 
 @pytest.mark.parametrize(
@@ -58,14 +58,14 @@ def test_every_axis_value_is_built_or_refused_with_words(axis: str, value: str):
     [f"{folder}/{name}" for folder in ("paper", "release", "gsm8k") for name in options(f"experiment/{folder}")],
 )
 def test_every_experiment_composes_and_binds(experiment: str):
-    validation.validate(composed(f"experiment={experiment}"))
+    checks.check_config(composed(f"experiment={experiment}"))
 
 
 @pytest.mark.parametrize("model", options("model"))
 def test_every_model_brings_what_it_needs(model: str):
     cfg = composed(f"model={model}", *(["model.path=DIR"] if model == "custom" else []))
-    validation.validate(cfg)
-    assert cfg.model.template._target_.startswith("winnow.data.templates.")
+    checks.check_config(cfg)
+    assert cfg.model.template._target_.startswith("winnow.models.templates.")
     assert cfg.rollout.max_tokens >= 64
     assert cfg.optim.lr < 1e-4
 
@@ -73,7 +73,7 @@ def test_every_model_brings_what_it_needs(model: str):
 @pytest.mark.parametrize("dataset", options("dataset"))
 def test_every_dataset_names_evaluation_sets_that_there_are(dataset: str):
     cfg = composed(f"dataset={dataset}")
-    validation.validate(cfg)
+    checks.check_config(cfg)
     assert set(cfg.eval.sets) <= set(cfg.benchmarks)
 
 
@@ -140,6 +140,6 @@ def test_hardware_sets_nothing_of_an_algorithm(algo: str, other: str):
 @pytest.mark.parametrize("algo", ["grpo", "raft", "ppo"])
 def test_where_the_sampler_is_not_exact_there_is_something_to_correct(algo: str, words: str):
     algorithm = build_algorithm(composed(f"algo={algo}", "algo/correction=truncated", words))
-    validation.validate(composed(f"algo={algo}", "algo/correction=truncated", words))
+    checks.check_config(composed(f"algo={algo}", "algo/correction=truncated", words))
     assert isinstance(algorithm, PolicyGradient | ActorCritic)
     assert algorithm.correction(torch.tensor([0.5, 3.0])).tolist() == [0.5, 2.0]

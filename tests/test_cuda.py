@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 
 from engines.models import tiny
 from running import composed, metrics, run
-from winnow.build import evaluation
+from winnow.assemble.evaluation import evaluate
 from winnow.engines.torch_engine import TorchEngine
 from winnow.models import backbone
-from winnow.models.attention import EachTokenOnce, Ragged, is_packed
+from winnow.models.attention import EachTokenOnce, Ragged, is_packed, packed_attention
 from winnow.models.backbone import pack_where_exact
 from winnow.models.policy import Policy
 from winnow.packed import Packed, pack
@@ -49,7 +49,7 @@ def test_an_evaluation_draws_what_the_cpu_draws(tmp_path: Path):
     for hardware in ("cpu", "gpu"):
         (tmp_path / hardware).mkdir()
         cfg = composed("limit=32", f"hardware={hardware}", "hardware.precision=32-true", program="evaluate")
-        accuracies.append(evaluation.evaluate(cfg, tmp_path / hardware))
+        accuracies.append(evaluate(cfg, tmp_path / hardware))
     assert accuracies[0] == pytest.approx(accuracies[1], abs=0.05)
 
 
@@ -93,9 +93,9 @@ def test_attention_without_padding_says_what_padded_blocks_say(style: str, monke
 
         monkeypatch.setattr(backbone, "packed_attention", attend)
 
-    kinds = [type(backbone.packed_attention(rows)).__name__]
+    kinds = [type(packed_attention(rows)).__name__]
     with torch.autocast("cuda", torch.bfloat16):
-        kinds.append(type(backbone.packed_attention(rows)).__name__)
+        kinds.append(type(packed_attention(rows)).__name__)
     assert kinds == ["EachTokenOnce", "Ragged"]
     found = []
     for kind in (EachTokenOnce, Ragged):

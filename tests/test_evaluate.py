@@ -14,10 +14,9 @@ import pytest
 from pyarrow import parquet
 
 from winnow import cli
-from winnow.app import Program
-from winnow.build import evaluation
-from winnow.evaluation import sample
-from winnow.evaluation.store import Store
+from winnow.assemble.evaluation import CODES
+from winnow.evaluation.storage import EvaluationSample, SampleStore
+from winnow.launch.program import Program
 
 ROOT = Path(__file__).parent.parent
 WORDS = ("limit=12", "batch=8", "eval.samples=4", "hardware=cpu", "hardware.threads=1")
@@ -29,7 +28,7 @@ def programs() -> dict[str, Program]:
     found = {}
     for name in ("train", "evaluate"):
         names = runpy.run_path(str(ROOT / f"{name}.py"))
-        more = {"complete": names["complete"], "trace": "evaluation.json"} if name == "evaluate" else {}
+        more = {"complete": names["with_run_overrides"], "trace": "evaluation.json"} if name == "evaluate" else {}
         found[name] = Program(name, names["validate"], names[name], ROOT / "conf", **more)
     return found
 
@@ -90,15 +89,15 @@ def test_broken_off_anywhere_it_goes_on_as_if_nothing_had_been(
     programs: dict[str, Program], here: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ):
     evaluate(programs, "whole", *WORDS)
-    write = Store.write
+    write = SampleStore.write
 
-    def failing(self: Store, name: str, batch: int, samples: list[sample.Sample]) -> None:
+    def failing(self: SampleStore, name: str, batch: int, samples: list[EvaluationSample]) -> None:
         if batch == at:
             raise KeyboardInterrupt
         write(self, name, batch, samples)
 
     with monkeypatch.context() as during:
-        during.setattr(Store, "write", failing)
+        during.setattr(SampleStore, "write", failing)
         assert evaluate(programs, "broken", *WORDS) == 130
     assert len(list((here / "broken" / "samples").rglob("batch_*.parquet"))) == at
     assert programs["evaluate"].exit_code(["resume=broken"]) == 0
@@ -207,7 +206,7 @@ def test_samples_of_something_else_are_not_gone_on_with(
     evaluate(programs, "a", *WORDS)
     assert programs["evaluate"].exit_code(["resume=a", "eval.temperature=0.5"]) == 2
     assert "temperature was 1.0 and is 0.5" in capfd.readouterr().err
-    assert evaluation.CODES[signal.SIGTERM] == 75
+    assert CODES[signal.SIGTERM] == 75
 
 
 @pytest.mark.parametrize(

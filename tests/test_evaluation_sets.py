@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from running import composed, metrics, run
-from winnow.build import training
-from winnow.data.arithmetic import problem
+from winnow.assemble import training
+from winnow.data.arithmetic import chain_at
 from winnow.errors import ConfigError
 
 
 def chains(path: Path, start: int, right: bool = True) -> Path:
     """Four chains of two operations that the embedded model can read."""
-    made = [problem(5, i, "heldout", (2,)) for i in range(start, start + 4)]
+    made = [chain_at(5, i, "heldout", (2,)) for i in range(start, start + 4)]
     rows = [{"problem": p.text, "answer": str(p.answer if right else p.answer + 1)} for p in made]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path

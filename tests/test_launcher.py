@@ -15,9 +15,9 @@ import pytest
 import yaml
 
 import toy_program
-from winnow.app import summary
-from winnow.app.jobs import Crew, Ended, Job
-from winnow.app.ledger import status
+from winnow.config.saved_runs import sweep_of
+from winnow.launch.jobs import EndedJob, Job, JobPool
+from winnow.launch.sweep_results import JobRow, status_of, write_rows
 
 PROGRAM = Path(toy_program.__file__)
 
@@ -75,8 +75,8 @@ def test_a_job_is_a_run_that_can_be_resumed(start: Callable[..., subprocess.Pope
     hydra = yaml.safe_load((top / "1/.hydra/hydra.yaml").read_text())["hydra"]
     assert hydra["job"]["num"] == 1
     assert hydra["sweep"]["dir"] == f"multirun/{top.name}"
-    assert summary.sweep_of(top / "1") == f"multirun/{top.name}"
-    assert summary.sweep_of(top) is None
+    assert sweep_of(top / "1") == f"multirun/{top.name}"
+    assert sweep_of(top) is None
     assert start(f"resume={top}/1", "iterations=5").wait(timeout=60) == 0
     assert (top / "1/checkpoints/iteration_000005/manifest.json").is_file()
 
@@ -196,8 +196,8 @@ def sleeper(number: int, folder: Path, code: str) -> Job:
 
 def test_no_more_jobs_at_once_than_asked_for(tmp_path: Path):
     stamp = "import time; print(time.monotonic()); time.sleep(.2); print(time.monotonic())"
-    ended: list[Ended] = []
-    Crew(at_once=2, threads=1).run([sleeper(n, tmp_path, stamp) for n in range(5)], ended.append)
+    ended: list[EndedJob] = []
+    JobPool(at_once=2, threads=1).run([sleeper(n, tmp_path, stamp) for n in range(5)], ended.append)
     assert sorted(end.job.number for end in ended) == [0, 1, 2, 3, 4]
     spans = [tuple(map(float, end.job.log.read_text().split())) for end in ended]
     assert max(sum(a <= moment < b for a, b in spans) for moment, _ in spans) == 2
@@ -206,8 +206,8 @@ def test_no_more_jobs_at_once_than_asked_for(tmp_path: Path):
 def test_a_second_signal_kills(tmp_path: Path):
     deaf = "import signal, os, time; signal.signal(15, signal.SIG_IGN); os.kill(os.getppid(), 15); time.sleep(.3); "
     deaf += "os.kill(os.getppid(), 15); time.sleep(60)"
-    ended: list[Ended] = []
-    Crew(at_once=1, threads=1).run([sleeper(0, tmp_path, deaf), sleeper(1, tmp_path, "")], ended.append)
+    ended: list[EndedJob] = []
+    JobPool(at_once=1, threads=1).run([sleeper(0, tmp_path, deaf), sleeper(1, tmp_path, "")], ended.append)
     codes = {end.job.number: end.exit_code for end in ended}
     assert codes == {0: 128 + signal.SIGKILL, 1: None}
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -218,16 +218,16 @@ def test_a_second_signal_kills(tmp_path: Path):
     [(0, "done"), (1, "failed"), (75, "stopped"), (139, "killed by SIGSEGV"), (None, "not started"), (99, "failed")],
 )
 def test_status(code: int | None, name: str):
-    assert status(code) == name
+    assert status_of(code) == name
 
 
 def test_a_reader_never_meets_half_a_table(tmp_path: Path):
     """The table is replaced, not rewritten: an open file keeps the old rows."""
     path = tmp_path / "summary.csv"
-    row = summary.Row(0, "seed=1", tmp_path / "0", {"algo": "grpo"})
-    summary.write(path, [row])
+    row = JobRow(0, "seed=1", tmp_path / "0", {"algo": "grpo"})
+    write_rows(path, [row])
     with path.open() as old:
-        summary.write(path, [row, row])
+        write_rows(path, [row, row])
         assert len(old.read().splitlines()) == 2
     assert len(path.read_text().splitlines()) == 3
     assert [p.name for p in tmp_path.iterdir()] == ["summary.csv"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fakes import spelt
-from winnow.packed import FULL, Packed, pack
+from winnow.packed import MIN_BLOCK_FILL, Packed, pack
 from winnow.types import Row
 
 ROWS = [
@@ -81,7 +81,7 @@ def test_right_padded_rows_have_no_last_token_either():
 def test_blocks_hold_few_empty_places(lengths: list[int], blocks: tuple[tuple[int, int, int], ...]):
     rows = pack([one(length) for length in lengths])
     assert rows.blocks == blocks
-    assert all(tokens >= FULL * places for tokens, places in areas(rows))
+    assert all(tokens >= MIN_BLOCK_FILL * places for tokens, places in areas(rows))
 
 
 def test_moving_moves_every_tensor():

@@ -22,7 +22,7 @@ PAPER = "arXiv 2504.11343v2 "
 RELEASE = "RLHFlow/Minimal-RL "
 GRPO = [
     Setting("model.path", "Qwen/Qwen2.5-Math-7B", PAPER + "§4"),
-    Setting("model.template._target_", "winnow.data.templates.Chat", PAPER + "§4: default chat template"),
+    Setting("model.template._target_", "winnow.models.templates.Chat", PAPER + "§4: default chat template"),
     Setting("model.template.system", None, PAPER + "§4", "none is named, so the template's own default"),
     Setting(
         "model.template.instruction",
@@ -59,7 +59,7 @@ GRPO = [
     Setting("optim.schedule", "constant", SILENT, RELEASE + "ppo_trainer.yaml"),
     Setting("algo._target_", "winnow.algorithm.PolicyGradient", PAPER + "§3"),
     Setting("algo.select._target_", "winnow.ops.select.all_samples", PAPER + "§3"),
-    Setting("algo.correction._target_", "winnow.ops.correction.none", PAPER + "eq. 5", "it has no such weight"),
+    Setting("algo.correction._target_", "winnow.ops.ratio.uncorrected", PAPER + "eq. 5", "it has no such weight"),
     Setting("algo.advantage._target_", "winnow.ops.advantage.group", PAPER + "§3: (r - mean) / std"),
     Setting("algo.advantage.centre", "mean", PAPER + "§3"),
     Setting("algo.advantage.scale", "std", PAPER + "§3", "unbiased, as in the release's core_algos.py"),

@@ -8,8 +8,8 @@ import torch
 
 from running import metrics, run, weights
 from winnow.errors import ConfigError, Stopped
-from winnow.report.run_files import RunFiles
-from winnow.training.signals import StopOnSignal
+from winnow.run_logs.run_files import RunFiles
+from winnow.training.callbacks import StopOnSignal
 
 ALGORITHMS = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft")
 

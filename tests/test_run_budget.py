@@ -8,9 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from running import composed, metrics, run, weights
-from winnow.describe import budget_in_words
-from winnow.training.datamodule import Progress
-from winnow.training.run_budget import RunBudget
+from winnow.assemble.training import budget_in_words
+from winnow.training.progress import RunBudget, RunProgress
 
 QUIET = ("algo=grpo", "eval.every=0")
 
@@ -26,7 +25,7 @@ def summary(directory: Path) -> dict:
 
 
 def test_a_budget_is_reached_when_it_is_met():
-    done = Progress(iteration=3, sampled_tokens=100, trained_tokens=60, seconds=7.5)
+    done = RunProgress(iteration=3, sampled_tokens=100, trained_tokens=60, seconds=7.5)
     assert not RunBudget().reached(done)
     assert not RunBudget(sampled_tokens=101, trained_tokens=61, seconds=7.6).reached(done)
     assert RunBudget(sampled_tokens=100).reached(done)
@@ -70,7 +69,7 @@ def test_seconds_are_those_of_the_whole_run(tmp_path: Path, monkeypatch: pytest.
     """A clock that is 10 s on whenever it is looked at: to begin with, after the first evaluation, and then in every iteration
     before its evaluation and at its end. So iteration 1 is asked about at 20 s and ends at 30, and iteration 3 is asked at 60."""
     ticks = iter(range(0, 10**6, 10))
-    monkeypatch.setattr("winnow.training.bookkeeping.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    monkeypatch.setattr("winnow.training.callbacks.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     budget = ("iterations=9", "budget.seconds=55")
     run(tmp_path, *QUIET, *budget)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

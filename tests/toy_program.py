@@ -8,8 +8,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from winnow.app import Program
 from winnow.errors import ConfigError, Diverged, Stopped
+from winnow.launch.program import Program
 
 YAML = {
     "toy.yaml": """

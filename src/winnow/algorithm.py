@@ -12,21 +12,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from winnow.errors import ConfigError
-from winnow.objectives import (
-    KL,
-    Aggregate,
-    Clip,
-    PolicyObjective,
-    PreferenceObjective,
-    Ratio,
-    ValueObjective,
-    rule_of,
-)
+from winnow.objectives import KL, Aggregate, Clip, PolicyObjective, PreferenceObjective, Ratio, ValueObjective, rule_of
 from winnow.ops import advantage as advantage_ops
 from winnow.ops import clip as clip_ops
-from winnow.ops import correction as correction_ops
 from winnow.ops import ratio as ratio_ops
 from winnow.ops import select as select_ops
+from winnow.ops.ratio import uncorrected
 
 Select = Callable[[Float[Tensor, "p g"], Bool[Tensor, "p g"]], Bool[Tensor, "p g"]]
 SelectPairs = Callable[[Float[Tensor, "p g"], Bool[Tensor, "p g"]], Int[Tensor, "n 3"]]
@@ -75,7 +66,7 @@ class PolicyGradient:
     @property
     def corrects(self) -> bool:
         """Whether each token is weighed by what sampler and trainer disagree on."""
-        return rule_of(self.correction) is not correction_ops.none
+        return rule_of(self.correction) is not uncorrected
 
     def advantages(self, shaped: Float[Tensor, "p g"], selected: Bool[Tensor, "p g"]) -> Float[Tensor, "p g"]:
         """Everyone's advantage, from the shaped rewards of all samples; zero where not selected."""
@@ -118,7 +109,7 @@ class ActorCritic:
     @property
     def corrects(self) -> bool:
         """Whether each token is weighed by what sampler and trainer disagree on."""
-        return rule_of(self.correction) is not correction_ops.none
+        return rule_of(self.correction) is not uncorrected
 
     @property
     def value_objective(self) -> ValueObjective:

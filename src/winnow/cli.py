@@ -94,16 +94,16 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _prompt(args: argparse.Namespace) -> int:
-    from winnow.app.composed import composed
-    from winnow.build.prompt import show_prompt
+    from winnow.assemble.commands import show_prompt
+    from winnow.config.compose import composed
 
     show_prompt(composed("train", args.overrides), args.row, args.benchmark, sys.stdout)
     return DONE
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from winnow.app.composed import composed
-    from winnow.instantiation import build_node
+    from winnow.config.compose import composed
+    from winnow.config.instantiate import build_node
     from winnow.rewards.verify_cases import verify_cases
 
     with build_node(composed("train", args.overrides).reward.verifier) as pool:
@@ -112,9 +112,9 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _rescore(args: argparse.Namespace) -> int:
-    from winnow.app.composed import composed
-    from winnow.build.parts import verifier_of
-    from winnow.evaluation.rescore import rescore
+    from winnow.assemble.common import verifier_of
+    from winnow.config.compose import composed
+    from winnow.evaluation.compare import rescore
 
     cfg = composed("train", args.overrides)
     named = any(words.startswith(("reward/", "reward.")) for words in args.overrides)
@@ -137,16 +137,16 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _dashboard(args: argparse.Namespace) -> int:
-    from winnow.dashboard.publish import publish
+    from winnow.run_logs.dashboard import publish_dashboard
 
-    for line in publish(args.project):
+    for line in publish_dashboard(args.project):
         print(line)
     return DONE
 
 
 def _export(args: argparse.Namespace) -> int:
-    from winnow.app.saved import saved
-    from winnow.build.export import export_checkpoint
+    from winnow.assemble.commands import export_checkpoint
+    from winnow.config.saved_runs import read_saved_run as saved
 
     print(export_checkpoint(saved(args.run), args.out))
     return DONE

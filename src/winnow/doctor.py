@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from winnow import machine
+from winnow.models.memory import memory_bytes
 
 GB = 1e9
 MEMORY_GB = 1.5  # a run of the embedded model peaks at 0.65 GB
@@ -94,7 +94,7 @@ def _processors() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    total = machine.memory_bytes() / GB
+    total = memory_bytes() / GB
     free = min(total, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GB)
     level = Level.OK if total >= MEMORY_GB else Level.WARN
     yield Finding(
@@ -117,16 +117,16 @@ def _outputs() -> Iterator[Finding]:
 def _embedded_model() -> Iterator[Finding]:
     from transformers.utils import logging as transformers_logging
 
-    from winnow.data.arithmetic import problem
-    from winnow.data.templates import Plain
+    from winnow.data.arithmetic import chain_at
     from winnow.engines.torch_engine import TorchEngine
     from winnow.models.language_model import Pretrained
+    from winnow.models.templates import Plain
     from winnow.types import Prompt, Sampling
 
     transformers_logging.disable_progress_bar()
     began = time.perf_counter()
     model = Pretrained("tiny", "embedded", Plain()).load()
-    text = problem(seed=0, index=0, split="heldout").text
+    text = chain_at(seed=0, index=0, split="heldout").text
     engine = TorchEngine(model.eos_ids, model.pad_id)
     engine.sync(model.model, 0)
     prompt = Prompt("doctor", model.encode(text), text, answer="")
@@ -140,11 +140,11 @@ def _embedded_model() -> Iterator[Finding]:
 
 
 def _verifier() -> Iterator[Finding]:
-    from winnow.rewards.pool import VerifierPool
-    from winnow.rewards.verdict import Verdict
+    from winnow.rewards.verifier import Verifier
+    from winnow.verdict import Verdict
 
     began = time.perf_counter()
-    with VerifierPool(workers=1, timeout=30.0) as pool:
+    with Verifier(workers=1, timeout=30.0) as pool:
         right, wrong = pool.judge([r"\sqrt{8}"] * 2, [r"\boxed{2\sqrt{2}}", r"\boxed{2\sqrt{3}}"])
     verdicts = (right.verdict, wrong.verdict)
     level = Level.OK if verdicts == (Verdict.correct, Verdict.wrong) else Level.FAIL

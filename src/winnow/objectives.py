@@ -15,8 +15,7 @@ from torch import Tensor
 
 from winnow.ops import kl as kl_ops
 from winnow.ops import ratio as ratio_ops
-from winnow.ops.preference import dpo
-from winnow.ops.value import clipped_value_loss
+from winnow.ops.value import clipped_value_loss, dpo
 from winnow.types import Batch, Loss, Mean, PairBatch
 
 Ratio = Callable[[Float[Tensor, "b s"], Float[Tensor, "b s"] | None, Bool[Tensor, "b s"]], Float[Tensor, "b s"]]
@@ -63,11 +62,11 @@ def _per_update(value: Tensor, batch: Batch) -> Mean:
     return Mean(value.detach().double(), 1 / batch.parts)
 
 
-def _over(value: Tensor, where: Tensor) -> Mean:
+def _mean_over(value: Tensor, where: Tensor) -> Mean:
     return Mean(torch.where(where, value.detach(), 0).sum(dtype=torch.float64), where.sum())
 
 
-def _slopes(loss: Tensor, *logprobs: Tensor) -> list[Tensor]:
+def _gradient_magnitudes(loss: Tensor, *logprobs: Tensor) -> list[Tensor]:
     """|∂ loss / ∂ log π| of every token, whatever rules lie between; only they are gone through, and the graph stays."""
     return [slope.double().abs() for slope in torch.autograd.grad(loss, logprobs, retain_graph=True)]
 
@@ -119,7 +118,7 @@ class PolicyObjective:
             total = total - self.entropy * (weights * entropies).sum()
         metrics["train/loss/total"] = _per_update(total, batch)
         if policy.requires_grad:
-            slope = _slopes(policy, logprobs)[0]
+            slope = _gradient_magnitudes(policy, logprobs)[0]
             for sign, where in (("positive", batch.advantages > 0), ("negative", batch.advantages < 0)):
                 metrics[f"train/signal/{sign}"] = _per_update(torch.where(where, slope, 0).sum(), batch)
         if self.uses_ratio:
@@ -137,11 +136,11 @@ def _off_policy_metrics(logprobs: Tensor, old: Tensor, ratio: Tensor, gain: Tens
     plain = ratio * batch.advantages
     clipped = (gain - plain).abs() > 1e-5 * plain.abs()
     return {
-        "train/clip_frac": _over(clipped.float(), counts),
-        "train/clip_frac/low": _over((clipped & (ratio < 1)).float(), counts),
-        "train/clip_frac/high": _over((clipped & (ratio > 1)).float(), counts),
-        "train/ratio/mean": _over(ratio, counts),
-        "train/kl_old": _over(kl_ops.k3(old - logprobs), counts),
+        "train/clip_frac": _mean_over(clipped.float(), counts),
+        "train/clip_frac/low": _mean_over((clipped & (ratio < 1)).float(), counts),
+        "train/clip_frac/high": _mean_over((clipped & (ratio > 1)).float(), counts),
+        "train/ratio/mean": _mean_over(ratio, counts),
+        "train/kl_old": _mean_over(kl_ops.k3(old - logprobs), counts),
     }
 
 
@@ -159,7 +158,7 @@ class ValueObjective:
         far = ((values - batch.values).abs() > self.clip).float()
         metrics = {
             "train/loss/value": _per_update(loss, batch),
-            "train/value/clip_frac": _over(far, counts),
+            "train/value/clip_frac": _mean_over(far, counts),
         }
         return Loss(loss, metrics)
 
@@ -184,15 +183,15 @@ class PreferenceObjective:
         metrics = {
             "train/loss/policy": _per_update(loss, batch.chosen),
             "train/loss/total": _per_update(loss, batch.chosen),
-            "train/dpo/acc": _over((margin.detach() > 0).float(), real),
-            "train/dpo/margin": _over(self.beta * margin.detach(), real),
-            "train/dpo/reward_chosen": _over(self.beta * log_ratio_chosen.detach(), real),
-            "train/dpo/reward_rejected": _over(self.beta * log_ratio_rejected.detach(), real),
-            "train/dpo/logp_chosen": _over(logp_chosen, real),
-            "train/dpo/logp_rejected": _over(logp_rejected, real),
+            "train/dpo/acc": _mean_over((margin.detach() > 0).float(), real),
+            "train/dpo/margin": _mean_over(self.beta * margin.detach(), real),
+            "train/dpo/reward_chosen": _mean_over(self.beta * log_ratio_chosen.detach(), real),
+            "train/dpo/reward_rejected": _mean_over(self.beta * log_ratio_rejected.detach(), real),
+            "train/dpo/logp_chosen": _mean_over(logp_chosen, real),
+            "train/dpo/logp_rejected": _mean_over(logp_rejected, real),
         }
         if loss.requires_grad:
-            for sign, slope in zip(("positive", "negative"), _slopes(loss, chosen, rejected), strict=True):
+            for sign, slope in zip(("positive", "negative"), _gradient_magnitudes(loss, chosen, rejected), strict=True):
                 metrics[f"train/signal/{sign}"] = _per_update(slope.sum(), batch.chosen)
         return Loss(loss, metrics)
 

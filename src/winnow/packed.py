@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-REPEATED = 4
+MAX_PROMPT_REPEATS = 4
 """How often, at most, packed tokens may recur in attention, where a prompt stands before each of its responses: a token holds
 about six times as much memory elsewhere in a layer as it does there, so that this at most doubles what a budget means."""
-FULL = 0.8
+MIN_BLOCK_FILL = 0.8
 """The share of an attention block that holds tokens, at least: a shorter row opens the next block. Attention is a small part
 of a forward, so that a fifth of it costs less than many small kernels do."""
 
@@ -133,7 +133,7 @@ def _blocks(lengths: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
     first = held = width = 0
     for row, length in enumerate(lengths):
         wider = max(width, length)
-        if row > first and held + length < FULL * wider * (row + 1 - first):
+        if row > first and held + length < MIN_BLOCK_FILL * wider * (row + 1 - first):
             blocks.append((first, row, width))
             first, held, wider = row, 0, length
         held, width = held + length, wider

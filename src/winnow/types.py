@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from winnow.packed import Packed
-from winnow.rewards.verdict import Judgement
+from winnow.verdict import Judgement
 
 
 @dataclass(frozen=True, slots=True)

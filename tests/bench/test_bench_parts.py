@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from winnow.bench import cuda, kept, matmul, memory, scaling, startup, trl, verifiers
-from winnow.bench.child import Timed
-from winnow.bench.gpus import known
-from winnow.bench.iteration import Cost, Drawn, Iteration
-from winnow.bench.parts import PARTS
-from winnow.bench.trl import Side
-from winnow.bench.workload import Work
+from benchmarks import cuda, matmul, memory, rejection_cost, scaling, startup, trl, verifiers
+from benchmarks.child import Timed
+from benchmarks.gpus import Gpu, known
+from benchmarks.iteration import Cost, Drawn, Iteration
+from benchmarks.parts import PARTS
+from benchmarks.trl import Side
+from benchmarks.workload import Work
 
 
 def iteration(step: float, rollout: float, update: float, trained: int, rows: int = 8, tokens: int = 10) -> Iteration:
@@ -78,8 +78,8 @@ def test_a_side_is_the_mean_of_its_steps():
 # --- the others
 
 
-@pytest.mark.parametrize("algorithm", kept.ALGORITHMS, ids=lambda a: a.algo)
-def test_patterns_keep_the_share_that_they_say(algorithm: kept.Rejecting):
+@pytest.mark.parametrize("algorithm", rejection_cost.ALGORITHMS, ids=lambda a: a.algo)
+def test_patterns_keep_the_share_that_they_say(algorithm: rejection_cost.Rejecting):
     """RAFT++ keeps what is right of a prompt that has anything right; Reinforce-Rej all of a prompt that is mixed."""
     for share, patterns in algorithm.patterns.items():
         if algorithm.algo == "raftpp":
@@ -87,18 +87,18 @@ def test_patterns_keep_the_share_that_they_say(algorithm: kept.Rejecting):
         else:
             kept_rows = [8 if len(set(pattern)) > 1 else 0 for pattern in patterns]
         assert sum(kept_rows) == share * 8 * len(patterns)
-    assert len(algorithm.round()) == 3 * kept.PROMPTS
+    assert len(algorithm.round()) == 3 * rejection_cost.PROMPTS
 
 
 def test_the_cost_of_a_quarter_is_compared_within_its_round():
     first = [iteration(9, 1, 4.0, 8), iteration(9, 1, 2.4, 4), iteration(9, 1, 1.2, 2)]
     second = [iteration(9, 1, 2.0, 8), iteration(9, 1, 1.0, 4), iteration(9, 1, 0.4, 2)]
-    figures = kept.costs("_x", [1.0, 0.5, 0.25], first + second)
+    figures = rejection_cost.costs("_x", [1.0, 0.5, 0.25], first + second)
     assert figures["update_cost_at_quarter_kept_x"] == pytest.approx(0.25)  # of 0.3 and 0.2
     assert figures["update_cost_at_half_kept_x"] == pytest.approx(0.55)
     assert figures["update_all_kept_x_cpu_s"] == 3.0
     with pytest.raises(RuntimeError, match=r"0\.5 of the rows; kept \[8, 4\]"):
-        kept.costs("", [1.0, 0.5, 0.25], [first[0], first[0], first[2], *second])
+        rejection_cost.costs("", [1.0, 0.5, 0.25], [first[0], first[0], first[2], *second])
 
 
 def test_a_share_of_the_bound():
@@ -135,8 +135,8 @@ def test_the_cost_of_a_sample():
 
 @pytest.mark.parametrize("case", verifiers.CASES, ids=lambda case: case.name)
 def test_half_of_the_answers_are_right(case: verifiers.Case):
-    from winnow.app.composed import composed
-    from winnow.instantiation import build_node
+    from winnow.config.compose import composed
+    from winnow.config.instantiate import build_node
 
     golds, answers = zip(*(case.pair(n) for n in range(6)), strict=True)
     with build_node(composed("train", [f"reward/verifier={case.verifier}"]).reward.verifier) as pool:
@@ -168,7 +168,7 @@ def test_peaks_are_known_by_the_name_that_cuda_gives():
 
 def test_figures_on_cuda():
     """2 seconds of sampling on the wall and 4 of update: half of a GPU that reads 1 GB/s, a quarter of one that does 2 FLOP/s."""
-    gpu = cuda.Gpu("test", flops=2.0, bandwidth=1e9, source="none")
+    gpu = Gpu("test", flops=2.0, bandwidth=1e9, source="none")
     observed = {"sampling_bytes": 1e9, "update_flops": 2.0, "peak_bytes": 2.0**31}
     found = [Timed(iteration(5, 1, 2, trained=8), observed)]
     figures = cuda.ours("s", found, gpu) | cuda.against(

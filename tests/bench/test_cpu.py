@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from winnow.bench import resident
-from winnow.bench.cpu import cpu_seconds
+from benchmarks import resident
+from benchmarks.cpu import cpu_seconds
 
 BURN = "import time\nwhile time.process_time() < 0.3: pass\nprint('burnt', flush=True)\ninput()"
 

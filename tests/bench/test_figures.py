@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from winnow.bench import latest
-from winnow.bench.figures import Named, Skipped, ratios, spread
+from benchmarks import latest
+from benchmarks.figures import Named, Skipped, ratios, spread
 
 
 def test_a_spread_is_the_median_between_least_and_greatest():

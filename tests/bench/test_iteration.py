@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from winnow.bench import linears
-from winnow.bench.iteration import Iteration, measure
-from winnow.bench.workload import Shape, Work
+from benchmarks import linears
+from benchmarks.iteration import Iteration, measure
+from benchmarks.workload import Shape, Work
 
 SMALL = Shape(hidden=16, layers=1, heads=2, kv_heads=1, vocab=40, positions=64)
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from winnow.bench import linears
-from winnow.bench.iteration import Drawn
-from winnow.bench.linears import SamplingWork, UpdateWork, sampling_work, update_work
+from benchmarks import linears
+from benchmarks.iteration import Drawn
+from benchmarks.linears import SamplingWork, UpdateWork, sampling_work, update_work
 
 ROWS = [Drawn("a", 5, 3, True), Drawn("a", 5, 1, True), Drawn("b", 2, 2, True)]
 """Two responses to a prompt of 5 tokens, of 3 tokens and 1; one of 2 tokens to a prompt of 2."""

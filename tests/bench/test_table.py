@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from winnow.bench import __main__ as command
-from winnow.bench import table
-from winnow.bench.figures import Named, Skipped
-from winnow.bench.parts import PARTS, Part
+from benchmarks import __main__, table
+from benchmarks import __main__ as command
+from benchmarks.figures import Named, Skipped
+from benchmarks.parts import PARTS, Part
 
 
 def test_cells():
@@ -26,7 +26,7 @@ def test_the_document_gets_what_was_measured_and_why_the_rest_was_not(tmp_path: 
         "trl_over_ours_ragged": 4.25,
         "trl_over_ours_ragged_low": 4.0,
         "trl_over_ours_ragged_high": 4.5,
-        "trl_command": "python -m winnow.bench trl",
+        "trl_command": "python -m benchmarks trl",
         "trl_machine": "2 cores",
         "trl_versions": "torch 1",
         "trl_date": "today",
@@ -37,7 +37,7 @@ def test_the_document_gets_what_was_measured_and_why_the_rest_was_not(tmp_path: 
     assert text.startswith("Before.\n<!-- bench -->\n| trl |")
     assert text.endswith("<!-- end -->\nAfter.\n")
     assert "| `trl_over_ours_ragged` | 4.25 × | 4.00 to 4.50 |" in text
-    assert "`python -m winnow.bench trl`; 2 cores; torch 1; today" in text
+    assert "`python -m benchmarks trl`; 2 cores; torch 1; today" in text
     assert "**cuda**: skipped. no device" in text
     assert "old" not in text
     table.fill(document, figures)
@@ -57,8 +57,8 @@ def part(why: Skipped | None) -> Part:
 def test_a_part_leaves_its_figures_what_they_come_from_and_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(command, "PARTS", {"one": part(None)})
-    monkeypatch.setattr(command, "parts", lambda pairs: {"one": part(None)})
+    monkeypatch.setattr(__main__, "PARTS", {"one": part(None)})
+    monkeypatch.setattr(__main__, "parts", lambda pairs: {"one": part(None)})
     assert command.main(["one", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "latest.json").read_text())
     assert found["speed"] == 3.0
@@ -72,8 +72,8 @@ def test_what_cannot_be_measured_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     missing = part(Skipped("nothing to measure it with"))
-    monkeypatch.setattr(command, "PARTS", {"one": missing})
-    monkeypatch.setattr(command, "parts", lambda pairs: {"one": missing})
+    monkeypatch.setattr(__main__, "PARTS", {"one": missing})
+    monkeypatch.setattr(__main__, "parts", lambda pairs: {"one": missing})
     assert command.main(["one", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().out == "one: skipped. nothing to measure it with\n"
     assert command.main(["--out", str(tmp_path)]) == 0

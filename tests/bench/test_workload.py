@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 
-from winnow.bench.dictated import Dictated
-from winnow.bench.workload import EOS, SPECIAL, Shape, as_trl_draws_them, texts, write_model, write_problems
+from benchmarks.scripted_verdicts import ScriptedVerdicts
+from benchmarks.workload import EOS, SPECIAL, Shape, as_trl_draws_them, texts, write_model, write_problems
 from winnow.rng import permutation, seed_of
 
 SMALL = Shape(hidden=16, layers=1, heads=2, kv_heads=1, vocab=40, positions=64)
@@ -72,7 +72,7 @@ def test_a_run_meets_problems_and_patterns_in_turn(tmp_path: Path):
 
 
 def test_verdicts_are_read_off_the_gold_however_the_answers_come():
-    with Dictated() as pool:
+    with ScriptedVerdicts() as pool:
         first = pool.judge(["0 110", "1 01", "0 110"], ["any", "any", ""])
         second = pool.judge(["1 01", "0 110", "0 110"], ["any", "any", "any"])
     assert [str(j.verdict) for j in first] == ["correct", "wrong", "correct"]

@@ -1,24 +1,24 @@
 import re
 from pathlib import Path
 
-from winnow.dashboard.panels import ACCURACY, PASS_AT_K, SECTIONS, Lines, Points
-from winnow.report.plots import PANELS
-from winnow.study.report.metrics import HELD_OUT, OVERVIEW, SIGNAL
+from winnow.run_logs.curves import CURVE_PANELS
+from winnow.run_logs.dashboard_panels import ACCURACY, PASS_AT_K, SECTIONS, LinesPanel, PointsPanel
+from winnow.study.report.learning_curves import GRADIENT_MASS, HELD_OUT, OVERVIEW
 
-LINES = [panel for section in SECTIONS for panel in section.panels if isinstance(panel, Lines)]
+LINES = [panel for section in SECTIONS for panel in section.panels if isinstance(panel, LinesPanel)]
 METRICS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
 DOCUMENTED = set(re.findall(r"^\| `([^`]+)` \|", METRICS, re.MULTILINE))
 MEASURED = {name.replace("{set}", "math500").replace("pass@k", "pass@16") for name in DOCUMENTED}
 
 
-def shown(lines: Lines) -> set[str]:
+def shown(lines: LinesPanel) -> set[str]:
     return {name for name in MEASURED if name in lines.metrics or (lines.pattern and re.search(lines.pattern, name))}
 
 
 def test_every_panel_shows_something_and_every_metric_in_it_is_documented() -> None:
     assert [panel.title for panel in LINES if not shown(panel)] == []
     named = {name for panel in LINES for name in (*panel.metrics, panel.x)}
-    named |= {panel.x for section in SECTIONS for panel in section.panels if isinstance(panel, Points)}
+    named |= {panel.x for section in SECTIONS for panel in section.panels if isinstance(panel, PointsPanel)}
     assert sorted(named - DOCUMENTED) == []
 
 
@@ -35,13 +35,15 @@ def test_accuracy_is_drawn_against_every_budget() -> None:
 
 def test_what_a_run_draws_of_itself_is_on_the_dashboard_under_the_same_title() -> None:
     titles = {panel.title: shown(panel) for panel in LINES}
-    for panel in PANELS:
+    for panel in CURVE_PANELS:
         assert panel.prefix + ("math500" if panel.suffix else "") + panel.suffix in titles[panel.title]
 
 
 def test_what_the_report_draws_over_iterations_is_on_the_dashboard() -> None:
     named = {name for panel in LINES for name in panel.metrics}
-    keys = {metric.key for metric in (*OVERVIEW, *SIGNAL) if metric is not HELD_OUT}  # its key is a word for all sets
+    keys = {
+        metric.key for metric in (*OVERVIEW, *GRADIENT_MASS) if metric is not HELD_OUT
+    }  # its key is a word for all sets
     assert len(keys) == 9
     assert keys <= named
 

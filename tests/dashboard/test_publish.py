@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from winnow.cli import exit_code
-from winnow.dashboard import publish
-from winnow.dashboard.panels import COLUMNS, SECTIONS
+from winnow.run_logs import dashboard
+from winnow.run_logs.dashboard_panels import COLUMNS, SECTIONS
 
 KEY = "0123456789" * 4
 
@@ -67,9 +67,10 @@ def test_without_the_extra_one_line_says_what_to_install(logged_in, capsys, monk
             if name == "wandb_workspaces":
                 raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 
-    for name in [name for name in sys.modules if name.startswith(("winnow.dashboard.", "wandb_workspaces"))]:
-        if name != publish.__name__:
-            monkeypatch.delitem(sys.modules, name)
+    for name in [
+        name for name in sys.modules if name.startswith(("winnow.run_logs.dashboard_views", "wandb_workspaces"))
+    ]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
     line = "error: winnow dashboard needs a package more; type pip install 'winnow-rl[dashboards]'"
     assert typed(capsys, "me/winnow") == (2, [], [line])
@@ -98,7 +99,7 @@ def test_what_was_saved_before_a_failure_is_said(logged_in, capsys) -> None:
 
 
 def test_a_server_that_falls_silent_is_given_up(logged_in, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(publish, "SAVE_SECONDS", 1.0)
+    monkeypatch.setattr(dashboard, "SAVE_SECONDS", 1.0)
     logged_in.silent.add("upsertView")
     code, out, (line,) = typed(capsys, "me/winnow")
     assert (code, out) == (2, [])

@@ -6,9 +6,8 @@ import pytest
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
-from winnow.dashboard.panels import SECTIONS
-from winnow.dashboard.report import report
-from winnow.dashboard.workspace import workspace
+from winnow.run_logs.dashboard_panels import SECTIONS
+from winnow.run_logs.dashboard_views import report, workspace
 
 
 def drawn(panel) -> dict:

@@ -3,20 +3,11 @@ import re
 
 import pytest
 
-from winnow.data.arithmetic import (
-    CHARACTERS,
-    HELDOUT_IN,
-    HIGHEST,
-    LEVELS,
-    Problem,
-    demonstration,
-    problem,
-    split_of,
-    worked,
-)
+from winnow.data.arithmetic import HELDOUT_IN, HIGHEST, LEVELS, Chain, chain_at, demonstration, split_of, worked
 from winnow.errors import ConfigError
+from winnow.models.language_model import CHARACTERS
 
-CHAIN = Problem(47, (38, -21))
+CHAIN = Chain(47, (38, -21))
 MANY = 2000
 
 
@@ -39,30 +30,30 @@ def test_a_chain_reads_as_it_is_written() -> None:
 
 
 def test_same_names_same_problem_and_other_names_another() -> None:
-    assert problem(3, 5, "train") == problem(3, 5, "train")
+    assert chain_at(3, 5, "train") == chain_at(3, 5, "train")
     assert demonstration(CHAIN, 3, 5, 0.5, 0.5) == demonstration(CHAIN, 3, 5, 0.5, 0.5)
-    streams = {tuple(problem(seed, i, split) for i in range(20)) for seed in (1, 2) for split in ("train", "heldout")}
+    streams = {tuple(chain_at(seed, i, split) for i in range(20)) for seed in (1, 2) for split in ("train", "heldout")}
     assert len(streams) == 4
-    assert problem(1, 0).text == "98-3-38-27="
+    assert chain_at(1, 0).text == "98-3-38-27="
 
 
 def test_splits_are_disjoint_under_every_seed() -> None:
     """Short chains, so that streams do repeat problems."""
-    train = {problem(seed, i, "train", (1,)).text for seed in range(3) for i in range(MANY)}
-    heldout = {problem(seed, i, "heldout", (1,)).text for seed in range(3) for i in range(MANY)}
+    train = {chain_at(seed, i, "train", (1,)).text for seed in range(3) for i in range(MANY)}
+    heldout = {chain_at(seed, i, "heldout", (1,)).text for seed in range(3) for i in range(MANY)}
     assert not train & heldout
     assert len(train | heldout) > 0.4 * 99 * 99
 
 
 def test_one_chain_in_eight_is_held_out() -> None:
     low, high = binomial_bounds(MANY, 1 / HELDOUT_IN)
-    chains = [Problem(start, (term,)) for start in range(1, 41) for term in range(1, 51)]
+    chains = [Chain(start, (term,)) for start in range(1, 41) for term in range(1, 51)]
     assert low <= sum(split_of(chain) == "heldout" for chain in chains) <= high
 
 
 def test_answers_and_running_values() -> None:
     for index in range(MANY):
-        chain = problem(0, index)
+        chain = chain_at(0, index)
         assert chain.answer == eval(chain.text.rstrip("="))
         assert len(chain.terms) in LEVELS
         assert all(0 <= value <= HIGHEST for value in (chain.start, *chain.values))
@@ -70,23 +61,23 @@ def test_answers_and_running_values() -> None:
 
 
 def test_levels_are_equally_likely_and_only_those_asked_for() -> None:
-    counts = [len(problem(0, index, "train", (2, 7)).terms) for index in range(MANY)]
+    counts = [len(chain_at(0, index, "train", (2, 7)).terms) for index in range(MANY)]
     low, high = binomial_bounds(MANY, 0.5)
     assert set(counts) == {2, 7}
     assert low <= counts.count(2) <= high
 
 
 def test_guessing_is_right_once_in_a_hundred() -> None:
-    answers = [problem(0, index).answer for index in range(MANY)]
+    answers = [chain_at(0, index).answer for index in range(MANY)]
     low, high = binomial_bounds(MANY, 0.01)
     assert high >= max(answers.count(value) for value in range(HIGHEST + 1))
-    guesses = [boxed(demonstration(problem(0, i), 0, i, direct=1, slip=0)) == answers[i] for i in range(MANY)]
+    guesses = [boxed(demonstration(chain_at(0, i), 0, i, direct=1, slip=0)) == answers[i] for i in range(MANY)]
     assert low <= sum(guesses) <= high
 
 
 def test_without_slips_every_worked_answer_is_right() -> None:
     for index in range(MANY):
-        chain = problem(0, index)
+        chain = chain_at(0, index)
         assert boxed(demonstration(chain, 0, index, direct=0, slip=0)) == chain.answer
 
 
@@ -101,7 +92,7 @@ def slip_counts(slip: float) -> tuple[int, int]:
     """(slipped, could slip) over many demonstrations, each step checked against the problem and the last result."""
     slipped = able = 0
     for index in range(MANY):
-        chain = problem(0, index)
+        chain = chain_at(0, index)
         lines = demonstration(chain, 0, index, direct=0, slip=slip).split(";")[0].split(",")
         value, shift = chain.start, 0
         for step, (term, line) in enumerate(zip(chain.terms, lines, strict=True)):
@@ -125,17 +116,17 @@ def test_a_slip_is_a_forgotten_carry_at_the_rate_asked_for_and_is_worked_on_with
 
 
 def test_direct_answers_come_at_the_rate_asked_for() -> None:
-    texts = [demonstration(problem(0, i), 0, i, direct=0.4, slip=0.1) for i in range(MANY)]
+    texts = [demonstration(chain_at(0, i), 0, i, direct=0.4, slip=0.1) for i in range(MANY)]
     low, high = binomial_bounds(MANY, 0.4)
     assert low <= sum(text.startswith(r"\boxed") for text in texts) <= high
 
 
 def test_texts_use_the_vocabulary_only() -> None:
-    text = "".join(problem(0, i).text + demonstration(problem(0, i), 0, i, 0.5, 0.5) for i in range(200))
+    text = "".join(chain_at(0, i).text + demonstration(chain_at(0, i), 0, i, 0.5, 0.5) for i in range(200))
     assert set(text.replace(r"\boxed{", "")) == set(CHARACTERS)
 
 
 @pytest.mark.parametrize(("split", "levels"), [("test", (3,)), ("train", ()), ("train", (0, 3))])
 def test_unknown_split_and_empty_levels_are_config_errors(split: str, levels: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="type"):
-        problem(0, 0, split, levels)
+        chain_at(0, 0, split, levels)

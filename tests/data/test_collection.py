@@ -10,11 +10,10 @@ import pytest
 from pyarrow import parquet
 
 from running import composed
-from winnow.data import rows
-from winnow.data.benchmark import Benchmark
-from winnow.data.collection import TrainingCollection
+from winnow.config.instantiate import build_node
+from winnow.data import collection
+from winnow.data.collection import Benchmark, TrainingCollection, rows_of_file
 from winnow.errors import ConfigError
-from winnow.instantiation import build_node
 
 SHARED = Path(os.environ["WINNOW_DATA"]) if "WINNOW_DATA" in os.environ else None
 needs_data = pytest.mark.skipif(SHARED is None, reason="WINNOW_DATA is not set: the benchmark files are not here")
@@ -53,7 +52,7 @@ def test_math_takes_the_last_box_and_lists_and_numbers_become_text(tmp_path: Pat
 
 def test_a_line_separator_inside_a_string_does_not_end_a_row(tmp_path: Path):
     path = write(tmp_path / "u.jsonl", {"problem": "a\u2028b", "answer": "1"}, {"problem": "c", "answer": "2"})
-    assert [row.place for row in rows.of_file(path, "dataset.path")] == ["line 1", "line 2"]
+    assert [row.place for row in rows_of_file(path, "dataset.path")] == ["line 1", "line 2"]
 
 
 def test_ids_that_come_twice_are_no_keys(tmp_path: Path):
@@ -129,7 +128,7 @@ def test_a_hub_dataset_is_read_from_the_cache(tmp_path: Path, monkeypatch: pytes
         table = pa.table({"question": ["2+2?"], "answer": [answer]})
         parquet.write_table(table, snapshot / "main" / f"{split}-00000-of-00001.parquet")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(rows, "snapshot_download", lambda repository, **how: str(snapshot))
+    monkeypatch.setattr(collection, "snapshot_download", lambda repository, **how: str(snapshot))
     [problem] = dataset("gsm8k").load(none_bad, False).train
     assert (problem.key, problem.answer) == ("train-00000-of-00001 row 1", "4")
     benchmark: Benchmark = build_node(composed("eval.sets=[gsm8k]").benchmarks.gsm8k)

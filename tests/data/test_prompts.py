@@ -4,8 +4,8 @@ import pytest
 
 from winnow.data.problems import Problem
 from winnow.data.prompts import longer_than
-from winnow.data.templates import Chat, Plain, Template
 from winnow.models.language_model import Pretrained
+from winnow.models.templates import Chat, Plain, Template
 
 
 @pytest.mark.parametrize("limit", range(1, 40))

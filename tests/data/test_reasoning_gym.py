@@ -5,13 +5,13 @@ import json
 import pytest
 
 from running import composed
+from winnow.config.instantiate import build_node
 from winnow.data.reasoning_gym import TASKS, ReasoningGym
 from winnow.errors import ConfigError
-from winnow.instantiation import build_node
-from winnow.rewards.extract import last_boxed
-from winnow.rewards.pool import VerifierPool
-from winnow.rewards.task_score import TaskScore, full_score
-from winnow.rewards.verdict import Verdict
+from winnow.rewards.answer_text import last_boxed
+from winnow.rewards.rules import TaskScore, full_score
+from winnow.rewards.verifier import Verifier
+from winnow.verdict import Verdict
 
 GARBAGE = ("zzz", "-1", "[]", "{}")
 
@@ -44,7 +44,7 @@ def test_a_pool_judges_and_survives_its_scorers(gym):
     problems = ReasoningGym(["chain_sum", "prime_factorization"], 0, 2, 1, "drop").load(lambda golds: [], True).train
     golds = [problem.answer for problem in problems]
     oracle = [str(gym.create_dataset(p.key.split(":")[0], seed=0, size=3)[int(p.key[-1])]["answer"]) for p in problems]
-    with VerifierPool(rule=TaskScore()) as pool:
+    with Verifier(rule=TaskScore()) as pool:
         assert pool.check_golds(golds) == []
         right = pool.judge(golds, [rf"\boxed{{{answer}}}" for answer in oracle])
         wrong = pool.judge(golds, [r"\boxed{zzz}" for _ in golds])

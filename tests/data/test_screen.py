@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from running import composed
-from winnow.data.problems import Problem
-from winnow.data.screen import same_text, screen
+from winnow.config.instantiate import build_node
+from winnow.data.problems import Problem, normalized_text, screen_problems
 from winnow.errors import ConfigError
-from winnow.instantiation import build_node
 
 EVALUATED = {"bench": [Problem("b", r"Find $\dfrac{1}{2} + x$.", "1")], "other": [Problem("o", "nothing", "0")]}
 TRAIN = [
@@ -22,12 +21,12 @@ TRAIN = [
 
 
 def test_typography_does_not_tell_problems_apart_and_signs_do():
-    assert same_text(TRAIN[1].text) == same_text(EVALUATED["bench"][0].text)
-    assert same_text("2+3") != same_text("2-3")
+    assert normalized_text(TRAIN[1].text) == normalized_text(EVALUATED["bench"][0].text)
+    assert normalized_text("2+3") != normalized_text("2-3")
 
 
 def test_counts_and_what_is_left():
-    found = screen(TRAIN, EVALUATED, "drop", lambda some: [p.key == "a" for p in some])
+    found = screen_problems(TRAIN, EVALUATED, "drop", lambda some: [p.key == "a" for p in some])
     assert [p.key for p in found.problems] == ["c", "d", "e"]
     assert (found.total, found.too_long, found.repeats, found.overlaps) == (5, 1, 1, {"bench": 1, "other": 0})
     assert found.line(9) == (
@@ -36,14 +35,14 @@ def test_counts_and_what_is_left():
 
 
 def test_overlap_can_be_kept_and_is_still_told():
-    found = screen(TRAIN, EVALUATED, "keep", lambda some: [False] * len(some))
+    found = screen_problems(TRAIN, EVALUATED, "keep", lambda some: [False] * len(some))
     assert len(found.problems) == 5
     assert found.line(None).endswith("1 in bench, kept")
 
 
 def test_nothing_left_is_an_error():
     with pytest.raises(ConfigError, match="none of 5 training problems is left: 5 too long"):
-        screen(TRAIN, EVALUATED, "drop", lambda some: [True] * len(some))
+        screen_problems(TRAIN, EVALUATED, "drop", lambda some: [True] * len(some))
 
 
 @pytest.mark.skipif("WINNOW_DATA" not in os.environ, reason="WINNOW_DATA is not set: the training files are not here")
@@ -57,7 +56,9 @@ def test_the_cleaned_pool_has_no_copy_of_a_benchmark_and_math_has_its_repeats():
     def screened(name: str, file: str):
         path = f"dataset.path={folder}/train/{file}.jsonl"
         source = build_node(composed(f"dataset={name}", path, "dataset.bad_rows=drop").dataset)
-        return screen(source.load(lambda golds: [], False).train, evaluated, "drop", lambda some: [False] * len(some))
+        return screen_problems(
+            source.load(lambda golds: [], False).train, evaluated, "drop", lambda some: [False] * len(some)
+        )
 
     assert not any(screened("numina_math", "competition_clean").overlaps.values())
     math = screened("math", "math_train")

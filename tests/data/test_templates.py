@@ -6,8 +6,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from models.checkpoints import llama_tokenizer, qwen_tokenizer
-from winnow.data.templates import Chat, Plain
 from winnow.errors import ConfigError
+from winnow.models.templates import Chat, Plain
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ from itertools import chain
 import pytest
 import torch
 
-from winnow.engines import fixed
+from winnow.engines import decoding
+from winnow.engines.decoding import FixedDecoding
 from winnow.engines.torch_engine import TorchEngine
 from winnow.errors import ConfigError
 from winnow.models.attention import is_packed
@@ -30,7 +31,7 @@ def drawn(style: str, graphs: bool, max_rows: int | None = None) -> list[Complet
 def test_the_same_samples_through_widening_compaction_and_joining(
     style: str, bucket: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fixed, "BUCKET", bucket)
+    monkeypatch.setattr(decoding, "POSITION_BUCKET", bucket)
     growing = drawn(style, graphs=False)
     assert len({len(one.token_ids) for one in growing}) > 4
     for found in (drawn(style, graphs=True), drawn(style, graphs=True, max_rows=7)):
@@ -51,15 +52,15 @@ def test_what_cannot_be_captured_is_refused() -> None:
 
 
 def test_shapes_change_only_with_the_rows_and_by_whole_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fixed, "BUCKET", 8)
+    monkeypatch.setattr(decoding, "POSITION_BUCKET", 8)
     shapes = []
-    step = fixed.FixedDecoding._step
+    step = FixedDecoding._step
 
-    def noted(self: fixed.FixedDecoding) -> None:
+    def noted(self: FixedDecoding) -> None:
         shapes.append(tuple(self.visible.shape))
         step(self)
 
-    monkeypatch.setattr(fixed.FixedDecoding, "_step", noted)
+    monkeypatch.setattr(FixedDecoding, "_step", noted)
     drawn("llama", graphs=True)
     assert {width % 8 for _, width in shapes} == {0}
     assert len(set(shapes)) < len(shapes) / 2

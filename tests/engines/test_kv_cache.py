@@ -2,7 +2,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
-from winnow.engines.kv_cache import AppendingLayer, appending_cache, can_join
+from winnow.engines.decoding import AppendingLayer, appending_cache, can_join
 
 from .models import tiny
 

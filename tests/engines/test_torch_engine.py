@@ -10,10 +10,8 @@ from scipy.stats import chisquare
 from torch import Tensor
 from transformers import BloomConfig, BloomForCausalLM, GenerationConfig, PreTrainedModel
 
-from winnow.engines.base import Done, ignore
-from winnow.engines.draw import draw
-from winnow.engines.generation import COMPACT_AT
-from winnow.engines.torch_engine import TorchEngine
+from winnow.engines.base import OnCompletion, ignore_completion
+from winnow.engines.torch_engine import COMPACT_AT, TorchEngine, draw_tokens
 from winnow.errors import ConfigError
 from winnow.models.attention import is_packed
 from winnow.models.backbone import pack_where_exact
@@ -52,7 +50,7 @@ def sample(
     max_tokens: int = 12,
     eos_ids: Sequence[int] = (0, 4),
     max_rows: int | None = None,
-    done: Done = ignore,
+    done: OnCompletion = ignore_completion,
 ) -> list[list[Completion]]:
     engine = TorchEngine(eos_ids, max_rows=max_rows)
     engine.sync(model, 1)
@@ -159,7 +157,7 @@ def test_draw_never_takes_the_impossible_and_reaches_the_last(dtype: torch.dtype
     never = -torch.inf
     logits = torch.tensor([[never, 0.0, never, 0.0, never], [never, never, 3.0, never, never]], dtype=dtype)
     for uniform, expected in [(0.0, [1, 2]), (0.25, [1, 2]), (0.5, [3, 2]), (1 - 2**-53, [3, 2])]:
-        token, logprob, entropy = draw(logits, torch.full((2,), uniform, dtype=torch.float64))
+        token, logprob, entropy = draw_tokens(logits, torch.full((2,), uniform, dtype=torch.float64))
         assert token.tolist() == expected
         assert logprob.tolist() == pytest.approx([-0.6931471805599453, 0.0])
         assert entropy.tolist() == pytest.approx([0.6931471805599453, 0.0])
@@ -176,7 +174,7 @@ def test_draw_inverts_the_cumulative_distribution(vocabulary: int, temperature: 
     plain = torch.searchsorted(reach, uniform[:, None], right=True).squeeze(-1)
     clear = (reach - uniform[:, None]).abs().amin(-1) > 1e-6
     assert clear.float().mean() > 0.98
-    token, logprob, entropy = draw(logits, uniform)
+    token, logprob, entropy = draw_tokens(logits, uniform)
     assert torch.equal(token[clear], plain[clear])
     assert len(token.unique()) > vocabulary / 4 or vocabulary == 4096
     logs = logits.double().log_softmax(-1)
@@ -187,7 +185,7 @@ def test_draw_inverts_the_cumulative_distribution(vocabulary: int, temperature: 
 def test_draw_reaches_the_last_of_a_large_vocabulary() -> None:
     """Float32 probabilities of 150,000 tokens do not sum to 1; the last is still the one at the top."""
     logits = torch.randn(4, 150_000, generator=torch.Generator().manual_seed(0))
-    token, _, _ = draw(logits, torch.full((4,), 1 - 2**-53, dtype=torch.float64))
+    token, _, _ = draw_tokens(logits, torch.full((4,), 1 - 2**-53, dtype=torch.float64))
     assert token.tolist() == [149_999] * 4
 
 

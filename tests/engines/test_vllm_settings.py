@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from running import composed
-from winnow.build import parts
+from winnow.assemble import common
+from winnow.config.instantiate import max_mismatch_kl, samples_exactly
 from winnow.engines import vllm_engine
 from winnow.engines.base import Engine
 from winnow.engines.vllm_engine import VllmEngine
@@ -19,13 +20,13 @@ from winnow.types import Prompt, Sampling
 def test_a_missing_package_is_said_before_any_weight_is_loaded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(vllm_engine, "find_spec", lambda name: None)
     cfg = composed("engine=vllm", "model.path=./nowhere_yet", "hardware=cpu")
-    source = parts.model_source(composed("hardware=cpu"))
+    source = common.model_source(composed("hardware=cpu"))
     with pytest.raises(ConfigError, match=r"no package vllm is installed; type pip install 'winnow-rl\[vllm\]'"):
-        parts.require_engine(cfg, source)
+        common.require_engine(cfg, source)
 
 
 def test_an_engine_with_nothing_to_require_is_asked_nothing():
-    parts.require_engine(composed("engine=torch"), parts.model_source(composed("hardware=cpu")))
+    common.require_engine(composed("engine=torch"), common.model_source(composed("hardware=cpu")))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +38,7 @@ def test_an_engine_with_nothing_to_require_is_asked_nothing():
     ],
 )
 def test_its_weights_are_in_the_trainers_precision_unless_told(small: LanguageModel, words: str, dtype: str):
-    engine = parts.engine_of(composed("engine=vllm", "hardware=cpu", words), small)
+    engine = common.engine_of(composed("engine=vllm", "hardware=cpu", words), small)
     assert isinstance(engine, VllmEngine)
     assert isinstance(engine, Engine)
     assert engine.settings["dtype"] == dtype
@@ -45,25 +46,25 @@ def test_its_weights_are_in_the_trainers_precision_unless_told(small: LanguageMo
 
 def test_only_what_an_engine_takes_is_given_to_it(small: LanguageModel):
     """The torch engine has rows to bound, vLLM has not."""
-    bounded = parts.engine_of(composed("engine=torch"), small, max_rows=1)
+    bounded = common.engine_of(composed("engine=torch"), small, max_rows=1)
     assert isinstance(bounded, Engine)
-    parts.engine_of(composed("engine=vllm"), small, max_rows=1)
+    common.engine_of(composed("engine=vllm"), small, max_rows=1)
 
 
 def test_its_samples_are_never_called_exact():
-    assert not parts.samples_exactly(composed("engine=vllm", "hardware.precision=32-true"))
-    assert parts.samples_exactly(composed("engine=torch", "hardware.precision=32-true"))
-    assert not parts.samples_exactly(composed("engine=torch", "hardware.precision=bf16-mixed"))
+    assert not samples_exactly(composed("engine=vllm", "hardware.precision=32-true"))
+    assert samples_exactly(composed("engine=torch", "hardware.precision=32-true"))
+    assert not samples_exactly(composed("engine=torch", "hardware.precision=bf16-mixed"))
 
 
 def test_the_bound_on_the_mismatch_is_that_of_the_precision_unless_told():
-    assert parts.max_mismatch_kl(composed("hardware.precision=32-true")) == 1e-5
-    assert parts.max_mismatch_kl(composed("hardware.precision=bf16-mixed")) == 0.1
-    assert parts.max_mismatch_kl(composed("rollout.max_mismatch_kl=0.5")) == 0.5
+    assert max_mismatch_kl(composed("hardware.precision=32-true")) == 1e-5
+    assert max_mismatch_kl(composed("hardware.precision=bf16-mixed")) == 0.1
+    assert max_mismatch_kl(composed("rollout.max_mismatch_kl=0.5")) == 0.5
 
 
 def test_sampling_before_the_first_weights_is_an_error(small: LanguageModel):
-    engine = parts.engine_of(composed("engine=vllm"), small)
+    engine = common.engine_of(composed("engine=vllm"), small)
     with pytest.raises(RuntimeError, match="before sync"):
         engine.generate([Prompt("p", (3, 4), "", "")], [[0]], Sampling(1.0, 4))
 
@@ -89,7 +90,7 @@ def test_asleep_it_gets_new_weights_before_it_is_given_room_for_keys_and_values(
     """Sleeping at level 2 forgets the weights, so that waking it without new ones would sample rubbish; and what a prompt
     left in the cache is of the old ones."""
     monkeypatch.setattr(type(small.model), "device", SimpleNamespace(type="cuda"))
-    engine = parts.engine_of(composed("engine=vllm"), small)
+    engine = common.engine_of(composed("engine=vllm"), small)
     assert isinstance(engine, VllmEngine)
     engine._llm = llm = Recorder()
     names = sorted(name for name, _ in small.model.named_parameters())  # the tied head once
@@ -108,7 +109,7 @@ def test_asleep_it_gets_new_weights_before_it_is_given_room_for_keys_and_values(
 
 
 def test_a_prompt_longer_than_a_sequence_may_be_is_refused(small: LanguageModel):
-    engine = parts.engine_of(composed("engine=vllm"), small)
+    engine = common.engine_of(composed("engine=vllm"), small)
     assert isinstance(engine, VllmEngine)
     engine._llm, engine._model = Recorder(), small.model
     with pytest.raises(
@@ -119,5 +120,5 @@ def test_a_prompt_longer_than_a_sequence_may_be_is_refused(small: LanguageModel)
 
 def test_nothing_else_imports_vllm():
     """Not even the module of its engine, until it is used."""
-    script = "import sys, winnow.build.training, winnow.engines.vllm_engine; sys.exit('vllm' in sys.modules)"
+    script = "import sys, winnow.assemble.training, winnow.engines.vllm_engine; sys.exit('vllm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

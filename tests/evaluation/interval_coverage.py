@@ -10,8 +10,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from winnow.evaluation.pairing import paired_difference
-from winnow.evaluation.statistics import Interval, accuracy, clustered_mean, pass_at_k
+from winnow.evaluation.intervals import Interval, accuracy, clustered_mean, paired_difference, pass_at_k
 
 Shape = tuple[float, float]
 SHAPES: dict[str, Shape] = {

@@ -6,8 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from winnow.evaluation.majority import majority_at_k
-from winnow.evaluation.statistics import accuracy
+from winnow.evaluation.intervals import accuracy, majority_at_k
 
 RIGHT = "right"
 

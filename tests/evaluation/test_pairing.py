@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from interval_coverage import SHAPES, difference_coverage
 
-from winnow.evaluation.pairing import FlipTable, flips, paired_difference
-from winnow.evaluation.statistics import Interval, accuracy
+from winnow.evaluation.intervals import FlipTable, Interval, accuracy, flips, paired_difference
 
 
 def rows(*prompts: str) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 from interval_coverage import SHAPES, accuracy_coverage, length_coverage, pass_coverage
 from scipy.stats import binom, binomtest
 
-from winnow.evaluation.statistics import Interval, accuracy, clustered_mean, pass_at_k
+from winnow.evaluation.intervals import Interval, accuracy, clustered_mean, pass_at_k
 
 RNG = np.random.default_rng(7)
 SOME = RNG.random((40, 8)) < RNG.beta(0.5, 1, (40, 1))

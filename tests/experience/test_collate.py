@@ -1,7 +1,7 @@
 import torch
 
 from fakes import spelt
-from winnow.experience.collate import collate, collate_pairs
+from winnow.experience.batching import collate, collate_pairs
 from winnow.types import Pair, Row
 
 LONG = Row(

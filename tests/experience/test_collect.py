@@ -5,15 +5,14 @@ import torch
 from transformers import PreTrainedModel
 
 from running import SMALL, composed
-from winnow.build import training
+from winnow.assemble.training import build_run
 from winnow.data.prompts import PromptOrder
-from winnow.engines.base import Done, ignore
-from winnow.experience.clock import Clock
-from winnow.experience.collect import Collector, Judge, distinct
-from winnow.rewards.pool import VerifierPool
-from winnow.rewards.scale import RewardScale
-from winnow.rewards.verdict import Verdict
+from winnow.engines.base import OnCompletion, ignore_completion
+from winnow.experience.collect import Collector, Judge, distinct_names
+from winnow.experience.metrics import Clock
+from winnow.rewards.verifier import RewardScale, Verifier
 from winnow.types import Completion, Finish, Prompt, Sampling
+from winnow.verdict import Verdict
 
 A = Prompt("a", (11, 12, 13), "a?", "7")
 B = Prompt("b", (14,), "b?", "3")
@@ -43,7 +42,11 @@ class Noting:
         self.version = version - self.behind
 
     def generate(
-        self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]], sampling: Sampling, done: Done = ignore
+        self,
+        prompts: Sequence[Prompt],
+        seeds: Sequence[Sequence[int]],
+        sampling: Sampling,
+        done: OnCompletion = ignore_completion,
     ) -> list[list[Completion]]:
         self.seeds += [list(group) for group in seeds]
         return [[self._drawn(seed) for seed in group] for group in seeds]
@@ -53,8 +56,8 @@ class Noting:
 
 
 @pytest.fixture
-def pool() -> Iterator[VerifierPool]:
-    with VerifierPool() as found:
+def pool() -> Iterator[Verifier]:
+    with Verifier() as found:
         yield found
 
 
@@ -62,12 +65,12 @@ def boxed(token_ids: tuple[int, ...]) -> str:
     return f"\\boxed{{{token_ids[0]}}}" if token_ids[0] else "no idea"
 
 
-def collector(small, pool: VerifierPool, engine: Noting, prompts: list[Prompt], seed: int = 0) -> Collector:
+def collector(small, pool: Verifier, engine: Noting, prompts: list[Prompt], seed: int = 0) -> Collector:
     judge = Judge(pool, RewardScale(1.0, -1.0, -2.0), boxed)
     return Collector(small.model, engine, Given(prompts), judge, Sampling(1.0, 8), len(prompts), 3, seed)
 
 
-def seeds(small, pool: VerifierPool, prompts: list[Prompt], seed: int, iteration: int) -> list[list[int]]:
+def seeds(small, pool: Verifier, prompts: list[Prompt], seed: int, iteration: int) -> list[list[int]]:
     engine = Noting()
     collector(small, pool, engine, prompts, seed).collect(iteration, Clock())
     return engine.seeds
@@ -92,7 +95,7 @@ def test_a_prompt_that_comes_twice_is_sampled_anew(small, pool):
 
 
 def test_names_of_repeated_prompts():
-    assert distinct(["a", "b", "a", "a", "b"]) == ["a", "b", "a again 1", "a again 2", "b again 1"]
+    assert distinct_names(["a", "b", "a", "a", "b"]) == ["a", "b", "a again 1", "a again 2", "b again 1"]
 
 
 def test_samples_of_another_policy_are_refused(small, pool):
@@ -120,7 +123,7 @@ def test_each_response_is_judged_by_its_own_prompts_answer(small, pool):
 
 def test_algorithms_of_one_seed_draw_the_same_first_samples(pool, tmp_path):
     def drawn(algo: str, seed: int) -> list[tuple[str, int, str]]:
-        run = training.build(composed(*SMALL, f"algo={algo}", f"seed={seed}"), tmp_path, pool, [])
+        run = build_run(composed(*SMALL, f"algo={algo}", f"seed={seed}"), tmp_path, pool, [])
         records = run.data.loader.source(0, Clock()).records
         return [(record.prompt_key, record.sample, record.response) for record in records]
 

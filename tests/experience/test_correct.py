@@ -9,13 +9,14 @@ from test_credit import ADVANTAGES, ppo
 from test_weigh import algorithm, rows_of, weigh
 
 from fakes import RESPONSES, SEQUENCES, STARTS, HandMade, SpyCritic, spied
-from winnow.experience.clock import Clock
-from winnow.experience.credit import Crediter
-from winnow.ops import advantage, correction, ratio, select
+from winnow.experience.metrics import Clock
+from winnow.experience.policy_gradient import ActorCriticExperience
+from winnow.ops import advantage, ratio, select
+from winnow.ops.ratio import masked, truncated
 
 CAP = exp(0.12)
-TRUNCATED = {"correction": partial(correction.truncated, cap=CAP)}
-MASKED = {"correction": partial(correction.masked, cap=CAP, floor=exp(0.02))}
+TRUNCATED = {"correction": partial(truncated, cap=CAP)}
+MASKED = {"correction": partial(masked, cap=CAP, floor=exp(0.02))}
 EVERY = {"select": select.all_samples, "advantage": advantage.reward}
 
 
@@ -86,8 +87,8 @@ def test_where_nothing_is_kept_there_is_nothing_to_correct():
 
 def test_a_critics_advantages_are_corrected_last_and_its_returns_are_not():
     scorer = spied(exact=False, step=0.05).scorer
-    found = Crediter(HandMade(), scorer, SpyCritic(), ppo(**TRUNCATED))(0, Clock())
-    plain = Crediter(HandMade(), scorer, SpyCritic(), ppo())(0, Clock())
+    found = ActorCriticExperience(HandMade(), scorer, SpyCritic(), ppo(**TRUNCATED))(0, Clock())
+    plain = ActorCriticExperience(HandMade(), scorer, SpyCritic(), ppo())(0, Clock())
     assert len(rows_of(found)) == 6
     for row, before in zip(rows_of(found), rows_of(plain), strict=True):
         place = SEQUENCES.index(row.token_ids)

@@ -6,12 +6,13 @@ import torch
 
 from fakes import RESPONSES, SEQUENCES, STARTS, HandMade, SpyCritic, initial_of, sampler, spied
 from winnow.algorithm import ActorCritic
-from winnow.experience.clock import Clock
-from winnow.experience.credit import Crediter
-from winnow.experience.experience import Experience
-from winnow.experience.scorer import Scorer
+from winnow.experience.batching import Experience
+from winnow.experience.metrics import Clock
+from winnow.experience.policy_gradient import ActorCriticExperience
+from winnow.experience.scoring import Scorer
 from winnow.objectives import KL
-from winnow.ops import advantage, aggregate, clip, correction, kl, ratio, select
+from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+from winnow.ops.ratio import uncorrected
 from winnow.types import Row
 
 ADVANTAGES = [
@@ -34,7 +35,7 @@ def ppo(**changed) -> ActorCritic:
         "clip": clip.unclipped,
         "aggregate": aggregate.sequence_mean,
         "kl": None,
-        "correction": correction.none,
+        "correction": uncorrected,
         "entropy": 0.0,
         "rejected": "drop",
         "value_clip": 0.2,
@@ -44,7 +45,7 @@ def ppo(**changed) -> ActorCritic:
 
 
 def credit(algorithm: ActorCritic, scorer: Scorer | None = None, critic: SpyCritic | None = None) -> Experience:
-    return Crediter(HandMade(), scorer or spied().scorer, critic or SpyCritic(), algorithm)(0, Clock())
+    return ActorCriticExperience(HandMade(), scorer or spied().scorer, critic or SpyCritic(), algorithm)(0, Clock())
 
 
 def by_place(experience: Experience) -> dict[int, Row]:

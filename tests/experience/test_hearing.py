@@ -6,16 +6,16 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from winnow.experience.hearing import Hearing
-from winnow.rewards.pool import VerifierPool
-from winnow.rewards.verdict import Judgement, Verdict
+from winnow.experience.collect import AsyncJudging
+from winnow.rewards.verifier import Verifier
 from winnow.types import Completion, Finish, Prompt
+from winnow.verdict import Judgement, Verdict
 
 PROMPTS = [Prompt("a", (1,), "a?", "7"), Prompt("b", (2,), "b?", "3")]
 GROUPS = [[Completion((t,), torch.zeros(1), torch.zeros(1), Finish.EOS) for t in (7, 3)] for _ in PROMPTS]
 
 
-class Pool(VerifierPool):
+class Pool(Verifier):
     """Says whether a text is the gold; `open` holds it back."""
 
     def __init__(self) -> None:
@@ -28,8 +28,8 @@ class Pool(VerifierPool):
         return [Judgement(Verdict.correct if g == t else Verdict.wrong, t) for g, t in zip(golds, texts, strict=True)]
 
 
-def hearing(pool: Pool) -> Hearing:
-    return Hearing(pool, lambda ids: str(ids[0]), PROMPTS)
+def hearing(pool: Pool) -> AsyncJudging:
+    return AsyncJudging(pool, lambda ids: str(ids[0]), PROMPTS)
 
 
 def test_what_has_ended_is_judged_before_the_rest_has() -> None:

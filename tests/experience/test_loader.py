@@ -2,11 +2,9 @@ from contextlib import nullcontext
 
 import torch
 
-from winnow.experience.budget import Budget
-from winnow.experience.clock import Clock
-from winnow.experience.experience import Experience
+from winnow.experience.batching import Experience, Plan, TokenBudget
 from winnow.experience.loader import ExperienceLoader
-from winnow.experience.plan import Plan
+from winnow.experience.metrics import Clock
 from winnow.ops.aggregate import sequence_mean
 from winnow.types import MicroBatch, Pair, Row
 
@@ -31,7 +29,7 @@ class Source:
 
 
 def loader(source: Source, minibatches: int = 2, epochs: int = 2) -> ExperienceLoader:
-    plan = Plan(minibatches, epochs, budget=Budget(100, packed=True), aggregate=sequence_mean, seed=0)
+    plan = Plan(minibatches, epochs, budget=TokenBudget(100, packed=True), aggregate=sequence_mean, seed=0)
     return ExperienceLoader(source, plan, Clock(), nullcontext)
 
 
@@ -117,7 +115,7 @@ def test_collecting_is_over_before_the_first_batch():
         def __exit__(self, *_: object) -> None:
             inside[0] = False
 
-    plan = Plan(1, 1, budget=Budget(100, packed=True), aggregate=sequence_mean, seed=0)
+    plan = Plan(1, 1, budget=TokenBudget(100, packed=True), aggregate=sequence_mean, seed=0)
 
     def noting(iteration: int, clock: Clock) -> Experience:
         open_now.append(inside[0])

@@ -5,10 +5,10 @@ import torch
 
 from fakes import ALL_WRONG, ASKED, RESPONSES, SEQUENCES, HandMade, initial_of, policy_of, sampler, spied
 from winnow.algorithm import Preference
-from winnow.experience.clock import Clock
-from winnow.experience.experience import Experience
-from winnow.experience.pair import Pairer
-from winnow.experience.scorer import Scorer
+from winnow.experience.batching import Experience
+from winnow.experience.metrics import Clock
+from winnow.experience.preference import PreferenceExperience
+from winnow.experience.scoring import Scorer
 from winnow.ops import select
 from winnow.types import Pair
 
@@ -17,7 +17,7 @@ def pair(
     reference: Literal["initial", "previous"] = "initial", scorer: Scorer | None = None, asked=ASKED
 ) -> Experience:
     algorithm = Preference(select.extremes, beta=0.1, smoothing=0.0, reference=reference)
-    return Pairer(HandMade(asked), scorer or spied().scorer, algorithm)(0, Clock())
+    return PreferenceExperience(HandMade(asked), scorer or spied().scorer, algorithm)(0, Clock())
 
 
 def pairs_of(experience: Experience) -> list[Pair]:

@@ -6,9 +6,7 @@ import torch
 
 from fakes import spelt
 from learning import float64_policy, gradient, made_up_rows
-from winnow.experience.budget import Budget
-from winnow.experience.experience import Experience
-from winnow.experience.plan import Plan, deal
+from winnow.experience.batching import Experience, Plan, TokenBudget, deal
 from winnow.objectives import PolicyObjective
 from winnow.ops import clip, ratio
 from winnow.ops.aggregate import sequence_mean, token_mean
@@ -32,7 +30,7 @@ def test_fewer_rows_than_batches_leave_some_empty():
 
 
 def plan(token_budget: int, rule=sequence_mean, minibatches: int = 2, packed: bool = False) -> Plan:
-    return Plan(minibatches, epochs=1, budget=Budget(token_budget, packed), aggregate=rule, seed=0)
+    return Plan(minibatches, epochs=1, budget=TokenBudget(token_budget, packed), aggregate=rule, seed=0)
 
 
 def micro_batches(

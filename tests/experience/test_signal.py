@@ -11,9 +11,8 @@ from test_weigh import GRPO, algorithm
 
 from fakes import Asked, Drawn, HandMade, rollouts, spied
 from winnow.algorithm import PolicyGradient
-from winnow.experience.clock import Clock
-from winnow.experience.signal import effective_size, pair_signal_metrics, signal_metrics
-from winnow.experience.weigh import Weigher
+from winnow.experience.metrics import Clock, effective_sample_size, gradient_mass_metrics, pair_gradient_mass_metrics
+from winnow.experience.policy_gradient import PolicyGradientExperience
 from winnow.objectives import KL
 from winnow.ops import aggregate, kl
 from winnow.types import Rollouts
@@ -24,7 +23,7 @@ ASKED = (THREE_OF_FOUR, NONE_OF_FOUR)
 
 
 def found(algorithm: PolicyGradient, *asked: Asked) -> dict[str, float]:
-    return Weigher(HandMade(asked or ASKED), spied().scorer, algorithm, 4)(0, Clock()).metrics
+    return PolicyGradientExperience(HandMade(asked or ASKED), spied().scorer, algorithm, 4)(0, Clock()).metrics
 
 
 def signal(metrics: dict[str, float]) -> dict[str, float]:
@@ -41,10 +40,10 @@ def with_entropies() -> Rollouts:
 
 def test_an_effective_size():
     """2.5² / (1 + 1 + ¼); signs do not matter, and alike are as many as they are."""
-    assert effective_size(torch.tensor([1.0, 1.0, 0.5])) == pytest.approx(6.25 / 2.25)
-    assert effective_size(torch.tensor([-1.0, 1.0, 0.5, 0.0])) == pytest.approx(6.25 / 2.25)
-    assert effective_size(torch.full((7,), 0.3)) == pytest.approx(7)
-    assert effective_size(torch.zeros(3)) == 0
+    assert effective_sample_size(torch.tensor([1.0, 1.0, 0.5])) == pytest.approx(6.25 / 2.25)
+    assert effective_sample_size(torch.tensor([-1.0, 1.0, 0.5, 0.0])) == pytest.approx(6.25 / 2.25)
+    assert effective_sample_size(torch.full((7,), 0.3)) == pytest.approx(7)
+    assert effective_sample_size(torch.zeros(3)) == 0
 
 
 def test_grpo():
@@ -103,7 +102,7 @@ def test_entropy_by_the_sign_of_a_rows_mean_advantage():
         3: torch.tensor([0.0, 1.0, -2.0, 0.0]),
     }
     everyone = torch.ones(2, 4, dtype=torch.bool)
-    metrics = signal_metrics(with_entropies(), everyone, advantages, aggregate.sequence_mean, False)
+    metrics = gradient_mass_metrics(with_entropies(), everyone, advantages, aggregate.sequence_mean, False)
     assert metrics["train/entropy/positive"] == pytest.approx((0.4 + 0.2) / 2)
     assert metrics["train/entropy/negative"] == pytest.approx((0.6 + 0.7 + 0.2) / 3)
     assert metrics["train/signal/rows_frac"] == 2 / 8
@@ -114,10 +113,10 @@ def test_entropy_by_the_sign_of_a_rows_mean_advantage():
 
 def test_pairs():
     """Row 3 (tokens 6, 7, 2) is rejected twice, for rows 0 (4, 2) and 2 (5): two pairs, three rows, 6 tokens of 12."""
-    metrics = pair_signal_metrics(with_entropies(), [(0, 3), (2, 3)])
+    metrics = pair_gradient_mass_metrics(with_entropies(), [(0, 3), (2, 3)])
     assert signal(metrics) == {"rows_frac": 3 / 8, "tokens_kept_frac": 0.5, "tokens_frac": 0.5, "effective_rows": 2}
     assert metrics["train/entropy/positive"] == pytest.approx((0.4 + 0.2 + 0.5) / 3)
     assert metrics["train/entropy/negative"] == pytest.approx((0.6 + 0.7 + 0.2) / 3)
-    assert signal(pair_signal_metrics(with_entropies(), [])) == dict.fromkeys(
+    assert signal(pair_gradient_mass_metrics(with_entropies(), [])) == dict.fromkeys(
         ("rows_frac", "tokens_kept_frac", "tokens_frac", "effective_rows"), 0
     )

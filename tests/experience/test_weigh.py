@@ -5,12 +5,13 @@ import torch
 
 from fakes import ALL_WRONG, RESPONSES, SEQUENCES, STARTS, HandMade, initial_of, policy_of, sampler, spied
 from winnow.algorithm import PolicyGradient
-from winnow.experience.clock import Clock
-from winnow.experience.experience import Experience
-from winnow.experience.scorer import Scorer
-from winnow.experience.weigh import Weigher
+from winnow.experience.batching import Experience
+from winnow.experience.metrics import Clock
+from winnow.experience.policy_gradient import PolicyGradientExperience
+from winnow.experience.scoring import Scorer
 from winnow.objectives import KL
-from winnow.ops import advantage, aggregate, clip, correction, kl, ratio, select
+from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+from winnow.ops.ratio import truncated, uncorrected
 from winnow.types import Row
 
 RAFT = PolicyGradient(
@@ -20,7 +21,7 @@ RAFT = PolicyGradient(
     clip.unclipped,
     aggregate.sequence_mean,
     None,
-    correction.none,
+    uncorrected,
     0.0,
     "drop",
 )
@@ -36,7 +37,7 @@ def algorithm(**changed) -> PolicyGradient:
         "clip": clip.unclipped,
         "aggregate": aggregate.sequence_mean,
         "kl": None,
-        "correction": correction.none,
+        "correction": uncorrected,
         "entropy": 0.0,
         "rejected": "drop",
     }
@@ -47,7 +48,7 @@ GRPO = {"select": select.all_samples, "advantage": advantage.group}
 
 
 def weigh(algorithm: PolicyGradient, scorer: Scorer | None = None) -> Experience:
-    return Weigher(HandMade(), scorer or spied().scorer, algorithm, 4)(0, Clock())
+    return PolicyGradientExperience(HandMade(), scorer or spied().scorer, algorithm, 4)(0, Clock())
 
 
 def rows_of(experience: Experience) -> list[Row]:
@@ -189,15 +190,15 @@ def test_without_kl_only_a_ratio_of_an_inexact_sampler_costs_forwards(exact: boo
 def test_one_update_an_iteration_needs_no_forward_before_it(exact: bool, corrects: bool, read: bool):
     """Its own forward is of the policy that sampled. A correction compares with the sampler; an exact one says it for nothing."""
     kit = spied(exact)
-    changed = {"correction": partial(correction.truncated, cap=2.0)} if corrects else {}
-    found = Weigher(HandMade(), kit.scorer, algorithm(**changed), updates=1)(0, Clock())
+    changed = {"correction": partial(truncated, cap=2.0)} if corrects else {}
+    found = PolicyGradientExperience(HandMade(), kit.scorer, algorithm(**changed), updates=1)(0, Clock())
     assert {item.old_logprobs is not None for item in found.items} == {read}
     assert kit.policy.rows == ([0, 5] if corrects else [])
 
 
 def test_where_nothing_is_kept_there_are_records_and_no_items():
     kit = spied()
-    found = Weigher(HandMade([ALL_WRONG]), kit.scorer, algorithm(), 4)(4, Clock())
+    found = PolicyGradientExperience(HandMade([ALL_WRONG]), kit.scorer, algorithm(), 4)(4, Clock())
     assert (found.items, found.inert) == ([], [])
     assert [(r.iteration, r.sample, r.kept, r.advantage) for r in found.records] == [(5, 0, False, 0), (5, 1, False, 0)]
     assert found.metrics["train/samples/kept_frac"] == 0

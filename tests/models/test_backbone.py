@@ -29,15 +29,13 @@ from transformers import (
 )
 
 from engines.models import STYLES, VOCAB, tiny
-from winnow.build.training import slow_paths
-from winnow.data.templates import Plain
+from winnow.assemble.training import slow_path_notices
 from winnow.models.attention import PACKED, is_packed
 from winnow.models.backbone import has_plain_head, pack_where_exact
-from winnow.models.critic import Critic
-from winnow.models.export import export
-from winnow.models.language_model import Pretrained
+from winnow.models.language_model import Pretrained, export_model
 from winnow.models.lora import Lora
-from winnow.models.policy import Policy
+from winnow.models.policy import Critic, Policy
+from winnow.models.templates import Plain
 from winnow.packed import pack
 from winnow.types import Row
 
@@ -276,7 +274,7 @@ def test_a_head_that_is_more_is_left_to_the_model(name: str) -> None:
 def test_what_a_model_does_not_let_be_saved_is_said_at_start_up() -> None:
     def said(model: PreTrainedModel, attention: str = "auto") -> list[str]:
         pack_where_exact(model)
-        return slow_paths(OmegaConf.create({"hardware": {"attention": attention}}), Policy(model, 1.0))
+        return slow_path_notices(OmegaConf.create({"hardware": {"attention": attention}}), Policy(model, 1.0))
 
     assert said(tiny("llama").eval()) == []
     assert [line.split()[0] for line in said(tiny("qwen2_sliding").eval())] == ["Qwen2ForCausalLM"]
@@ -308,7 +306,7 @@ def test_an_export_says_nothing_of_our_attention(adapted: bool, tmp_path: Path) 
     lora = Lora(4, 8, "all-linear") if adapted else None
     loaded = Pretrained("x", str(qwen(tmp_path / "checkpoint")), Plain(), lora).load()
     assert is_packed(loaded.model)
-    export(loaded, tmp_path / "export", "card")
+    export_model(loaded, tmp_path / "export", "card")
     for file in (tmp_path / "export").rglob("*.json"):
         assert "winnow" not in file.read_text()
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "export")

@@ -5,8 +5,7 @@ from transformers import PreTrainedModel
 
 from engines.models import tiny
 from winnow.errors import ConfigError
-from winnow.models.backbone import pack_where_exact
-from winnow.models.compiled import compile_blocks
+from winnow.models.backbone import compile_blocks, pack_where_exact
 from winnow.models.policy import Policy
 from winnow.packed import pack
 from winnow.types import Row

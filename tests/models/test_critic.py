@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from learning import rows_of
-from winnow.models.critic import Critic
 from winnow.models.language_model import LanguageModel
+from winnow.models.policy import Critic
 
 TOKENS = torch.tensor([[3, 4, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14]])
 

@@ -9,12 +9,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from winnow.data.problems import Problem
 from winnow.data.prompts import render
-from winnow.data.templates import Chat, Plain, Template
 from winnow.engines.torch_engine import TorchEngine
-from winnow.experience.collate import collate
-from winnow.models.export import export
-from winnow.models.language_model import LanguageModel, Pretrained
+from winnow.experience.batching import collate
+from winnow.models.language_model import LanguageModel, Pretrained, export_model
 from winnow.models.policy import Policy
+from winnow.models.templates import Chat, Plain, Template
 from winnow.packed import pack
 from winnow.types import Completion, Finish, Row, Sampling
 
@@ -140,7 +139,7 @@ def test_a_sample_has_the_training_forwards_probability_whatever_the_hub_wants(f
 
 def test_an_export_says_the_same(family: Pretrained, tmp_path: Path):
     loaded = family.load()
-    export(loaded, tmp_path / "export", "card")
+    export_model(loaded, tmp_path / "export", "card")
     tokens = torch.tensor([render(PROBLEM, loaded.tokenizer, family.template).token_ids])
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "export")
     with torch.no_grad():

@@ -13,11 +13,11 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from winnow.data.templates import Plain
 from winnow.errors import ConfigError
 from winnow.models import gguf
+from winnow.models.hub import locate_model
 from winnow.models.language_model import Pretrained
-from winnow.models.location import locate
+from winnow.models.templates import Plain
 
 from .checkpoints import CORPUS, SHAPE
 
@@ -125,17 +125,17 @@ def test_digits_are_cut_one_by_one_and_text_comes_back(file: Path):
 
 
 def test_it_is_converted_once(file: Path, cache: Path, monkeypatch: pytest.MonkeyPatch):
-    folder = gguf.converted(file)
+    folder = gguf.convert_gguf(file)
     assert [*(cache / "models").iterdir()] == [folder]
-    monkeypatch.setattr(gguf, "_read", lambda _: pytest.fail("converted twice"))
-    assert gguf.converted(file) == folder
+    monkeypatch.setattr(gguf, "_read_gguf", lambda _: pytest.fail("converted twice"))
+    assert gguf.convert_gguf(file) == folder
 
 
 def test_other_bytes_are_another_folder(tmp_path: Path, file: Path, original: LlamaForCausalLM):
     torch.nn.init.zeros_(original.model.norm.weight)
     (tmp_path / "other").mkdir()
     other = written(tmp_path / "other" / file.name, original, "smollm")
-    assert gguf.converted(file) != gguf.converted(other)
+    assert gguf.convert_gguf(file) != gguf.convert_gguf(other)
 
 
 def half(content: bytes) -> bytes:
@@ -165,7 +165,7 @@ def test_a_broken_file_is_refused_in_a_line(damage: str, file: Path, cache: Path
 def test_a_cut_of_text_that_is_not_known_is_refused(tmp_path: Path, original: LlamaForCausalLM):
     path = written(tmp_path / "other.gguf", original, "llama-bpe")
     with pytest.raises(ConfigError, match=r"cuts text by 'llama-bpe', and only smollm is known"):
-        gguf.converted(path)
+        gguf.convert_gguf(path)
 
 
 def test_what_is_missing_is_named(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch):
@@ -178,10 +178,10 @@ def test_what_is_missing_is_named(tmp_path: Path, file: Path, monkeypatch: pytes
     (tmp_path / "file").touch()
     monkeypatch.setenv("WINNOW_CACHE", str(tmp_path / "file"))
     with pytest.raises(ConfigError, match=r"type export WINNOW_CACHE=DIR"):
-        gguf.converted(file)
+        gguf.convert_gguf(file)
     monkeypatch.setattr(gguf, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"takes the package gguf; type make smollm"):
-        gguf.converted(file)
+        gguf.convert_gguf(file)
 
 
 def test_a_packaged_file_that_changed_since_it_was_installed_is_refused(
@@ -195,10 +195,10 @@ def test_a_packaged_file_that_changed_since_it_was_installed_is_refused(
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: carrier\nVersion: 1\n")
     (info / "RECORD").write_text(record)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert gguf.packaged("carrier") == tmp_path / "model.gguf"
+    assert gguf.packaged_gguf("carrier") == tmp_path / "model.gguf"
     (tmp_path / "model.gguf").write_bytes(b"abd")
     with pytest.raises(ConfigError, match=r"damaged, not the file that carrier was installed with.*--force-reinstall"):
-        gguf.packaged("carrier")
+        gguf.packaged_gguf("carrier")
 
 
 @pytest.fixture
@@ -246,7 +246,7 @@ def test_smollm_reads_and_speaks(smollm: Pretrained):
     assert loaded.tokenizer.convert_ids_to_tokens(ids[-11:]) == [
         *("Ġ", "2", "+", "2", "?", "<|im_end|>", "Ċ", "<|im_start|>", "ass", "istant", "Ċ")
     ]
-    assert AutoTokenizer.from_pretrained(locate(smollm.path)).encode("1024") == list(loaded.encode("1024"))
+    assert AutoTokenizer.from_pretrained(locate_model(smollm.path)).encode("1024") == list(loaded.encode("1024"))
     with torch.no_grad():
         said = loaded.model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=24)[0, len(ids) :]
         text = "The sun rises in the east and sets in the west, because the Earth turns from west to east once a day."

@@ -7,16 +7,14 @@ import torch
 from torch import Tensor
 
 from learning import rows_of
-from winnow.data.templates import Plain
 from winnow.engines.torch_engine import TorchEngine
 from winnow.errors import ConfigError
 from winnow.models import attention
-from winnow.models.activations import recompute_activations
-from winnow.models.critic import Critic
+from winnow.models.backbone import enable_gradient_checkpointing, require_float32_masters
 from winnow.models.language_model import LanguageModel, Pretrained
 from winnow.models.lora import Lora
-from winnow.models.policy import Policy
-from winnow.models.precision import require_float32_masters
+from winnow.models.policy import Critic, Policy
+from winnow.models.templates import Plain
 from winnow.types import Prompt, Sampling
 
 from .checkpoints import llama, qwen
@@ -50,7 +48,7 @@ def test_recomputing_activations_changes_no_gradient(loaded: LanguageModel):
     calls = calls_of_the_first_block(loaded)
     kept = gradients(policy)
     assert len(calls) == 1
-    recompute_activations(loaded.model)
+    enable_gradient_checkpointing(loaded.model)
     recomputed = gradients(policy)
     assert len(calls) == 3  # forward, and once more in backward
     assert recomputed.keys() == kept.keys()
@@ -65,7 +63,7 @@ def test_sampling_keeps_its_cache_while_activations_are_recomputed(loaded: Langu
         return [one.token_ids for one in group]
 
     before = drawn()
-    recompute_activations(loaded.model)
+    enable_gradient_checkpointing(loaded.model)
     assert drawn() == before
     assert loaded.model.training
 
@@ -76,7 +74,7 @@ def test_a_critic_recomputes_as_its_policy_does(loaded: LanguageModel):
     critic(rows_of(TOKENS, 1)).sum().backward()
     kept = {name: p.grad.clone() for name, p in critic.named_parameters() if p.grad is not None}
     critic.zero_grad()
-    recompute_activations(critic.backbone)
+    enable_gradient_checkpointing(critic.backbone)
     critic(rows_of(TOKENS, 1)).sum().backward()
     assert kept
     assert all(torch.equal(p.grad, kept[name]) for name, p in critic.named_parameters() if p.grad is not None)

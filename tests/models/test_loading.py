@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from running import composed, metrics, run
 from winnow.data.problems import Problem
 from winnow.data.prompts import render
-from winnow.data.templates import Chat, Plain
 from winnow.errors import ConfigError
 from winnow.models.language_model import Pretrained
+from winnow.models.templates import Chat, Plain
 
 from .checkpoints import QWEN_CHAT, qwen
 
@@ -167,7 +167,7 @@ def gated_hub() -> Iterator[str]:
 
 
 ASK = """
-from winnow.data.templates import Plain
+from winnow.models.templates import Plain
 from winnow.errors import ConfigError
 from winnow.models.language_model import Pretrained
 try:

@@ -11,15 +11,12 @@ from transformers import AutoModelForCausalLM
 
 from learning import rows_of
 from running import metrics, run
-from winnow.data.templates import Plain
 from winnow.engines.torch_engine import TorchEngine
 from winnow.errors import ConfigError
-from winnow.models.critic import Critic
-from winnow.models.export import export
-from winnow.models.language_model import LanguageModel, Pretrained, fingerprint
+from winnow.models.language_model import LanguageModel, Pretrained, export_model, fingerprint
 from winnow.models.lora import Lora
-from winnow.models.policy import Policy
-from winnow.models.reference import AdaptersOff, FrozenCopy, Reference, reference_of
+from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy, Reference, reference_of
+from winnow.models.templates import Plain
 from winnow.types import Prompt, Sampling
 
 from .checkpoints import llama, qwen
@@ -142,7 +139,7 @@ def test_an_export_is_merged_and_has_the_adapter_beside_it(folder: Path, adapted
     policy = Policy(adapted.model, 1.0)
     moved(policy)
     live = fingerprint(adapted.model)
-    export(adapted, tmp_path / "export", "card")
+    export_model(adapted, tmp_path / "export", "card")
     assert fingerprint(adapted.model) == live
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "export", dtype=torch.float32)
     assert not any("lora" in name for name in merged.state_dict())

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, Qwen2Config
 
-from winnow.data.templates import Plain, Template
 from winnow.models.language_model import FreshTiny, LanguageModel
 from winnow.models.lora import Lora
 from winnow.models.memory import MemoryPlan, ModelShape, cache_per_token, estimate, rows_that_fit, shape_of
+from winnow.models.templates import Plain, Template
 
 # config.json of Qwen/Qwen2.5-Math-1.5B and -7B on the hub.
 SMALL = Qwen2Config(

@@ -5,10 +5,9 @@ from transformers import AutoTokenizer
 
 from winnow.data.problems import Problem
 from winnow.data.prompts import render
-from winnow.data.templates import Plain
 from winnow.errors import ConfigError
-from winnow.models.language_model import LanguageModel, Pretrained
-from winnow.models.tiny_tokenizer import TOKENS, tiny_tokenizer
+from winnow.models.language_model import TOKENS, LanguageModel, Pretrained, tiny_tokenizer
+from winnow.models.templates import Plain
 
 WORKED = r"47+38=85,85-21=64;\boxed{64}"
 

@@ -25,9 +25,9 @@ def test_ppo_stops_the_gradient_only_where_the_step_already_helped():
 
 def test_outside_stops_it_above_whatever_the_sign():
     bounds = {"low": 0.2, "high": 0.2}
-    assert slope(clip.outside, 1.5, -1.0, **bounds) == 0
-    assert slope(clip.outside, 0.5, -1.0, **bounds) == -1
-    assert slope(clip.outside, 1.5, 1.0, **bounds) == 0
+    assert slope(clip.ratio_min, 1.5, -1.0, **bounds) == 0
+    assert slope(clip.ratio_min, 0.5, -1.0, **bounds) == -1
+    assert slope(clip.ratio_min, 1.5, 1.0, **bounds) == 0
 
 
 def test_dual_bounds_what_a_negative_token_can_cost():

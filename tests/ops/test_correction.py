@@ -1,33 +1,32 @@
 import torch
 
-from winnow.ops import clip, correction
+from winnow.ops import clip
+from winnow.ops.ratio import masked, truncated, uncorrected
 
 RATIO = torch.tensor([0.1, 0.5, 1.0, 2.0, 2.5, 8.0])
 
 
 def test_none_takes_samples_as_they_are():
-    assert correction.none(RATIO).tolist() == [1, 1, 1, 1, 1, 1]
+    assert uncorrected(RATIO).tolist() == [1, 1, 1, 1, 1, 1]
 
 
 def test_truncated_is_the_ratio_up_to_the_cap():
-    torch.testing.assert_close(correction.truncated(RATIO, 2.0), torch.tensor([0.1, 0.5, 1.0, 2.0, 2.0, 2.0]))
+    torch.testing.assert_close(truncated(RATIO, 2.0), torch.tensor([0.1, 0.5, 1.0, 2.0, 2.0, 2.0]))
 
 
 def test_masked_is_the_ratio_within_its_bounds_which_belong_to_them():
-    torch.testing.assert_close(
-        correction.masked(RATIO, cap=2.5, floor=0.5), torch.tensor([0.0, 0.5, 1.0, 2.0, 2.5, 0.0])
-    )
-    torch.testing.assert_close(correction.masked(RATIO, cap=2.0), torch.tensor([0.1, 0.5, 1.0, 2.0, 0.0, 0.0]))
+    torch.testing.assert_close(masked(RATIO, cap=2.5, floor=0.5), torch.tensor([0.0, 0.5, 1.0, 2.0, 2.5, 0.0]))
+    torch.testing.assert_close(masked(RATIO, cap=2.0), torch.tensor([0.1, 0.5, 1.0, 2.0, 0.0, 0.0]))
 
 
 def test_a_truncated_estimate_is_unbiased_below_the_cap():
     """Two tokens: the sampler draws them half and half, the trainer 3 to 1. Truth: 0.75 · 4 + 0.25 · 8 = 5."""
     sampler, trainer, gain = torch.tensor([0.5, 0.5]), torch.tensor([0.75, 0.25]), torch.tensor([4.0, 8.0])
     ratio = trainer / sampler
-    assert (sampler * correction.none(ratio) * gain).sum() == 6
-    assert (sampler * correction.truncated(ratio, 2.0) * gain).sum() == 5
-    assert (sampler * correction.truncated(ratio, 1.0) * gain).sum() == 4  # 0.5 · 1 · 4 + 0.5 · 0.5 · 8
-    assert (sampler * correction.masked(ratio, cap=1.0) * gain).sum() == 2  # 0.5 · 0.5 · 8
+    assert (sampler * uncorrected(ratio) * gain).sum() == 6
+    assert (sampler * truncated(ratio, 2.0) * gain).sum() == 5
+    assert (sampler * truncated(ratio, 1.0) * gain).sum() == 4  # 0.5 · 1 · 4 + 0.5 · 0.5 · 8
+    assert (sampler * masked(ratio, cap=1.0) * gain).sum() == 2  # 0.5 · 0.5 · 8
 
 
 def test_a_weight_on_the_advantage_is_a_weight_on_the_gain():
@@ -37,7 +36,7 @@ def test_a_weight_on_the_advantage_is_a_weight_on_the_gain():
     for rule in (
         clip.unclipped,
         lambda r, a: clip.ppo(r, a, **bounds),
-        lambda r, a: clip.outside(r, a, **bounds),
+        lambda r, a: clip.ratio_min(r, a, **bounds),
         lambda r, a: clip.dual(r, a, **bounds, c=2.0),
         lambda r, a: clip.cispo(r, a, **bounds),
     ):

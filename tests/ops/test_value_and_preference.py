@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from winnow.ops import aggregate
-from winnow.ops.preference import dpo
-from winnow.ops.value import clipped_value_loss, explained_variance
+from winnow.ops.value import clipped_value_loss, dpo, explained_variance
 
 
 def test_value_loss_takes_the_worse_of_value_and_clipped_value():

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from winnow.report.console import Console
+from winnow.run_logs.console import RunConsole
 
 FULL = {
     "iteration": 7,
@@ -19,7 +19,7 @@ FULL = {
 
 
 def test_plain_lines_are_columns(capsys) -> None:
-    with Console(200, terminal=False) as console:
+    with RunConsole(200, terminal=False) as console:
         console.say("32 prompts × 8 samples = 256 responses → 4 updates of 64")
         console.phase("sampling")
         console.iteration(FULL)
@@ -32,14 +32,14 @@ def test_plain_lines_are_columns(capsys) -> None:
 
 
 def test_a_pipe_is_not_a_terminal_and_terminal_asks_stdout(monkeypatch) -> None:
-    assert Console(1).terminal is False
+    assert RunConsole(1).terminal is False
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
 
     monkeypatch.setattr(sys, "stdout", Terminal())
-    assert Console(1).terminal is True
+    assert RunConsole(1).terminal is True
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def screen(monkeypatch, capsys) -> Callable[[], str]:
 
 
 def test_the_bar_shows_phase_count_and_metrics_within_80_columns(screen: Callable[[], str]) -> None:
-    with Console(200, terminal=True) as console:
+    with RunConsole(200, terminal=True) as console:
         console.phase("evaluating")
         console.iteration(FULL)
         console._bar.refresh()  # pyright: ignore[reportOptionalMemberAccess]
@@ -61,7 +61,7 @@ def test_the_bar_shows_phase_count_and_metrics_within_80_columns(screen: Callabl
 
 
 def test_the_bar_remembers_what_an_iteration_did_not_measure(screen: Callable[[], str]) -> None:
-    with Console(200, terminal=True) as console:
+    with RunConsole(200, terminal=True) as console:
         console.iteration(FULL)
         console.iteration({"iteration": 8, "train/reward/mean": 0.5})
     text = screen()
@@ -71,7 +71,7 @@ def test_the_bar_remembers_what_an_iteration_did_not_measure(screen: Callable[[]
 
 def test_say_prints_a_line_as_it_is(screen: Callable[[], str]) -> None:
     long = "wandb sync " + "x" * 100
-    with Console(5, terminal=True) as console:
+    with RunConsole(5, terminal=True) as console:
         console.say("[bold]outputs/a[1]")
         console.say(long)
     text = screen()
@@ -81,7 +81,7 @@ def test_say_prints_a_line_as_it_is(screen: Callable[[], str]) -> None:
 
 def test_the_cursor_comes_back_after_an_error(screen: Callable[[], str]) -> None:
     def fail() -> None:
-        with Console(5, terminal=True):
+        with RunConsole(5, terminal=True):
             raise RuntimeError("boom")
 
     with pytest.raises(RuntimeError, match="boom"):

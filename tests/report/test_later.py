@@ -2,11 +2,11 @@ import threading
 
 import pytest
 
-from winnow.report.later import Later
+from winnow.run_logs.run_files import BackgroundWriter
 
 
 def test_work_is_done_in_order_beside_the_caller() -> None:
-    later, go, done = Later(), threading.Event(), []
+    later, go, done = BackgroundWriter(), threading.Event(), []
     later.do(go.wait, 10)
     for number in range(3):
         later.do(done.append, number)
@@ -17,7 +17,7 @@ def test_work_is_done_in_order_beside_the_caller() -> None:
 
 
 def test_what_went_wrong_is_raised_once() -> None:
-    later, go = Later(), threading.Event()
+    later, go = BackgroundWriter(), threading.Event()
 
     def full() -> None:
         assert go.wait(10)

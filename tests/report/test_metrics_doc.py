@@ -2,8 +2,8 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from winnow.report.plots import PANELS
-from winnow.report.run_files import EvaluationCounts, SampleRecord, Summary
+from winnow.run_logs.curves import CURVE_PANELS
+from winnow.run_logs.run_files import EvaluationCounts, SampleRecord, Summary
 
 TEXT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
 ROWS = [line.strip("|").split(" | ") for line in TEXT.splitlines() if line.startswith("| `")]
@@ -17,8 +17,8 @@ def test_every_metric_has_a_name_of_its_own_a_unit_and_a_meaning() -> None:
 
 def test_what_the_reports_show_is_documented() -> None:
     documented = {row[0].strip(" `") for row in ROWS}
-    shown = {panel.prefix + ("{set}" if panel.suffix else "") + panel.suffix for panel in PANELS}
-    console = (Path(__file__).parents[2] / "src/winnow/report/console.py").read_text(encoding="utf-8")
+    shown = {panel.prefix + ("{set}" if panel.suffix else "") + panel.suffix for panel in CURVE_PANELS}
+    console = (Path(__file__).parents[2] / "src/winnow/run_logs/console.py").read_text(encoding="utf-8")
     shown |= set(re.findall(r'get\("([a-z_/]+)"\)', console))
     assert len(shown) == 7
     assert shown <= documented

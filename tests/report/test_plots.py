@@ -8,9 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from winnow.report import plots
-from winnow.report.plots import PANELS, draw_run
-from winnow.report.run_files import RunFiles, Summary
+from winnow.run_logs.curves import CURVE_PANELS, _running_mean, draw_run
+from winnow.run_logs.run_files import RunFiles, Summary
 
 TITLES = {
     "Held-out accuracy",
@@ -80,7 +79,7 @@ def test_one_row_and_missing_keys_are_drawn(tmp_path: Path, drawn: list[Figure])
     assert draw_run(tmp_path).stat().st_size > 5000
     (figure,) = drawn
     assert texts(figure, "Held-out accuracy")[-1] == "50%"
-    assert {panel.title for panel in PANELS if "not recorded" in texts(figure, panel.title)} == TITLES - {
+    assert {panel.title for panel in CURVE_PANELS if "not recorded" in texts(figure, panel.title)} == TITLES - {
         "Held-out accuracy"
     }
     assert figure.get_suptitle() == tmp_path.name
@@ -98,8 +97,8 @@ def test_every_evaluation_set_is_a_curve_with_its_name(tmp_path: Path, drawn: li
 
 
 def test_the_running_mean_is_centred() -> None:
-    assert plots._running_mean([0, 3, 6, 0, 3], 3) == [1.5, 3, 3, 3, 1.5]
-    assert plots._running_mean([1, 2], 1) == [1, 2]
+    assert _running_mean([0, 3, 6, 0, 3], 3) == [1.5, 3, 3, 3, 1.5]
+    assert _running_mean([1, 2], 1) == [1, 2]
 
 
 def test_drawing_touches_no_global_state(tmp_path: Path) -> None:
@@ -107,7 +106,7 @@ def test_drawing_touches_no_global_state(tmp_path: Path) -> None:
     draw_run(tmp_path)
     assert dict(matplotlib.rcParams) == before
     code = (
-        "import sys; from pathlib import Path; from winnow.report.plots import draw_run;"
+        "import sys; from pathlib import Path; from winnow.run_logs.curves import draw_run;"
         f" draw_run(Path({str(tmp_path)!r})); print('matplotlib.pyplot' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

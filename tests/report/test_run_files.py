@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from winnow.report.run_files import EvaluationCounts, RunFiles, SampleRecord, Summary
+from winnow.run_logs.run_files import EvaluationCounts, RunFiles, SampleRecord, Summary
 
 SAMPLE = SampleRecord(
     iteration=10,

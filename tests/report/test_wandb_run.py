@@ -13,17 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import wandb
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from wandb.errors import CommError
 from wandb.sdk import wandb_setup
 
+import wandb
 from winnow.errors import ConfigError
-from winnow.report import wandb_run, wandb_service
-from winnow.report.run_files import SampleRecord, Summary
-from winnow.report.tracker import NullRun
-from winnow.report.wandb_run import WandbRun
+from winnow.run_logs import wandb_run
+from winnow.run_logs.run_files import SampleRecord, Summary
+from winnow.run_logs.tracker import NullTracker
+from winnow.run_logs.wandb_run import ENVIRONMENT, SAMPLE_COLUMNS, WandbTracker
 
 pytestmark = pytest.mark.usefixtures("fresh_wandb")
 
@@ -46,7 +46,7 @@ class Lines(list[str]):
 
 def train(
     directory: Path,
-    run: WandbRun,
+    run: WandbTracker,
     iterations: range = range(1, 3),
     run_id: str | None = None,
     before: Callable[[int], None] = lambda iteration: None,
@@ -70,7 +70,7 @@ def train(
 def wandb_cli(*arguments: str | Path) -> str:
     command = [sys.executable, "-m", "wandb", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, check=True, env=os.environ | wandb_service.ENVIRONMENT, timeout=60
+        command, capture_output=True, text=True, check=True, env=os.environ | ENVIRONMENT, timeout=60
     ).stdout
 
 
@@ -103,7 +103,7 @@ def legs(directory: Path, pattern: str = "offline-run-*") -> list[Path]:
 
 def test_offline_run_holds_everything(tmp_path: Path) -> None:
     said = Lines()
-    run_id = train(tmp_path / "run", WandbRun(project="mine", tags=["x" * 70], say=said))
+    run_id = train(tmp_path / "run", WandbTracker(project="mine", tags=["x" * 70], say=said))
     (leg,) = legs(tmp_path / "run")
     assert said == [
         f"W&B is offline (no API key; `wandb login` sets one); upload later: wandb sync {tmp_path / 'run' / 'wandb'}"
@@ -124,7 +124,7 @@ def test_offline_run_holds_everything(tmp_path: Path) -> None:
 
 
 def test_every_namespace_is_drawn_over_iterations(tmp_path: Path) -> None:
-    train(tmp_path, WandbRun(say=Lines()))
+    train(tmp_path, WandbTracker(say=Lines()))
     metrics = records(legs(tmp_path)[0], "metric")
     axes = {metric.get("glob_name") or metric["name"]: metric.get("step_metric") for metric in metrics}
     assert axes == {
@@ -142,7 +142,7 @@ def test_every_namespace_is_drawn_over_iterations(tmp_path: Path) -> None:
 
 
 def test_a_table_is_cut_to_64_rows_of_4_kb(tmp_path: Path) -> None:
-    run = WandbRun(say=Lines())
+    run = WandbTracker(say=Lines())
     run_id = run.start(tmp_path, CONFIG, "run", None, [], None)
     run.samples(1, [record(sample, "é" * 3000, reward=sample / 8) for sample in range(70)])
     run.log({"iteration": 1})
@@ -150,9 +150,9 @@ def test_a_table_is_cut_to_64_rows_of_4_kb(tmp_path: Path) -> None:
     (leg,) = legs(tmp_path)
     (row,) = records(leg, "history")  # the table is in the iteration's own row
     assert (row["item"]["iteration"], row["item"]["samples._type"]) == (1, "table-file")
-    assert (row["item"]["samples.nrows"], row["item"]["samples.ncols"]) == (64, len(wandb_run.COLUMNS))
+    assert (row["item"]["samples.nrows"], row["item"]["samples.ncols"]) == (64, len(SAMPLE_COLUMNS))
     table = json.loads((leg / "files" / row["item"]["samples.path"]).read_text())
-    assert table["columns"] == list(wandb_run.COLUMNS)
+    assert table["columns"] == list(SAMPLE_COLUMNS)
     assert len(table["data"]) == 64
     first = dict(zip(table["columns"], table["data"][1], strict=True))
     assert first["response"] == "é" * 2048
@@ -163,8 +163,8 @@ def test_a_table_is_cut_to_64_rows_of_4_kb(tmp_path: Path) -> None:
 
 
 def test_runs_of_one_process_are_separate(tmp_path: Path) -> None:
-    first = train(tmp_path / "a", WandbRun(say=Lines()))
-    second = train(tmp_path / "b", WandbRun(group="mine", name="other", say=Lines()), range(5, 6))
+    first = train(tmp_path / "a", WandbTracker(say=Lines()))
+    second = train(tmp_path / "b", WandbTracker(group="mine", name="other", say=Lines()), range(5, 6))
     assert first != second
     (a,), (b,) = legs(tmp_path / "a"), legs(tmp_path / "b")
     assert history(a) == [(1, 0.125), (2, 0.25)]
@@ -176,9 +176,9 @@ def test_runs_of_one_process_are_separate(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_keeps_id_and_steps_and_is_uploaded_whole(tmp_path: Path, wandb_server, monkeypatch) -> None:
-    run_id = train(tmp_path / "run", WandbRun(say=Lines()), range(1, 3))
+    run_id = train(tmp_path / "run", WandbTracker(say=Lines()), range(1, 3))
     time.sleep(1)  # wandb sorts legs by the second they began in
-    assert train(tmp_path / "run", WandbRun(say=Lines()), range(3, 5), run_id=run_id) == run_id
+    assert train(tmp_path / "run", WandbTracker(say=Lines()), range(3, 5), run_id=run_id) == run_id
     assert [history(leg) for leg in legs(tmp_path / "run")] == [[(1, 0.125), (2, 0.25)], [(3, 0.375), (4, 0.5)]]
     steps = [row["step"]["num"] for leg in legs(tmp_path / "run") for row in records(leg, "history")]
     assert steps == [1, 2, 3, 4]
@@ -194,12 +194,12 @@ def test_wandb_mode_offline_asks_no_server(tmp_path: Path, wandb_server, monkeyp
     monkeypatch.setenv("WANDB_BASE_URL", wandb_server.url)
     monkeypatch.setenv("WANDB_MODE", "offline")
     said = Lines()
-    train(tmp_path, WandbRun(say=said))
+    train(tmp_path, WandbTracker(say=said))
     assert said == [f"W&B is offline (mode offline); upload later: wandb sync {tmp_path / 'wandb'}"]
     assert wandb_server.asked == []
 
 
-@pytest.mark.parametrize("run", [WandbRun(mode="disabled"), NullRun()])
+@pytest.mark.parametrize("run", [WandbTracker(mode="disabled"), NullTracker()])
 def test_none_and_disabled_leave_nothing(tmp_path: Path, capsys, run) -> None:
     run_id = train(tmp_path / "run", run, run_id="abc")
     assert run_id == "abc"
@@ -209,11 +209,11 @@ def test_none_and_disabled_leave_nothing(tmp_path: Path, capsys, run) -> None:
 
 def test_wandb_mode_disabled_and_wandb_dir_are_honoured(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_DIR", str(tmp_path / "elsewhere"))
-    train(tmp_path / "run", WandbRun(say=Lines()))
+    train(tmp_path / "run", WandbTracker(say=Lines()))
     assert len(legs(tmp_path / "elsewhere")) == 1
     monkeypatch.setenv("WANDB_MODE", "disabled")
     wandb.teardown()  # the environment is read once a session
-    train(tmp_path / "run", WandbRun(say=Lines()))
+    train(tmp_path / "run", WandbTracker(say=Lines()))
     assert list((tmp_path / "run").iterdir()) == []
     assert len(legs(tmp_path / "elsewhere")) == 1
 
@@ -222,7 +222,7 @@ def test_online_where_a_key_is_found_and_the_server_answers(tmp_path: Path, wand
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", wandb_server.url)
     said = Lines()
-    run_id = train(tmp_path, WandbRun(say=said))
+    run_id = train(tmp_path, WandbTracker(say=said))
     assert said == [f"W&B: {wandb_server.url}/me/winnow/runs/{run_id}"]
     assert [row["train/reward/mean"] for row in wandb_server.history[run_id]] == [0.125, 0.25]
     assert all("samples" in row for row in wandb_server.history[run_id])
@@ -238,7 +238,7 @@ def test_a_server_that_falls_silent_while_opening_means_offline_under_the_same_i
     monkeypatch.setattr(wandb_run, "INIT_SECONDS", 1.0)
     wandb_server.silent.add("UpsertBucket")
     said = Lines()
-    run_id = train(tmp_path, WandbRun(say=said))
+    run_id = train(tmp_path, WandbTracker(say=said))
     assert len(said) == 1
     assert said[0].startswith("W&B is offline (Timed out initializing run")
     (leg,) = legs(tmp_path)
@@ -259,7 +259,7 @@ def test_a_server_that_dies_mid_run_costs_the_upload_only(tmp_path: Path, wandb_
             wandb_server.silent.add("*")
 
     said = Lines()
-    train(tmp_path, WandbRun(say=said), range(1, 5), before=die)
+    train(tmp_path, WandbTracker(say=said), range(1, 5), before=die)
     (leg,) = legs(tmp_path, "run-*")
     assert [re.sub(r"\(.*\)", "(REASON)", line) for line in said[1:]] == [
         "W&B gets no more tables (REASON); metrics go on, samples are in samples/",
@@ -275,10 +275,10 @@ def test_a_dead_service_stops_neither_this_run_nor_the_next(tmp_path: Path) -> N
             service().wait()
 
     said = Lines()
-    train(tmp_path / "a", WandbRun(say=said), range(1, 5), before=kill)
+    train(tmp_path / "a", WandbTracker(say=said), range(1, 5), before=kill)
     assert said[-1].endswith("the run goes on and metrics.jsonl has everything")
     assert sum("is off (" in line for line in said) == 1
-    train(tmp_path / "b", WandbRun(say=Lines()))
+    train(tmp_path / "b", WandbTracker(say=Lines()))
     assert history(legs(tmp_path / "b")[0]) == [(1, 0.125), (2, 0.25)]
 
 
@@ -296,7 +296,7 @@ def test_init_that_fails_online_goes_offline_and_that_fails_everywhere_goes_off(
 
     said = Lines()
     monkeypatch.setattr(wandb, "init", refuse_online)
-    train(tmp_path / "a", WandbRun(say=said))
+    train(tmp_path / "a", WandbTracker(say=said))
     assert said[0].startswith("W&B is offline (no route to host); upload later: ")
     assert history(legs(tmp_path / "a")[0]) == [(1, 0.125), (2, 0.25)]
 
@@ -305,7 +305,7 @@ def test_init_that_fails_online_goes_offline_and_that_fails_everywhere_goes_off(
 
     said.clear()
     monkeypatch.setattr(wandb, "init", refuse)
-    run_id = train(tmp_path / "b", WandbRun(say=said), run_id="abc")
+    run_id = train(tmp_path / "b", WandbTracker(say=said), run_id="abc")
     assert said == ["W&B is off (CommError); the run goes on and metrics.jsonl has everything"]
     assert run_id == "abc"
 
@@ -313,7 +313,7 @@ def test_init_that_fails_online_goes_offline_and_that_fails_everywhere_goes_off(
 def test_a_wrong_wandb_variable_does_not_stop_the_run(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "onlien")
     said = Lines()
-    train(tmp_path, WandbRun(say=said))
+    train(tmp_path, WandbTracker(say=said))
     assert len(said) == 1
     assert said[0].startswith("W&B is off (1 validation error for Settings mode")
 
@@ -321,10 +321,10 @@ def test_a_wrong_wandb_variable_does_not_stop_the_run(tmp_path: Path, monkeypatc
 PROCESS = """
 import sys
 from pathlib import Path
-from winnow.report.run_files import Summary
-from winnow.report.wandb_run import WandbRun
+from winnow.run_logs.run_files import Summary
+from winnow.run_logs.wandb_run import WandbTracker
 
-run = WandbRun()
+run = WandbTracker()
 run.start(Path(sys.argv[1]), {}, "run", None, [], None)
 run.log({"iteration": 1, "train/reward/mean": 0.1})
 run.finish(Summary("done", "grpo", "tiny", "arithmetic", 1, 2, 0.5, 0.75, 640, 320, 1.5), failed=False)
@@ -355,9 +355,9 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from wandb.sdk import wandb_setup
-from winnow.report.wandb_run import WandbRun
+from winnow.run_logs.wandb_run import WandbTracker
 
-run = WandbRun(mode="offline", say=lambda line: None)
+run = WandbTracker(mode="offline", say=lambda line: None)
 run.start(Path(sys.argv[1]), {}, "run", None, [], None)
 for iteration in range(1, 5):
     run.log({"iteration": iteration, "train/reward/mean": iteration / 8})
@@ -379,7 +379,7 @@ def test_a_killed_run_loses_a_second_at_most(tmp_path: Path) -> None:
 
 def test_a_mode_that_wandb_does_not_know_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="type one of auto, online, offline, disabled"):
-        WandbRun(mode="sometimes")  # pyright: ignore[reportArgumentType]
+        WandbTracker(mode="sometimes")  # pyright: ignore[reportArgumentType]
 
 
 def test_conf_says_what_the_classes_take() -> None:
@@ -387,8 +387,8 @@ def test_conf_says_what_the_classes_take() -> None:
     config = OmegaConf.load(CONF / "wandb.yaml")
     run = instantiate(config, say=said, tags=["mine"])
     assert (run.project, run.entity, run.mode, run.tags, run.say) == ("winnow", None, "auto", ("mine",), said)
-    parameters = {name: p.default for name, p in inspect.signature(WandbRun).parameters.items() if name != "say"}
+    parameters = {name: p.default for name, p in inspect.signature(WandbTracker).parameters.items() if name != "say"}
     given = OmegaConf.to_container(config)
     assert isinstance(given, dict)
     assert {key: value for key, value in given.items() if key != "_target_"} == parameters | {"tags": []}
-    assert isinstance(instantiate(OmegaConf.load(CONF / "none.yaml")), NullRun)
+    assert isinstance(instantiate(OmegaConf.load(CONF / "none.yaml")), NullTracker)

@@ -2,11 +2,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from winnow.rewards.pool import VerifierPool
+from winnow.rewards.verifier import Verifier
 
 
 @pytest.fixture(scope="session")
-def verifier() -> Iterator[VerifierPool]:
+def verifier() -> Iterator[Verifier]:
     """The real thing, shared: starting its workers imports sympy."""
-    with VerifierPool(workers=2, timeout=1.0) as pool:
+    with Verifier(workers=2, timeout=1.0) as pool:
         yield pool

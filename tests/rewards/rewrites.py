@@ -11,8 +11,8 @@ from typing import cast
 
 from sympy import Basic, Expr, Function, Symbol, cos, exp, factor, latex, log, sin, together
 
-from winnow.rewards.literal import clean, read_number
-from winnow.rewards.reading import read
+from winnow.rewards.answer_text import normalize, read_number
+from winnow.rewards.symbolic import parse_answer
 
 Rewrite = Callable[[str], str | None]
 
@@ -35,7 +35,7 @@ def parts(text: str, at: str) -> list[str]:
 
 
 def listed(gold: str) -> list[str]:
-    if read_number(clean(gold)) is not None or "where" in gold:
+    if read_number(normalize(gold)) is not None or "where" in gold:
         return [gold]
     inner = gold.removeprefix(r"\{").removesuffix(r"\}") if gold.startswith(r"\{") else gold
     return parts(inner, ",")
@@ -50,7 +50,7 @@ def is_scalar(gold: str) -> bool:
 
 
 def number(gold: str) -> Fraction | None:
-    found = read_number(clean(gold))
+    found = read_number(normalize(gold))
     return None if found is None else found.value
 
 
@@ -74,7 +74,7 @@ def display_fraction(gold: str) -> str | None:
 
 
 def spaced(gold: str) -> str | None:
-    if read_number(clean(gold)) is not None or r"\text" in gold:
+    if read_number(normalize(gold)) is not None or r"\text" in gold:
         return None
     loose = re.sub(r"(?<=[\w})]) ?([+=,]) ?(?=[\w\\({])", r" \1\\, ", gold)
     return loose if loose != gold else None
@@ -245,7 +245,7 @@ def _by_algebra(gold: str, change: Callable[[Expr], Basic]) -> str | None:
     """The gold as sympy prints it after `change`; its letters must survive the round trip."""
     if not is_scalar(gold) or number(gold) is not None or "_" in gold or "prime" in gold or re.search("[A-Z]", gold):
         return None
-    found = next(iter(read(gold)), None)
+    found = next(iter(parse_answer(gold)), None)
     if (
         not isinstance(found, Expr)
         or isinstance(found, Symbol)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from winnow.rewards.math import equivalent
-from winnow.rewards.reading import read
+from winnow.rewards.symbolic import equivalent, parse_answer
 
 
 @pytest.mark.parametrize(
@@ -72,4 +71,4 @@ def test_none_asks_whether_the_gold_can_be_read() -> None:
     assert equivalent(r"30^\circ.", None)
     assert not equivalent("t(0,4]", None)
     assert not equivalent("", None)
-    assert read("t(0,4]") == ()
+    assert parse_answer("t(0,4]") == ()

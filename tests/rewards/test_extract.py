@@ -1,6 +1,6 @@
 import pytest
 
-from winnow.rewards.extract import last_boxed
+from winnow.rewards.answer_text import last_boxed
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from winnow.rewards.gold_cache import MANY, remembered
+from winnow.rewards.verifier import MIN_CACHED_GOLDS, cached_bad_golds
 
-GOLDS = [f"x^{{{i}}}" for i in range(MANY)]
+GOLDS = [f"x^{{{i}}}" for i in range(MIN_CACHED_GOLDS)]
 RULE = {"name": "numeric", "relative": 1e-4}
 
 
@@ -28,7 +28,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_second_start_does_not_ask(cache: Path):
     asked = Asked()
-    assert remembered(GOLDS, RULE, asked) == remembered(GOLDS, RULE, asked) == {"x^{3}"}
+    assert cached_bad_golds(GOLDS, RULE, asked) == cached_bad_golds(GOLDS, RULE, asked) == {"x^{3}"}
     assert asked.times == 1
     assert len(list(cache.rglob("*.json"))) == 1
 
@@ -36,13 +36,13 @@ def test_the_second_start_does_not_ask(cache: Path):
 def test_other_golds_or_settings_are_asked_about(cache: Path):
     asked = Asked()
     for golds, rule in ((GOLDS, RULE), (GOLDS[::-1], RULE), (GOLDS, {**RULE, "relative": 1e-3})):
-        remembered(golds, rule, asked)
+        cached_bad_golds(golds, rule, asked)
     assert asked.times == 3
 
 
 def test_what_time_ran_out_for_is_asked_again(cache: Path):
     asked = Asked(final=False)
-    assert remembered(GOLDS, RULE, asked) == remembered(GOLDS, RULE, asked) == {"x^{3}"}
+    assert cached_bad_golds(GOLDS, RULE, asked) == cached_bad_golds(GOLDS, RULE, asked) == {"x^{3}"}
     assert asked.times == 2
 
 
@@ -50,12 +50,12 @@ def test_few_leave_no_file_and_a_damaged_or_unwritable_cache_is_done_without(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
     asked = Asked()
-    remembered(GOLDS[:9], RULE, asked)
+    cached_bad_golds(GOLDS[:9], RULE, asked)
     assert not cache.exists()
-    remembered(GOLDS, RULE, asked)
+    cached_bad_golds(GOLDS, RULE, asked)
     [file] = cache.rglob("*.json")
     file.write_text("[")
-    assert remembered(GOLDS, RULE, asked) == {"x^{3}"}
+    assert cached_bad_golds(GOLDS, RULE, asked) == {"x^{3}"}
     monkeypatch.setenv("WINNOW_CACHE", "/dev/null/nowhere")
-    assert remembered(GOLDS, RULE, asked) == {"x^{3}"}
+    assert cached_bad_golds(GOLDS, RULE, asked) == {"x^{3}"}
     assert asked.times == 4

@@ -1,8 +1,7 @@
 import pytest
 
-from winnow.rewards.literal import clean
-from winnow.rewards.members import matched, members
-from winnow.rewards.units import without_unit
+from winnow.rewards.answer_lists import match_answers, split_answers
+from winnow.rewards.answer_text import normalize, without_unit
 
 
 @pytest.mark.parametrize(
@@ -31,7 +30,9 @@ from winnow.rewards.units import without_unit
     ],
 )
 def test_the_answers_in_a_text(text: str, found: list[str]) -> None:
-    assert [member.replace(" ", "") for member in members(clean(text))] == [part.replace(" ", "") for part in found]
+    assert [member.replace(" ", "") for member in split_answers(normalize(text))] == [
+        part.replace(" ", "") for part in found
+    ]
 
 
 def same(gold: str, answer: str) -> bool | None:
@@ -55,7 +56,7 @@ def same(gold: str, answer: str) -> bool | None:
     ],
 )
 def test_members_are_paired_off(golds: str, answers: str, verdict: bool | None) -> None:
-    assert matched(list(golds), list(answers), same) is verdict
+    assert match_answers(list(golds), list(answers), same) is verdict
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_members_are_paired_off(golds: str, answers: str, verdict: bool | None) 
     ],
 )
 def test_a_unit_is_dropped_and_nothing_else(text: str, rest: str) -> None:
-    assert without_unit(clean(text)) == rest
+    assert without_unit(normalize(text)) == rest
 
 
 @pytest.mark.parametrize(
@@ -98,4 +99,4 @@ def test_a_unit_is_dropped_and_nothing_else(text: str, rest: str) -> None:
     ],
 )
 def test_symbols_of_units_after_a_number(text: str, rest: str) -> None:
-    assert without_unit(clean(text), symbols=True) == rest
+    assert without_unit(normalize(text), symbols=True) == rest

@@ -12,9 +12,9 @@ from typing import ClassVar
 import pytest
 
 from winnow.errors import ConfigError
-from winnow.rewards.pool import Counts, VerifierPool
 from winnow.rewards.rules import MathVerify
-from winnow.rewards.verdict import Judgement, Verdict
+from winnow.rewards.verifier import Counts, Verifier
+from winnow.verdict import Judgement, Verdict
 
 # A check that does to its process what its answer says. Healthy answers end in the gold.
 CHECK = """
@@ -53,14 +53,14 @@ class Obedient(MathVerify):
     check: ClassVar[str] = "obedient:check"
 
 
-Pools = Callable[..., VerifierPool]
+Pools = Callable[..., Verifier]
 
 
 @pytest.fixture
 def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pools:
     (tmp_path / "obedient.py").write_text(CHECK)
     monkeypatch.syspath_prepend(tmp_path)
-    return lambda **settings: VerifierPool(**{"timeout": 0.5, "rule": Obedient(), **settings})
+    return lambda **settings: Verifier(**{"timeout": 0.5, "rule": Obedient(), **settings})
 
 
 def alive(pid: int) -> bool:
@@ -81,7 +81,7 @@ def verdicts(judged: list[Judgement]) -> list[Verdict]:
     return [judgement.verdict for judgement in judged]
 
 
-def test_a_verdict_of_each_kind(verifier: VerifierPool) -> None:
+def test_a_verdict_of_each_kind(verifier: Verifier) -> None:
     responses = [
         r"\boxed{\frac{2}{4}}",
         r"\boxed{\sqrt{2}}",
@@ -129,7 +129,7 @@ def test_an_answer_that_ended_a_used_process_gets_a_fresh_one(hostile: Pools, tm
 
 
 @pytest.mark.parametrize("gold", ["8", r"\sqrt{2}"])
-def test_hostile_mathematics(verifier: VerifierPool, gold: str) -> None:
+def test_hostile_mathematics(verifier: Verifier, gold: str) -> None:
     answers = [
         "9^{9^{9^9}}",
         "(10^8)!",
@@ -153,7 +153,7 @@ def test_hostile_mathematics(verifier: VerifierPool, gold: str) -> None:
 def test_numbers_need_no_worker() -> None:
     golds = [str(index % 97) for index in range(20_000)]
     responses = [f"9+8=17;\\boxed{{{index % 89}}}" for index in range(20_000)]
-    with VerifierPool() as pool:
+    with Verifier() as pool:
         start = time.perf_counter()
         judged = pool.judge(golds, responses)
         rate = len(golds) / (time.perf_counter() - start)
@@ -173,7 +173,7 @@ def test_distinct_answers_through_the_isolated_pool() -> None:
         for j in (2, 3, 5, 7)
         for k in range(5)
     ]
-    with VerifierPool(workers=2) as pool:
+    with Verifier(workers=2) as pool:
         pool.judge_answers(["x"] * 64, [f"x+{i}-y" for i in range(64)])  # both workers are up
         start = time.perf_counter()
         judged = pool.judge_answers(*map(list, zip(*pairs, strict=True)))
@@ -199,7 +199,7 @@ def test_a_timeout_is_paid_for_once(hostile: Pools) -> None:
         assert (first.seconds, second.seconds) == (0.5, 0.0)
 
 
-def test_golds_that_cannot_be_parsed_are_named(verifier: VerifierPool) -> None:
+def test_golds_that_cannot_be_parsed_are_named(verifier: Verifier) -> None:
     golds = ["5", r"\frac{1}{2}", "t(0,4]", r"64\%", "", "t(0,4]", r"\text{Evelyn}", "9^{9^{9^9}}"]
     assert verifier.check_golds(golds)[:3] == [2, 4, 5]
     assert verifier.check_golds(["1", "2.5", "1,000"]) == []
@@ -283,11 +283,11 @@ def test_an_interrupted_round_does_not_answer_the_next(hostile: Pools) -> None:
 SCRIPT = """
 import json, sys, threading
 sys.path.insert(0, {path!r})
-from winnow.rewards.pool import VerifierPool
+from winnow.rewards.verifier import Verifier
 from winnow.rewards.rules import MathVerify
 class Obedient(MathVerify):
     check = "obedient:check"
-pool = VerifierPool(workers=2, timeout={timeout}, rule=Obedient())
+pool = Verifier(workers=2, timeout={timeout}, rule=Obedient())
 pool.judge_answers(["g"] * 4, ["a g", "b g", "c g", "d g"])
 print(json.dumps(pool._crew.pids), flush=True)
 {then}
@@ -334,7 +334,7 @@ def test_a_check_that_cannot_be_imported_is_a_loud_failure(capfd: pytest.Capture
     class Absent(MathVerify):
         check: ClassVar[str] = "no_such_module:check"
 
-    pool = VerifierPool(rule=Absent())
+    pool = Verifier(rule=Absent())
     with pytest.raises(RuntimeError, match="ended before it was ready"):
         pool.judge_answers(["g"], ["a g"])
     assert "No module named 'no_such_module'" in capfd.readouterr().err
@@ -344,9 +344,9 @@ def test_a_check_that_cannot_be_imported_is_a_loud_failure(capfd: pytest.Capture
 @pytest.mark.parametrize("settings", [{"workers": 0}, {"timeout": 0.0}, {"timeout": -1.0}])
 def test_settings_that_cannot_work_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="verifier"):
-        VerifierPool(**settings)  # pyright: ignore[reportArgumentType]
+        Verifier(**settings)  # pyright: ignore[reportArgumentType]
 
 
 def test_golds_and_responses_must_pair_up() -> None:
-    with pytest.raises(ValueError, match="zip"), VerifierPool() as pool:
+    with pytest.raises(ValueError, match="zip"), Verifier() as pool:
         pool.judge(["1", "2"], [r"\boxed{1}"])

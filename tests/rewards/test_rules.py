@@ -9,27 +9,27 @@ import yaml
 from traps import TRAPS, Trap
 
 from winnow.errors import ConfigError
-from winnow.rewards.pool import VerifierPool
 from winnow.rewards.rules import Exact, MathVerify, Numeric, Rule
+from winnow.rewards.verifier import Verifier
 
 CONF = Path(__file__).parents[2] / "conf" / "reward" / "verifier"
 VERDICTS = {"c": "correct", "w": "wrong", "n": "no_answer"}
 
 
 @pytest.fixture(scope="module")
-def pools(verifier: VerifierPool) -> Iterator[Mapping[str, VerifierPool]]:
-    with VerifierPool(rule=Numeric(), workers=1) as numeric, VerifierPool(rule=Exact()) as exact:
+def pools(verifier: Verifier) -> Iterator[Mapping[str, Verifier]]:
+    with Verifier(rule=Numeric(), workers=1) as numeric, Verifier(rule=Exact()) as exact:
         yield {"math_verify": verifier, "numeric": numeric, "exact": exact}
         assert exact._crew.pids == []
 
 
 @pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: f"{trap.gold} | {trap.response}")
-def test_a_trap_is_closed_under_every_rule(pools: Mapping[str, VerifierPool], trap: Trap) -> None:
+def test_a_trap_is_closed_under_every_rule(pools: Mapping[str, Verifier], trap: Trap) -> None:
     found = {name: pool.judge([trap.gold], [trap.response])[0].verdict for name, pool in pools.items()}
     assert found == {name: VERDICTS[getattr(trap, name)] for name in pools}
 
 
-def test_rules_read_the_same_text_the_same_way(pools: Mapping[str, VerifierPool]) -> None:
+def test_rules_read_the_same_text_the_same_way(pools: Mapping[str, Verifier]) -> None:
     """Extraction is the pool's: whether there is an answer cannot depend on the rule."""
     for trap in TRAPS:
         answers = {pool.judge([trap.gold], [trap.response])[0].answer for pool in pools.values()}
@@ -46,20 +46,20 @@ def test_rules_read_the_same_text_the_same_way(pools: Mapping[str, VerifierPool]
     ],
 )
 def test_a_verifier_says_what_it_is(rule: Rule, settings: dict[str, object]) -> None:
-    with VerifierPool(rule=rule) as pool:
+    with Verifier(rule=rule) as pool:
         assert pool.settings == json.loads(json.dumps(pool.settings)) == settings
         assert pool.name == settings["name"]
 
 
 def test_a_verifier_without_a_rule_is_math_verify() -> None:
-    with VerifierPool() as pool:
+    with Verifier() as pool:
         assert pool.name == "math_verify"
 
 
 @pytest.mark.parametrize(("relative", "verdict"), [(0.0, "wrong"), (1e-4, "wrong"), (1e-2, "correct")])
 def test_the_tolerance_reaches_the_workers(relative: float, verdict: str) -> None:
     """ln 2 = 0.6931…, and 0.6949 is 0.26 % away from it."""
-    with VerifierPool(rule=Numeric(relative=relative), workers=1) as pool:
+    with Verifier(rule=Numeric(relative=relative), workers=1) as pool:
         assert pool.judge_answers(["0.6949"], [r"\ln 2"])[0].verdict == verdict
         assert pool.judge_answers(["0.6949"], ["0.6931"])[0].verdict == verdict
 

@@ -5,9 +5,8 @@ import pytest
 import yaml
 
 from winnow.errors import ConfigError
-from winnow.rewards.pool import VerifierPool
-from winnow.rewards.scale import RewardScale
-from winnow.rewards.verdict import Verdict
+from winnow.rewards.verifier import RewardScale, Verifier
+from winnow.verdict import Verdict
 
 CONF = Path(__file__).parents[2] / "conf" / "reward"
 
@@ -40,9 +39,9 @@ def test_what_each_verdict_is_worth(name: str, rewards: tuple[float, ...]) -> No
 )
 def test_a_verifier_is_given_what_it_takes(name: str, settings: list[str]) -> None:
     node = yaml.safe_load((CONF / "verifier" / f"{name}.yaml").read_text())
-    assert node.pop("_target_") == f"{VerifierPool.__module__}.{VerifierPool.__name__}"
+    assert node.pop("_target_") == f"{Verifier.__module__}.{Verifier.__name__}"
     assert list(node) == settings
-    assert set(node) <= set(inspect.signature(VerifierPool).parameters)
+    assert set(node) <= set(inspect.signature(Verifier).parameters)
 
 
 @pytest.mark.parametrize(

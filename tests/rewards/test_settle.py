@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from winnow.rewards.literal import clean, read_number
+from winnow.rewards.answer_text import normalize, read_number
 from winnow.rewards.rules import MathVerify
 
 settle = MathVerify().settle
@@ -44,7 +44,7 @@ settle = MathVerify().settle
     ],
 )
 def test_plain_numbers(text: str, value: Fraction) -> None:
-    number = read_number(clean(text))
+    number = read_number(normalize(text))
     assert number is not None
     assert number.value == value
 
@@ -53,7 +53,7 @@ def test_plain_numbers(text: str, value: Fraction) -> None:
     "text", ["", "x", "1/0", r"\frac{1}{0}", "1,23", "1,234,5", "2^3", "5 6", "--5", "5e", "1e9999", "1" * 500]
 )
 def test_no_plain_numbers(text: str) -> None:
-    assert read_number(clean(text)) is None
+    assert read_number(normalize(text)) is None
 
 
 @pytest.mark.parametrize(

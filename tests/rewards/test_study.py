@@ -6,7 +6,7 @@ import pytest
 from rewrites import NEAR_MISSES, REWRITINGS
 from verifier_study import FIRM, KINDS, RULES, SETS, UNREADABLE, agreement, rate, reason, rows_of, total
 
-from winnow.rewards.pool import VerifierPool
+from winnow.rewards.verifier import Verifier
 
 pytestmark = pytest.mark.skipif(
     "WINNOW_DATA" not in os.environ, reason="WINNOW_DATA is not set: no labelled cases and no evaluation sets to judge"
@@ -29,7 +29,7 @@ def test_agreement_with_labelled_cases() -> None:
 @pytest.mark.parametrize("name", SETS)
 def test_every_gold_can_be_read_or_is_known_not_to_be(name: str) -> None:
     golds = [row["answer"] for row in rows_of(name)]
-    with VerifierPool(rule=RULES[SETS[name]], workers=2) as pool:
+    with Verifier(rule=RULES[SETS[name]], workers=2) as pool:
         assert {golds[index] for index in pool.check_golds(golds)} <= set(UNREADABLE)
 
 
@@ -37,7 +37,7 @@ def test_every_gold_can_be_read_or_is_known_not_to_be(name: str) -> None:
 def test_golds_rewritten_and_missed_by_little(name: str) -> None:
     rule = RULES[SETS[name]]
     golds = [row["answer"] for row in rows_of(name)][::8]
-    with VerifierPool(rule=rule, workers=2) as pool:
+    with Verifier(rule=rule, workers=2) as pool:
         same = total(rate(pool, golds, rewrite, True) for rewrite in REWRITINGS)
         other = total(rate(pool, golds, rewrite, False) for rewrite in NEAR_MISSES)
     assert same.rows > 5 * len(golds)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from winnow.errors import ConfigError
-from winnow.rewards.pool import VerifierPool
+from winnow.rewards.verifier import Verifier
 from winnow.rewards.verify_cases import verify_cases
 
 ROWS = [
@@ -17,7 +17,7 @@ ROWS = [
 ]
 
 
-def test_rows_then_table(tmp_path: Path, verifier: VerifierPool) -> None:
+def test_rows_then_table(tmp_path: Path, verifier: Verifier) -> None:
     path, out = tmp_path / "cases.jsonl", io.StringIO()
     path.write_text("\n\n".join(json.dumps(row) for row in ROWS))
     verify_cases(path, out, verifier)
@@ -34,7 +34,7 @@ def test_rows_then_table(tmp_path: Path, verifier: VerifierPool) -> None:
     assert len(lines) == 10
 
 
-def test_nothing_known_is_said(tmp_path: Path, verifier: VerifierPool) -> None:
+def test_nothing_known_is_said(tmp_path: Path, verifier: Verifier) -> None:
     path, out = tmp_path / "cases.jsonl", io.StringIO()
     path.write_text('{"gold": "5", "pred": "5"}\n')
     verify_cases(path, out, verifier)
@@ -51,7 +51,7 @@ def test_nothing_known_is_said(tmp_path: Path, verifier: VerifierPool) -> None:
         ("\xff", "not UTF-8"),
     ],
 )
-def test_bad_rows_are_named(tmp_path: Path, verifier: VerifierPool, text: str, complaint: str) -> None:
+def test_bad_rows_are_named(tmp_path: Path, verifier: Verifier, text: str, complaint: str) -> None:
     path = tmp_path / "cases.jsonl"
     path.write_text(text, encoding="latin-1")
     with pytest.raises(ConfigError, match=complaint) as caught:
@@ -59,6 +59,6 @@ def test_bad_rows_are_named(tmp_path: Path, verifier: VerifierPool, text: str, c
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_file_is_named(tmp_path: Path, verifier: VerifierPool) -> None:
+def test_a_missing_file_is_named(tmp_path: Path, verifier: Verifier) -> None:
     with pytest.raises(ConfigError, match=r"absent\.jsonl: No such file"):
         verify_cases(tmp_path / "absent.jsonl", io.StringIO(), verifier)

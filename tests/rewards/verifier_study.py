@@ -18,11 +18,10 @@ from pathlib import Path
 from rewrites import NEAR_MISSES, REWRITINGS, Rewrite
 from traps import TRAPS
 
-from winnow.rewards.extract import last_boxed
-from winnow.rewards.literal import clean, read_number
-from winnow.rewards.pool import VerifierPool
+from winnow.rewards.answer_text import last_boxed, normalize, read_number
 from winnow.rewards.rules import Exact, MathVerify, Numeric, Rule
-from winnow.rewards.verdict import Verdict
+from winnow.rewards.verifier import Verifier
+from winnow.verdict import Verdict
 
 PAGE = Path(__file__).parents[2] / "docs" / "verifiers.md"
 RULES: dict[str, Rule] = {"math_verify": MathVerify(), "numeric": Numeric(), "exact": Exact()}
@@ -79,7 +78,7 @@ def cases() -> list[dict[str, str | bool | None]]:
     return [json.loads(line) for line in (data() / "verifier_cases.jsonl").open(encoding="utf-8")]
 
 
-def rate(pool: VerifierPool, golds: Sequence[str], rewrite: Rewrite, expected: bool) -> Rate:
+def rate(pool: Verifier, golds: Sequence[str], rewrite: Rewrite, expected: bool) -> Rate:
     pairs = [(gold, answer) for gold in golds if (answer := rewrite(gold)) is not None and answer != gold]
     judged = pool.judge_answers([gold for gold, _ in pairs], [answer for _, answer in pairs])
     verdicts = [judgement.verdict for judgement in judged]
@@ -95,7 +94,7 @@ def rate(pool: VerifierPool, golds: Sequence[str], rewrite: Rewrite, expected: b
 def rates(name: str, rule: str) -> dict[Rewrite, Rate]:
     """Of every rewriting and near miss of a set's golds, by a rule."""
     golds = [row["answer"] for row in rows_of(name)]
-    with VerifierPool(rule=RULES[rule], workers=1) as pool:
+    with Verifier(rule=RULES[rule], workers=1) as pool:
         same = {rewrite: rate(pool, golds, rewrite, True) for rewrite in REWRITINGS}
         return same | {rewrite: rate(pool, golds, rewrite, False) for rewrite in NEAR_MISSES}
 
@@ -108,7 +107,7 @@ def total(found: Iterable[Rate]) -> Rate:
 
 
 def within_tolerance(rule: Rule, gold: str, answer: str) -> bool:
-    left, right = read_number(clean(gold)), read_number(clean(answer))
+    left, right = read_number(normalize(gold)), read_number(normalize(answer))
     if not isinstance(rule, Numeric) or left is None or right is None:
         return False
     return abs(left.value - right.value) <= rule.relative * abs(left.value)
@@ -160,7 +159,7 @@ def agreement() -> dict[str, tuple[Counter[str], list[tuple[dict[str, str | bool
     """For firm and strict rows, conventions, and rows that need another extraction: counts by category, and disagreements."""
     found = {name: (Counter[str](), list[tuple[dict[str, str | bool | None], Verdict]]()) for name in KINDS}
     rows = cases()
-    with VerifierPool(workers=1) as pool:
+    with Verifier(workers=1) as pool:
         preds = [str(row["pred"]) for row in rows]
         judged = pool.judge_answers([str(row["gold"]) for row in rows], [last_boxed(pred) or pred for pred in preds])
     for row, judgement in zip(rows, judged, strict=True):
@@ -216,7 +215,7 @@ def golds_table() -> str:
     lines = []
     for name, rule in SETS.items():
         golds = [row["answer"] for row in rows_of(name)]
-        with VerifierPool(rule=RULES[rule], workers=1) as pool:
+        with Verifier(rule=RULES[rule], workers=1) as pool:
             bad = pool.check_golds(golds)
         why = "; ".join(f"{code(golds[index])}: {UNREADABLE[golds[index]]}" for index in bad)
         lines.append((name, rule, len(golds), len(golds) - len(bad), why or "–"))
@@ -298,7 +297,7 @@ def responses_table() -> str:
     found: dict[str, list[str]] = {}
     for rule in RULES.values():
         counts: Counter[str] = Counter()
-        with VerifierPool(rule=rule, workers=1) as pool:
+        with Verifier(rule=rule, workers=1) as pool:
             for name in SETS:
                 rows = rows_of(name)
                 made = [responses(row["answer"], row["problem"]) for row in rows]

@@ -10,7 +10,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy.stats import beta, expon, norm
 
-from winnow.study.statistics import detectable, holm, over_seeds, paired
+from winnow.study.statistics import detectable_difference, holm, over_seeds, paired_difference
 
 Values = NDArray[np.float64]
 Quantile = Callable[[Values], Values]
@@ -54,7 +54,9 @@ def t_coverage(values: Values, mean: float) -> float:
 
 
 def paired_coverage(a: Values, b: Values, difference: float) -> float:
-    found = [paired(dict(enumerate(x)), dict(enumerate(y))) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
+    found = [
+        paired_difference(dict(enumerate(x)), dict(enumerate(y))) for x, y in zip(a.tolist(), b.tolist(), strict=True)
+    ]
     return sum(each.low <= difference <= each.high for each in found) / len(found)
 
 
@@ -76,7 +78,7 @@ def false_claims(claims: int, seeds: int, families: int, seed: int = 2) -> tuple
     found = np.zeros(2)
     for baseline, *arms in figures:
         a = dict(enumerate(baseline))
-        p = [paired(a, dict(enumerate(arm))).p for arm in arms]
+        p = [paired_difference(a, dict(enumerate(arm))).p for arm in arms]
         found += (min(holm(p)) < 0.05, min(p) < 0.05)
     by_holm, without = found / families
     return float(by_holm), float(without)
@@ -84,9 +86,11 @@ def false_claims(claims: int, seeds: int, families: int, seed: int = 2) -> tuple
 
 def power(seeds: int, repetitions: int, alpha: float = 0.05, seed: int = 3) -> float:
     """How often a difference of the size called detectable is found."""
-    differences = np.random.default_rng(seed).normal(detectable(seeds, 1.0, alpha=alpha), 1.0, (repetitions, seeds))
+    differences = np.random.default_rng(seed).normal(
+        detectable_difference(seeds, 1.0, alpha=alpha), 1.0, (repetitions, seeds)
+    )
     nothing = dict.fromkeys(range(seeds), 0.0)
-    return sum(paired(nothing, dict(enumerate(row))).p < alpha for row in differences) / repetitions
+    return sum(paired_difference(nothing, dict(enumerate(row))).p < alpha for row in differences) / repetitions
 
 
 def row(*cells: object) -> None:

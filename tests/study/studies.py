@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from winnow.app.summary import COLUMNS
+from winnow.launch.sweep_results import COLUMNS
 
 ACCURACY = "eval/arithmetic/acc"
 SETTINGS = {
@@ -19,7 +19,7 @@ SETTINGS = {
     "optim": {"lr": 1e-4},
     "dataset": {"levels": [6]},
     "hardware": {"threads": 1},
-    "logger": {"_target_": "winnow.report.tracker.NullRun"},
+    "logger": {"_target_": "winnow.run_logs.tracker.NullTracker"},
 }
 ARMS = {
     # final accuracy, late entropy, late KL

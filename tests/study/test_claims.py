@@ -8,19 +8,17 @@ import pytest
 
 from study.studies import ACCURACY, ARMS, rows, write_run, write_study
 from winnow.study.arms import TITLES
-from winnow.study.claim import Claim, Expectation
-from winnow.study.claims import CLAIMS, Verdict, verdicts
+from winnow.study.claims import CLAIMS, Claim, ClaimVerdict, Expectation, verdicts
 from winnow.study.measures import FINAL_ACCURACY, LATE_ENTROPY, LATE_REWARD
-from winnow.study.paper import BASE, TABLE_1
-from winnow.study.study import read
-from winnow.study.tables import claims_list, claims_table, figures_table, table_1
+from winnow.study.study import read_study
+from winnow.study.tables import BASE, TABLE_1, claims_list, claims_table, figures_table, table_1
 
 CLAIM = Claim(
     "k", "Table 9, §1", "Is it better?", "B is better.", "raft", "raftpp", FINAL_ACCURACY, "greater", 2.0, "–"
 )
 
 
-def held(tmp_path: Path, gains: list[float], claim: Claim = CLAIM, others: int = 0) -> Verdict:
+def held(tmp_path: Path, gains: list[float], claim: Claim = CLAIM, others: int = 0) -> ClaimVerdict:
     """The verdict on `claim`, first of its family, where B has `gains` points more than A, by seed."""
     for seed, gain in enumerate(gains):
         for arm, more in (("raft", 0.0), ("raftpp", gain)):
@@ -28,7 +26,7 @@ def held(tmp_path: Path, gains: list[float], claim: Claim = CLAIM, others: int =
             table = rows({ACCURACY: accuracy, "rollout/acc": accuracy, "train/entropy": accuracy + 0.1 * seed})
             write_run(tmp_path / arm / str(seed), arm, seed, table)
     family = [claim, *(replace(claim, key=f"other {i}") for i in range(others))]
-    return verdicts(read([tmp_path]), family)[0]
+    return verdicts(read_study([tmp_path]), family)[0]
 
 
 def test_a_claim_that_holds(tmp_path: Path):
@@ -89,7 +87,7 @@ def test_a_ratio_is_told_as_times(tmp_path: Path):
             table = rows({"train/entropy": entropy * (1 + 0.1 * seed * (arm == "raftpp"))})
             write_run(tmp_path / arm / str(seed), arm, seed, table)
     claim = replace(CLAIM, measure=LATE_ENTROPY, expects="less", margin=1.25)
-    (verdict,) = verdicts(read([tmp_path]), [claim])
+    (verdict,) = verdicts(read_study([tmp_path]), [claim])
     assert verdict.sentence == (
         "Over the last quarter the entropy of RAFT++ is 0.27 times that of RAFT (95 % 0.22 to 0.34, three seeds): holds."
     )
@@ -111,7 +109,7 @@ def test_no_verdict_without_an_interval(tmp_path: Path, gains: list[float], said
 def test_what_is_missing_is_named(tmp_path: Path):
     write_run(tmp_path / "a", "raft", 0, rows({"train/entropy": 0.1}))
     write_run(tmp_path / "b", "raftpp", 1, rows({ACCURACY: 0.3, "train/entropy": 0.2}))
-    study = read([tmp_path])
+    study = read_study([tmp_path])
     of_ppo, of_accuracy, of_entropy = verdicts(
         study,
         [replace(CLAIM, b="ppo", key="a"), replace(CLAIM, key="b"), replace(CLAIM, key="c", measure=LATE_ENTROPY)],
@@ -124,7 +122,7 @@ def test_what_is_missing_is_named(tmp_path: Path):
 def test_a_ratio_to_nothing_is_not_measured(tmp_path: Path):
     for arm, entropy in (("raft", 0.0), ("raftpp", 0.1)):
         write_run(tmp_path / arm, arm, 0, rows({"train/entropy": entropy}))
-    (verdict,) = verdicts(read([tmp_path]), [replace(CLAIM, measure=LATE_ENTROPY, margin=1.25)])
+    (verdict,) = verdicts(read_study([tmp_path]), [replace(CLAIM, measure=LATE_ENTROPY, margin=1.25)])
     assert verdict.sentence == "Not measured: late entropy was not recorded, or is 0, in runs of RAFT."
 
 
@@ -133,7 +131,7 @@ def test_prompts_have_an_interval_of_their_own(tmp_path: Path):
         for arm, right in (("raft", [0, 2, 4]), ("raftpp", [2, 3, 4])):  # 50, 25 and 0 points more
             table = rows({ACCURACY: sum(right) / 12 + (0.01 * seed if arm == "raft" else 0)})
             write_run(tmp_path / arm / str(seed), arm, seed, table, {8: right})
-    (verdict,) = verdicts(read([tmp_path]), [CLAIM])
+    (verdict,) = verdicts(read_study([tmp_path]), [CLAIM])
     assert verdict.difference is not None
     assert verdict.difference.prompts_low == pytest.approx(25 - 4.3027 * 25 / 3**0.5, abs=1e-2)
     assert "[−37.1, +87.1]" in claims_table([verdict])
@@ -157,7 +155,7 @@ def test_the_papers_effects_are_those_of_its_table():
 
 
 def test_a_study_of_all_arms(tmp_path: Path):
-    study = read([write_study(tmp_path)])
+    study = read_study([write_study(tmp_path)])
     found = {verdict.claim.key: verdict for verdict in verdicts(study)}
     assert [arm.label for arm in study.arms] == list(ARMS)
     assert {found[key].outcome for key in ("no_clip_under_raft", "dpo_under_raft", "remove_all_wrong_gains")} == {
@@ -178,7 +176,7 @@ def test_tables(tmp_path: Path):
         table = rows({ACCURACY: lambda i, end=accuracy: end if i else 0.4, "train/tokens_total": lambda i: 2000.0 * i})
         write_run(tmp_path / f"raft{seed}", "raft", seed, table)
     write_run(tmp_path / "grpo", "grpo", 0, rows({ACCURACY: 0.4}))
-    study = read([tmp_path])
+    study = read_study([tmp_path])
     raft, grpo = figures_table(study).splitlines()[2:]
     assert raft.startswith("| RAFT | 2 | 85.0 [21.5, 148.5] |")  # 85 ± t(1) · 5
     assert "| 16k (all the same) |" in raft

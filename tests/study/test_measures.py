@@ -9,7 +9,6 @@ import pytest
 from study.studies import ACCURACY, Curves, rows, write_run
 from winnow.study.curves import ACCURACY as ANY_ACCURACY
 from winnow.study.curves import curve
-from winnow.study.figures import accuracy_key
 from winnow.study.measures import (
     EARLY_ACCURACY,
     EARLY_KL,
@@ -20,8 +19,9 @@ from winnow.study.measures import (
     SAMPLED_TOKENS,
     SECONDS,
     TRAINED_TOKENS,
+    accuracy_key,
 )
-from winnow.study.study import Arm, read
+from winnow.study.study import Arm, read_study
 
 RAMP: Curves = {
     ACCURACY: lambda i: i / 10,
@@ -35,7 +35,7 @@ RAMP: Curves = {
 def arm(tmp_path: Path, *tables: list[dict[str, float]], correct: dict[int, list[int]] | None = None) -> Arm:
     for seed, table in enumerate(tables):
         write_run(tmp_path / str(seed), "raft", seed, table, correct)
-    return read([tmp_path]).arms[0]
+    return read_study([tmp_path]).arms[0]
 
 
 def test_windows(tmp_path: Path):

@@ -8,7 +8,7 @@ import pytest
 
 from study.studies import ACCURACY, SETTINGS, rows, write_run, write_study, write_summary_csv
 from winnow.errors import ConfigError
-from winnow.study.study import read
+from winnow.study.study import read_study
 
 
 def table(height: float = 0.5) -> list[dict[str, float]]:
@@ -16,7 +16,7 @@ def table(height: float = 0.5) -> list[dict[str, float]]:
 
 
 def test_a_sweep_by_arm_and_seed(tmp_path: Path):
-    study = read([write_study(tmp_path, arms=["grpo", "raft"], seeds=[2, 0, 1])])
+    study = read_study([write_study(tmp_path, arms=["grpo", "raft"], seeds=[2, 0, 1])])
     assert [(arm.label, arm.title) for arm in study.arms] == [("raft", "RAFT"), ("grpo", "GRPO")]
     assert [run.seed for run in study.arms[0].runs] == [0, 1, 2]
     run = study.arms[0].runs[0]
@@ -30,7 +30,7 @@ def test_a_sweep_by_arm_and_seed(tmp_path: Path):
 def test_runs_at_any_depth_each_once(tmp_path: Path):
     write_run(tmp_path / "day/time/raft/seed_0", "raft", 0, table())
     write_run(tmp_path / "alone", "raft", 1, table(0.6))
-    study = read([tmp_path, tmp_path / "day", tmp_path / "day/time/raft/seed_0"])
+    study = read_study([tmp_path, tmp_path / "day", tmp_path / "day/time/raft/seed_0"])
     assert [run.seed for run in study.arms[0].runs] == [0, 1]
 
 
@@ -39,21 +39,21 @@ def test_what_was_typed_tells_arms_apart(tmp_path: Path):
     write_run(tmp_path / "a", None, 0, table(0.1), overrides=everywhere)
     write_run(tmp_path / "b", None, 0, table(0.2), overrides=[*everywhere, "algo.clip.high=0.28"])
     write_run(tmp_path / "c", None, 0, table(0.3), overrides=[*everywhere, "rollout.samples=8", "algo/clip=none"])
-    labels = [arm.label for arm in read([tmp_path]).arms]
+    labels = [arm.label for arm in read_study([tmp_path]).arms]
     assert labels == ["grpo", "grpo algo.clip.high=0.28", "grpo algo/clip=none rollout.samples=8"]
-    assert read([tmp_path]).arms[1].title == "GRPO algo.clip.high=0.28"
+    assert read_study([tmp_path]).arms[1].title == "GRPO algo.clip.high=0.28"
 
 
 def test_an_arm_of_another_size_keeps_its_name(tmp_path: Path):
     write_run(tmp_path / "a", "paper/dpo", 0, table())
-    assert [arm.label for arm in read([tmp_path]).arms] == ["dpo"]
+    assert [arm.label for arm in read_study([tmp_path]).arms] == ["dpo"]
 
 
 def test_a_run_twice_is_refused(tmp_path: Path):
     write_run(tmp_path / "a", "raft", 0, table())
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     with pytest.raises(ConfigError, match=r"the same run twice, raft with seed 0: .*/a and .*/b"):
-        read([tmp_path])
+        read_study([tmp_path])
 
 
 def test_seeds_that_measured_the_same_are_told(tmp_path: Path):
@@ -61,7 +61,7 @@ def test_seeds_that_measured_the_same_are_told(tmp_path: Path):
         last = {"iteration": 9, "train/grad_norm": float("nan"), "time/total": seed}
         write_run(tmp_path / str(seed), "raft", seed, [*table(), last])
     write_run(tmp_path / "2", "raft", 2, table(0.6))
-    (line,) = read([tmp_path]).differences
+    (line,) = read_study([tmp_path]).differences
     assert line.startswith("RAFT: seeds 0 and 1 measured the same throughout")
 
 
@@ -69,7 +69,7 @@ def test_two_settings_under_one_name_are_refused(tmp_path: Path):
     write_run(tmp_path / "a", "raft", 0, table(0.1), overrides=["experiment=one"])
     write_run(tmp_path / "b", "raft", 0, table(0.2), overrides=["experiment=two"], settings={"optim": {"lr": 2e-4}})
     with pytest.raises(ConfigError, match=r"two runs of raft with seed 0 differ in optim\.lr: .*/a and .*/b"):
-        read([tmp_path])
+        read_study([tmp_path])
 
 
 def test_settings_that_differ_between_arms_are_told(tmp_path: Path):
@@ -77,19 +77,19 @@ def test_settings_that_differ_between_arms_are_told(tmp_path: Path):
     write_run(tmp_path / "a", "raft", 0, table(0.1))
     write_run(tmp_path / "b", "grpo", 0, table(0.2), settings={"algo": {"clip": None}})
     write_run(tmp_path / "c", "dpo", 0, table(0.3), settings=eight | {"budget": {"seconds": None}})
-    assert read([tmp_path]).differences == ("rollout.samples: 8 in Iterative DPO, 4 elsewhere",)
+    assert read_study([tmp_path]).differences == ("rollout.samples: 8 in Iterative DPO, 4 elsewhere",)
 
 
 def test_settings_that_differ_within_an_arm_are_told(tmp_path: Path):
     write_run(tmp_path / "a", "raft", 0, table(0.1))
     write_run(tmp_path / "b", "raft", 1, table(0.2), settings={"algo": {"clip": {"high": 0.3}}})
-    assert read([tmp_path]).differences == ("algo.clip.high: 0.2 and 0.3 within RAFT",)
+    assert read_study([tmp_path]).differences == ("algo.clip.high: 0.2 and 0.3 within RAFT",)
 
 
 def test_what_a_label_says_is_not_told_again(tmp_path: Path):
     write_run(tmp_path / "a", "raft", 0, table(0.1))
     write_run(tmp_path / "b", "raft", 0, table(0.2), overrides=["optim.lr=2e-4"], settings={"optim": {"lr": 2e-4}})
-    assert read([tmp_path]).differences == ()
+    assert read_study([tmp_path]).differences == ()
 
 
 def test_failed_jobs_are_named(tmp_path: Path):
@@ -100,7 +100,7 @@ def test_failed_jobs_are_named(tmp_path: Path):
     jobs = [(n, f"arm=raft seed={n}", s, c, tmp_path / str(n)) for n, s, c in
             [(0, "done", 0), (1, "diverged", 3), (3, "not started", None)]]  # fmt: skip
     write_summary_csv(tmp_path, jobs)
-    study = read([tmp_path])
+    study = read_study([tmp_path])
     assert [run.seed for run in study.arms[0].runs] == [0]
     assert [(job.directory.name, job.status, job.exit_code) for job in study.failed] == [
         ("1", "diverged", 3),
@@ -119,24 +119,24 @@ def test_a_job_killed_before_its_configuration_was_written_is_named(tmp_path: Pa
     write_run(tmp_path / "0", "raft", 0, table())
     (tmp_path / "1/.hydra").mkdir(parents=True)
     (tmp_path / "1/.hydra/config.yaml").write_text("seed: [")
-    assert [job.status for job in read([tmp_path]).failed] == ["never ended"]
+    assert [job.status for job in read_study([tmp_path]).failed] == ["never ended"]
 
 
 def test_a_job_that_was_resumed_to_its_end_did_not_fail(tmp_path: Path):
     write_run(tmp_path / "0", "raft", 0, table())
     write_summary_csv(tmp_path, [(0, "arm=raft seed=0", "stopped", 75, tmp_path / "0")])
-    assert read([tmp_path]).failed == ()
+    assert read_study([tmp_path]).failed == ()
 
 
 def test_a_sweep_that_was_moved(tmp_path: Path):
     write_run(tmp_path / "old/raft/seed_0", "raft", 0, table())
     write_summary_csv(tmp_path / "old", [(0, "arm=raft seed=0", "done", 0, tmp_path / "old/raft/seed_0")])
     shutil.copytree(tmp_path / "old", tmp_path / "new")
-    assert read([tmp_path / "new"]).failed == ()
+    assert read_study([tmp_path / "new"]).failed == ()
     shutil.rmtree(tmp_path / "new/raft")
     (tmp_path / "new/raft").mkdir()
     write_run(tmp_path / "new/raft/seed_1", "raft", 1, table(0.6))
-    assert [job.directory.name for job in read([tmp_path / "new"]).failed] == ["seed_0"]
+    assert [job.directory.name for job in read_study([tmp_path / "new"]).failed] == ["seed_0"]
 
 
 def test_a_line_cut_short_is_no_evaluation_and_the_last_of_two_counts(tmp_path: Path):
@@ -144,24 +144,24 @@ def test_a_line_cut_short_is_no_evaluation_and_the_last_of_two_counts(tmp_path: 
     with (run / "evaluations.jsonl").open("a") as file:
         line = {"iteration": 8, "set": "arithmetic", "samples": 4, "prompts": "x", "correct": [3, 4]}
         file.write(json.dumps(line) + "\n" + '{"iteration": 9, "se')
-    assert [counts.correct for counts in read([tmp_path]).arms[0].runs[0].evaluations] == [(3, 4)]
+    assert [counts.correct for counts in read_study([tmp_path]).arms[0].runs[0].evaluations] == [(3, 4)]
 
 
 def test_evaluations_are_no_runs(tmp_path: Path):
     write_run(tmp_path / "a", "raft", 0, table())
     (tmp_path / "e/.hydra").mkdir(parents=True)
     (tmp_path / "e/evaluation.json").write_text("{}")
-    assert read([tmp_path]).failed == ()
+    assert read_study([tmp_path]).failed == ()
 
 
 @pytest.mark.parametrize(("name", "why"), [("nowhere", "no such directory"), ("empty", "no run in it")])
 def test_nothing_to_read(tmp_path: Path, name: str, why: str):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=why):
-        read([tmp_path / name])
+        read_study([tmp_path / name])
 
 
 def test_a_run_without_its_configuration(tmp_path: Path):
     shutil.rmtree(write_run(tmp_path / "a", "raft", 0, table()) / ".hydra")
     with pytest.raises(ConfigError, match=r"config.yaml is missing.*copy the run with its \.hydra/"):
-        read([tmp_path])
+        read_study([tmp_path])

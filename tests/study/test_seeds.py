@@ -15,7 +15,15 @@ from study.coverage_of_intervals import (
     t_coverage,
     truth,
 )
-from winnow.study.statistics import Refused, detectable, holm, over_seeds, paired, paired_by_prompt, ratio
+from winnow.study.statistics import (
+    NoInterval,
+    detectable_difference,
+    holm,
+    over_seeds,
+    paired_by_prompt,
+    paired_difference,
+    paired_ratio,
+)
 
 
 def test_three_runs_by_hand():
@@ -29,13 +37,13 @@ def test_three_runs_by_hand():
     ("values", "why"), [([], "fewer"), ([0.9], "fewer"), ([0.9, 0.9], "identical"), ([1.0, math.nan], "not finite")]
 )
 def test_no_interval_where_there_is_none(values: list[float], why: str):
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(NoInterval, match=why):
         over_seeds(values)
 
 
 def test_pairs_are_those_of_common_seeds():
     a, b = {0: 1.0, 1: 2.0, 2: 3.0, 7: 99.0}, {2: 6.0, 1: 4.0, 0: 2.0, 8: -99.0}  # differences 1, 2, 3
-    difference = paired(a, b)
+    difference = paired_difference(a, b)
     assert (difference.mean, difference.n, difference.sd) == (2.0, 3, 1.0)
     assert difference.p == pytest.approx(ttest_rel([2, 4, 6], [1, 2, 3]).pvalue)
     assert difference.low < 0 < difference.high  # 2 ± 2.48
@@ -44,25 +52,25 @@ def test_pairs_are_those_of_common_seeds():
 def test_what_a_seed_brings_to_both_cancels():
     seeds = {seed: 10.0 * seed for seed in range(5)}
     more = {seed: value + 1 + 0.1 * (-1) ** seed for seed, value in seeds.items()}
-    difference = paired(seeds, more)
+    difference = paired_difference(seeds, more)
     assert 0.8 < difference.low < difference.high < 1.3  # the spread of the seeds themselves is 16
 
 
 def test_the_same_difference_everywhere_is_no_evidence():
-    with pytest.raises(Refused, match="identical"):
-        paired({0: 0.1, 1: 0.2, 2: 0.7}, {0: 0.3, 1: 0.4, 2: 0.9})  # 0.2 each, up to rounding
+    with pytest.raises(NoInterval, match="identical"):
+        paired_difference({0: 0.1, 1: 0.2, 2: 0.7}, {0: 0.3, 1: 0.4, 2: 0.9})  # 0.2 each, up to rounding
 
 
 def test_half_and_twice_are_equally_far():
     halves, doubles = {0: 1.0, 1: 1.0, 2: 1.0}, {0: 2.0, 1: 2.2, 2: 1.8}
-    up, down = ratio(halves, doubles), ratio(doubles, halves)
+    up, down = paired_ratio(halves, doubles), paired_ratio(doubles, halves)
     assert up.mean == pytest.approx((2.0 * 2.2 * 1.8) ** (1 / 3))
     assert (down.mean, down.low, down.high) == pytest.approx((1 / up.mean, 1 / up.high, 1 / up.low))
     assert up.p == pytest.approx(down.p)
 
 
 def test_no_logarithm_of_nothing():
-    assert ratio({0: 1.0, 1: 1.0, 2: 1.0}, {0: 2.0, 1: 3.0, 2: 0.0}).n == 2
+    assert paired_ratio({0: 1.0, 1: 1.0, 2: 1.0}, {0: 2.0, 1: 3.0, 2: 0.0}).n == 2
 
 
 def test_over_prompts_seeds_are_averaged_first():
@@ -94,7 +102,7 @@ def test_sets_count_alike_whatever_their_size():
     ],
 )
 def test_no_interval_over_prompts_where_there_is_none(a: dict, b: dict, why: str):
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(NoInterval, match=why):
         paired_by_prompt(a, b)
 
 
@@ -108,10 +116,10 @@ def test_holm_by_hand():
 
 def test_the_detectable_difference_by_a_table():
     # Cohen's d for a paired t-test, two-sided 5 %, power 80 %: n = 34 finds d = 0.5 (G*Power), n = 5 finds 1.68.
-    assert detectable(34, 1.0) == pytest.approx(0.495, abs=0.005)
-    assert detectable(5, 2.0) == pytest.approx(2 * 1.682, abs=0.002)
-    with pytest.raises(Refused):
-        detectable(1, 1.0)
+    assert detectable_difference(34, 1.0) == pytest.approx(0.495, abs=0.005)
+    assert detectable_difference(5, 2.0) == pytest.approx(2 * 1.682, abs=0.002)
+    with pytest.raises(NoInterval):
+        detectable_difference(1, 1.0)
 
 
 def test_power_at_the_detectable_difference():

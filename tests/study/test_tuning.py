@@ -6,9 +6,9 @@ import pytest
 
 from study.studies import ACCURACY, rows, write_run
 from winnow.study.report.write import write_report
-from winnow.study.study import Study, read
+from winnow.study.study import Study, read_study
 from winnow.study.tables import tuning_table
-from winnow.study.tuning import tuned
+from winnow.study.tuning import tune
 
 ENDS = {
     ("raft", "1e-4"): (0.60, 0.61, 0.90),  # best for seed 2 by luck alone
@@ -25,12 +25,12 @@ def study(tmp_path: Path) -> Study:
         for seed, end in enumerate(ends):
             directory = tmp_path / arm / rate / str(seed)
             write_run(directory, arm, seed, rows({ACCURACY: end}), overrides=[f"arm={arm}", f"optim.lr={rate}"])
-    return read([tmp_path])
+    return read_study([tmp_path])
 
 
 def test_a_seeds_setting_is_the_best_of_the_others(study: Study):
     """RAFT at 1e-4 has the best mean (0.703) through seed 2; without it, 0.605, it loses to 0.705."""
-    tuning = tuned(study)
+    tuning = tune(study)
     assert tuning is not None
     assert tuning.chosen["raft"] == {
         0: "raft optim.lr=1e-4",  # the others: (0.61 + 0.90) / 2 = 0.755 against (0.71 + 0.72) / 2 = 0.715
@@ -44,7 +44,7 @@ def test_a_seeds_setting_is_the_best_of_the_others(study: Study):
 
 
 def test_claims_are_held_against_each_at_its_best(study: Study, tmp_path: Path):
-    assert "| 81.3 [77.5, 85.1] |" in tuning_table(tuned(study))  # pyright: ignore[reportArgumentType]
+    assert "| 81.3 [77.5, 85.1] |" in tuning_table(tune(study))  # pyright: ignore[reportArgumentType]
     write_report([tmp_path], tmp_path / "out", "iterations")
     page = (tmp_path / "out/report.html").read_text()
     assert "Each at its best" in page
@@ -54,7 +54,7 @@ def test_claims_are_held_against_each_at_its_best(study: Study, tmp_path: Path):
 def test_without_several_settings_there_is_nothing_to_tune(tmp_path: Path):
     for seed in range(2):
         write_run(tmp_path / str(seed), "raft", seed, rows({ACCURACY: 0.5 + seed / 10}), overrides=["arm=raft"])
-    assert tuned(read([tmp_path])) is None
+    assert tune(read_study([tmp_path])) is None
 
 
 def test_a_clip_range_is_part_of_the_algorithm_not_of_its_tuning(tmp_path: Path):
@@ -62,4 +62,4 @@ def test_a_clip_range_is_part_of_the_algorithm_not_of_its_tuning(tmp_path: Path)
         for high in ("0.2", "0.28"):
             words = ["arm=grpo", f"algo.clip.high={high}"]
             write_run(tmp_path / high / str(seed), "grpo", seed, rows({ACCURACY: 0.5 + seed / 10}), overrides=words)
-    assert tuned(read([tmp_path])) is None
+    assert tune(read_study([tmp_path])) is None

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from winnow.training.checkpoint import MANIFEST, STATE, newest_valid, write
+from winnow.training.checkpoint import MANIFEST, STATE, newest_valid, write_checkpoint
 
 
 def made(directory: Path, iteration: int, content: bytes) -> Path:
-    return write(directory, iteration, lambda path: path.write_bytes(content))
+    return write_checkpoint(directory, iteration, lambda path: path.write_bytes(content))
 
 
 def test_the_newest_whole_checkpoint_is_found(tmp_path: Path):
@@ -38,7 +38,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path):
         raise OSError("no space left on device")
 
     with pytest.raises(OSError, match="no space"):
-        write(tmp_path, 6, full_disk)
+        write_checkpoint(tmp_path, 6, full_disk)
     assert newest_valid(tmp_path) == good / STATE
     made(tmp_path, 6, b"six")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["iteration_000003", "iteration_000006"]

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from fakes import Asked, Drawn, rollouts
-from winnow.report.run_files import EvaluationCounts
-from winnow.training.evaluate import Evaluator, name_of
+from winnow.evaluation.sets import HeldOutEvaluator, prompt_set_name
+from winnow.run_logs.run_files import EvaluationCounts
 from winnow.types import Rollouts
 
 
@@ -14,11 +14,11 @@ def answered(right: int) -> Rollouts:
     return rollouts([Asked((11,), tuple(Drawn((4, 2), i < n) for i in range(4))) for n in (right, 0)])
 
 
-def evaluator(**sets: Rollouts) -> Evaluator:
+def evaluator(**sets: Rollouts) -> HeldOutEvaluator:
     """Nobody is asked: a set's prompts stand for its rollouts."""
     asking = SimpleNamespace(rollouts=lambda model, version, prompts, judge: prompts)
     named = [SimpleNamespace(name=name, prompts=found, judge=None) for name, found in sets.items()]
-    return Evaluator(named, None, asking)  # pyright: ignore[reportArgumentType]
+    return HeldOutEvaluator(named, None, asking)  # pyright: ignore[reportArgumentType]
 
 
 def test_pass_at_every_power_of_two():
@@ -40,10 +40,10 @@ def test_pass_at_every_power_of_two():
 
 def test_counts_of_each_prompt():
     three, one = answered(3), answered(1)
-    name = name_of(three.prompts)
+    name = prompt_set_name(three.prompts)
     assert evaluator(three=three, one=one).evaluate(5).counts == [
         EvaluationCounts(5, "three", 4, name, (3, 0)),
         EvaluationCounts(5, "one", 4, name, (1, 0)),
     ]
     assert len(name) == 12
-    assert name_of(three.prompts[::-1]) != name
+    assert prompt_set_name(three.prompts[::-1]) != name

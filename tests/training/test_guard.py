@@ -11,21 +11,16 @@ from torch import Tensor, nn
 
 from learning import made_up_rows, quiet_trainer
 from winnow.errors import Diverged
-from winnow.experience.budget import Budget
-from winnow.experience.experience import Experience
-from winnow.experience.plan import Plan
-from winnow.models.critic import Critic
+from winnow.experience.batching import Experience, Plan, TokenBudget
 from winnow.models.language_model import LanguageModel
-from winnow.models.policy import Policy
+from winnow.models.policy import Critic, Policy
 from winnow.objectives import PolicyObjective, ValueObjective
 from winnow.ops import clip, ratio
 from winnow.ops.aggregate import sequence_mean
-from winnow.training.actor_critic import ActorCriticModule
-from winnow.training.base import IterationModule, Optim
-from winnow.training.policy_gradient import PolicyGradientModule
+from winnow.training.modules import ActorCriticModule, IterationModule, OptimizerSettings, PolicyGradientModule
 from winnow.types import MicroBatch, PairBatch, Row
 
-OPTIM = Optim(0.01, (0.9, 0.95), 1e-8, weight_decay=0.1, grad_clip=1.0, warmup=0, schedule="constant")
+OPTIM = OptimizerSettings(0.01, (0.9, 0.95), 1e-8, weight_decay=0.1, grad_clip=1.0, warmup=0, schedule="constant")
 OBJECTIVE = PolicyObjective(ratio.log_probability, clip.unclipped, None, 0.0)
 SKIPPED = "train/updates_skipped_nonfinite"
 
@@ -93,7 +88,7 @@ class Loader:
     token_budget: int
 
     def __iter__(self) -> Iterator[MicroBatch | PairBatch]:
-        plan = Plan(1, 1, Budget(self.token_budget, packed=True), sequence_mean, seed=0)
+        plan = Plan(1, 1, TokenBudget(self.token_budget, packed=True), sequence_mean, seed=0)
         for rows in self.batches:
             experience = Experience(items=rows, inert=[False] * len(rows))
             yield from plan.micro_batches(experience, [list(range(len(rows)))])

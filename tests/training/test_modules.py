@@ -16,20 +16,20 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 from learning import float64_policy, gradient, made_up_rows, quiet_trainer
-from winnow.experience.budget import Budget
-from winnow.experience.experience import Experience
-from winnow.experience.plan import Plan
+from winnow.experience.batching import Experience, Plan, TokenBudget
 from winnow.models.attention import is_packed
-from winnow.models.critic import Critic
-from winnow.models.policy import Policy
+from winnow.models.policy import Critic, Policy
 from winnow.objectives import KL, PolicyObjective, PreferenceObjective, ValueObjective
 from winnow.ops import clip, kl, ratio
 from winnow.ops.aggregate import sequence_mean
-from winnow.training import base
-from winnow.training.actor_critic import ActorCriticModule
-from winnow.training.base import IterationModule, Optim
-from winnow.training.policy_gradient import PolicyGradientModule
-from winnow.training.preference import PreferenceModule
+from winnow.training import modules
+from winnow.training.modules import (
+    ActorCriticModule,
+    IterationModule,
+    OptimizerSettings,
+    PolicyGradientModule,
+    PreferenceModule,
+)
 from winnow.types import MicroBatch, Pair, PairBatch, Row
 
 CLOSE = {"rtol": 0, "atol": 1e-9}
@@ -49,7 +49,7 @@ PAIRS = [
 
 @pytest.fixture(autouse=True)
 def sgd(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(base, "AdamW", SGD)
+    monkeypatch.setattr(modules, "AdamW", SGD)
 
 
 @pytest.fixture(params=["packed", "padded"])
@@ -65,12 +65,14 @@ def critic(policy: Policy) -> Critic:
     return critic
 
 
-def settings(grad_clip: float) -> Optim:
-    return Optim(LR, (0.9, 0.95), 1e-8, weight_decay=0.0, grad_clip=grad_clip, warmup=0, schedule="constant")
+def settings(grad_clip: float) -> OptimizerSettings:
+    return OptimizerSettings(
+        LR, (0.9, 0.95), 1e-8, weight_decay=0.0, grad_clip=grad_clip, warmup=0, schedule="constant"
+    )
 
 
 def planned(token_budget: int, packed: bool) -> Plan:
-    return Plan(minibatches=1, epochs=1, budget=Budget(token_budget, packed), aggregate=sequence_mean, seed=0)
+    return Plan(minibatches=1, epochs=1, budget=TokenBudget(token_budget, packed), aggregate=sequence_mean, seed=0)
 
 
 @dataclass

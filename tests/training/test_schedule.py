@@ -3,17 +3,15 @@
 import pytest
 from torch.optim import AdamW
 
-from winnow.models.critic import Critic
 from winnow.models.language_model import LanguageModel
-from winnow.models.policy import Policy
+from winnow.models.policy import Critic, Policy
 from winnow.objectives import PolicyObjective, ValueObjective
 from winnow.ops import clip, ratio
-from winnow.training.actor_critic import ActorCriticModule
-from winnow.training.base import Optim
+from winnow.training.modules import ActorCriticModule, OptimizerSettings
 
 
-def optim(warmup: int, schedule: str) -> Optim:
-    return Optim(
+def optim(warmup: int, schedule: str) -> OptimizerSettings:
+    return OptimizerSettings(
         lr=0.01,
         betas=(0.8, 0.9),
         eps=1e-5,

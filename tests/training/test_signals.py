@@ -37,7 +37,7 @@ def test_asked_twice(tmp_path: Path):
     """While the first request waits for the iteration's end, the second one ends the process: 128 + 15."""
     script = """
 import os, signal
-from winnow.training.signals import StopOnSignal
+from winnow.training.callbacks import StopOnSignal
 stop = StopOnSignal()
 stop._listen()
 os.kill(os.getpid(), signal.SIGTERM)

@@ -7,13 +7,13 @@ import pytest
 import torch
 from wide_heads import random_model
 
-from winnow.data.templates import Plain
 from winnow.engines import vllm_engine
 from winnow.engines.torch_engine import TorchEngine
 from winnow.engines.vllm_engine import VllmEngine
 from winnow.errors import ConfigError
 from winnow.models.language_model import LanguageModel, Pretrained
 from winnow.models.lora import Lora
+from winnow.models.templates import Plain
 from winnow.rng import seed_of
 from winnow.types import Completion, Finish, Prompt, Sampling
 

@@ -8,8 +8,8 @@ import pytest
 from wide_heads import typed
 
 from running import composed, metrics
-from winnow import validation
-from winnow.build import training
+from winnow.assemble.training import train
+from winnow.config import checks
 from winnow.engines import vllm_engine
 from winnow.engines.vllm_engine import VllmEngine
 from winnow.errors import CONFIG, Diverged
@@ -111,9 +111,9 @@ def stopped(directory: Path, warm: Path, *more: str) -> str:
     """The message with which the mismatch ends a run in this process."""
     directory.mkdir()
     cfg = composed(*words(warm), *more)
-    validation.validate(cfg)
+    checks.check_config(cfg)
     with pytest.raises(Diverged) as found:
-        training.train(cfg, directory)
+        train(cfg, directory)
     assert json.loads((directory / "summary.json").read_text())["status"] == "diverged"
     return str(found.value)
 

@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from winnow.data.templates import Plain
 from winnow.models.language_model import FreshTiny, LanguageModel
 from winnow.models.lora import Lora
+from winnow.models.templates import Plain
 
 ROOT = Path(__file__).parents[2]
 

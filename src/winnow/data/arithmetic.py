@@ -6,14 +6,14 @@ whoever guesses is right once in a hundred, and whoever works step by step and n
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from typing import overload
 
+from winnow.data.problems import BadGolds, Problem, ProblemSet
 from winnow.errors import ConfigError
 from winnow.rng import seed_of
-
-CHARACTERS = "0123456789+-=,;}"
-r"""Every character of problems and demonstrations beyond `\boxed{`, which is one token."""
 
 SPLITS = ("train", "heldout")
 LEVELS = (3, 4, 5, 6)
@@ -25,7 +25,7 @@ HELDOUT_IN = 8
 
 
 @dataclass(frozen=True)
-class Problem:
+class Chain:
     """`start`, then signed `terms`: `Problem(47, (38, -21)).text` is `"47+38-21="` and its answer 64."""
 
     start: int
@@ -45,12 +45,12 @@ class Problem:
         return f"{self.start}{''.join(f'{term:+d}' for term in self.terms)}="
 
 
-def split_of(problem: Problem) -> str:
+def split_of(problem: Chain) -> str:
     """The split that owns a chain. It depends on the text alone, so splits are disjoint under every seed."""
     return "heldout" if seed_of("arithmetic", problem.text) % HELDOUT_IN == 0 else "train"
 
 
-def problem(seed: int, index: int, split: str = "train", levels: tuple[int, ...] = LEVELS) -> Problem:
+def chain_at(seed: int, index: int, split: str = "train", levels: tuple[int, ...] = LEVELS) -> Chain:
     """Problem number `index` of the endless stream named (`seed`, `split`); all `levels` are equally likely.
 
     Chains are drawn until one belongs to `split`. A chain may come twice in a stream, never in both splits.
@@ -64,21 +64,21 @@ def problem(seed: int, index: int, split: str = "train", levels: tuple[int, ...]
         raise ConfigError(f"levels {list(levels)} must be numbers of operations from 1 up; type [3,4,5,6]")
     draw = random.Random(seed_of("arithmetic", seed, split, index))
     level = draw.choice(levels)
-    while split_of(chain := _chain(draw, level)) != split:
+    while split_of(chain := _draw_chain(draw, level)) != split:
         pass
     return chain
 
 
-def _chain(draw: random.Random, level: int) -> Problem:
+def _draw_chain(draw: random.Random, level: int) -> Chain:
     """Uniform running values, no two neighbours equal; the terms are their differences."""
     values = [draw.randint(1, HIGHEST)]
     for _ in range(level):
         value = draw.randrange(HIGHEST)
         values.append(value + (value >= values[-1]))
-    return Problem(values[0], tuple(after - before for before, after in pairwise(values)))
+    return Chain(values[0], tuple(after - before for before, after in pairwise(values)))
 
 
-def demonstration(problem: Problem, seed: int, index: int, direct: float, slip: float) -> str:
+def demonstration(problem: Chain, seed: int, index: int, direct: float, slip: float) -> str:
     r"""One imperfect answer to `problem`, without the end token.
 
     With probability `direct` a blind guess, e.g. `\boxed{17}`. Otherwise the steps, each that carries or borrows
@@ -94,7 +94,7 @@ def demonstration(problem: Problem, seed: int, index: int, direct: float, slip: 
     return worked(problem, _shifts(problem, draw, slip))
 
 
-def worked(problem: Problem, shifts: tuple[int, ...]) -> str:
+def worked(problem: Chain, shifts: tuple[int, ...]) -> str:
     r"""The steps with running value k off by `shifts[k]`: all zeros for the true solution."""
     values = [value + shift for value, shift in zip(problem.values, shifts, strict=True)]
     pairs = pairwise([problem.start, *values])
@@ -102,7 +102,7 @@ def worked(problem: Problem, shifts: tuple[int, ...]) -> str:
     return rf"{','.join(steps)};\boxed{{{values[-1]}}}"
 
 
-def _shifts(problem: Problem, draw: random.Random, slip: float) -> tuple[int, ...]:
+def _shifts(problem: Chain, draw: random.Random, slip: float) -> tuple[int, ...]:
     """How far each running value is off.
 
     A forgotten carry makes this and all later values 10 smaller, a forgotten borrow 10 larger. Where that would
@@ -123,3 +123,56 @@ def _forgotten(value: int, term: int) -> int:
     """What forgetting to carry adds to `value + term`: -10 for `47+38`, 10 for `85-26`, 0 where nothing is carried."""
     units = value % 10 + (term % 10 if term > 0 else -(-term % 10))
     return -10 if units > 9 else 10 if units < 0 else 0
+
+
+class ArithmeticSplit(Sequence[Problem]):
+    """`size` problems of one split, each made when it is asked for."""
+
+    def __init__(
+        self, seed: int, split: str, levels: Sequence[int], size: int, flawless: int, direct: float, slip: float
+    ) -> None:
+        self.seed, self.split, self.levels, self.size = seed, split, tuple(levels), size
+        self.flawless, self.direct, self.slip = flawless, direct, slip
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, index: int) -> Problem: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Problem]: ...
+    def __getitem__(self, index: int | slice) -> Problem | Sequence[Problem]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.size))]
+        if not -self.size <= index < self.size:
+            raise IndexError(index)
+        index %= self.size
+        chain = chain_at(self.seed, index, self.split, self.levels)
+        direct, slip = (0.0, 0.0) if index < self.flawless else (self.direct, self.slip)
+        solution = demonstration(chain, self.seed, index, direct, slip)
+        return Problem(f"{self.split}:{index}", chain.text, str(chain.answer), solution)
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Chains of sums and differences, whose golds are integers: no verifier has anything to find.
+
+    The demonstrations of the first `flawless` problems are worked without a slip; of the others a share `direct`
+    guesses, and each step that carries or borrows forgets to with probability `slip`.
+    """
+
+    seed: int
+    levels: Sequence[int]
+    train_size: int
+    heldout_size: int
+    flawless: int
+    direct: float
+    slip: float
+
+    def load(self, bad_golds: BadGolds, hold_out: bool) -> ProblemSet:
+        return ProblemSet(
+            "arithmetic", self._split("train", self.train_size), self._split("heldout", self.heldout_size)
+        )
+
+    def _split(self, name: str, size: int) -> ArithmeticSplit:
+        return ArithmeticSplit(self.seed, name, self.levels, size, self.flawless, self.direct, self.slip)

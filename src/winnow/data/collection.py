@@ -1,16 +1,123 @@
-"""Problems of a file or of a hub dataset: what most of `conf/dataset` and all of `conf/benchmark` build."""
+"""Rows of a JSONL file, or of a hub dataset's files, each with the place it stands at."""
 
-from collections.abc import Callable, Sequence
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
-from winnow.data import rows
-from winnow.data.problems import BadGolds, Problem, ProblemSet
-from winnow.data.rows import Row
-from winnow.data.screen import Overlap
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from winnow.data.problems import BadGolds, Overlap, Problem, ProblemSet
 from winnow.errors import ConfigError
+from winnow.models.hub import require_reachable
+from winnow.rewards.answer_text import last_boxed
+from winnow.rewards.verifier import Verifier
 from winnow.rng import permutation, seed_of
+
+
+class SourceRow(NamedTuple):
+    """`place` names the row within its file: `line 17`."""
+
+    place: str
+    fields: dict[str, object]
+
+
+def rows_of_file(path: Path, setting: str) -> Iterator[SourceRow]:
+    """The rows of a JSONL file, blank lines skipped; `setting` is the key that named the file.
+
+    Raises:
+        ConfigError: no such file, no text, a line that is no JSON object (with its number), or no row at all.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{setting}={path}: no such file; type {setting}=FILE.jsonl")
+    empty = True
+    try:
+        # Not splitlines(): it would also break at U+2028 and friends, which JSON allows inside a string.
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    empty = False
+                    yield SourceRow(f"line {number}", _object(line, f"{path}:{number}"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{setting}={path}: not UTF-8 text ({error.reason}); expected one JSON object a line"
+        ) from error
+    if empty:
+        raise ConfigError(
+            f"{setting}={path}: the file has no rows; type {setting}=FILE.jsonl with a JSON object a line"
+        )
+
+
+def _object(line: str, where: str) -> dict[str, object]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{where}: not a JSON object ({error.msg}); mend or remove that line") from error
+    if not isinstance(row, dict):
+        raise ConfigError(f"{where}: a {type(row).__name__}, not a JSON object; mend or remove that line")
+    return row
+
+
+def rows_of_hub(repository: str, files: str, instead: str) -> Iterator[SourceRow]:
+    """The rows of the Parquet and JSONL files of a hub dataset whose paths match the pattern `files`, in order of path.
+
+    Raises:
+        ConfigError: the dataset cannot be had, or has no such file; ends with `instead`.
+    """
+    try:
+        folder = snapshot_download(repository, repo_type="dataset", allow_patterns=files, local_files_only=True)
+    except LocalEntryNotFoundError:
+        require_reachable(repository, "dataset", instead)
+        folder = snapshot_download(repository, repo_type="dataset", allow_patterns=files)
+    found = sorted(path for path in Path(folder).glob(files) if path.suffix in (".parquet", ".jsonl"))
+    if not found:
+        raise ConfigError(f"dataset {repository}: no Parquet or JSONL file matches {files!r} in {folder}; {instead}")
+    for path in found:
+        yield from _parquet(path) if path.suffix == ".parquet" else rows_of_file(path, repository)
+
+
+def _parquet(path: Path) -> Iterator[SourceRow]:
+    from pyarrow import parquet
+
+    number = 0
+    for batch in parquet.ParquetFile(path).iter_batches():
+        for row in batch.to_pylist():
+            number += 1
+            yield SourceRow(f"{path.stem} row {number}", row)
+
+
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+
+
+def verbatim(text: str) -> str:
+    """The field as it stands."""
+    return text.strip()
+
+
+def after_hashes(text: str) -> str:
+    """What follows the last `####`, as GSM8K writes it: `…so 9*2=18\\n#### 1,018` gives `1018`."""
+    _, hashes, answer = text.rpartition("####")
+    return answer.strip().replace(",", "") if hashes else text.strip()
+
+
+def last_box(text: str) -> str:
+    r"""The content of the last `\boxed{…}`, as MATH's solutions have it."""
+    return last_boxed(text) or text.strip()
+
+
+def boxed_demonstration(solution: str) -> str:
+    r"""A solution of GSM8K as a model should write it: without the calculator's `<<48/2=24>>`, and with its answer in a box.
+
+    `…is <<1+1=2>>2.\n#### 2` gives `…is 2.\nThe answer is \boxed{2}.`
+    """
+    working, hashes, answer = _CALCULATOR.sub("", solution).rpartition("####")
+    if not hashes:
+        return answer.strip()
+    return f"{working.strip()}\nThe answer is \\boxed{{{answer.strip().replace(',', '')}}}."
+
 
 BadRows = Literal["error", "drop", "keep"]
 """What becomes of a gold that the verifier cannot read. A benchmark keeps it, as text, lest its size and meaning change."""
@@ -60,15 +167,15 @@ class Collection:
     ) -> list[Problem]:
         return _readable(problems, path or self.path or str(self.repository), key, bad_golds, self.bad_rows)
 
-    def _rows(self, key: str, path: str | None, setting: str) -> Sequence[Row]:
+    def _rows(self, key: str, path: str | None, setting: str) -> Sequence[SourceRow]:
         if path is not None:
-            return list(rows.of_file(Path(path), setting))
+            return list(rows_of_file(Path(path), setting))
         if self.repository is None:
             raise ConfigError(f"{key}.path is not set; type {key}.path=FILE.jsonl")
         assert self.files is not None
-        return list(rows.of_hub(self.repository, self.files, f"connect, or type {key}.path=FILE.jsonl{self.instead}"))
+        return list(rows_of_hub(self.repository, self.files, f"connect, or type {key}.path=FILE.jsonl{self.instead}"))
 
-    def _problem(self, row: Row, key: str, where: str) -> tuple[str | None, Problem]:
+    def _problem(self, row: SourceRow, key: str, where: str) -> tuple[str | None, Problem]:
         problem, answer = (
             _required(row, name, f"{key}.{setting}", where)
             for name, setting in ((self.problem_field, "problem_field"), (self.answer_field, "answer_field"))
@@ -112,12 +219,12 @@ class TrainingCollection(Collection):
         return ProblemSet(name, train, heldout, self.overlap)
 
 
-def _first(row: Row, names: Field) -> object | None:
+def _first(row: SourceRow, names: Field) -> object | None:
     names = [names] if isinstance(names, str) else names
     return next((row.fields[name] for name in names if row.fields.get(name) is not None), None)
 
 
-def _required(row: Row, names: Field, setting: str, where: str) -> object:
+def _required(row: SourceRow, names: Field, setting: str, where: str) -> object:
     names = [names] if isinstance(names, str) else names
     if not any(name in row.fields for name in names):
         raise ConfigError(
@@ -174,3 +281,33 @@ def _held(name: str, problems: Sequence[Problem], size: int) -> set[str]:
             f"for example dataset.heldout_size={max(1, len(problems) // 5)}"
         )
     return {problems[i].key for i in permutation(seed_of("heldout", name), len(problems))[:size]}
+
+
+@dataclass(frozen=True)
+class Benchmark(Collection):
+    """A collection that is read from `path`, else from `folder`/NAME.jsonl (or NAME_test.jsonl), else from the hub."""
+
+    name: str
+    folder: str | None
+    verifier: Verifier
+    instead: ClassVar[str] = ", eval.folder=DIR, or eval.sets=[] for the dataset's own held-out rows"
+
+    def load(self) -> list[Problem]:
+        """
+        Raises:
+            ConfigError: as for any collection; or the folder has no file of this name.
+        """
+        return self.problems(f"benchmarks.{self.name}", self.verifier.check_golds, self._local())
+
+    def _local(self) -> str | None:
+        if self.path is not None or self.folder is None:
+            return self.path
+        candidates = [Path(self.folder) / f"{self.name}{suffix}.jsonl" for suffix in ("", "_test")]
+        found = next((path for path in candidates if path.is_file()), None)
+        if found is None:
+            there = ", ".join(sorted(path.name for path in Path(self.folder).glob("*.jsonl"))) or "no JSONL file"
+            raise ConfigError(
+                f"eval.folder={self.folder}: no {candidates[0].name} there ({there}); "
+                f"type benchmarks.{self.name}.path=FILE.jsonl, or another folder"
+            )
+        return str(found)

@@ -7,9 +7,9 @@ from functools import lru_cache
 from transformers import PreTrainedTokenizerBase
 
 from winnow.data.problems import Problem
-from winnow.data.templates import Template
 from winnow.errors import ConfigError
 from winnow.models.language_model import LanguageModel
+from winnow.models.templates import Template
 from winnow.rng import permutation, seed_of
 from winnow.types import Prompt
 
@@ -18,14 +18,14 @@ def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: Templ
     """Template and tokenizer applied; a prompt that the vocabulary cannot say, or an empty one, is an error."""
     text = template.render(problem.text, tokenizer)
     token_ids = tuple(tokenizer.encode(text, add_special_tokens=False))
-    if not token_ids or not sayable(text, token_ids, tokenizer):
+    if not token_ids or not is_encodable(text, token_ids, tokenizer):
         raise ConfigError(
             f"prompt of {problem.key}: the model's vocabulary cannot say {text[:60]!r}; choose another model or dataset"
         )
     return Prompt(problem.key, token_ids, text, problem.answer)
 
 
-def sayable(text: str, token_ids: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> bool:
+def is_encodable(text: str, token_ids: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether no character was lost on the way: some tokenizers drop what they do not know, others write an unknown token.
 
     Lengths are compared, spaces aside, because a tokenizer may well normalise what it keeps.

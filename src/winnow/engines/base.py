@@ -7,11 +7,11 @@ from transformers import PreTrainedModel
 
 from winnow.types import Completion, Prompt, Sampling
 
-Done = Callable[[int, int, Completion], object]
+OnCompletion = Callable[[int, int, Completion], object]
 """Told of sample g of prompt p when it has ended, by engines that know before all have."""
 
 
-def ignore(prompt: int, sample: int, completion: Completion) -> None:
+def ignore_completion(prompt: int, sample: int, completion: Completion) -> None:
     """For those who can wait for the whole."""
 
 
@@ -34,7 +34,7 @@ class Engine(Protocol):
         prompts: Sequence[Prompt],
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
-        done: Done = ignore,
+        done: OnCompletion = ignore_completion,
     ) -> list[list[Completion]]:
         """G completions per prompt, where `seeds[p][g]` alone decides the draws of sample g of prompt p."""
         ...

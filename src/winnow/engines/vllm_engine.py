@@ -17,18 +17,19 @@ import torch.distributed as dist
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from winnow import machine
-from winnow.engines.base import Done, ignore
+from winnow.engines.base import OnCompletion, ignore_completion
 from winnow.errors import ConfigError
 from winnow.models.lora import merged_weights
+from winnow.models.memory import memory_bytes
 from winnow.types import Completion, Finish, Prompt, Sampling
 
 if TYPE_CHECKING:
     from vllm import LLM, CompletionOutput, SamplingParams  # pyright: ignore[reportMissingImports]
 
-Asked = tuple[Prompt, Sequence[int]]
+
+Request = tuple[Prompt, Sequence[int]]
 """A prompt and a seed for each of its samples."""
-SETTINGS = {
+ENVIRONMENT = {
     # The weights are handed over as tensors, which no other process could take.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
@@ -108,7 +109,7 @@ class VllmEngine:
         prompts: Sequence[Prompt],
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
-        done: Done = ignore,
+        done: OnCompletion = ignore_completion,
     ) -> list[list[Completion]]:
         if self._llm is None or self._model is None:
             raise RuntimeError("VllmEngine.generate was called before sync: it has no weights to sample from")
@@ -127,7 +128,7 @@ class VllmEngine:
         return [[found[p, g] for g in range(len(group))] for p, group in zip(mine, seeds, strict=True)]
 
     def _ended(
-        self, llm: "LLM", asked: Sequence[Asked], sampling: Sampling
+        self, llm: "LLM", asked: Sequence[Request], sampling: Sampling
     ) -> Iterator[tuple[tuple[int, int], Completion]]:
         """Places of samples and what was drawn, in the order they end."""
         engine, limit = llm.llm_engine, llm.model_config.max_model_len
@@ -162,7 +163,7 @@ class VllmEngine:
         settings = dict(self.settings)
         if model.device.type == "cpu":
             # The share would be less whatever else this process holds, the trainer's part of it included.
-            settings["kv_cache_memory_bytes"] = int(settings["gpu_memory_utilization"] * machine.memory_bytes())
+            settings["kv_cache_memory_bytes"] = int(settings["gpu_memory_utilization"] * memory_bytes())
         config = copy.deepcopy(model.config)
         config.architectures = [type(model).__name__]
         with tempfile.TemporaryDirectory() as folder, _threads_kept(), _without_autocast(model):
@@ -232,7 +233,7 @@ class VllmEngine:
         logprobs = torch.tensor([at[i].logprob for at, i in zip(drawn.logprobs, ids, strict=True)])
         return Completion(ids, logprobs, -logprobs, Finish.EOS if ids[-1] in self._eos_ids else Finish.LENGTH)
 
-    def _shared(self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]]) -> tuple[int, list[Asked]]:
+    def _shared(self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]]) -> tuple[int, list[Request]]:
         """What the ranks that hold one model between them sample together, and how many prompts stand before this rank's."""
         asked = list(zip(prompts, seeds, strict=True))
         if self._ranks == 1:
@@ -240,7 +241,7 @@ class VllmEngine:
         from vllm.distributed.parallel_state import get_tp_group  # pyright: ignore[reportMissingImports]
 
         group = get_tp_group()
-        shares: list[list[Asked]] = [[] for _ in range(self._ranks)]
+        shares: list[list[Request]] = [[] for _ in range(self._ranks)]
         dist.all_gather_object(shares, asked, group=group.cpu_group)
         return sum(map(len, shares[: group.rank_in_group])), [pair for share in shares for pair in share]
 
@@ -262,7 +263,7 @@ def _repack_output(model: nn.Module) -> None:
 
 
 def _prepare_environment() -> None:
-    for name, value in SETTINGS.items():
+    for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     warnings.filterwarnings("ignore", module="vllm", category=FutureWarning)
 

@@ -1,15 +1,19 @@
 """Problems as an evaluation asks them."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from transformers import PreTrainedModel
 
 from winnow.engines.base import Engine
-from winnow.experience.clock import Clock
-from winnow.experience.collect import Judge, sample
+from winnow.evaluation.intervals import accuracy, pass_at_k, powers_of_two
+from winnow.experience.collect import Judge, sample_and_judge
+from winnow.experience.metrics import Clock
 from winnow.rng import seed_of
-from winnow.types import Prompt, Rollouts, Sampling
+from winnow.run_logs.run_files import EvaluationCounts
+from winnow.types import Finish, Prompt, Rollouts, Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class EvaluationSet:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class EvaluationSampler:
     """How prompts are put: `samples` draws each, named by seed, prompt and sample alone.
 
     Hence an evaluation draws the same noise whatever else is asked, and two models are compared under it if their seeds agree.
@@ -42,4 +46,66 @@ class Asking:
         """Draw and judge; ranks share the work."""
         self.engine.sync(model, version)
         seeds = [[seed_of(self.seed, "eval", p.key, g) for g in range(self.samples)] for p in prompts]
-        return sample(self.engine, judge, prompts, seeds, self.sampling, Clock())
+        return sample_and_judge(self.engine, judge, prompts, seeds, self.sampling, Clock())
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutResult:
+    """Figures for the row of metrics, and how often each prompt of each set was answered rightly."""
+
+    figures: dict[str, float]
+    counts: list[EvaluationCounts]
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutEvaluator:
+    """avg@k and pass@k over fixed sets. Evaluations of a run share their noise."""
+
+    sets: Sequence[EvaluationSet]
+    model: PreTrainedModel
+    asking: EvaluationSampler
+
+    def accuracy_key(self) -> str:
+        """The figure that a run is known by: with several sets, their plain mean."""
+        return "eval/average/acc" if len(self.sets) > 1 else f"eval/{self.sets[0].name}/acc"
+
+    def verifiers(self) -> dict[str, str]:
+        """The verifier that judges each set."""
+        return {s.name: str(s.verifier["name"]) for s in self.sets}
+
+    def evaluate(self, iteration: int) -> HeldOutResult:
+        """The policy as it is after `iteration`."""
+        asked = {s.name: self.asking.rollouts(self.model, iteration, s.prompts, s.judge) for s in self.sets}
+        rows = {name: _held_out_metrics(rollouts) for name, rollouts in asked.items()}
+        mean = sum(row["acc"] for row in rows.values()) / len(rows)
+        several = {"eval/average/acc": mean} if len(rows) > 1 else {}
+        return HeldOutResult(
+            several | {f"eval/{name}/{key}": value for name, row in rows.items() for key, value in row.items()},
+            [_held_out_counts(iteration, name, rollouts) for name, rollouts in asked.items()],
+        )
+
+
+def _held_out_metrics(rollouts: Rollouts) -> dict[str, float]:
+    completions = [c for group in rollouts.completions for c in group]
+    correct = rollouts.correct.numpy()
+    interval = accuracy(correct)
+    return {
+        "acc": interval.estimate,
+        "acc_low": interval.low,
+        "acc_high": interval.high,
+        **{f"pass@{k}": pass_at_k(correct, k).estimate for k in powers_of_two(correct.shape[1])},
+        "length": sum(len(c.token_ids) for c in completions) / len(completions),
+        "truncated_frac": sum(c.finish is Finish.LENGTH for c in completions) / len(completions),
+        "entropy": float(torch.cat([c.entropies for c in completions]).mean()),
+    }
+
+
+def _held_out_counts(iteration: int, name: str, rollouts: Rollouts) -> EvaluationCounts:
+    samples = rollouts.correct.shape[1]
+    right = rollouts.correct.sum(1).tolist()
+    return EvaluationCounts(iteration, name, samples, prompt_set_name(rollouts.prompts), tuple(right))
+
+
+def prompt_set_name(prompts: Sequence[Prompt]) -> str:
+    """Twelve hexadecimal digits, the same for the same prompts in the same order."""
+    return hashlib.sha256("\n".join(prompt.key for prompt in prompts).encode()).hexdigest()[:12]

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 import torch
 
-from winnow.experience.clock import Clock
-from winnow.experience.experience import Experience
-from winnow.experience.plan import Plan
+from winnow.experience.batching import Experience, Plan
+from winnow.experience.metrics import Clock
 from winnow.types import MicroBatch, Pair, PairBatch, Row
 
-Source = Callable[[int, Clock], Experience]
+ExperienceSource = Callable[[int, Clock], Experience]
 """Iteration number (from 0) to what there is to learn from it."""
 
 
@@ -47,7 +46,7 @@ class ExperienceLoader:
     """
 
     def __init__(
-        self, source: Source, plan: Plan, clock: Clock, collecting: Callable[[], AbstractContextManager]
+        self, source: ExperienceSource, plan: Plan, clock: Clock, collecting: Callable[[], AbstractContextManager]
     ) -> None:
         self.source, self.plan, self.clock, self.collecting = source, plan, clock, collecting
         self.iteration = 0

@@ -7,7 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from winnow.errors import ConfigError
 from winnow.models.attention import PACKED, Attend, EachTokenOnce, is_packed, packed_attention
 from winnow.ops.logprobs import logit_scores
 from winnow.packed import Packed, PromptedSequence, pack
@@ -95,3 +97,47 @@ def _probe(model: PreTrainedModel) -> Packed:
         Row((*names[9:11], *names[4:6]), 2),
     ]
     return pack(rows)
+
+
+def enable_gradient_checkpointing(*models: PreTrainedModel) -> None:
+    """Keep what goes into each block, and run the block again in backward: the same gradients, less memory, more time.
+
+    Transformers recomputes in training mode only, and loads models for evaluation; there is no dropout to be turned on.
+    """
+    for model in models:
+        if not model.supports_gradient_checkpointing:
+            raise ConfigError(
+                f"hardware.gradient_checkpointing=true: {type(model).__name__} has none; "
+                "type hardware.gradient_checkpointing=false"
+            )
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()
+
+
+def compile_blocks(*models: PreTrainedModel, backend: str = "inductor") -> None:
+    """Fuse the small operations of each block, for any number of tokens: all blocks share one compilation.
+
+    Attention stays as it is: it is told of its rows by objects, which a compiler would have to guard.
+    """
+    for model in models:
+        blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+        if not blocks:
+            raise ConfigError(
+                f"hardware.compile=true: {type(model).__name__} has no blocks to compile; type hardware.compile=false"
+            )
+        for block in blocks:
+            block.compile(dynamic=True, backend=backend)
+
+
+def require_float32_masters(module: nn.Module) -> None:
+    """Every trained weight is float32; autocast makes the bfloat16 copies that matrix products take.
+
+    In bfloat16 (8 bits of mantissa) an update of less than 1/256 of a weight is rounded away, which at a learning rate of
+    1e-6 is nearly every one.
+
+    Raises:
+        RuntimeError: the first weight that is something else.
+    """
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad and parameter.dtype != torch.float32:
+            raise RuntimeError(f"{name} is trained in {str(parameter.dtype).removeprefix('torch.')}, not in float32")

@@ -14,8 +14,8 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel, Digits, PreTokenizer, Sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from winnow import machine
 from winnow.errors import ConfigError
+from winnow.files import cache_directory
 
 LAYOUT = 1
 """Of what `converted` writes; a change of it makes every cached folder anew."""
@@ -29,7 +29,7 @@ Transformers falls back to GPT-2's cut where it does not know the name, and Smol
 """
 
 
-def packaged(distribution: str) -> Path:
+def packaged_gguf(distribution: str) -> Path:
     """The GGUF file that an installed package carries; the package is never imported.
 
     Raises:
@@ -51,7 +51,7 @@ def packaged(distribution: str) -> Path:
     return file
 
 
-def converted(file: Path) -> Path:
+def convert_gguf(file: Path) -> Path:
     """A folder with float32 weights, tokenizer and generation config, under `$WINNOW_CACHE` (default ~/.cache/winnow).
 
     Named by the file's SHA-256, made beside its place and renamed: it is whole or not there.
@@ -61,11 +61,11 @@ def converted(file: Path) -> Path:
     """
     if not file.is_file():
         raise ConfigError(f"model.path={file}: no such file; type model.path=FILE.gguf")
-    cache = machine.cache() / "models"
+    cache = cache_directory() / "models"
     folder = cache / f"{file.stem}-{_digest(file).hex()[:16]}-{LAYOUT}"
     if folder.is_dir():
         return folder
-    model, tokenizer = _read(file)
+    model, tokenizer = _read_gguf(file)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         temporary = Path(mkdtemp(prefix=".tmp-", dir=cache))
@@ -90,7 +90,7 @@ def _publish(temporary: Path, folder: Path) -> None:
             raise
 
 
-def _read(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if find_spec("gguf") is None:
         raise ConfigError(
             f"model.path={file}: reading GGUF takes the package gguf; type make smollm (or pip install gguf)"

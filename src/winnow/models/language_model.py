@@ -1,11 +1,16 @@
-"""A causal language model with its tokenizer, from a folder, a hub, or made afresh."""
+"""The tokens that end a response."""
 
 import hashlib
+import os
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from jinja2 import TemplateError
 from safetensors import SafetensorError
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -14,21 +19,66 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
 
-from winnow.data.templates import Template
 from winnow.errors import ConfigError
 from winnow.models.backbone import pack_where_exact
-from winnow.models.ends import end_ids, turn_end
-from winnow.models.location import locate, refusal
-from winnow.models.lora import Lora
-from winnow.models.tiny_tokenizer import EOS, PAD, TOKENS, tiny_tokenizer
+from winnow.models.hub import loading_error, locate_model
+from winnow.models.lora import Lora, merged_state
+from winnow.models.templates import Template
 from winnow.rng import seed_of
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+PROBE_ANSWER = "forty-two"
+
+
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Every id that the generation config, the tokenizer or the chat template ends with, in order.
+
+    One may name what the others do not: Qwen2.5-Math's config ends with <|endoftext|>, its chat turns with <|im_end|>.
+    """
+    listed = model.generation_config.eos_token_id if model.generation_config is not None else None
+    named = [*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id, turn_end(tokenizer)]
+    return tuple(sorted({i for i in named if isinstance(i, int)}))
+
+
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The special token that the chat template puts after what an assistant says, found by rendering such a turn."""
+    if tokenizer.chat_template is None:
+        return None
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE_ANSWER}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except (TemplateError, ValueError):  # a template for other conversations than these: it has no say
+        return None
+    assert isinstance(text, str)
+    _, said, after = text.rpartition(PROBE_ANSWER)
+    ids = tokenizer.encode(after, add_special_tokens=False) if said else []
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return next((i for i in ids if i in special), None)
+
+
+CHARACTERS = "0123456789+-=,;}"
+r"""Every character of problems and demonstrations beyond `\boxed{`, which is one token."""
+
+PAD, EOS, UNUSED = "<pad>", "<eos>", "<unused>"
+BOXED = r"\boxed{"
+TOKENS = (PAD, EOS, BOXED, *CHARACTERS, UNUSED)
+"""In the order of their ids."""
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(TOKENS)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens([AddedToken(BOXED, normalized=False)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +137,17 @@ class Pretrained:
     lora: Lora | None = None
 
     def config(self) -> PreTrainedConfig:
-        where = locate(self.path)
+        where = locate_model(self.path)
         try:
             return AutoConfig.from_pretrained(where, trust_remote_code=False)
         except (OSError, ValueError) as error:
-            raise refusal(self.path, error) from error
+            raise loading_error(self.path, error) from error
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self._tokenizer_of(locate(self.path))
+        return self._tokenizer_of(locate_model(self.path))
 
     def load(self, attention: str | None = None) -> LanguageModel:
-        where = locate(self.path)
+        where = locate_model(self.path)
         tokenizer = self._tokenizer_of(where)
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -109,7 +159,7 @@ class Pretrained:
             )
             model, found = loaded
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise refusal(self.path, error) from error
+            raise loading_error(self.path, error) from error
         if found["missing_keys"]:  # transformers would draw them at random, and warn
             first = min(found["missing_keys"])
             raise ConfigError(
@@ -122,7 +172,7 @@ class Pretrained:
         try:
             return AutoTokenizer.from_pretrained(where, trust_remote_code=False)
         except Exception as error:  # what a damaged file raises depends on its first wrong part
-            raise refusal(self.path, error) from error
+            raise loading_error(self.path, error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,3 +246,35 @@ def _without_dropout(model: PreTrainedModel) -> None:
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             object.__setattr__(module, "attention_dropout", 0.0)
+
+
+ADAPTER_CARD = """---
+library_name: peft
+base_model: {base}
+---
+Low-rank adapter of the model in the folder above, which has it merged into its weights. Onto the base model:
+`PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "adapter")`.
+"""
+
+
+def export_model(language_model: LanguageModel, directory: Path, card: str) -> None:
+    """Weights, configuration, tokenizer and a model card, complete or not there at all.
+
+    Of an adapted model the weights are merged, and its adapters alone are in `adapter/`; the model itself stays as it is.
+    """
+    temporary = directory.with_name(f".tmp-{directory.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    if language_model.adapter is None:
+        language_model.model.save_pretrained(temporary)
+    else:
+        language_model.model.save_pretrained(temporary, state_dict=merged_state(language_model.adapter))
+        # "auto" would ask the hub whether the vocabulary was resized.
+        language_model.adapter.save_pretrained(str(temporary / "adapter"), save_embedding_layers=False)
+        base = language_model.adapter.peft_config["default"].base_model_name_or_path
+        (temporary / "adapter" / "README.md").write_text(ADAPTER_CARD.format(base=base))
+    language_model.tokenizer.save_pretrained(temporary)
+    (temporary / "README.md").write_text(card)
+    for weights in temporary.rglob("*.safetensors"):
+        weights.chmod(0o644)  # written 600, which a server under another account could not read
+    shutil.rmtree(directory, ignore_errors=True)
+    os.replace(temporary, directory)

@@ -4,7 +4,9 @@ A run holds weights, gradients and AdamW's moments all the time, and on top of t
 sampling, logits and activations of a micro-batch, or the temporaries of AdamW's step. Bytes throughout; GB is 1e9.
 """
 
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM
@@ -12,7 +14,17 @@ from transformers import AutoModelForCausalLM
 from winnow.errors import ConfigError
 from winnow.models.language_model import ModelSource
 from winnow.ops.logprobs import LOGITS_AT_ONCE
-from winnow.packed import REPEATED
+from winnow.packed import MAX_PROMPT_REPEATS
+
+
+def memory_bytes() -> int:
+    """Main memory, or what the process's control group may take of it."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.is_file() and (text := limit.read_text().strip()) != "max":
+        return min(total, int(text))
+    return total
+
 
 GB = 1e9
 USABLE = 0.93
@@ -69,7 +81,7 @@ class MemoryPlan:
     def repeated(self) -> float:
         """How often a packed token recurs in attention."""
         once = self.prompt_tokens + self.samples * self.response_tokens
-        return min(REPEATED, self.samples * self.row_tokens / once)
+        return min(MAX_PROMPT_REPEATS, self.samples * self.row_tokens / once)
 
     @property
     def micro_batch(self) -> int:

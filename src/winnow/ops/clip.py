@@ -23,7 +23,7 @@ def ppo(ratio: Float[Tensor, "b s"], advantage: Float[Tensor, "b s"], low: float
     return dual(ratio, advantage, low, high, c=float("inf"))
 
 
-def outside(
+def ratio_min(
     ratio: Float[Tensor, "b s"], advantage: Float[Tensor, "b s"], low: float, high: float
 ) -> Float[Tensor, "b s"]:
     """min(ratio, clip(ratio)) · A: Eq. 5 as printed. For A < 0 it stops the gradient on the other side than `ppo`."""

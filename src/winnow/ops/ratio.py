@@ -1,9 +1,10 @@
 """What is pushed up or down: the log-probability itself, or the ratio of new to old probability."""
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-FURTHEST = 20.0
+MAX_LOG_RATIO = 20.0
 """Bound on a log-ratio before it is exponentiated: a long response's would overflow, and an infinity times the zero of a
 clipped gradient is not a number. At e^20 every clipping rule has long acted."""
 
@@ -40,4 +41,19 @@ def sequence(
 
 
 def _exp(log_ratio: Float[Tensor, "b _"]) -> Float[Tensor, "b _"]:
-    return log_ratio.clamp(-FURTHEST, FURTHEST).exp()
+    return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+
+
+def uncorrected(ratio: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """1: samples are taken as the trainer's own."""
+    return torch.ones_like(ratio)
+
+
+def truncated(ratio: Float[Tensor, "*shape"], cap: float) -> Float[Tensor, "*shape"]:
+    """min(ratio, cap): unbiased up to the cap, which bounds the variance (TIS, Yao et al. 2025)."""
+    return ratio.clamp(max=cap)
+
+
+def masked(ratio: Float[Tensor, "*shape"], cap: float, floor: float = 0.0) -> Float[Tensor, "*shape"]:
+    """The ratio within [floor, cap], else 0: a token on which they disagree teaches nothing (IcePop, arXiv 2510.18855)."""
+    return torch.where((ratio >= floor) & (ratio <= cap), ratio, 0.0)

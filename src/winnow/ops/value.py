@@ -1,6 +1,7 @@
 """The critic's side of PPO."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -23,3 +24,12 @@ def explained_variance(
     target, error = returns[response].double(), (returns - values)[response].double()
     variance = target.var(correction=0)
     return float(1 - error.var(correction=0) / variance) if variance > 1e-8 else 0.0
+
+
+def dpo(margin: Float[Tensor, " b"], beta: float, smoothing: float = 0.0) -> Float[Tensor, " b"]:
+    """−(1 − smoothing) log σ(β·margin) − smoothing log σ(−β·margin) (arXiv 2305.18290, Eq. 7).
+
+    `margin` is [log π(a⁺) − log π_ref(a⁺)] − [log π(a⁻) − log π_ref(a⁻)], summed over tokens; `smoothing` is the chance
+    that a label is wrong (conservative DPO).
+    """
+    return -(1 - smoothing) * F.logsigmoid(beta * margin) - smoothing * F.logsigmoid(-beta * margin)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TextIO
 
 from winnow.errors import ConfigError
-from winnow.rewards.extract import last_boxed
-from winnow.rewards.pool import VerifierPool
-from winnow.rewards.verdict import Judgement, Verdict
+from winnow.rewards.answer_text import last_boxed
+from winnow.rewards.verifier import Verifier
+from winnow.verdict import Judgement, Verdict
 
 ROWS_AT_ONCE = 256
 
@@ -30,14 +30,14 @@ class Case:
         return last_boxed(self.pred) or self.pred
 
 
-def verify_cases(path: Path, out: TextIO, pool: VerifierPool) -> None:
+def verify_cases(path: Path, out: TextIO, pool: Verifier) -> None:
     """Writes one JSON row a case, in order and as soon as its batch is judged, then who judged and a table of agreement."""
     cases = read_cases(path)
     agreement = Agreement()
     while batch := list(islice(cases, ROWS_AT_ONCE)):
         for case, judgement in zip(batch, pool.judge_answers(*_columns(batch)), strict=True):
             agreement.count(case, judgement)
-            out.write(json.dumps(_row(case, judgement), ensure_ascii=False) + "\n")
+            out.write(json.dumps(_json_row(case, judgement), ensure_ascii=False) + "\n")
         out.flush()
     out.write("verifier: " + ", ".join(f"{key}={value}" for key, value in pool.settings.items()) + "\n")
     out.write(agreement.table())
@@ -76,7 +76,7 @@ def _columns(cases: list[Case]) -> tuple[list[str], list[str]]:
     return [case.gold for case in cases], [case.answer for case in cases]
 
 
-def _row(case: Case, judgement: Judgement) -> dict[str, str | float | bool | None]:
+def _json_row(case: Case, judgement: Judgement) -> dict[str, str | float | bool | None]:
     row = {"verdict": judgement.verdict, "gold": case.gold, "answer": judgement.answer, "seconds": judgement.seconds}
     return row if case.equivalent is None else {**row, "equivalent": case.equivalent}
 
@@ -113,12 +113,12 @@ class Agreement:
         if self.all.rows:
             lines.append(f"{'agreement':<24}{'rows':>8}{'agree':>16}{'wrongly correct':>18}{'wrongly rejected':>18}")
             named = sorted(item for item in self.categories.items() if item[0])
-            lines += [_line(name, tally) for name, tally in [*named, ("all", self.all)]]
+            lines += [_agreement_line(name, tally) for name, tally in [*named, ("all", self.all)]]
         else:
             lines.append('agreement: unknown, no row has "equivalent"')
         return "\n".join(lines) + "\n"
 
 
-def _line(name: str, tally: Tally) -> str:
+def _agreement_line(name: str, tally: Tally) -> str:
     agree = f"{tally.agree} ({tally.agree / tally.rows:.1%})"
     return f"{name:<24}{tally.rows:>8}{agree:>16}{tally.wrongly_correct:>18}{tally.wrongly_rejected:>18}"

@@ -18,7 +18,7 @@ from functools import partial
 from importlib import import_module
 from time import perf_counter
 
-from winnow.rewards.verdict import Verdict
+from winnow.verdict import Verdict
 
 Check = Callable[..., bool]  # of (gold, answer, **settings of the rule)
 

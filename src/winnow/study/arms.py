@@ -20,39 +20,39 @@ TITLES = {
     "dpo": "Iterative DPO",
 }
 """In the order in which arms are shown. Reinforce-Rej is the paper's "remove both" (arXiv 2504.11343, §5.1)."""
-IDLE = frozenset({"hydra", "resume", "logger", "checkpoint", "study"})
+IDLE_SECTIONS = frozenset({"hydra", "resume", "logger", "checkpoint", "study"})
 """Sections of a configuration that reach no weight and no figure of a run."""
-NO_PART_OF_A_LABEL = IDLE | {"arm", "algo", "seed", "experiment", "hardware"}
+NO_PART_OF_A_LABEL = IDLE_SECTIONS | {"arm", "algo", "seed", "experiment", "hardware"}
 
 
-def title(label: str) -> str:
+def arm_title(label: str) -> str:
     """`grpo algo.clip.high=0.28` to `GRPO algo.clip.high=0.28`."""
     arm, *typed = label.split(" ")
     return " ".join([TITLES.get(arm, arm), *typed])
 
 
-def rank(label: str) -> tuple[int, str]:
+def arm_rank(label: str) -> tuple[int, str]:
     """Sorts labels into the order of `TITLES`, others behind them by alphabet."""
     order = list(TITLES)
     arm = label.split(" ")[0]
     return (order.index(arm) if arm in order else len(order), label)
 
 
-def labels(runs: Sequence[StudyRun]) -> list[str]:
+def arm_labels(runs: Sequence[StudyRun]) -> list[str]:
     """The label of each run: its arm and the overrides that tell it from others; those that all runs share say nothing."""
-    typed = [typed_of(run.overrides) for run in runs]
+    typed = [distinguishing_overrides(run.overrides) for run in runs]
     shared = set.intersection(*typed) if typed else set()
     return [" ".join([run.arm, *sorted(mine - shared)]) for run, mine in zip(runs, typed, strict=True)]
 
 
-def key_of(override: str) -> str:
+def override_key(override: str) -> str:
     """`optim.lr` of `++optim.lr=1e-4`."""
     return override.split("=")[0].lstrip("+~")
 
 
-def typed_of(overrides: Sequence[str]) -> set[str]:
+def distinguishing_overrides(overrides: Sequence[str]) -> set[str]:
     """What was typed beyond the arm: the overrides that change what a run computes, but not its seed or its experiment."""
-    last = {key_of(override): override for override in overrides}  # of a key typed twice the last one counts
+    last = {override_key(override): override for override in overrides}  # of a key typed twice the last one counts
     return {override for key, override in last.items() if _head(key) not in NO_PART_OF_A_LABEL or _within_algo(key)}
 
 

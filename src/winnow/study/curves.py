@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from winnow.study.figures import accuracy_key
+from winnow.study.measures import accuracy_key
 from winnow.study.runs import StudyRun
-from winnow.study.statistics import Refused, over_seeds
+from winnow.study.statistics import NoInterval, over_seeds
 from winnow.study.study import Arm
 
 Axis = Literal["iterations", "sampled_tokens", "trained_tokens", "seconds"]
@@ -22,7 +22,7 @@ COLUMNS: dict[Axis, str] = {
 ACCURACY = "accuracy"
 """Instead of a metric's name: the accuracy of each run, whatever its evaluation sets are called."""
 
-Points = tuple[NDArray[np.float64], NDArray[np.float64]]
+RunPoints = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class Curve:
     low: NDArray[np.float64] | None
     high: NDArray[np.float64] | None
     n: int
-    runs: list[Points]
+    runs: list[RunPoints]
 
 
 def curve(arm: Arm, metric: str, x: Axis = "iterations") -> Curve:
     """Over iterations at those that all runs have; over any other axis by linear interpolation, at as many points as the
     longest run has, over the range that all runs share. Runs without the metric or the axis are left out."""
-    runs = [points for run in arm.runs if len((points := _points(run, metric, COLUMNS[x]))[0])]
+    runs = [points for run in arm.runs if len((points := _run_points(run, metric, COLUMNS[x]))[0])]
     if not runs:
         empty = np.empty(0)
         return Curve(empty, empty, None, None, 0, [])
@@ -53,7 +53,7 @@ def curve(arm: Arm, metric: str, x: Axis = "iterations") -> Curve:
     return Curve(grid, heights.mean(axis=0), low, high, len(runs), runs)
 
 
-def _points(run: StudyRun, metric: str, column: str) -> Points:
+def _run_points(run: StudyRun, metric: str, column: str) -> RunPoints:
     """Finite ones only. Before training, at iteration 0, nothing has been sampled, trained on or waited for."""
     key = accuracy_key(run) if metric == ACCURACY else metric
     pairs = [
@@ -66,14 +66,14 @@ def _points(run: StudyRun, metric: str, column: str) -> Points:
     return points[:, 0], points[:, 1]
 
 
-def _aligned(runs: list[Points]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _aligned(runs: list[RunPoints]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     shared = runs[0][0]
     for x, _ in runs[1:]:
         shared = np.intersect1d(shared, x)
     return shared, np.stack([y[np.searchsorted(x, shared)] for x, y in runs])
 
 
-def _interpolated(runs: list[Points]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _interpolated(runs: list[RunPoints]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     first, end = max(x[0] for x, _ in runs), min(x[-1] for x, _ in runs)
     grid = np.linspace(first, end, max(len(x) for x, _ in runs)) if first < end else np.empty(0)
     return grid, np.stack([np.interp(grid, x, y) for x, y in runs])
@@ -90,6 +90,6 @@ def _band(heights: NDArray[np.float64]) -> tuple[NDArray[np.float64] | None, NDA
 def _limits(column: NDArray[np.float64]) -> tuple[float, float]:
     try:
         estimate = over_seeds(column.tolist())
-    except Refused:
+    except NoInterval:
         return float(column[0]), float(column[0])
     return estimate.low, estimate.high

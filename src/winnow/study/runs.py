@@ -1,17 +1,19 @@
 """What is read of a run directory, and of a job that left no finished run."""
 
+import csv
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from winnow.errors import ConfigError
-from winnow.report.run_files import EvaluationCounts as Counts
-from winnow.report.run_files import RunFiles
+from winnow.run_logs.run_files import EvaluationCounts as Counts
+from winnow.run_logs.run_files import RunFiles
 
-OF_EVALUATION = ("evaluation.json", "results.json")
+EVALUATION_FILES = ("evaluation.json", "results.json")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where PyYAML was built with libyaml
 
 
@@ -46,12 +48,12 @@ def is_run(directory: Path) -> bool:
     """Whether a training run was started here. Evaluations have a `.hydra/` too, but results instead of metrics."""
     if (directory / "metrics.jsonl").is_file():
         return True
-    return (directory / ".hydra").is_dir() and not any((directory / name).exists() for name in OF_EVALUATION)
+    return (directory / ".hydra").is_dir() and not any((directory / name).exists() for name in EVALUATION_FILES)
 
 
-def status(directory: Path) -> str:
+def run_status(directory: Path) -> str:
     """`done`, or another word of its `summary.json`, or `never ended`."""
-    return str(ended(directory).get("status", "never ended"))
+    return str(read_summary(directory).get("status", "never ended"))
 
 
 def overrides_of(directory: Path) -> tuple[str, ...]:
@@ -64,7 +66,7 @@ def overrides_of(directory: Path) -> tuple[str, ...]:
     return tuple(map(str, content)) if isinstance(content, list) else ()
 
 
-def ended(directory: Path) -> Mapping[str, object]:
+def read_summary(directory: Path) -> Mapping[str, object]:
     """A run's `summary.json`; empty where it left none."""
     path = directory / "summary.json"
     return _json(path, path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -78,7 +80,7 @@ def read_run(directory: Path) -> StudyRun:
     """
     config = _mapping(directory, "config.yaml")
     choices = _choices(directory)
-    summary = ended(directory)
+    summary = read_summary(directory)
     rows = tuple(RunFiles(directory).rows())
     return StudyRun(
         directory=directory,
@@ -89,16 +91,16 @@ def read_run(directory: Path) -> StudyRun:
         choices=choices,
         rows=rows,
         evaluations=tuple(_evaluations(directory)),
-        status=status(directory),
+        status=run_status(directory),
         iterations=int(max((row["iteration"] for row in rows), default=0)),
     )
 
 
-def last_words(directory: Path) -> str:
+def last_message(directory: Path) -> str:
     """The last line of `output.log`, else the error of `summary.json`, else words for their absence."""
     log = directory / "output.log"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
-    error = ended(directory).get("error")
+    error = read_summary(directory).get("error")
     return lines[-1].strip() if lines else str(error) if error else "it left no word: still running, or killed"
 
 
@@ -149,3 +151,63 @@ def _json(path: Path, text: str) -> dict:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path} is not JSON: {error}") from error
+
+
+def run_directories(directories: Iterable[Path]) -> list[Path]:
+    """The runs at any depth, each once."""
+    found = (path for top in directories for path in _walk(top) if is_run(path))
+    return list({path.resolve(): path for path in found}.values())
+
+
+def failed_jobs(directories: Iterable[Path], runs: Collection[Path]) -> tuple[FailedJob, ...]:
+    """Runs that did not end as done, and jobs of a sweep that left none, each once. What a run's own summary says counts more
+    than the sweep's table, as a run can be resumed after it."""
+    unfinished = {run.resolve(): _unfinished(run) for run in runs if run_status(run) != "done"}
+    done = {run.resolve() for run in runs} - unfinished.keys()
+    of_sweeps = {job.directory.resolve(): job for top in directories for job in _sweep_jobs(top)}
+    failed = {place: job for place, job in (unfinished | of_sweeps).items() if place not in done}
+    return tuple(failed[place] for place in sorted(failed))
+
+
+def _unfinished(run: Path) -> FailedJob:
+    try:
+        overrides = " ".join(overrides_of(run))
+    except ConfigError as error:  # it may have been killed while these were being written
+        overrides = str(error)
+    return FailedJob(run, overrides, run_status(run), None, last_message(run))
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    """Directories from `top` on, not into runs: their checkpoints have no further ones."""
+    for place, names, _ in os.walk(top):
+        path = Path(place)
+        names[:] = [] if is_run(path) else sorted(name for name in names if not name.startswith("."))
+        yield path
+
+
+def _sweep_jobs(top: Path) -> Iterator[FailedJob]:
+    """Every job of the sweeps under `top`; one called done counts as failed where its run is not found."""
+    for path in _walk(top):
+        table = path / "summary.csv"
+        if not table.is_file():
+            continue
+        with table.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                if {"overrides", "status", "exit_code", "directory"} <= row.keys():
+                    yield _job(path, row)
+
+
+def _job(sweep: Path, row: dict[str, str]) -> FailedJob:
+    directory = _moved_directory(sweep, Path(row["directory"]))
+    code = row["exit_code"]
+    return FailedJob(directory, row["overrides"], row["status"], int(code) if code else None, _reason(directory))
+
+
+def _moved_directory(sweep: Path, recorded: Path) -> Path:
+    """Below the sweep as it lies now: it may have been moved or copied since."""
+    below = (sweep.joinpath(*recorded.parts[start:]) for start in range(1, len(recorded.parts)))
+    return next((path for path in below if path.is_dir()), recorded)
+
+
+def _reason(directory: Path) -> str:
+    return last_message(directory) if directory.is_dir() else "it left no directory"

@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import chi2, norm, t
 
-from winnow.evaluation.statistics import Interval, t_quantile
+from winnow.evaluation.intervals import Interval, t_quantile
 
 PerPrompt = Mapping[tuple[str, str], NDArray[np.float64]]
 """Of one run: a figure for each prompt, by evaluation set and the hash of its prompts."""
 
 
-class Refused(ValueError):
+class NoInterval(ValueError):
     """There is no interval to be had: too few runs, or runs without any spread. The message says which, in words for a reader."""
 
 
@@ -75,7 +75,7 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
-def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
+def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
     """B − A, seed by seed: what a seed brings to both cancels. Seeds that only one has are left out.
 
     Raises:
@@ -90,14 +90,14 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
     return Difference(mean, mean - half, mean + half, n, p, sd, agree)
 
 
-def ratio(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
+def paired_ratio(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
     """B / A, seed by seed: `paired` on logarithms, so that half and twice are equally far from 1. Values not above 0 are left out.
 
     Raises:
         Refused: as `paired`.
     """
     log_a, log_b = ({seed: math.log(x) for seed, x in values.items() if x > 0} for values in (a, b))
-    log = paired(log_a, log_b)
+    log = paired_difference(log_a, log_b)
     return replace(log, mean=math.exp(log.mean), low=math.exp(log.low), high=math.exp(log.high))
 
 
@@ -112,18 +112,18 @@ def paired_by_prompt(a: Mapping[int, PerPrompt], b: Mapping[int, PerPrompt]) -> 
     """
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
-        raise Refused("no seed with an evaluation by prompt in both")
+        raise NoInterval("no seed with an evaluation by prompt in both")
     sets = a[seeds[0]].keys()
     if not sets or any(run.keys() != sets for seed in seeds for run in (a[seed], b[seed])):
-        raise Refused("not the same prompts in all runs")
+        raise NoInterval("not the same prompts in all runs")
     differences = [np.mean([b[seed][key] - a[seed][key] for seed in seeds], axis=0) for key in sets]
     if any(len(difference) < 2 for difference in differences):
-        raise Refused("fewer than two prompts")
+        raise NoInterval("fewer than two prompts")
     k = len(differences)
     mean = float(np.mean([difference.mean() for difference in differences]))
     variances = np.array([difference.var(ddof=1) / len(difference) for difference in differences]) / k**2
     if _no_spread(math.sqrt(variances.sum()), max(float(abs(d).max()) for d in differences)):
-        raise Refused("every prompt shows the same difference")
+        raise NoInterval("every prompt shows the same difference")
     freedom = variances.sum() ** 2 / sum(v**2 / (len(d) - 1) for v, d in zip(variances, differences, strict=True))
     half = float(t.ppf(0.975, freedom)) * math.sqrt(variances.sum())
     return Interval(mean, mean - half, mean + half)
@@ -141,7 +141,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def detectable(n: int, sd: float, power: float = 0.8, alpha: float = 0.05) -> float:
+def detectable_difference(n: int, sd: float, power: float = 0.8, alpha: float = 0.05) -> float:
     """The smallest difference that a two-sided t-test on `n` paired differences of standard deviation `sd` finds with `power`.
 
     In the unit of `sd`; by the noncentral t distribution. Measured power (as above): 79.7 to 80.8 %.
@@ -150,7 +150,7 @@ def detectable(n: int, sd: float, power: float = 0.8, alpha: float = 0.05) -> fl
         Refused: fewer than two runs.
     """
     if n < 2:
-        raise Refused("fewer than two runs")
+        raise NoInterval("fewer than two runs")
     critical = float(t.ppf(1 - alpha / 2, n - 1))
     # Noncentral t as a mixture of normals over the estimated deviation: scipy's nct is NaN where n is 2 or 3.
     deviations = np.sqrt(chi2.ppf((np.arange(4000) + 0.5) / 4000, n - 1) / (n - 1))
@@ -166,13 +166,13 @@ def detectable(n: int, sd: float, power: float = 0.8, alpha: float = 0.05) -> fl
 def _student(values: Sequence[float], same: str) -> tuple[float, float, float]:
     """Mean, half width and standard deviation."""
     if len(values) < 2:
-        raise Refused("fewer than two runs")
+        raise NoInterval("fewer than two runs")
     array = np.asarray(values, dtype=np.float64)
     if not np.isfinite(array).all():
-        raise Refused("a run whose figure is not finite")
+        raise NoInterval("a run whose figure is not finite")
     sd = float(array.std(ddof=1))
     if _no_spread(sd, float(abs(array).max())):
-        raise Refused(same)
+        raise NoInterval(same)
     return float(array.mean()), t_quantile(len(array)) * sd / math.sqrt(len(array)), sd
 
 

@@ -1,17 +1,81 @@
-"""Runs of a study, by arm and seed."""
+"""In which settings runs differ."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
 from pathlib import Path
 
 from winnow.errors import ConfigError
 from winnow.study import arms
-from winnow.study.directories import failed_jobs, run_directories
-from winnow.study.runs import Counts, FailedJob, StudyRun, read_run, status
-from winnow.study.settings import differences, differing
+from winnow.study.arms import IDLE_SECTIONS, arm_title, override_key
+from winnow.study.runs import FailedJob, StudyRun, failed_jobs, read_run, run_directories, run_status
 
-__all__ = ["Arm", "Counts", "FailedJob", "Study", "StudyRun", "read"]
+NO_EFFECT = IDLE_SECTIONS | {"seed", "hardware"}
+"""Parts of a configuration that are not what is compared: seeds are repetitions, the rest is where and how it ran."""
+
+
+def differing_keys(a: Mapping[str, object], b: Mapping[str, object]) -> list[str]:
+    """The dotted keys in which two configurations differ, without those of `NO_EFFECT`; a key that is not there is null."""
+    flat_a, flat_b = flat_settings(a), flat_settings(b)
+    return [key for key in dict.fromkeys([*flat_a, *flat_b]) if flat_a.get(key) != flat_b.get(key)]
+
+
+def setting_differences(by_label: Mapping[str, Sequence[StudyRun]]) -> tuple[str, ...]:
+    """A line for each setting that varies between arms outside `algo`, or within an arm, and that no label names."""
+    told = {override_key(typed).replace("/", ".") for label in by_label for typed in label.split(" ")[1:]}
+    configs = [(label, flat_settings(run.config)) for label, runs in by_label.items() for run in runs]
+    keys = dict.fromkeys(key for _, config in configs for key in config)
+    lines = (
+        _difference_line(key, [(label, config.get(key)) for label, config in configs])
+        for key in keys
+        if not _under(key, told)
+    )
+    return tuple(line for line in lines if line)
+
+
+def flat_settings(node: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    """`{"rollout": {"prompts": 64}}` to `{"rollout.prompts": 64}`; lists are values."""
+    leaves: dict[str, object] = {}
+    for key, value in node.items():
+        if not prefix and key in NO_EFFECT:
+            continue
+        leaves |= (
+            flat_settings(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping) and value
+            else {f"{prefix}{key}": value}
+        )
+    return leaves
+
+
+def _difference_line(key: str, values: Sequence[tuple[str, object]]) -> str | None:
+    """`rollout.samples: 8 in Iterative DPO, 4 elsewhere`."""
+    within = [label for label in dict.fromkeys(label for label, _ in values) if len(_distinct(values, label)) > 1]
+    if within:
+        told = "; ".join(f"{' and '.join(_distinct(values, label))} within {arm_title(label)}" for label in within)
+        return f"{key}: {told}"
+    if key.split(".")[0] == "algo" or len(_distinct(values)) == 1:
+        return None
+    by_value = {
+        value: dict.fromkeys(arm_title(label) for label, x in values if _value_text(x) == value)
+        for value in _distinct(values)
+    }
+    *few, (common, _) = sorted(by_value.items(), key=lambda item: len(item[1]))
+    return f"{key}: " + ", ".join(
+        [*(f"{value} in {', '.join(titles)}" for value, titles in few), f"{common} elsewhere"]
+    )
+
+
+def _distinct(values: Sequence[tuple[str, object]], of: str | None = None) -> list[str]:
+    return list(dict.fromkeys(_value_text(value) for label, value in values if of in (None, label)))
+
+
+def _value_text(value: object) -> str:
+    return "null" if value is None else str(value)
+
+
+def _under(key: str, told: set[str]) -> bool:
+    return any(key == one or key.startswith(f"{one}.") for one in told)
+
 
 UNTIMED = ("time/", "perf/")
 """Figures that differ between two runs of one seed."""
@@ -43,7 +107,7 @@ class Study:
         return next((arm for arm in self.arms if arm.label == label), None)
 
 
-def read(directories: Sequence[Path]) -> Study:
+def read_study(directories: Sequence[Path]) -> Study:
     """The runs at any depth under `directories`; a directory reached twice counts once.
 
     Raises:
@@ -55,20 +119,20 @@ def read(directories: Sequence[Path]) -> Study:
             raise ConfigError(f"{directory}: no such directory; name runs or sweeps, such as multirun/DAY/TIME")
     found = run_directories(directories)
     failed = failed_jobs(directories, found)
-    done = [read_run(directory) for directory in found if status(directory) == "done"]
+    done = [read_run(directory) for directory in found if run_status(directory) == "done"]
     if not done and not failed:
         raise ConfigError(f"{', '.join(map(str, directories))}: no run in it; name runs or sweeps")
-    done = [replace(run, arm=label) for run, label in zip(done, arms.labels(done), strict=True)]
-    done.sort(key=lambda run: (arms.rank(run.arm), run.seed))
+    done = [replace(run, arm=label) for run, label in zip(done, arms.arm_labels(done), strict=True)]
+    done.sort(key=lambda run: (arms.arm_rank(run.arm), run.seed))
     by_label = {label: list(of_arm) for label, of_arm in groupby(done, key=lambda run: run.arm)}
     for label, of_arm in by_label.items():
         _refuse_pooling(label, of_arm)
     repeated = [line for of_arm in by_label.values() for line in _repetitions(of_arm)]
     return Study(
         directories=tuple(directories),
-        arms=tuple(Arm(label, arms.title(label), tuple(of_arm)) for label, of_arm in by_label.items()),
+        arms=tuple(Arm(label, arms.arm_title(label), tuple(of_arm)) for label, of_arm in by_label.items()),
         failed=failed,
-        differences=(*differences(by_label), *repeated),
+        differences=(*setting_differences(by_label), *repeated),
     )
 
 
@@ -78,7 +142,7 @@ def _refuse_pooling(label: str, runs: Sequence[StudyRun]) -> None:
         if a.seed != b.seed:
             continue
         both = f"{a.directory} and {b.directory}"
-        if keys := differing(a.config, b.config):
+        if keys := differing_keys(a.config, b.config):
             raise ConfigError(
                 f"two runs of {label} with seed {a.seed} differ in {', '.join(keys[:3])}: {both}; report them apart"
             )
@@ -87,14 +151,14 @@ def _refuse_pooling(label: str, runs: Sequence[StudyRun]) -> None:
 
 def _repetitions(runs: Sequence[StudyRun]) -> list[str]:
     """A line for each pair of seeds that measured the same: the second tells nothing of noise."""
-    known = [(run, _figures(run)) for run in runs if run.rows]
+    known = [(run, _comparable_rows(run)) for run in runs if run.rows]
     return [
-        f"{arms.title(a.arm)}: seeds {a.seed} and {b.seed} measured the same throughout ({a.directory}, {b.directory})"
+        f"{arms.arm_title(a.arm)}: seeds {a.seed} and {b.seed} measured the same throughout ({a.directory}, {b.directory})"
         for (a, of_a), (b, of_b) in combinations(known, 2)
         if of_a == of_b
     ]
 
 
-def _figures(run: StudyRun) -> list[str]:
+def _comparable_rows(run: StudyRun) -> list[str]:
     """As text, in which NaN is NaN."""
     return [repr([(key, x) for key, x in row.items() if not key.startswith(UNTIMED)]) for row in run.rows]

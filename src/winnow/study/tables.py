@@ -1,23 +1,41 @@
-"""Tables in Markdown."""
+"""What "A Minimalist Approach to LLM Reasoning: from Rejection Sampling to Reinforce" reports (arXiv 2504.11343v2, Table 1)."""
 
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from winnow.study import measures
-from winnow.study.arms import title
-from winnow.study.claim import Claim
-from winnow.study.claims import Verdict
-from winnow.study.figures import accuracy
-from winnow.study.measures import Measure
-from winnow.study.paper import BASE, TABLE_1
-from winnow.study.sentences import figure, number
-from winnow.study.statistics import Difference, Refused, over_seeds
+from winnow.study.arms import arm_title
+from winnow.study.claims import Claim, ClaimVerdict, numeral, two_digits
+from winnow.study.measures import Measure, accuracy_in
+from winnow.study.statistics import Difference, NoInterval, over_seeds
 from winnow.study.study import Arm, Study
-from winnow.study.tuning import Tuning, setting
+from winnow.study.tuning import Tuning, tuned_setting
 
-FIGURES = (
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """A row of Table 1: average@16 over MATH500, Minerva Math and OlympiadBench, in per cent; None: no such row."""
+
+    qwen: float
+    llama: float | None
+
+
+BASE = Reported(23.6, 13.1)
+TABLE_1 = {
+    "raft": Reported(52.3, 25.9),
+    "raftpp": Reported(56.1, 27.6),
+    "dpo": Reported(48.8, None),
+    "reinforce": Reported(53.9, 24.2),
+    "grpo": Reported(56.3, 28.4),
+    "ppo": Reported(52.5, 26.9),
+    "reinforce_rej": Reported(56.4, 28.5),
+}
+"""Qwen2.5-Math-7B-base and LLaMA-3.2-3B-instruct, by arm."""
+
+TABLE_MEASURES = (
     measures.FINAL_ACCURACY,
     measures.LATE_ACCURACY,
     measures.LATE_KL,
@@ -31,15 +49,18 @@ FIGURES = (
 
 def figures_table(study: Study) -> str:
     """A row an arm: means over seeds with 95 % intervals."""
-    head = ["arm", "seeds", *map(_headed, FIGURES)]
-    rows = [[arm.title, str(len(arm.runs)), *(cell(arm, measure) for measure in FIGURES)] for arm in study.arms]
+    head = ["arm", "seeds", *map(_headed, TABLE_MEASURES)]
+    rows = [
+        [arm.title, str(len(arm.runs)), *(measure_cell(arm, measure) for measure in TABLE_MEASURES)]
+        for arm in study.arms
+    ]
     return _table(head, rows)
 
 
 def table_1(study: Study) -> str:
     """The paper's Table 1 beside this study's final accuracy; gains are over the model before training."""
     head = ["arm", "seeds", "final accuracy, %", "gain", "paper: Qwen 7B", "gain", "paper: LLaMA 3B", "gain"]
-    base = _base(study)
+    base = _base_accuracy(study)
     rows = [
         ["before training", "", "–" if base is None else f"{base:.1f}", "", f"{BASE.qwen}", "", f"{BASE.llama}", ""]
     ]
@@ -47,33 +68,33 @@ def table_1(study: Study) -> str:
         arm = study.arm(label)
         final = list(measures.FINAL_ACCURACY.by_seed(arm).values()) if arm else []
         gain = _plus(fmean(final) - base) if final and base is not None else "–"
-        mine = [str(len(arm.runs)), cell(arm, measures.FINAL_ACCURACY)] if arm else ["0", "–"]
+        mine = [str(len(arm.runs)), measure_cell(arm, measures.FINAL_ACCURACY)] if arm else ["0", "–"]
         theirs = [*_reported(reported.qwen, BASE.qwen), *_reported(reported.llama, BASE.llama)]
-        rows.append([title(label), *mine, gain, *theirs])
+        rows.append([arm_title(label), *mine, gain, *theirs])
     return _table(head, rows)
 
 
 def tuning_table(tuning: Tuning) -> str:
     """Late accuracy of each algorithm at each setting, and at its best, with the settings that its seeds chose."""
-    settings = list(dict.fromkeys(setting(arm.label) for arms in tuning.tried.values() for arm in arms))
+    settings = list(dict.fromkeys(tuned_setting(arm.label) for arms in tuning.tried.values() for arm in arms))
     rows = []
     for base, arms in tuning.tried.items():
-        by_setting = {setting(arm.label): cell(arm, measures.LATE_ACCURACY) for arm in arms}
+        by_setting = {tuned_setting(arm.label): measure_cell(arm, measures.LATE_ACCURACY) for arm in arms}
         best = tuning.study.arm(base)
         assert best is not None
-        picked = Counter(setting(label) or "default" for label in tuning.chosen[base].values())
+        picked = Counter(tuned_setting(label) or "default" for label in tuning.chosen[base].values())
         rows.append(
             [
                 best.title,
                 *(by_setting.get(one, "–") for one in settings),
-                cell(best, measures.LATE_ACCURACY),
+                measure_cell(best, measures.LATE_ACCURACY),
                 ", ".join(f"{one} ({seeds})" for one, seeds in picked.most_common()),
             ]
         )
     return _table(["late accuracy, %", *(one or "default" for one in settings), "at its best", "chosen (seeds)"], rows)
 
 
-def claims_table(verdicts: Sequence[Verdict]) -> str:
+def claims_table(verdicts: Sequence[ClaimVerdict]) -> str:
     """A row a claim: what the paper has, what was found here over seeds and over prompts, and the verdict."""
     head = [
         "claim",
@@ -84,33 +105,32 @@ def claims_table(verdicts: Sequence[Verdict]) -> str:
         "p (Holm)",
         "verdict",
     ]
-    return _table(head, [_claim(verdict) for verdict in verdicts])
+    return _table(head, [_claim_row(verdict) for verdict in verdicts])
 
 
-def claims_list(verdicts: Sequence[Verdict]) -> str:
+def claims_list(verdicts: Sequence[ClaimVerdict]) -> str:
     """A paragraph a claim: the question, the answer in a sentence, and the paper's figures."""
     return "\n".join(
-        f"- **{verdict.claim.question}** {verdict.sentence}\n  Claimed: {verdict.claim.statement} {_paper(verdict.claim)}"
+        f"- **{verdict.claim.question}** {verdict.sentence}\n  Claimed: {verdict.claim.statement} {_paper_words(verdict.claim)}"
         for verdict in verdicts
     )
 
 
-def cell(arm: Arm, measure: Measure) -> str:
+def measure_cell(arm: Arm, measure: Measure) -> str:
     """`91.0 [89.5, 92.5]`; without an interval the reason: `91.0 (one run)`."""
     values = list(measure.by_seed(arm).values())
     if not values:
         return "–"
     try:
         estimate = over_seeds(values)
-    except Refused:
-        return f"{_figure(measure, fmean(values))} ({'one run' if len(values) == 1 else 'all the same'})"
-    few = f" (of {number(len(values))})" if len(values) < len(arm.runs) else ""
-    return (
-        f"{_figure(measure, estimate.mean)} [{_figure(measure, estimate.low)}, {_figure(measure, estimate.high)}]{few}"
-    )
+    except NoInterval:
+        return f"{_value_cell(measure, fmean(values))} ({'one run' if len(values) == 1 else 'all the same'})"
+    few = f" (of {numeral(len(values))})" if len(values) < len(arm.runs) else ""
+    mean, low, high = (_value_cell(measure, x) for x in (estimate.mean, estimate.low, estimate.high))
+    return f"{mean} [{low}, {high}]{few}"
 
 
-def _claim(verdict: Verdict) -> list[str]:
+def _claim_row(verdict: ClaimVerdict) -> list[str]:
     claim, difference = verdict.claim, verdict.difference
     here = _difference(claim.measure, difference.mean, difference.low, difference.high) if difference else "–"
     prompts = _prompts(difference)
@@ -119,7 +139,7 @@ def _claim(verdict: Verdict) -> list[str]:
     return [claim.statement, claim.source, effect, here, prompts, p, f"**{verdict.outcome}**"]
 
 
-def _paper(claim: Claim) -> str:
+def _paper_words(claim: Claim) -> str:
     return f"({claim.source}: {claim.paper}.)"
 
 
@@ -142,10 +162,10 @@ def _difference(measure: Measure, mean: float, low: float, high: float) -> str:
 
 
 def _signed(measure: Measure, value: float) -> str:
-    return f"×{figure(value)}" if measure.ratio else _plus(value)
+    return f"×{two_digits(value)}" if measure.ratio else _plus(value)
 
 
-def _figure(measure: Measure, value: float) -> str:
+def _value_cell(measure: Measure, value: float) -> str:
     if measure.unit == "%":
         return f"{value:.1f}"
     return f"{value / 1000:.0f}k" if abs(value) >= 10_000 else f"{value:.3g}"
@@ -155,9 +175,9 @@ def _reported(value: float | None, base: float | None) -> list[str]:
     return ["–", "–"] if value is None or base is None else [f"{value}", _plus(value - base)]
 
 
-def _base(study: Study) -> float | None:
+def _base_accuracy(study: Study) -> float | None:
     """Mean accuracy at iteration 0 over all runs."""
-    found = [accuracy(lambda _, iteration: iteration == 0)(run) for arm in study.arms for run in arm.runs]
+    found = [accuracy_in(lambda _, iteration: iteration == 0)(run) for arm in study.arms for run in arm.runs]
     found = [value for value in found if math.isfinite(value)]
     return fmean(found) if found else None
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from winnow.study.arms import rank, title
+from winnow.study.arms import arm_rank, arm_title
 from winnow.study.measures import LATE_ACCURACY
 from winnow.study.study import Arm, Study
 
@@ -24,7 +24,7 @@ class Tuning:
     study: Study
 
 
-def tuned(study: Study) -> Tuning | None:
+def tune(study: Study) -> Tuning | None:
     """None where no arm ran with several settings, or none with two seeds.
 
     A seed's setting is the one whose late accuracy is best over the arm's *other* seeds: the luck that picks a setting is not
@@ -32,23 +32,23 @@ def tuned(study: Study) -> Tuning | None:
     """
     tried: dict[str, list[Arm]] = {}
     for arm in study.arms:
-        tried.setdefault(_base(arm.label), []).append(arm)
+        tried.setdefault(_untuned_label(arm.label), []).append(arm)
     several = {base: tuple(arms) for base, arms in tried.items() if len(arms) > 1}
     chosen = {base: found for base, arms in several.items() if (found := _chosen(arms))}
     if not chosen:
         return None
     best = [_at_its_best(base, several[base], settings) for base, settings in chosen.items()]
     left = {arm.label for base in chosen for arm in several[base]}
-    arms = sorted([*(arm for arm in study.arms if arm.label not in left), *best], key=lambda arm: rank(arm.label))
+    arms = sorted([*(arm for arm in study.arms if arm.label not in left), *best], key=lambda arm: arm_rank(arm.label))
     return Tuning({base: several[base] for base in chosen}, chosen, replace(study, arms=tuple(arms)))
 
 
-def setting(label: str) -> str:
+def tuned_setting(label: str) -> str:
     """`optim.lr=1e-4` of `raft optim.lr=1e-4`."""
     return " ".join(word for word in label.split(" ")[1:] if word.startswith(TUNED))
 
 
-def _base(label: str) -> str:
+def _untuned_label(label: str) -> str:
     first, *words = label.split(" ")
     return " ".join([first, *(word for word in words if not word.startswith(TUNED))])
 
@@ -69,4 +69,4 @@ def _best_without(seed: int, by_label: Mapping[str, Mapping[int, float]]) -> str
 
 def _at_its_best(base: str, arms: Sequence[Arm], settings: Mapping[int, str]) -> Arm:
     runs = {(arm.label, run.seed): run for arm in arms for run in arm.runs}
-    return Arm(base, title(base), tuple(replace(runs[label, seed], arm=base) for seed, label in settings.items()))
+    return Arm(base, arm_title(base), tuple(replace(runs[label, seed], arm=base) for seed, label in settings.items()))

@@ -13,8 +13,8 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from winnow.experience.clock import Clock
-from winnow.report.later import Later
+from winnow.experience.metrics import Clock
+from winnow.run_logs.run_files import BackgroundWriter
 
 STATE, MANIFEST = "state.ckpt", "manifest.json"
 
@@ -54,7 +54,7 @@ class IterationCheckpoint(Checkpoint):
     Being a `Checkpoint`, Lightning runs it after all other callbacks of an epoch's end, so the counters are up to date.
     """
 
-    def __init__(self, directory: Path, every: int, keep: int, clock: Clock, later: Later) -> None:
+    def __init__(self, directory: Path, every: int, keep: int, clock: Clock, later: BackgroundWriter) -> None:
         self.directory, self.every, self.keep, self.clock, self.later = directory, every, keep, clock, later
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -69,11 +69,11 @@ class IterationCheckpoint(Checkpoint):
         if not trainer.is_global_zero:
             trainer.save_checkpoint(self.directory / STATE)
             return
-        write(self.directory, iteration, trainer.save_checkpoint)
-        retire(self.directory, self.keep)
+        write_checkpoint(self.directory, iteration, trainer.save_checkpoint)
+        delete_old(self.directory, self.keep)
 
 
-def write(directory: Path, iteration: int, save: Callable[[Path], object]) -> Path:
+def write_checkpoint(directory: Path, iteration: int, save: Callable[[Path], object]) -> Path:
     """A temporary folder beside the others, complete with its manifest, then one rename."""
     final = directory / f"iteration_{iteration:06d}"
     temporary = directory / f".tmp-{final.name}"
@@ -89,7 +89,7 @@ def write(directory: Path, iteration: int, save: Callable[[Path], object]) -> Pa
     return final
 
 
-def retire(directory: Path, keep: int) -> None:
+def delete_old(directory: Path, keep: int) -> None:
     for old in sorted(directory.glob("iteration_*"))[:-keep]:
         # Renamed first: a half-deleted folder must not look like a checkpoint.
         os.replace(old, doomed := old.with_name(f".del-{old.name}"))

@@ -11,28 +11,24 @@ import pytorch_lightning as pl
 import torch
 
 from winnow.errors import PREEMPTED, ConfigError, Diverged, Stopped
-from winnow.experience.clock import Clock
-from winnow.experience.loader import ExperienceLoader, Source
-from winnow.experience.plan import Plan
-from winnow.models.export import export
-from winnow.models.language_model import LanguageModel, fingerprint
-from winnow.report.card import model_card
-from winnow.report.console import Console
-from winnow.report.later import Later
-from winnow.report.plots import draw_run
-from winnow.report.run_files import RunFiles, Status, Summary
-from winnow.report.tracker import Tracker
-from winnow.training.base import IterationModule
-from winnow.training.bookkeeping import Bookkeeping
+from winnow.evaluation.sets import HeldOutEvaluator
+from winnow.experience.batching import Plan
+from winnow.experience.loader import ExperienceLoader, ExperienceSource
+from winnow.experience.metrics import Clock
+from winnow.models.language_model import LanguageModel, export_model, fingerprint
+from winnow.run_logs.console import RunConsole
+from winnow.run_logs.curves import draw_run
+from winnow.run_logs.model_card import model_card
+from winnow.run_logs.run_files import BackgroundWriter, RunFiles, Status, Summary
+from winnow.run_logs.tracker import Tracker
+from winnow.training.callbacks import IterationBookkeeping, StopOnSignal
 from winnow.training.checkpoint import IterationCheckpoint, SyncedCheckpointIO, iteration_of, newest_valid
-from winnow.training.datamodule import IterationData
-from winnow.training.evaluate import Evaluator
-from winnow.training.run_budget import RunBudget
-from winnow.training.signals import StopOnSignal
+from winnow.training.modules import IterationModule
+from winnow.training.progress import IterationData, RunBudget
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class RunInfo:
     """What a run is called, in its summary and at the tracker."""
 
     algo: str
@@ -55,7 +51,7 @@ class Hardware:
 
 
 @dataclass(frozen=True, slots=True)
-class Cadence:
+class Intervals:
     """How many iterations at most and what they may cost; every how many to evaluate and to save; `keep` checkpoints stay."""
 
     iterations: int
@@ -71,26 +67,26 @@ class Run:
     def __init__(
         self,
         directory: Path,
-        identity: Identity,
+        identity: RunInfo,
         hardware: Hardware,
-        cadence: Cadence,
+        cadence: Intervals,
         language_model: LanguageModel,
         module: IterationModule,
-        source: Source,
+        source: ExperienceSource,
         plan: Plan,
-        evaluator: Evaluator,
+        evaluator: HeldOutEvaluator,
         tracker: Tracker,
         lines: Sequence[str],
     ) -> None:
         self.directory, self.identity, self.cadence = directory, identity, cadence
         self.language_model, self.module, self.tracker, self.lines = language_model, module, tracker, lines
         self.files = RunFiles(directory)
-        self.console = Console(cadence.iterations, terminal=None if is_first_rank() else False)
-        self.clock, self.later, self.signals = Clock(), Later(), StopOnSignal()
+        self.console = RunConsole(cadence.iterations, terminal=None if is_first_rank() else False)
+        self.clock, self.later, self.signals = Clock(), BackgroundWriter(), StopOnSignal()
         self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting))
         self.resumed_from: int | None = None
         self.verifiers = evaluator.verifiers()
-        self.bookkeeping = Bookkeeping(
+        self.bookkeeping = IterationBookkeeping(
             evaluator,
             cadence.evaluate,
             cadence.budget,
@@ -157,7 +153,7 @@ class Run:
             self.console.say(f"curves: {draw_run(self.directory)}")
         if status == "done":
             card = model_card(summary, self.identity.config, self.files.rows())
-            export(self.language_model, self.directory / "export", card)
+            export_model(self.language_model, self.directory / "export", card)
             self.console.say(
                 f"held-out accuracy {_percent(progress.eval_first)} -> {_percent(progress.eval_last)} "
                 f"in {progress.seconds:.0f} s; model: {self.directory / 'export'}"

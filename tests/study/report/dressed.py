@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from study.studies import ARMS, write_study, write_summary_csv
-from winnow.report.run_files import SampleRecord
+from winnow.run_logs.run_files import SampleRecord
 
 HOSTILE = "<script>alert('owned')</script> </pre></details> &amp; \x1b[31m ‮gnp \ud800 $x_1$ | `**`"
 """Markup, an entity, a terminal's escape, a right-to-left override, half a surrogate pair, maths and Markdown."""

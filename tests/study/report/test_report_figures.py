@@ -8,23 +8,30 @@ import pytest
 from matplotlib.figure import Figure
 
 from study.studies import ACCURACY, rows, write_run, write_study
+from winnow.run_logs.run_files import EvaluationCounts
 from winnow.study.measures import FINAL_ACCURACY
-from winnow.study.report.axes import Name, beside, spread, thousands
-from winnow.study.report.forest import difference, level
-from winnow.study.report.frontier import trajectory
-from winnow.study.report.lines import Line, draw, lines, running_mean, window
-from winnow.study.report.metrics import ENTROPY, HELD_OUT, KL
-from winnow.study.report.pass_at_k import curves_of, estimate
-from winnow.study.report.subject import Subject, band_words
-from winnow.study.report.waterfall import STEPS, waterfall
-from winnow.study.study import Counts, read
+from winnow.study.report.forest import STEPS, difference_row, level_row, waterfall
+from winnow.study.report.learning_curves import (
+    ENTROPY,
+    HELD_OUT,
+    KL,
+    Line,
+    arm_lines,
+    draw_lines,
+    running_mean,
+    smoothing_window,
+)
+from winnow.study.report.panels import EndLabel, abbreviated, label_ends, spread_labels
+from winnow.study.report.subject import StudyView, band_words
+from winnow.study.report.trade_offs import kl_trajectory, pass_curves_of, pass_rate
+from winnow.study.study import read_study
 
 
 @pytest.fixture
 def by_seed(tmp_path):
     """Of arms with a final accuracy for each seed, the study. The training entropy differs between seeds."""
 
-    def study(**arms: list[float]) -> Subject:
+    def study(**arms: list[float]) -> StudyView:
         for arm, finals in arms.items():
             for seed, final in enumerate(finals):
                 curves = {
@@ -33,12 +40,12 @@ def by_seed(tmp_path):
                     "train/kl_ref": 0.1,
                 }
                 write_run(tmp_path / f"{arm}{seed}", arm, seed, rows(curves))
-        return Subject(read([tmp_path]), "iterations")
+        return StudyView(read_study([tmp_path]), "iterations")
 
     return study
 
 
-def arm(subject: Subject, label: str):
+def arm(subject: StudyView, label: str):
     found = subject.study.arm(label)
     assert found
     return found
@@ -46,7 +53,7 @@ def arm(subject: Subject, label: str):
 
 def test_a_row_of_the_forest_is_the_mean_with_student_s_interval(by_seed):
     subject = by_seed(grpo=[0.8, 0.9])
-    row = level(subject, arm(subject, "grpo"), FINAL_ACCURACY)
+    row = level_row(subject, arm(subject, "grpo"), FINAL_ACCURACY)
     assert row.mean == pytest.approx(85)
     assert row.limits == pytest.approx((85 - 12.706 * 5, 85 + 12.706 * 5), abs=0.01)  # t of one degree of freedom
     assert row.words == "85.0 (21.5 to 148.5)"
@@ -55,17 +62,17 @@ def test_a_row_of_the_forest_is_the_mean_with_student_s_interval(by_seed):
 
 def test_one_run_and_identical_runs_have_a_mean_and_words_and_no_interval(by_seed):
     subject = by_seed(raft=[0.8], grpo=[0.7, 0.7])
-    one, same = (level(subject, arm(subject, label), FINAL_ACCURACY) for label in ("raft", "grpo"))
+    one, same = (level_row(subject, arm(subject, label), FINAL_ACCURACY) for label in ("raft", "grpo"))
     assert (one.limits, one.words) == (None, "80.0 (one run)")
     assert (same.limits, same.words) == (None, "70.0 (identical runs)")
-    gap = difference(subject, arm(subject, "raft"), arm(subject, "grpo"), FINAL_ACCURACY)
+    gap = difference_row(subject, arm(subject, "raft"), arm(subject, "grpo"), FINAL_ACCURACY)
     assert gap
     assert (gap.limits, gap.words) == (None, "−10.0 (one run)")
 
 
 def test_differences_are_paired_by_seed(by_seed):
     subject = by_seed(raft=[0.5, 0.7, 0.9], grpo=[0.6, 0.81, 0.99])
-    gap = difference(subject, arm(subject, "raft"), arm(subject, "grpo"), FINAL_ACCURACY)
+    gap = difference_row(subject, arm(subject, "raft"), arm(subject, "grpo"), FINAL_ACCURACY)
     assert gap
     assert gap.mean == pytest.approx(10)
     assert gap.limits
@@ -74,7 +81,7 @@ def test_differences_are_paired_by_seed(by_seed):
 
 def test_lines_of_one_run_and_of_equal_runs_have_no_band(by_seed):
     subject = by_seed(raft=[0.8], grpo=[0.7, 0.7], raftpp=[0.7, 0.8])
-    bands = {line.style.label: line.low is not None for line in lines(subject, subject.study.arms, HELD_OUT)}
+    bands = {line.style.label: line.low is not None for line in arm_lines(subject, subject.study.arms, HELD_OUT)}
     assert bands == {"raft": False, "grpo": False, "raftpp": True}
     words = band_words(subject.study.arms)
     assert "Student t" in words
@@ -83,23 +90,23 @@ def test_lines_of_one_run_and_of_equal_runs_have_no_band(by_seed):
 
 def test_what_was_not_recorded_has_no_line(by_seed):
     subject = by_seed(raft=[0.8])
-    curves = lines(subject, subject.study.arms, ENTROPY)
+    curves = arm_lines(subject, subject.study.arms, ENTROPY)
     assert [list(line.y) for line in curves] == [[0.1] * 8]
     missing = type(KL)("train/nothing", "", "")
-    assert lines(subject, subject.study.arms, missing) == []
+    assert arm_lines(subject, subject.study.arms, missing) == []
 
 
 def test_bands_are_drawn_where_they_are_and_not_elsewhere(by_seed):
     subject = by_seed(raft=[0.8], raftpp=[0.7, 0.8])
     axes = Figure().add_subplot()
-    draw(axes, lines(subject, subject.study.arms, HELD_OUT))
+    draw_lines(axes, arm_lines(subject, subject.study.arms, HELD_OUT))
     assert len(axes.collections) == 1
     assert len(axes.lines) == 2
 
 
 def test_a_chain_of_steps_ends_where_its_last_arm_does(tmp_path):
     write_study(tmp_path, ("reinforce", "remove_all_wrong", "reinforce_rej", "mean_zero", "grpo"), range(3))
-    subject = Subject(read([tmp_path]), "iterations")
+    subject = StudyView(read_study([tmp_path]), "iterations")
     drawing = waterfall(subject)
     assert drawing
     (panel,) = drawing.panels
@@ -129,23 +136,23 @@ def test_there_is_no_chain_of_one_arm(by_seed):
 
 
 def test_pass_at_k_is_chen_s():
-    counts = Counts(8, "arithmetic", 4, "", (0, 1, 4))
-    assert estimate(counts, 1) == pytest.approx(5 / 12)
-    assert estimate(counts, 2) == pytest.approx((0 + 0.5 + 1) / 3)
-    assert estimate(counts, 4) == pytest.approx(2 / 3)
+    counts = EvaluationCounts(8, "arithmetic", 4, "", (0, 1, 4))
+    assert pass_rate(counts, 1) == pytest.approx(5 / 12)
+    assert pass_rate(counts, 2) == pytest.approx((0 + 0.5 + 1) / 3)
+    assert pass_rate(counts, 4) == pytest.approx(2 / 3)
 
 
 def test_pass_at_k_is_of_the_last_evaluation(tmp_path):
     write_run(tmp_path / "a", "grpo", 0, rows({ACCURACY: 0.5}), correct={0: [0, 0], 8: [4, 2]})
-    (curve,) = curves_of(read([tmp_path]).arms[0])
+    (curve,) = pass_curves_of(read_study([tmp_path]).arms[0])
     assert curve == {1: 0.75, 2: pytest.approx((1 + 5 / 6) / 2), 4: 1.0}
 
 
 def test_a_trajectory_takes_the_mean_kl_since_the_evaluation_before(tmp_path):
     table = rows({ACCURACY: lambda i: i / 8, "train/kl_ref": lambda i: float(i)}, 8, every=4)
     write_run(tmp_path / "a", "grpo", 0, table)
-    subject = Subject(read([tmp_path]), "iterations")
-    found = trajectory(subject, subject.study.arms[0])
+    subject = StudyView(read_study([tmp_path]), "iterations")
+    found = kl_trajectory(subject, subject.study.arms[0])
     assert found
     _, kl, accuracy = found
     assert list(kl) == [2.5, 6.5]  # of iterations 1 to 4 and 5 to 8
@@ -157,13 +164,13 @@ def test_a_running_mean_is_centred_and_keeps_its_first_point():
     smooth = running_mean(ramp, 5)
     assert list(smooth[:7]) == list(ramp[:7])
     assert smooth[8] == pytest.approx(7.0)  # of the last three points
-    assert [window(n) for n in (10, 20, 40, 100, 1000)] == [1, 1, 5, 11, 21]
+    assert [smoothing_window(n) for n in (10, 20, 40, 100, 1000)] == [1, 1, 5, 11, 21]
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_labels_do_not_touch_and_keep_their_order(seed):
     wanted = np.random.default_rng(seed).uniform(0, 100, 8) ** (1 + seed % 3) % 100
-    placed = spread(wanted.tolist(), 10, 0, 100)
+    placed = spread_labels(wanted.tolist(), 10, 0, 100)
     order = np.argsort(wanted, kind="stable")
     assert (np.diff(np.array(placed)[order]) > 10 - 1e-9).all()
     assert min(placed) > -1e-9
@@ -171,27 +178,34 @@ def test_labels_do_not_touch_and_keep_their_order(seed):
 
 
 def test_labels_with_room_stay_where_they_point_and_a_pair_moves_apart_evenly():
-    assert spread([10, 50, 90], 10, 0, 100) == [10, 50, 90]
-    assert spread([50, 50], 10, 0, 100) == [45, 55]
-    assert spread([0, 1, 2], 10, 0, 12) == [0, 6, 12]  # more than fit: even
+    assert spread_labels([10, 50, 90], 10, 0, 100) == [10, 50, 90]
+    assert spread_labels([50, 50], 10, 0, 100) == [45, 55]
+    assert spread_labels([0, 1, 2], 10, 0, 12) == [0, 6, 12]  # more than fit: even
 
 
 def test_names_stand_in_the_order_in_which_curves_end():
     axes = Figure(figsize=(4, 3), dpi=72).add_axes((0.1, 0.1, 0.6, 0.8))
     axes.set_ylim(0, 1)
-    beside(axes, [Name("low", 1, 0.5, "#000000"), Name("high", 1, 0.501, "#000000")])
+    label_ends(axes, [EndLabel("low", 1, 0.5, "#000000"), EndLabel("high", 1, 0.501, "#000000")])
     low, high = (text.xyann[1] for text in axes.texts)
     assert high - low > 10 / (72 * 3 * 0.8)
 
 
 def test_long_numbers_are_short():
-    assert [thousands(x) for x in (0, 0.015, 400, 1500, 2_500_000, 3e9)] == ["0", "0.015", "400", "1.5k", "2.5M", "3B"]
+    assert [abbreviated(x) for x in (0, 0.015, 400, 1500, 2_500_000, 3e9)] == [
+        "0",
+        "0.015",
+        "400",
+        "1.5k",
+        "2.5M",
+        "3B",
+    ]
 
 
 def test_a_metric_on_a_logarithmic_axis_may_begin_at_nothing(tmp_path):
     table = rows({ACCURACY: 0.5, "train/kl_ref": lambda i: 0.0 if i == 1 else 10.0**-i})
     write_run(tmp_path / "a", "grpo", 0, table)
-    subject = Subject(read([tmp_path]), "iterations")
-    (line,) = lines(subject, subject.study.arms, KL)
+    subject = StudyView(read_study([tmp_path]), "iterations")
+    (line,) = arm_lines(subject, subject.study.arms, KL)
     assert isinstance(line, Line)
     assert math.isfinite(line.y.sum())

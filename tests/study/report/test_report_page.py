@@ -9,7 +9,7 @@ import pytest
 from study.report.conftest import read_page
 from study.report.dressed import HOSTILE, write_dressed, write_samples
 from study.studies import ACCURACY, rows, write_run
-from winnow.study.report.palette import BAD, GOOD, GRID, INK, MUTED, PAPER
+from winnow.study.report.panels import BAD, GOOD, GRID, INK, MUTED, PAPER
 from winnow.study.report.write import write_report
 
 LOADS = {"src", "srcset", "href", "xlink:href", "action", "formaction", "data", "poster", "background"}

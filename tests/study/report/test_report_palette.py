@@ -5,8 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from winnow.study.report.curves import PAPER_FIGURES
-from winnow.study.report.palette import COLOURS, CYCLE, LONGEST, styles
+from winnow.study.report.learning_curves import PAPER_FIGURES
+from winnow.study.report.panels import ARM_COLOURS, CYCLE, LONGEST, arm_styles
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
 EYES = {
@@ -40,28 +40,28 @@ def contrast(a: str, b: str) -> float:
 def test_arms_of_a_figure_are_apart_to_any_eye(figure, side, eye):
     """A distance of 0.02 in OKLab is about what can just be seen."""
     for a, b in combinations(figure.labels, 2):
-        assert np.linalg.norm(seen(COLOURS[a][side], eye) - seen(COLOURS[b][side], eye)) > 0.08, (a, b)
+        assert np.linalg.norm(seen(ARM_COLOURS[a][side], eye) - seen(ARM_COLOURS[b][side], eye)) > 0.08, (a, b)
 
 
-@pytest.mark.parametrize("arm", COLOURS)
+@pytest.mark.parametrize("arm", ARM_COLOURS)
 def test_lines_stand_out_from_both_pages(arm):
-    _, light, dark = COLOURS[arm]
+    _, light, dark = ARM_COLOURS[arm]
     assert contrast(light, "#ffffff") > 3.3
     assert contrast(dark, "#14171c") > 4.5
 
 
 def test_an_arm_keeps_its_colour_whatever_stands_beside_it():
-    alone, among = styles([("grpo", "GRPO")]), styles([("raft", "RAFT"), ("other", "Other"), ("grpo", "GRPO")])
+    alone, among = arm_styles([("grpo", "GRPO")]), arm_styles([("raft", "RAFT"), ("other", "Other"), ("grpo", "GRPO")])
     assert alone["grpo"].light == among["grpo"].light
     assert among["other"].light != among["grpo"].light
-    assert sorted(CYCLE) == sorted(COLOURS)
+    assert sorted(CYCLE) == sorted(ARM_COLOURS)
 
 
 def test_names_beside_curves_fit_and_differ():
     typed = [f"optim.lr={i}e-5 algo.clip.high=0.28 rollout.samples=8" for i in range(12)]
-    titles = [style.title for style in styles([(f"grpo {one}", f"GRPO {one}") for one in typed]).values()]
+    titles = [style.title for style in arm_styles([(f"grpo {one}", f"GRPO {one}") for one in typed]).values()]
     assert titles[:2] == ["GRPO lr=0e-5 high=0…", "GRPO lr=1e-5 high=0…"]
     assert len(set(titles)) == 12
     assert max(map(len, titles)) <= LONGEST
-    alike = styles([(one, one) for one in ("a" * 30, "a" * 31, "algo/clip=none")])
+    alike = arm_styles([(one, one) for one in ("a" * 30, "a" * 31, "algo/clip=none")])
     assert [style.title for style in alike.values()] == [19 * "a" + "…", 19 * "a" + "… #2", "clip=none"]

@@ -6,14 +6,13 @@ import pytest
 
 from study.report.conftest import ARMS
 from study.studies import ACCURACY, rows, write_run
-from winnow.report.run_files import SampleRecord
+from winnow.run_logs.run_files import SampleRecord
 from winnow.study.report import facts
-from winnow.study.report.html import Html, tag
-from winnow.study.report.markdown import to_html
-from winnow.study.report.samples import HEAD, TAIL, excerpt, strength
-from winnow.study.report.words import interval, signed
+from winnow.study.report.facts import interval_words, signed
+from winnow.study.report.page import Html, tag, to_html
+from winnow.study.report.samples import HEAD, TAIL, advantage_strength, excerpt
 from winnow.study.report.write import write_report
-from winnow.study.study import read
+from winnow.study.study import read_study
 
 
 def run(top: Path, arm: str, seed: int, *overrides: str, iterations: int = 8, settings=None) -> None:
@@ -26,7 +25,7 @@ def test_runs_of_a_grid_are_one_command(tmp_path):
     for arm in ("raft", "grpo"):
         for seed in (1, 2):
             run(tmp_path, arm, seed, "experiment=miniature/figure4")
-    (command,) = facts.commands(read([tmp_path]))
+    (command,) = facts.rerun_commands(read_study([tmp_path]))
     assert command == "python train.py -m seed=1,2 arm=raft,grpo experiment=miniature/figure4"
 
 
@@ -34,7 +33,7 @@ def test_runs_of_no_grid_are_a_command_an_arm(tmp_path):
     run(tmp_path, "raft", 1)
     run(tmp_path, "raft", 2)
     run(tmp_path, "grpo", 1, "dataset.levels=[5,6]")
-    assert facts.commands(read([tmp_path])) == [
+    assert facts.rerun_commands(read_study([tmp_path])) == [
         "python train.py -m seed=1,2 arm=raft",
         "python train.py seed=1 arm=grpo 'dataset.levels=[5,6]'",
     ]
@@ -43,7 +42,7 @@ def test_runs_of_no_grid_are_a_command_an_arm(tmp_path):
 def test_what_else_differs_is_warned_of(tmp_path):
     run(tmp_path, "raft", 1)
     run(tmp_path, "grpo", 2, iterations=6, settings={"rollout": {"samples": 8}})
-    told = "\n".join(facts.warnings(read([tmp_path])))
+    told = "\n".join(facts.warnings_of(read_study([tmp_path])))
     assert "rollout.samples" in told
     assert "one run only" in told
     assert "No seed is common" in told
@@ -53,7 +52,7 @@ def test_what_else_differs_is_warned_of(tmp_path):
 def test_settings_are_split_by_whether_arms_differ(tmp_path):
     run(tmp_path, "raft", 1)
     run(tmp_path, "grpo", 1, settings={"algo": {"clip": {"high": 0.28}}})
-    shared, differing = facts.split_settings(read([tmp_path]))
+    shared, differing = facts.split_settings(read_study([tmp_path]))
     assert differing == {"algo.clip.high": ["0.2", "0.28"]}
     assert shared["rollout.samples"] == "4"
     assert not set(shared) & set(differing)
@@ -63,7 +62,7 @@ def test_seeds_are_told_by_the_arms_that_have_them(tmp_path):
     run(tmp_path, "raft", 1)
     run(tmp_path, "raft", 2)
     run(tmp_path, "grpo", 1)
-    assert facts.seeds(read([tmp_path])) == ["1, 2: RAFT", "1: GRPO"]
+    assert facts.seeds_by_arm(read_study([tmp_path])) == ["1, 2: RAFT", "1: GRPO"]
 
 
 def test_tables_of_the_markdown_are_rectangular(small):
@@ -99,13 +98,13 @@ def test_the_size_of_an_advantage_is_a_share_of_the_largest_beside_it():
         return SampleRecord(1, "k", 0, "p", "r", "a", None, "wrong", -1.0, advantage, True, 1, "eos")
 
     group = [record(1.5), record(-0.5), record(None)]
-    assert [strength(one, group) for one in group] == pytest.approx([1, 1 / 3, 0])
-    assert strength(record(0.0), [record(0.0)]) == 0
+    assert [advantage_strength(one, group) for one in group] == pytest.approx([1, 1 / 3, 0])
+    assert advantage_strength(record(0.0), [record(0.0)]) == 0
 
 
 def test_minus_signs_are_minus_signs():
     assert signed(-0.31) == "−0.3"
-    assert interval(-1.04, 2) == "(−1.0 to 2.0)"
+    assert interval_words(-1.04, 2) == "(−1.0 to 2.0)"
 
 
 def test_the_command_says_where_the_page_is_and_what_came_out(small, tmp_path):

@@ -1,19 +1,59 @@
-"""What was run, in words: headline, warnings, settings, and the command to run it again."""
+"""How the report's intervals are made, for a reader who knows some statistics."""
 
 import shlex
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from winnow.study.report.words import count
-from winnow.study.settings import flat
-from winnow.study.study import Study, StudyRun
+from winnow.study.runs import StudyRun
+from winnow.study.study import Study, flat_settings
+
+STATISTICS = (
+    "A run is one observation: intervals are over seeds, Student's t, 95 %, however many prompts or iterations a run has. They "
+    "say what other seeds would give with the same prompts; intervals over prompts, where given, are about other prompts with "
+    "these seeds.",
+    "Arms are compared in pairs, seed by seed: runs of one seed see the same prompts and, while their policies agree, the same "
+    "samples, so that what a seed brings to both cancels. Entropies and KLs are compared by their ratio, on logarithms.",
+    "Late is the last quarter of a run's iterations, early the first one; the report does not pick its windows.",
+    "Claims of one table or figure that something is greater or less are tested together: their p-values are "
+    "adjusted by Holm's method, so that a false claim among them is made in 5 % of such families at most.",
+    "Inside noise: the test, so adjusted, does not tell the difference from none. It is not evidence of no difference; the "
+    "sentence says how large a difference would have been found four times in five.",
+    "“About the same” and “no greater” hold only where the whole interval lies within a margin that was set before any run: 2 "
+    "points, or a factor of 1.25.",
+    "Bands around curves hold point by point, not for a whole curve. Two runs that measured the same, or a single one, give no "
+    "interval: figures then show the mean alone, hollow.",
+)
+AT_ITS_BEST = (
+    "Each algorithm at the best of its own settings of the optimiser. A seed's setting is the one with the best late accuracy over "
+    "the other seeds, so that the luck that picks a setting is not counted again when it is judged."
+)
+
+
+def signed(value: float, places: int = 1) -> str:
+    """`+1.5`, `−0.3`."""
+    return f"{value:+.{places}f}".replace("-", "−")
+
+
+def interval_words(low: float, high: float, places: int = 1) -> str:
+    """`(−0.3 to 1.2)`: with a dash it could not be told from a minus sign."""
+    return f"({low:.{places}f} to {high:.{places}f})".replace("-", "−")
+
+
+def counted_noun(number: int, noun: str) -> str:
+    """`1 seed`, `5 seeds`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def with_bound_percent(text: str) -> str:
+    """With per cent signs held to their numbers, where a line may break."""
+    return text.replace(" %", "\u00a0%")
 
 
 def runs_of(study: Study) -> list[StudyRun]:
     return [run for arm in study.arms for run in arm.runs]
 
 
-def title(study: Study) -> str:
+def study_title(study: Study) -> str:
     """`tiny on arithmetic`."""
     names = [
         " and ".join(dict.fromkeys(run.choices.get(group, "?") for run in runs_of(study)))
@@ -22,18 +62,18 @@ def title(study: Study) -> str:
     return " on ".join(name for name in names if name) or "No finished run"
 
 
-def scope(study: Study) -> str:
+def study_scope(study: Study) -> str:
     """`13 arms × 5 seeds × 60 iterations: 65 runs.`"""
     runs = runs_of(study)
     seeds = sorted({len(arm.runs) for arm in study.arms})
     iterations = sorted({run.iterations for run in runs})
     if not runs:
         return "No finished run."
-    parts = [count(len(study.arms), "arm"), _range(seeds, "seed"), _range(iterations, "iteration")]
-    return f"{' × '.join(parts)}: {count(len(runs), 'finished run')}."
+    parts = [counted_noun(len(study.arms), "arm"), _count_range(seeds, "seed"), _count_range(iterations, "iteration")]
+    return f"{' × '.join(parts)}: {counted_noun(len(runs), 'finished run')}."
 
 
-def warnings(study: Study) -> list[str]:
+def warnings_of(study: Study) -> list[str]:
     """What keeps differences between arms from being the arms' own, and where there is no interval."""
     told = [f"Runs differ in more than their arm: {line}" for line in study.differences]
     single = [arm.title for arm in study.arms if len(arm.runs) == 1]
@@ -52,7 +92,7 @@ def warnings(study: Study) -> list[str]:
     return told
 
 
-def seeds(study: Study) -> list[str]:
+def seeds_by_arm(study: Study) -> list[str]:
     """`0, 1, 2: RAFT, GRPO`: arms by the seeds that they ran with."""
     by_seeds: dict[str, list[str]] = {}
     for arm in study.arms:
@@ -64,14 +104,14 @@ def seeds(study: Study) -> list[str]:
 
 def split_settings(study: Study) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Settings that all runs share, by dotted key; and those that differ between arms, with a value for each arm."""
-    by_arm = [[flat(run.config) for run in arm.runs] for arm in study.arms]
+    by_arm = [[flat_settings(run.config) for run in arm.runs] for arm in study.arms]
     keys = dict.fromkeys(key for configs in by_arm for config in configs for key in config)
     values = {key: [_values(key, configs) for configs in by_arm] for key in keys}
     shared = {key: of_arms[0] for key, of_arms in values.items() if len(set(of_arms)) == 1}
     return shared, {key: of_arms for key, of_arms in values.items() if key not in shared}
 
 
-def commands(study: Study) -> list[str]:
+def rerun_commands(study: Study) -> list[str]:
     """What to type to run it again: one sweep where the runs are a grid, else one for each arm."""
     runs = runs_of(study)
     whole = _sweep(runs)
@@ -104,5 +144,5 @@ def _values(key: str, configs: Sequence[Mapping[str, object]]) -> str:
     return " / ".join(dict.fromkeys(values))
 
 
-def _range(numbers: Sequence[int], noun: str) -> str:
-    return count(numbers[0], noun) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} {noun}s"
+def _count_range(numbers: Sequence[int], noun: str) -> str:
+    return counted_noun(numbers[0], noun) if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} {noun}s"

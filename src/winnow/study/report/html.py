@@ -1,5 +1,3 @@
-"""HTML from functions: text is escaped unless a tag made it, so that a response can say anything and do nothing."""
-
 from html import escape
 
 VOID = frozenset({"br", "hr", "img", "meta", "wbr"})

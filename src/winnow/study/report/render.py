@@ -10,16 +10,15 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from winnow.study.report.axes import bare, heading
-from winnow.study.report.figure import Drawing, Frame, Panel
 from winnow.study.report.html import Html
+from winnow.study.report.panels import Drawing, Frame, Panel, draw_heading, style_axes
 
 DPI = 130
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 FAMILY = ["DejaVu Sans"]
 
 
-def save(drawing: Drawing, directory: Path) -> None:
+def save_drawing(drawing: Drawing, directory: Path) -> None:
     """`NAME.png` and `NAME.svg`: all panels, on white."""
     figure = _sheet(drawing)
     figure.savefig(directory / f"{drawing.name}.png", dpi=DPI)
@@ -27,7 +26,7 @@ def save(drawing: Drawing, directory: Path) -> None:
         figure.savefig(directory / f"{drawing.name}.svg", metadata=NO_METADATA)
 
 
-def inline(panel: Panel, name: str, variables: Mapping[str, str]) -> Html:
+def inline_svg(panel: Panel, name: str, variables: Mapping[str, str]) -> Html:
     """The panel as an <svg> for a page: see-through, in the page's font, colours by the CSS `variables` of their hex values.
 
     `name` must differ between the panels of a page: it keeps their clip paths apart.
@@ -82,8 +81,8 @@ def _put(figure: Figure, panel: Panel, left: float, bottom: float) -> Axes:
             (frame.height - frame.top - frame.bottom) / height,
         )
     )
-    bare(axes)
-    heading(axes, panel.title, panel.unit)
+    style_axes(axes)
+    draw_heading(axes, panel.title, panel.unit)
     panel.draw(axes)
     return axes
 
@@ -103,14 +102,14 @@ def _slim(svg: str, label: str, variables: Mapping[str, str]) -> str:
 
 def _slim_tag(markup: str, variables: Mapping[str, str]) -> str:
     """Of a tag alone: what stands between tags is text, whose digits count."""
-    markup = re.sub(r"-?\d+\.\d{2,}(?:e-?\d+)?", lambda found: _short(float(found.group())), markup)
+    markup = re.sub(r"-?\d+\.\d{2,}(?:e-?\d+)?", lambda found: _rounded(float(found.group())), markup)
     markup = re.sub(
         r"((?:fill|stroke): )(#[0-9a-f]{6})", lambda found: found[1] + variables.get(found[2], found[2]), markup
     )
     return re.sub(r"font: ((?:bold |\d+ )*)([\d.]+px) 'DejaVu Sans'", r"font: \1\2 var(--font)", markup)
 
 
-def _short(value: float) -> str:
+def _rounded(value: float) -> str:
     """Two decimals, of which a page shows none to the eye."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text

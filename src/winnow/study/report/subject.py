@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from winnow.study.curves import Axis, Curve, curve
-from winnow.study.report.palette import Style, styles
+from winnow.study.report.panels import Style, arm_styles
 from winnow.study.study import Arm, Study
 
 RAFT_FAMILY = ("raft", "raftpp", "raftpp_no_clip", "raftpp_clip_higher", "dpo")
@@ -23,7 +23,7 @@ TOGETHER = 7
 
 
 @dataclass(frozen=True)
-class Subject:
+class StudyView:
     """`x` is the axis of curves. A curve is computed once, whatever shows it."""
 
     study: Study
@@ -32,7 +32,7 @@ class Subject:
     _curves: dict[tuple[str, str, Axis], Curve] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "styles", styles([(arm.label, arm.title) for arm in self.study.arms]))
+        object.__setattr__(self, "styles", arm_styles([(arm.label, arm.title) for arm in self.study.arms]))
 
     def curve(self, arm: Arm, metric: str, x: Axis | None = None) -> Curve:
         key = (arm.label, metric, x or self.x)

@@ -1,1 +1,0 @@
-"""Hydra looks for launchers in this package."""

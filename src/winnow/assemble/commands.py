@@ -1,0 +1,84 @@
+"""`winnow export RUN OUT`: the newest checkpoint of a run as a Hugging Face folder, whether or not the run has ended."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from winnow.assemble import common
+from winnow.config import checks
+from winnow.config.instantiate import build_node
+from winnow.config.saved_runs import SavedRun
+from winnow.data.collection import Benchmark
+from winnow.data.problems import Problem
+from winnow.data.prompts import render
+from winnow.errors import ConfigError
+from winnow.models.language_model import export_model, fingerprint
+from winnow.models.policy import Policy
+from winnow.run_logs.model_card import model_card
+from winnow.run_logs.run_files import RunFiles
+from winnow.training.checkpoint import newest_valid
+from winnow.training.progress import IterationData, RunProgress
+
+
+def export_checkpoint(run: SavedRun, out: Path) -> str:
+    """Write `out` and say what it is.
+
+    Raises:
+        ConfigError: `out` is there, `run` has no checkpoint that is whole, or its initial weights are not to be had.
+    """
+    common.quiet_libraries()
+    checks.check_targets(run.cfg)
+    if out.exists():
+        raise ConfigError(f"{out}: is there already; type the name of a new directory")
+    cfg, checkpoint = run.cfg, newest_valid(run.directory / "checkpoints")
+    if checkpoint is None:
+        raise ConfigError(f"{run.directory}: no checkpoint there is whole, so there is nothing to export")
+    language_model = common.model_source(cfg).load()
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
+    progress = RunProgress(**state[IterationData.__qualname__])
+    if progress.initial_weights != fingerprint(language_model.model):
+        raise ConfigError(f"{run.directory}: it began with other weights than model {cfg.model.name} holds now")
+    policy = Policy(language_model.model, cfg.rollout.temperature)
+    theirs = {key.removeprefix("policy."): v for key, v in state["state_dict"].items() if key.startswith("policy.")}
+    policy.load_state_dict(theirs, strict=language_model.adapter is None)
+    config = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(config, dict)
+    plain = {str(key): value for key, value in config.items()}
+    summary = progress.summary("running", run.choices["algo"], cfg.model.name, run.choices["dataset"], cfg.seed)
+    export_model(language_model, out, model_card(summary, plain, RunFiles(run.directory).rows()))
+    return f"model after iteration {progress.iteration}: {out}"
+
+
+def show_prompt(cfg: DictConfig, row: int, benchmark: str | None, out: TextIO) -> None:
+    """Problem `row` of the training problems, or of an evaluation set: rendered text, ids token by token, and their hash.
+
+    Raises:
+        ConfigError: no such set or row; or the model or the data could not be had.
+    """
+    common.quiet_libraries()
+    if benchmark is not None and benchmark not in cfg.benchmarks:
+        raise ConfigError(f"--set {benchmark}: no such benchmark; there are {', '.join(map(str, cfg.benchmarks))}")
+    source = common.model_source(cfg)
+    tokenizer = source.tokenizer()
+    problems = _prompt_problems(cfg, benchmark)
+    if not 0 <= row < len(problems):
+        raise ConfigError(
+            f"--row {row}: there are {len(problems)} problems; type a number from 0 to {len(problems) - 1}"
+        )
+    prompt = render(problems[row], tokenizer, source.template)
+    names = tokenizer.convert_ids_to_tokens(list(prompt.token_ids))
+    out.write(f"{prompt.text}\n\n{len(prompt.token_ids)} tokens:\n")
+    out.write(" ".join(f"{i}:{name}" for i, name in zip(prompt.token_ids, names, strict=True)) + "\n")
+    out.write(f"\nkey {prompt.key}\ngold {prompt.answer}\nprompt_hash {common.prompt_hash(prompt)}\n")
+
+
+def _prompt_problems(cfg: DictConfig, benchmark: str | None) -> Sequence[Problem]:
+    if benchmark is None:
+        with build_node(cfg.reward.verifier) as pool:
+            return common.load_problems(cfg, pool).train
+    chosen: Benchmark = build_node(cfg.benchmarks[benchmark])
+    with chosen.verifier:
+        return chosen.load()

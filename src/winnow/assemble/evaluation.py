@@ -1,0 +1,98 @@
+"""From a composed configuration to an evaluation."""
+
+import contextlib
+import hashlib
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+from omegaconf import DictConfig
+
+from winnow.assemble import common
+from winnow.assemble.preflight import before_evaluation
+from winnow.config.instantiate import on_cuda, precision_of
+from winnow.errors import INTERRUPTED, PREEMPTED, Stopped
+from winnow.evaluation.results import PLAN_FILE, EvaluationPlan, SetPlan
+from winnow.evaluation.run import EvaluationRun
+from winnow.evaluation.sets import EvaluationSet
+from winnow.models.language_model import fingerprint
+from winnow.run_logs.console import print_line
+
+CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED}
+
+
+def evaluate(cfg: DictConfig, directory: Path) -> float:
+    """Evaluate what `cfg` names in `directory`; the mean accuracy over its sets, for sweepers.
+
+    Raises:
+        ConfigError: the model or the data could not be had, or the directory holds another evaluation.
+        Stopped: a signal ended it; what was drawn is kept.
+    """
+    common.quiet_libraries()
+    common.set_threads(cfg)
+    with _stop_on_signal(directory), common.verifiers(cfg) as (pool, benchmarks):
+        source = common.model_source(cfg)
+        common.require_engine(cfg, source)
+        before = before_evaluation(cfg, source)
+        for line in before.lines:
+            print_line(line)
+        language_model = common.load_model(cfg, source)
+        device = torch.device("cuda" if on_cuda(cfg) else "cpu")
+        # Gradients stay required: autocast keeps its bfloat16 copies of such weights only, and would else cast at every token.
+        model = language_model.model.to(device).eval()  # pyright: ignore[reportArgumentType]
+        evaluated = common.evaluated_problems(lambda: common.load_problems(cfg, pool), pool, benchmarks)
+        sets = common.evaluation_sets(evaluated, cfg.limit, common.reward_scale(cfg), language_model, source.template)
+        engine = common.engine_of(cfg, language_model, before.max_rows)
+        subject = EvaluationPlan(
+            model=source.name,
+            path=str(cfg.model.get("path", source.name)),
+            weights=fingerprint(model),
+            seed=cfg.seed,
+            samples=cfg.eval.samples,
+            temperature=cfg.eval.temperature,
+            max_tokens=cfg.eval.max_tokens,
+            batch=max(1, cfg.batch // cfg.eval.samples),
+            device=device.type,
+            precision=precision_of(cfg),
+            engine=cfg.engine._target_,
+            sets={s.name: _set_plan(s) for s in sets},
+        )
+        return EvaluationRun(
+            directory, subject, model, common.evaluation_sampler(cfg, engine), sets, _autocast(cfg, device)
+        ).run()
+
+
+def _set_plan(s: EvaluationSet) -> SetPlan:
+    content = hashlib.sha256(json.dumps([[p.key, p.text, p.answer] for p in s.prompts]).encode()).hexdigest()
+    return SetPlan(len(s.prompts), common.prompt_hash(s.prompts[0]), content, s.verifier)
+
+
+def _autocast(cfg: DictConfig, device: torch.device) -> Callable[[], AbstractContextManager]:
+    """The arithmetic in which the model was, or would be, trained."""
+    if precision_of(cfg) == "32-true":
+        return contextlib.nullcontext
+    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def _stop_on_signal(directory: Path) -> Iterator[None]:
+    """Batches on disk are whole, so that there is nothing to finish: stop at once, and say how to go on."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        begun = (directory / PLAN_FILE).exists()
+        print_line(
+            f"{signal.Signals(number).name}: "
+            + (f"what was drawn is kept; resume={directory} goes on" if begun else "nothing was drawn yet")
+        )
+        raise Stopped(CODES[signal.Signals(number)])
+
+    before = {number: signal.signal(number, stop) for number in CODES}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,152 @@
+"""The config groups and their choices."""
+
+import copy
+import secrets
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.utils import JobRuntime, setup_globals
+from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from winnow.config.command_line import CommandLine, read_command_line
+from winnow.config.groups import Groups
+from winnow.config.override_check import OverrideCheck
+from winnow.config.override_errors import composition_error
+from winnow.errors import ConfigError
+
+
+class Composer:
+    """The configuration that a list of overrides gives, or a ConfigError of one line."""
+
+    def __init__(self, program: str, conf: Path, command: CommandLine) -> None:
+        version.setbase("1.3")
+        setup_globals()
+        JobRuntime.instance().set("name", program)
+        self.config_name = command.config_name or program
+        self.loader = ConfigLoaderImpl(_search_path(conf, command))
+        self.groups = Groups(self.loader, self.config_name)
+        if not self.loader.repository.config_exists(self.config_name):
+            raise ConfigError(f"--config-name {self.config_name}: no such configuration; leave it out for {program}")
+
+    def compose(self, lines: Sequence[str], multirun: bool = False) -> DictConfig:
+        """The configuration with its `hydra` node; where `multirun`, sweeps are left out.
+
+        Raises:
+            ConfigError: what is wrong with which override, and what to type instead.
+        """
+        overrides = [o for o in self.parse(lines) if not (multirun and o.is_sweep_override())]
+        self._refuse_sweeps(overrides)
+        choices = [o for o in overrides if self.groups.chosen_by(o)]
+        for override in choices:
+            self.groups.check(override)
+        first = choices + [o for o in overrides if o.get_key_element() == "hydra.searchpath"]
+        cfg = self._base(first, RunMode.MULTIRUN if multirun else RunMode.RUN)
+        for override in overrides:
+            if override not in choices:
+                self._apply(override, cfg)
+        return cfg
+
+    def parse(self, lines: Sequence[str]) -> list[Override]:
+        """
+        Raises:
+            ConfigError: an override that is not of the form `key=value`.
+        """
+        try:
+            return OverridesParser.create(config_loader=self.loader).parse_overrides(list(lines))
+        except OverrideParseException as error:
+            raise ConfigError(_malformed(error.override)) from None
+
+    def for_task(self, cfg: DictConfig) -> DictConfig:
+        """`cfg` as the program will receive it: every key with a value, and without `hydra`.
+
+        Raises:
+            ConfigError: a key without a value, or one that refers to a key that does not exist.
+        """
+        HydraConfig.instance().set_config(cfg)
+        part = copy.deepcopy(cfg)
+        with open_dict(part):
+            del part["hydra"]
+        try:
+            with read_write(cfg.hydra.runtime):
+                cfg.hydra.runtime.output_dir = str(Path(cfg.hydra.run.dir).absolute())
+            missing = sorted(OmegaConf.missing_keys(part))
+            OmegaConf.resolve(copy.deepcopy(part))
+        except OmegaConfBaseException as error:
+            raise ConfigError(composition_error(error)) from error
+        for key in missing:
+            choices = self.groups.choices(key)
+            raise ConfigError(f"{key}: has no value; type {key}=" + ("|".join(choices) if choices else "VALUE"))
+        return part
+
+    def _refuse_sweeps(self, overrides: Sequence[Override]) -> None:
+        for o in overrides:
+            if o.is_sweep_override():
+                line, is_list = str(o.input_line), o.value_type == ValueType.SIMPLE_CHOICE_SWEEP
+                as_list = f", or for a list {line.replace('=', '=[', 1)}]"
+                other = as_list if is_list and not self.groups.chosen_by(o) else ""
+                raise ConfigError(f"{line}: several values are a sweep; type -m {line}{other}")
+
+    def _base(self, overrides: Sequence[Override], mode: RunMode) -> DictConfig:
+        try:
+            return self.loader.load_configuration(self.config_name, [str(o.input_line) for o in overrides], mode)
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+            unused = self.groups.unused(overrides, str(error))
+            raise ConfigError(unused or composition_error(error)) from error
+
+    def _apply(self, override: Override, cfg: DictConfig) -> None:
+        misfit = OverrideCheck(self.groups, cfg, override)
+        misfit.refuse()
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
+        except HydraException as error:
+            problem = composition_error(error)
+            raise ConfigError(f"{override.input_line}: {problem}{misfit.example}") from error
+
+
+def _search_path(conf: Path, command: CommandLine) -> ConfigSearchPath:
+    path = create_config_search_path(command.config_path or str(conf))
+    if command.config_dir is not None:
+        extra = f"file://{Path(command.config_dir).resolve()}"
+        path.prepend("command-line", extra, anchor=SearchPathQuery(provider="schema"))
+    return path
+
+
+def _malformed(line: str) -> str:
+    key = line.split("=")[0]
+    if "=" not in line:
+        return f"{line}: not an override; type {key}=VALUE"
+    return f"{line}: cannot be read as key=value; quote a value with special characters: '{key}=\"…\"'"
+
+
+def composed(program: str, words: Sequence[str]) -> DictConfig:
+    """What `python train.py WORDS` (`program` "train") would be given.
+
+    Raises:
+        ConfigError: what is wrong with which word, and what to type instead.
+    """
+    name = unique_name()
+    OmegaConf.register_new_resolver("winnow.unique", lambda: name, replace=True)
+    command = read_command_line(words)
+    composer = Composer(program, Path(str(files("winnow"))) / "conf", command)
+    cfg = composer.for_task(composer.compose(command.overrides))
+    from winnow.config import checks  # imports torch, which --help and completion must not wait for
+
+    checks.check_targets(cfg)
+    return cfg
+
+
+def unique_name() -> str:
+    """Six hexadecimal digits: of 100 runs that start in one second, two share them once in 3,000 such seconds."""
+    return secrets.token_hex(3)

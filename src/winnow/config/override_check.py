@@ -1,0 +1,124 @@
+"""The check of one override against the configuration that it would change."""
+
+from difflib import get_close_matches
+from functools import cached_property
+from typing import NoReturn
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from winnow.config.groups import Groups
+from winnow.config.override_errors import did_you_mean, keys_of, or_list, similar_keys, wrong_kind
+from winnow.errors import ConfigError
+
+ONE_OR_SEVERAL = ("problem_field", "answer_field", "solution_field", "target_modules")
+"""Settings that take a word or a list of words."""
+
+
+def _is_one_or_several(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value))
+
+
+class OverrideCheck:
+    """One override of a key (not of a group), and what can be wrong with it before it is applied."""
+
+    def __init__(self, groups: Groups, cfg: DictConfig, override: Override) -> None:
+        self.groups, self.cfg, self.override = groups, cfg, override
+        self.key, self.line = override.key_or_group, str(override.input_line)
+
+    def refuse(self) -> None:
+        """
+        Raises:
+            ConfigError: an unknown key, or a value of another kind than the one it replaces.
+        """
+        if "/" in self.key:
+            self._refuse_group()
+        if self.key not in self.known:
+            if not self._may_be_added():
+                raise ConfigError(f"{self.line}: {self._unknown()}")
+        elif self.override.is_add():
+            raise ConfigError(f"{self.line}: the key exists; type {self.line.removeprefix('+')}")
+        elif not self.override.is_delete():
+            self._refuse_kind()
+
+    @cached_property
+    def known(self) -> list[str]:
+        part = self.cfg.hydra if self.key.split(".")[0] == "hydra" else self.cfg
+        prefix = "hydra." if part is not self.cfg else ""
+        return keys_of(part, prefix)
+
+    @cached_property
+    def anchor(self) -> str:
+        """The longest part of the key that exists."""
+        parts = self.key.split(".")
+        starts = (".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1))
+        return next((start for start in starts if start in self.known or start == "hydra"), "")
+
+    def _may_be_added(self) -> bool:
+        """Nodes that foreign code reads are open to `+`; winnow's own are not, nor are lists' elements refused."""
+        node = OmegaConf.select(self.cfg, self.anchor, throw_on_missing=False) if self.anchor else None
+        if not isinstance(node, DictConfig):
+            return node is not None
+        foreign = not str(node.get("_target_", "winnow.")).startswith("winnow.")
+        adds = self.override.is_add() or self.override.is_force_add()
+        return (adds and (foreign or self.key.startswith("hydra."))) or self.key.endswith("._target_")
+
+    def _refuse_group(self) -> NoReturn:
+        dotted, groups = self.key.replace("/", "."), self.groups.names()
+        if dotted in self.known:
+            raise ConfigError(f"{self.line}: not a group; type {self.line.replace('/', '.', self.key.count('/'))}")
+        hint = did_you_mean(get_close_matches(self.key, groups, n=1), f"groups: {', '.join(groups)}")
+        raise ConfigError(f"{self.line}: no such group; {hint}")
+
+    def _refuse_kind(self) -> None:
+        value, group = self.override.value(), self.key.replace(".", "/")
+        if isinstance(self.old, DictConfig) and isinstance(value, str) and self.groups.options(group):
+            raise ConfigError(f"{self.line}: {group} is a group; type {group}={value}")
+        if self.key.split(".")[-1] in ONE_OR_SEVERAL and _is_one_or_several(value):
+            return
+        problem = wrong_kind(self.old, value)  # pyright: ignore[reportArgumentType]
+        if problem is not None:
+            raise ConfigError(f"{self.line}: {problem}{self.example}")
+
+    @cached_property
+    def old(self) -> object:
+        """The value before the override."""
+        try:
+            return OmegaConf.select(self.cfg, self.key, throw_on_missing=False)
+        except OmegaConfBaseException:
+            return None
+
+    @property
+    def example(self) -> str:
+        """What a fitting value looks like."""
+        match self.old:
+            case DictConfig():
+                return f"; set its keys, such as {self.key}.{next(iter(self.old), '')}"
+            case ListConfig() if not self.old:
+                return f"; type {self.key}=[{self.override.value()}]"
+            case ListConfig():
+                return f"; type for example {self.key}=[{','.join(map(str, self.old))}]"
+            case None:
+                return ""
+        return f"; type for example {self.key}={self.old}"
+
+    def _unknown(self) -> str:
+        missing = self.key.removeprefix(f"{self.anchor}.").split(".")[0]
+        group = self.anchor.replace(".", "/")
+        choice = self.cfg.hydra.runtime.choices.get(group)
+        siblings = self.groups.holders(group) if choice is not None else {}
+        if missing in siblings:
+            best, *others = siblings[missing]
+            also = f" (or {or_list(others)})" if others else ""
+            return f"{group}={choice} has no `{missing}`; type {group}={best} {self.line}{also}"
+        similar = similar_keys(self.key, self.known)
+        near = get_close_matches(missing, siblings, n=1)
+        if not similar and near:
+            return f"no such key; did you mean {self.anchor}.{near[0]}, with {group}={siblings[near[0]][0]}?"
+        inside = ", ".join(k.removeprefix(f"{self.anchor}.") for k in self.known if self._directly_inside(k))
+        where = f"{self.anchor} has {inside or 'no settings'}" if self.anchor else f"there are {inside}"
+        return f"no such key; {did_you_mean(similar, where)}"
+
+    def _directly_inside(self, key: str) -> bool:
+        return key.rpartition(".")[0] == self.anchor and key != "hydra"

@@ -1,0 +1,176 @@
+"""Where an iteration's seconds went."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from winnow.experience.scoring import ByRow
+from winnow.objectives import Aggregate
+from winnow.run_logs.run_files import SampleRecord
+from winnow.types import Finish, Rollouts
+from winnow.verdict import Verdict
+
+
+class Clock:
+    """Wall seconds by phase, added up until they are taken."""
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._started: dict[str, float] = {}
+
+    @contextmanager
+    def of(self, phase: str) -> Iterator[None]:
+        self.start(phase)
+        try:
+            yield
+        finally:
+            self.stop(phase)
+
+    def start(self, phase: str) -> None:
+        self._started[phase] = time.perf_counter()
+
+    def stop(self, phase: str) -> None:
+        """Add what has passed since the phase's start; nothing if it never started."""
+        if (started := self._started.pop(phase, None)) is not None:
+            self._seconds[phase] += time.perf_counter() - started
+
+    def take(self) -> dict[str, float]:
+        """`{"time/generate": 1.2, …}` since the last call."""
+        taken = {f"time/{phase}": seconds for phase, seconds in self._seconds.items()}
+        self._seconds.clear()
+        return taken
+
+
+def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[str, float]:
+    """Figures over all sampled rows, so that they compare across algorithms."""
+    completions = [c for group in rollouts.completions for c in group]
+    lengths = torch.tensor([float(len(c.token_ids)) for c in completions])
+    ended = torch.tensor([c.finish is Finish.EOS for c in completions])
+    verdicts = Counter(j.verdict for group in rollouts.judgements for j in group)
+    solved = rollouts.correct.float().mean(1)
+    count = len(completions)
+    return {
+        "train/reward/mean": float(rollouts.rewards.mean()),
+        "train/reward/std": float(rollouts.rewards.std(correction=0)),
+        "train/groups/frac_zero_std": float((rollouts.rewards.std(1, correction=0) == 0).float().mean()),
+        "train/groups/frac_all_correct": float((solved == 1).float().mean()),
+        "train/groups/frac_mixed": float(((solved > 0) & (solved < 1)).float().mean()),
+        "train/groups/frac_all_wrong": float((solved == 0).float().mean()),
+        "train/samples/kept_frac": float(selected.float().mean()),
+        "train/entropy": float(torch.cat([c.entropies for c in completions]).mean()),
+        "rollout/acc": float(solved.mean()),
+        "rollout/length/mean": float(lengths.mean()),
+        "rollout/length/max": float(lengths.max()),
+        "rollout/length/min": float(lengths.min()),
+        "rollout/length/terminated_mean": float(lengths[ended].mean()) if ended.any() else 0.0,
+        "rollout/truncated_frac": float((~ended).float().mean()),
+        "rollout/answer_found_frac": 1 - verdicts[Verdict.no_answer] / count,
+        "verifier/timeout_frac": verdicts[Verdict.timeout] / count,
+        "verifier/crash_frac": verdicts[Verdict.crash] / count,
+        "sampled_tokens": float(lengths.sum()),
+    }
+
+
+def sample_records(
+    rollouts: Rollouts,
+    iteration: int,
+    selected: Bool[Tensor, "p g"],
+    advantage: Float[Tensor, "p g"] | None,
+) -> list[SampleRecord]:
+    """One record a response, in the order they were drawn."""
+    return [
+        SampleRecord(
+            iteration=iteration + 1,  # as in metrics.jsonl, where row 0 is the model before training
+            prompt_key=prompt.key,
+            sample=g,
+            prompt=prompt.text,
+            response=rollouts.texts[p][g],
+            answer=prompt.answer,
+            extracted=rollouts.judgements[p][g].answer,
+            verdict=rollouts.judgements[p][g].verdict.value,
+            reward=float(rollouts.rewards[p, g]),
+            advantage=None if advantage is None else float(advantage[p, g]),
+            kept=bool(selected[p, g]),
+            length=len(completion.token_ids),
+            finish=completion.finish.value,
+        )
+        for p, prompt in enumerate(rollouts.prompts)
+        for g, completion in enumerate(rollouts.completions[p])
+    ]
+
+
+def gradient_mass_metrics(
+    rollouts: Rollouts,
+    selected: Bool[Tensor, "p g"],
+    advantages: ByRow,
+    aggregate: Aggregate,
+    moves_without_advantage: bool,
+) -> dict[str, float]:
+    """Figures over all sampled rows, of which `advantages` holds those in the batch.
+
+    A row weighs what its tokens' gradient coefficients come to at ratio 1, Σ_t |A_t| times the aggregation's weight of a
+    token. Its sign is that of its mean advantage: every token's own, but for an actor-critic.
+    """
+    lengths = _lengths(rollouts)
+    mean, mass = torch.zeros(2, len(lengths), dtype=torch.float64)
+    tokens = torch.zeros_like(lengths)
+    rows = list(advantages)
+    if rows:
+        stacked = pad_sequence([advantages[i] for i in rows], batch_first=True)
+        per_token, _ = aggregate(lengths[rows])
+        mean[rows] = stacked.sum(1, dtype=torch.float64) / lengths[rows]
+        mass[rows] = stacked.abs().sum(1, dtype=torch.float64) * per_token
+        tokens[rows] = (stacked != 0).sum(1)
+    moving = rows if moves_without_advantage else tokens.nonzero()
+    return {
+        "train/signal/rows_frac": len(moving) / len(lengths),
+        "train/signal/tokens_kept_frac": int(lengths[selected.flatten()].sum()) / int(lengths.sum()),
+        "train/signal/tokens_frac": int(tokens.sum()) / int(lengths.sum()),
+        "train/signal/effective_rows": effective_sample_size(mass),
+        **_entropies(rollouts, _places(mean > 0), _places(mean < 0)),
+    }
+
+
+def pair_gradient_mass_metrics(rollouts: Rollouts, pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """The same of preference pairs (chosen, rejected), named by row: they weigh alike, and the chosen rows are the positive."""
+    lengths = _lengths(rollouts)
+    chosen, rejected = ({pair[side] for pair in pairs} for side in (0, 1))
+    paired = sorted(chosen | rejected)
+    tokens = int(lengths[paired].sum()) / int(lengths.sum())
+    return {
+        "train/signal/rows_frac": len(paired) / len(lengths),
+        "train/signal/tokens_kept_frac": tokens,
+        "train/signal/tokens_frac": tokens,
+        "train/signal/effective_rows": float(len(pairs)),
+        **_entropies(rollouts, chosen, rejected),
+    }
+
+
+def effective_sample_size(weights: Float[Tensor, " n"]) -> float:
+    """(Σ|w|)² / Σw² (Kish 1965): how many of equal weight would be worth as much; 0 without any weight."""
+    squares = float(weights.square().sum())
+    return float(weights.abs().sum()) ** 2 / squares if squares > 0 else 0.0
+
+
+def _lengths(rollouts: Rollouts) -> Tensor:
+    return torch.tensor([len(c.token_ids) for group in rollouts.completions for c in group])
+
+
+def _places(where: Bool[Tensor, " n"]) -> list[int]:
+    return where.nonzero().flatten().tolist()
+
+
+def _entropies(rollouts: Rollouts, positive: Collection[int], negative: Collection[int]) -> dict[str, float]:
+    """The sampler's, over the tokens of either side; nothing of a side without rows."""
+    completions = [c for group in rollouts.completions for c in group]
+    return {
+        f"train/entropy/{sign}": float(torch.cat([completions[i].entropies for i in sorted(rows)]).mean())
+        for sign, rows in (("positive", positive), ("negative", negative))
+        if rows
+    }

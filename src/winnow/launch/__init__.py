@@ -1,0 +1,1 @@
+"""Programs around Hydra: one-line errors, exit codes, resuming, and sweeps of processes."""

@@ -1,0 +1,213 @@
+r"""The answer of a response: the content of its last closed `\boxed{…}`."""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+_BOX_TOKEN = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
+
+
+def last_boxed(response: str) -> str | None:
+    r"""Content of the box that opens last among those that close; None if there is none or if it is blank.
+
+    Braces are matched with LaTeX's escapes (`\{` opens nothing). Of nested boxes the inner one counts. `\boxed 5` and
+    `\fbox{5}` are not boxes: 2 and 0 of the 7,620 boxes in MATH's training solutions, and each further spelling is one
+    more thing that a policy can find. One pass whatever the text holds: 20,000 unclosed boxes cost what their length costs.
+    """
+    opened: list[re.Match[str]] = []
+    last, content = -1, ""
+    for token in _BOX_TOKEN.finditer(response):
+        if token[0].endswith("{") and token[0] != r"\{":
+            opened.append(token)
+        elif token[0] == "}" and opened:
+            start = opened.pop()
+            if start[0] != "{" and start.start() > last:
+                last, content = start.start(), response[start.end() : token.start()]
+    return content.strip() or None
+
+
+_SIGNS = str.maketrans(
+    {
+        "−": "-",
+        "×": r"\times ",
+        "·": r"\cdot ",
+        "±": r"\pm ",
+        "π": r"\pi ",
+        "°": r"^\circ ",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+        "∞": r"\infty ",
+        "∪": r"\cup ",
+        "²": "^2",
+        "³": "^3",
+    }
+)
+_THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:(?: |~|\\[,: ]|,?\\!\s?|\{,\})\d{3})+(?!\d)")
+_SPACING = re.compile(r"(?<!\\)\\(?:[!,;: ]|q?quad(?![A-Za-z]))|~")
+_TYPOGRAPHY = re.compile(r"\\?\$|(?<!\\)\\[()\[\]]|\\(?:left|right|[bB]igg?|displaystyle)(?![A-Za-z])(?!\s*\.)")
+_PERCENT = re.compile(r" ?(?:\\text\{ ?)?\b(?:percent|pct)\b(?: ?\})?")
+_SPACED_LIST = re.compile(r"\s*\d{1,3}(?:, \d{3})+\s*")
+_LOOSE_SPACE = re.compile(r"\s+(?=\\)|\s*([^\w\s\\])\s*")
+
+
+def normalize(text: str) -> str:
+    r"""One spelling for what only typography tells apart: `$`, spacing, `\left`, `\dfrac`, `×`, `1{,}000`, a full stop, `\approx`.
+
+    `100,200` is a hundred thousand two hundred, but `100, 200` are two numbers.
+    """
+    text = text if text.isascii() else text.translate(_SIGNS)
+    text = _THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), " ".join(text.split()))
+    text = _TYPOGRAPHY.sub("", _SPACING.sub(" ", text)).replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")
+    text = _PERCENT.sub("%", text)
+    if _SPACED_LIST.fullmatch(text):
+        text = text.replace(", ", ";")
+    exact, _, rounded = text.partition(r"\approx")
+    return _LOOSE_SPACE.sub(r"\1", exact.strip() or rounded).strip().rstrip(".,;")
+
+
+_WORD = re.compile(r"(?:^|(?<=[=(]))\\(?:text(?:rm|bf|it|normal)?|mathrm|mathbf|mbox)\{([A-Za-z ()]+)\}(?=$|[=)])")
+
+
+def same_words(gold: str, answer: str) -> bool:
+    r"""Whether two `clean` texts are the same, words set as text or not (`\text{MR}=\text{MC}`)."""
+    return gold == answer or _WORD.sub(r"\1", gold) == _WORD.sub(r"\1", answer)
+
+
+def same_text(gold: str, answer: str | None) -> bool:
+    """Whether the two are the same but for typography or, for None, whether `gold` says anything."""
+    return bool(normalize(gold)) if answer is None else same_words(normalize(gold), normalize(answer))
+
+
+@dataclass(frozen=True)
+class PlainNumber:
+    """A number read from its digits. `decimal`: written with a point or in scientific notation, hence possibly rounded."""
+
+    value: Fraction
+    decimal: bool = False
+    percent: bool = False
+
+
+_INTEGER = re.compile(r"-?\d{1,400}")
+_DIGITS = r"(?:\d{1,400}(?:\.\d{0,400})?|\.\d{1,400})"
+_POWER_OF_TEN = r"10\^(?:\{(?P<braced>[+-]?\d{1,3})\}|\((?P<inner>[+-]?\d{1,3})\)|(?P<bare>[+-]?\d{1,3}))"
+_NUMBER = re.compile(
+    rf"(?P<sign>[+-]?)(?:"
+    rf"(?P<grouped>\d{{1,3}}(?:,\d{{3}}){{1,100}}(?:\.\d{{1,400}})?)"
+    rf"|(?:(?P<whole>\d{{1,400}}) )?(?P<top>{_DIGITS})/(?P<bottom>{_DIGITS})"
+    rf"|(?P<units>\d{{1,400}})?\\frac ?(?:\{{(?P<num>[+-]?{_DIGITS})\}}\{{(?P<den>{_DIGITS})\}}|(?P<n>\d)(?P<d>\d))"
+    rf"|(?:(?P<coefficient>{_DIGITS})(?:\\times|\\cdot|\*|x) ?)?{_POWER_OF_TEN}"
+    rf"|(?P<mantissa>{_DIGITS})(?:[eE](?P<exponent>[+-]?\d{{1,3}}))?"
+    rf")(?P<percent>\\?%)?"
+)
+
+
+def end_of_number(text: str) -> int:
+    """Where the plain number ends with which `text` (`clean`) begins; 0 if it begins with none."""
+    return match.end() if (match := _NUMBER.match(text)) else 0
+
+
+def read_number(text: str) -> PlainNumber | None:
+    r"""Integers, decimals, `1,234`, `a/b`, `\frac{a}{b}`, `3\frac{1}{2}`, `1.5e-3`, `1.5\times10^{-3}`; with a sign or `\%`.
+
+    `text` is `clean`. `2e-1` is 0.2 here, not 2·e − 1. None for anything else, a zero denominator, or more than 400 digits.
+    """
+    if _INTEGER.fullmatch(text):
+        return PlainNumber(Fraction(int(text)))
+    if not (match := _NUMBER.fullmatch(text)):
+        return None
+    part = {name: found for name, found in match.groupdict().items() if found}
+    value = _value(part)
+    if value is None:
+        return None
+    decimal = "." in text or "exponent" in part or "coefficient" in part
+    return PlainNumber(-value if part.get("sign") == "-" else value, decimal, "percent" in part)
+
+
+def _value(part: dict[str, str]) -> Fraction | None:
+    """The unsigned value of the named parts of a number; None if it has none."""
+    if "grouped" in part:
+        return Fraction(part["grouped"].replace(",", ""))
+    if power := part.get("braced") or part.get("inner") or part.get("bare"):
+        return Fraction(part.get("coefficient", 1)) * Fraction(10) ** int(power)
+    if "mantissa" in part:
+        return Fraction(part["mantissa"]) * Fraction(10) ** int(part.get("exponent", 0))
+    top = Fraction(part.get("top") or part.get("num") or part["n"])
+    bottom = Fraction(part.get("bottom") or part.get("den") or part["d"])
+    whole = part.get("whole") or part.get("units")
+    if not bottom or (whole and not 0 < top < bottom):  # 5\frac{6}{1} is no mixed number
+        return None
+    return Fraction(whole or 0) + top / bottom
+
+
+def same_number(gold: PlainNumber, answer: PlainNumber, relative: float | None = None) -> bool:
+    r"""Exact, unless one was written as a decimal: then within `relative` of the gold or, where that is None, to six places
+    (math-verify's rule) and to one part in a thousand below 0.001, where six places would make every small number equal to 0.
+
+    A per cent sign on one side only is ignored or carried out: `28\%` equals 28 and 0.28.
+    """
+    if gold.percent is not answer.percent:
+        readings = (1, 100)
+        if answer.percent:
+            return any(same_number(gold, _scaled(answer, n), relative) for n in readings)
+        return any(same_number(_scaled(gold, n), answer, relative) for n in readings)
+    if not (gold.decimal or answer.decimal):
+        return gold.value == answer.value
+    size = abs(gold.value)
+    within = min(Fraction(1, 10**6), size / 1000) if relative is None else Fraction(relative) * size
+    return abs(gold.value - answer.value) <= within
+
+
+def _scaled(percent: PlainNumber, divisor: int) -> PlainNumber:
+    return PlainNumber(percent.value / divisor, percent.decimal)
+
+
+_OTHER_VALUE = r"(?:or|and|not|no|dozens?|hundreds?|thousands?|millions?|billions?|trillions?)\b"  # or none
+_POWER = r"(?:\^(?:\{-?\d\}|-?\d))?"
+_INSIDE = rf"(?!(?:[^{{}}]*\b)?{_OTHER_VALUE})[^{{}}\d]*(?:\^\{{?-?\d\}}?[^{{}}\d]*)*"
+_PROSE = rf"\\(?:text(?:rm|bf|it|normal)?|mbox) ?\{{{_INSIDE}\}}"
+_LETTERS = rf"\\(?:mathrm|operatorname|rm) ?\{{{_INSIDE}\}}"
+_WORDS = (
+    rf"(?!{_OTHER_VALUE})[A-Za-z]{{4,}}|per|days?|min|hrs?|yrs?|cups?|men|lbs?|ft|mph|kmh|[kcm]m|[km]g|erg|cal|bar|atm|rad|deg|mol"
+    r"|AU|k?pc|Mpc"
+)
+_SYMBOLS = (  # SI's base and derived units with their prefixes, and those of astronomy
+    r"(?:[YZEPTGMkhdcmnpf]|\\mu ?|µ|μ|u)?(?:mol|rad|Hz|Pa|Wb|lm|lx|eV|bar|pc|[mgsAKNJWCVFTSHL]|\\Omega|Ω)"
+    r"|h|Å|\\AA|ly|[MLR]_(?:\{ ?\\(?:odot|oplus) ?\}|\\(?:odot|oplus))"
+)
+DEGREE = r"\^ ?(?:\{ ?\\circ ?\}|\\circ(?![A-Za-z]))(?: ?[CF](?![A-Za-z]))?"
+
+
+def _unit_pattern(bare: str) -> re.Pattern[str]:
+    atom = rf"(?:{_PROSE}|(?:\\mu ?)?{_LETTERS}|(?:{bare})(?![A-Za-z])){_POWER}"
+    fraction = rf"\\frac ?\{{ ?(?:{atom} ?){{1,4}}\}}\{{ ?(?:{atom} ?){{1,4}}\}}"
+    return re.compile(rf" ?(?:(?:/|\\cdot|\*|\.) ?)?\(?(?:{fraction}|{atom}|{DEGREE})\)?")
+
+
+MAX_TOKENS = 8
+_UNIT_TOKEN = {False: _unit_pattern(_WORDS), True: _unit_pattern(f"{_WORDS}|{_SYMBOLS}")}
+_AFTER_ANYTHING = re.compile(
+    rf"(?<=[\w)}}\]])(?:(?: ?/)? ?(?:{_PROSE}|\\mathrm ?\{{(?=[A-Za-z]{{2}}){_INSIDE}\}}){_POWER}){{1,{MAX_TOKENS}}}$"
+)
+
+
+def without_unit(text: str, symbols: bool = False) -> str:
+    r"""`text` (`clean`) less the unit at its end.
+
+    After a plain number a unit is what is set as text, a word of four letters or more, or a well-known shorter one; with
+    `symbols` also those of SI, of a single letter or not (`9.8 m/s^2`). After anything else it is what is set as text
+    (`\sqrt{2}\text{ m}`): the m of `\frac{n}{2} m` may well be a variable.
+    """
+    end = end_of_number(text)
+    if end and end < len(text) and _is_unit(text, end, _UNIT_TOKEN[symbols]):
+        return text[:end]
+    return _AFTER_ANYTHING.sub("", text)
+
+
+def _is_unit(text: str, start: int, token: re.Pattern[str]) -> bool:
+    for _ in range(MAX_TOKENS):
+        if not (found := token.match(text, start)):
+            return False
+        start = found.end()
+        if start == len(text):
+            return True
+    return False
