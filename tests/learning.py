@@ -58,13 +58,13 @@ def gradient(
     items: Sequence[Row] | Sequence[Pair],
     aggregate: Aggregate = sequence_mean,
     token_budget: int = 10_000,
-    inert: Sequence[bool] | None = None,
+    zero_gradient: Sequence[bool] | None = None,
 ) -> Tensor:
-    """Of one optimiser batch holding all `items`, cut to `token_budget`; `inert` ones are not forwarded."""
+    """Of one optimiser batch holding all `items`, cut to `token_budget`; `zero_gradient` ones are not forwarded."""
     budget = TokenBudget(token_budget, is_packed(policy.model))
     plan = Plan(minibatches=1, epochs=1, budget=budget, aggregate=aggregate, seed=0)
-    inert = [False] * len(items) if inert is None else list(inert)
-    experience = Experience(items=list(items), inert=inert)  # pyright: ignore[reportArgumentType]
+    zero_gradient = [False] * len(items) if zero_gradient is None else list(zero_gradient)
+    experience = Experience(items=list(items), zero_gradient=zero_gradient)  # pyright: ignore[reportArgumentType]
     policy.zero_grad()
     for batch in plan.micro_batches(experience, [list(range(len(items)))]):
         loss_of(policy, objective, batch).backward()

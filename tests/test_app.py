@@ -144,7 +144,7 @@ def shown(*words: str, **env: str) -> str:
 
 def test_help_lists_the_groups_and_imports_no_torch():
     text = shown("--help")
-    assert "algo/clip: cispo, dual, none, outside, ppo" in text
+    assert "algo/clip: cispo, dual, none, ppo, ratio_min" in text
     probe = (
         "import sys, runpy; sys.argv = ['train.py', '--help']\ntry: runpy.run_path('train.py', run_name='__main__')\n"
     )

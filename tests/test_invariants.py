@@ -19,7 +19,7 @@ RATIOS = {f.__name__: f for f in (ratio.token, ratio.sequence_product, ratio.seq
 CLIPS = {
     "unclipped": clip.unclipped,
     "ppo": partial(clip.ppo, low=0.2, high=0.2),
-    "outside": partial(clip.ratio_min, low=0.2, high=0.2),
+    "ratio_min": partial(clip.ratio_min, low=0.2, high=0.2),
     "dual": partial(clip.dual, low=0.2, high=0.2, c=3.0),
     "cispo": partial(clip.cispo, low=1.0, high=0.2),
 }

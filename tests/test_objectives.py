@@ -43,7 +43,7 @@ def batch() -> Batch:
         response=RESPONSE,
         row_weight=torch.tensor([0.5, 1.0], dtype=torch.float64),
         denominator=4.0,
-        parts=2,
+        num_micro_batches=2,
         advantages=ADVANTAGES,
         old_logprobs=LOGPROBS - RATIOS.log(),
         ref_logprobs=LOGPROBS - DELTAS,
@@ -162,7 +162,7 @@ def test_figures_of_the_policy(batch: Batch):
 def masses(objective: PolicyObjective, batch: Batch) -> tuple[float, float]:
     """Of half an optimiser batch: what its tokens above and below zero pull with."""
     metrics = objective(LOGPROBS.clone().requires_grad_(), None, batch).metrics
-    positive, negative = metrics["train/signal/positive"], metrics["train/signal/negative"]
+    positive, negative = metrics["train/gradient_mass/positive"], metrics["train/gradient_mass/negative"]
     assert positive.count == negative.count == 0.5
     return float(positive.total), float(negative.total)
 
@@ -192,7 +192,7 @@ def test_gradient_mass_is_of_the_advantages_alone(batch: Batch):
 
 
 def test_where_nothing_is_differentiated_there_is_no_gradient_mass(batch: Batch):
-    assert not any(key.startswith("train/signal/") for key in plain()(LOGPROBS, None, batch).metrics)
+    assert not any(key.startswith("train/gradient_mass/") for key in plain()(LOGPROBS, None, batch).metrics)
 
 
 VALUES = rows((1, 0, 0), (-1, 3))
@@ -233,7 +233,7 @@ def side(response: list[list[int]], reference: Tensor, weight: tuple[float, floa
         response=torch.tensor(response) == 1,
         row_weight=torch.tensor(weight, dtype=torch.float64),
         denominator=4.0,
-        parts=2,
+        num_micro_batches=2,
         ref_logprobs=reference,
     )
 
@@ -291,8 +291,8 @@ def test_gradient_mass_of_chosen_and_rejected():
     ).metrics
     easy, hard = BETA * sigmoid(-2) / 4, BETA * sigmoid(1.5) / 4
     for sign, expected in (("positive", 2 * easy + hard), ("negative", easy + 3 * hard)):
-        assert metrics[f"train/signal/{sign}"].total == pytest.approx(expected)
-        assert metrics[f"train/signal/{sign}"].count == 0.5
+        assert metrics[f"train/gradient_mass/{sign}"].total == pytest.approx(expected)
+        assert metrics[f"train/gradient_mass/{sign}"].count == 0.5
 
 
 def test_a_pair_of_weight_zero_is_not_there():

@@ -40,7 +40,7 @@ def test_a_run_ends_after_the_iteration_that_reaches_its_budget_and_a_larger_one
     accuracy = run(part, *QUIET, "iterations=4", f"budget.sampled_tokens={second}")
     rows = metrics(part)
     assert [row["iteration"] for row in rows] == [0, 1, 2]
-    assert rows[2]["train/tokens_total"] == second
+    assert rows[2]["train/sampled_tokens_total"] == second
     assert rows[2]["eval/arithmetic/acc"] == accuracy == summary(part)["eval_last"]
     assert summary(part)["status"] == "done"
     assert [folder.name for folder in (part / "checkpoints").iterdir()] == ["iteration_000002"]

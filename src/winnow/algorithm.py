@@ -64,7 +64,7 @@ class PolicyGradient:
         return PolicyObjective(self.ratio, self.clip, self.kl, self.entropy)
 
     @property
-    def corrects(self) -> bool:
+    def uses_correction(self) -> bool:
         """Whether each token is weighed by what sampler and trainer disagree on."""
         return rule_of(self.correction) is not uncorrected
 
@@ -107,7 +107,7 @@ class ActorCritic:
         return PolicyObjective(self.ratio, self.clip, self.kl, self.entropy)
 
     @property
-    def corrects(self) -> bool:
+    def uses_correction(self) -> bool:
         """Whether each token is weighed by what sampler and trainer disagree on."""
         return rule_of(self.correction) is not uncorrected
 

@@ -58,8 +58,8 @@ def _weights(batch: Batch, like: Tensor) -> Float[Tensor, "b s"]:
 
 
 def _per_update(value: Tensor, batch: Batch) -> Mean:
-    """A term of the loss, averaged over optimiser batches: its parts add up, and each micro-batch is 1/parts of one."""
-    return Mean(value.detach().double(), 1 / batch.parts)
+    """A term of the loss, averaged over optimiser batches: micro-batches add up, and each is 1/num_micro_batches of one."""
+    return Mean(value.detach().double(), 1 / batch.num_micro_batches)
 
 
 def _mean_over(value: Tensor, where: Tensor) -> Mean:
@@ -93,7 +93,7 @@ class PolicyObjective:
         return self.kl if self.kl is not None and self.kl.place == "reward" else None
 
     @property
-    def moves_without_advantage(self) -> bool:
+    def has_gradient_without_advantage(self) -> bool:
         """Whether rows whose advantage is zero have a gradient all the same."""
         return self.kl_in_loss is not None or self.entropy != 0
 
@@ -120,7 +120,7 @@ class PolicyObjective:
         if policy.requires_grad:
             slope = _gradient_magnitudes(policy, logprobs)[0]
             for sign, where in (("positive", batch.advantages > 0), ("negative", batch.advantages < 0)):
-                metrics[f"train/signal/{sign}"] = _per_update(torch.where(where, slope, 0).sum(), batch)
+                metrics[f"train/gradient_mass/{sign}"] = _per_update(torch.where(where, slope, 0).sum(), batch)
         if self.uses_ratio:
             metrics |= _off_policy_metrics(logprobs.detach(), old, quantity.detach(), gain.detach(), batch)
         return Loss(total, metrics)
@@ -192,7 +192,7 @@ class PreferenceObjective:
         }
         if loss.requires_grad:
             for sign, slope in zip(("positive", "negative"), _gradient_magnitudes(loss, chosen, rejected), strict=True):
-                metrics[f"train/signal/{sign}"] = _per_update(slope.sum(), batch.chosen)
+                metrics[f"train/gradient_mass/{sign}"] = _per_update(slope.sum(), batch.chosen)
         return Loss(loss, metrics)
 
 

@@ -115,14 +115,14 @@ class Batch(_OnDevice):
     """What the objective reads of one micro-batch's rows.
 
     `row_weight` and `denominator` come from the aggregation: a token counts `row_weight / denominator`, where the
-    denominator sums over the whole optimiser batch, all its micro-batches and all ranks. `parts` is how many
+    denominator sums over the whole optimiser batch, all its micro-batches and all ranks. `num_micro_batches` is how many
     micro-batches, over all ranks, make up the optimiser batch.
     """
 
     response: Bool[Tensor, "b s"]
     row_weight: Float[Tensor, " b"]
     denominator: float
-    parts: int
+    num_micro_batches: int
     advantages: Float[Tensor, "b s"] | None = None
     old_logprobs: Float[Tensor, "b s"] | None = None
     ref_logprobs: Float[Tensor, "b s"] | None = None

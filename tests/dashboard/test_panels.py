@@ -30,7 +30,7 @@ def test_patterns_take_all_sets_and_no_neighbours() -> None:
 
 def test_accuracy_is_drawn_against_every_budget() -> None:
     axes = [panel.x for panel in LINES if panel.pattern == ACCURACY]
-    assert axes == ["iteration", "train/tokens_total", "train/tokens_trained_total", "time/total"]
+    assert axes == ["iteration", "train/sampled_tokens_total", "train/tokens_trained_total", "time/total"]
 
 
 def test_what_a_run_draws_of_itself_is_on_the_dashboard_under_the_same_title() -> None:

@@ -35,7 +35,7 @@ def test_workspace_and_report_show_the_same_panels_in_the_same_sections(space, g
 def test_a_panel_says_to_wandb_what_it_was_told(space) -> None:
     accuracy, by_tokens, *_, final = (drawn(panel)["config"] for panel in space.sections[0].panels)
     assert accuracy["chartTitle"] == "Held-out accuracy"
-    assert (accuracy["xAxis"], by_tokens["xAxis"]) == ("iteration", "train/tokens_total")
+    assert (accuracy["xAxis"], by_tokens["xAxis"]) == ("iteration", "train/sampled_tokens_total")
     assert (accuracy["useMetricRegex"], accuracy["metricRegex"]) == (True, "^eval/[^/]+/acc$")
     assert (accuracy["groupAgg"], accuracy["groupArea"]) == ("mean", "minmax")
     assert (final["xAxis"], final["yAxis"]) == ("summary:train/kl_ref", "summary:eval_last")

@@ -25,11 +25,11 @@ SHORT = Row(
 
 def test_rows_of_different_lengths():
     weight = torch.tensor([0.5, 0.25])
-    batch = collate([LONG, SHORT], weight, denominator=7.0, parts=3)
+    batch = collate([LONG, SHORT], weight, denominator=7.0, num_micro_batches=3)
     assert spelt(batch.rows) == [LONG.token_ids, SHORT.token_ids]
     terms = batch.terms
     assert terms.response.tolist() == [[False, False, False, True, True], [False, True, True, False, False]]
-    assert (terms.row_weight.tolist(), terms.denominator, terms.parts) == ([0.5, 0.25], 7.0, 3)
+    assert (terms.row_weight.tolist(), terms.denominator, terms.num_micro_batches) == ([0.5, 0.25], 7.0, 3)
 
 
 def test_what_is_predicted_is_what_is_response():

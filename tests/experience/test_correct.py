@@ -50,7 +50,7 @@ def test_old_log_probabilities_stay_the_policys():
 def test_a_row_that_is_masked_throughout_is_inert():
     found = weigh(algorithm(**EVERY, **MASKED), spied(exact=False, step=0.05).scorer)
     # Rows 2 (token 6), 4 (token 3: e^0.1, kept) and 5 (tokens 8 and 1).
-    assert found.inert == [False, False, True, False, False, True]
+    assert found.zero_gradient == [False, False, True, False, False, True]
     assert found.records[5].advantage == 1  # what the algorithm says of it, before any correction
 
 

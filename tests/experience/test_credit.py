@@ -128,7 +128,7 @@ def test_old_and_reference_are_those_of_the_row():
 
 
 def test_rows_without_an_advantage_still_teach_the_critic():
-    assert credit(ppo(select=select.mixed_prompts, rejected="zero")).inert == [False] * 6
+    assert credit(ppo(select=select.mixed_prompts, rejected="zero")).zero_gradient == [False] * 6
 
 
 def test_figures():
@@ -139,9 +139,13 @@ def test_figures():
     assert found["train/value/explained_var"] == pytest.approx(1 - pvariance(errors) / pvariance(returns))
     assert found["train/adv/mean"] == pytest.approx(mean(errors))
     assert found["train/adv/abs_max"] == pytest.approx(1.7)
-    assert found["train/signal/rows_frac"] == found["train/signal/tokens_frac"] == 1
+    assert found["train/gradient_mass/rows_frac"] == found["train/gradient_mass/tokens_frac"] == 1
     rows = [mean(abs(a) for a in advantages) for advantages in ADVANTAGES]
-    assert found["train/signal/effective_rows"] == pytest.approx(sum(rows) ** 2 / sum(a * a for a in rows))
+    assert found["train/gradient_mass/effective_rows"] == pytest.approx(sum(rows) ** 2 / sum(a * a for a in rows))
     found = credit(ppo(select=select.mixed_prompts, rejected="zero")).metrics
-    assert found["train/signal/rows_frac"] == pytest.approx(4 / 6)
-    assert found["train/signal/tokens_kept_frac"] == found["train/signal/tokens_frac"] == pytest.approx(8 / 11)
+    assert found["train/gradient_mass/rows_frac"] == pytest.approx(4 / 6)
+    assert (
+        found["train/gradient_mass/tokens_kept_frac"]
+        == found["train/gradient_mass/tokens_frac"]
+        == pytest.approx(8 / 11)
+    )

@@ -81,7 +81,7 @@ def test_and_those_of_both_sides_of_a_pair():
 
 
 def test_but_not_of_rows_that_move_nothing():
-    """One optimiser batch an epoch; the rows of 2 and 4 tokens are inert."""
+    """One optimiser batch an epoch; the rows of 2 and 4 tokens are zero_gradient."""
     rows = [row(n) for n in (1, 2, 3, 4)]
     found = loader(Source(Experience(rows, [False, True, False, True])), minibatches=1)
     assert [sorted(batch.terms.response.sum(1).tolist()) for batch in found if isinstance(batch, MicroBatch)] == [

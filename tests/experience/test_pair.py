@@ -30,12 +30,12 @@ def test_chosen_is_the_better_and_rejected_the_worse_of_a_prompt():
     places = [(SEQUENCES.index(p.chosen.token_ids), SEQUENCES.index(p.rejected.token_ids)) for p in pairs_of(found)]
     assert places == [(0, 1), (5, 4)]
     assert [p.rejected.token_ids[p.rejected.prompt_length :] for p in pairs_of(found)] == [RESPONSES[1], RESPONSES[4]]
-    assert found.inert == [False, False]
+    assert found.zero_gradient == [False, False]
     assert found.metrics["train/dpo/pairs"] == 2
     assert [record.kept for record in found.records] == [True, True, False, False, True, True]
     assert found.metrics["train/samples/kept_frac"] == pytest.approx(4 / 6)
-    assert found.metrics["train/signal/effective_rows"] == 2
-    assert found.metrics["train/signal/tokens_frac"] == pytest.approx((2 + 3 + 1 + 2) / 11)
+    assert found.metrics["train/gradient_mass/effective_rows"] == 2
+    assert found.metrics["train/gradient_mass/tokens_frac"] == pytest.approx((2 + 3 + 1 + 2) / 11)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,6 @@ def test_only_members_of_pairs_are_scored():
 def test_ties_alone_make_no_pair():
     kit = spied()
     found = pair("initial", kit.scorer, asked=[ALL_WRONG])
-    assert (found.items, found.inert) == ([], [])
+    assert (found.items, found.zero_gradient) == ([], [])
     assert found.metrics["train/dpo/pairs"] == 0
     assert kit.initial.seen == []

@@ -34,9 +34,9 @@ def plan(token_budget: int, rule=sequence_mean, minibatches: int = 2, packed: bo
 
 
 def micro_batches(
-    plan: Plan, rows: Sequence[Row], dealt: list[list[int]], inert: Sequence[bool] | None = None
+    plan: Plan, rows: Sequence[Row], dealt: list[list[int]], zero_gradient: Sequence[bool] | None = None
 ) -> list[MicroBatch]:
-    experience = Experience(list(rows), [False] * len(rows) if inert is None else list(inert))
+    experience = Experience(list(rows), [False] * len(rows) if zero_gradient is None else list(zero_gradient))
     found = list(plan.micro_batches(experience, dealt))
     assert all(isinstance(batch, MicroBatch) for batch in found)
     return [batch for batch in found if isinstance(batch, MicroBatch)]
@@ -45,7 +45,7 @@ def micro_batches(
 def test_each_optimiser_batch_has_as_many_micro_batches_and_its_own_denominator():
     rows = [row(n) for n in (1, 2, 3, 10, 1, 1)]
     terms = [batch.terms for batch in micro_batches(plan(8, token_mean), rows, [[0, 1, 2], [3, 4, 5]])]
-    assert [b.parts for b in terms] == [2] * 4
+    assert [b.num_micro_batches for b in terms] == [2] * 4
     assert [b.denominator for b in terms] == [6, 6, 12, 12]
     assert [int((b.response.sum(1) * b.row_weight).sum()) for b in terms] == [3, 3, 10, 2]
 
@@ -57,9 +57,9 @@ def test_a_missing_micro_batch_is_filled_at_weight_zero():
 
 
 def test_batches_without_a_gradient_are_not_stepped():
-    experience = Experience([row(2) for _ in range(4)], inert=[True] * 4)
+    experience = Experience([row(2) for _ in range(4)], zero_gradient=[True] * 4)
     assert plan(100).optimiser_batches(experience, iteration=0) == []
-    experience = Experience([row(2) for _ in range(4)], inert=[True, True, True, False])
+    experience = Experience([row(2) for _ in range(4)], zero_gradient=[True, True, True, False])
     assert len(plan(100).optimiser_batches(experience, iteration=0)) == 1
 
 
@@ -80,7 +80,7 @@ def test_inert_rows_are_in_no_micro_batch_and_count_in_the_denominator(token_bud
 
 
 def test_a_batch_is_filled_up_with_a_row_that_learns():
-    """Two optimiser batches, cut to single rows: 2 rows that learn, and 1 beside a shorter inert one."""
+    """Two optimiser batches, cut to single rows: 2 rows that learn, and 1 beside a shorter zero_gradient one."""
     rows = [row(5), row(4), row(1), row(3)]
     found = micro_batches(plan(1), rows, [[0, 1], [2, 3]], [False, False, True, False])
     assert [batch.terms.response.sum(1).tolist() for batch in found] == [[5], [4], [3], [3]]
@@ -97,7 +97,7 @@ def test_leaving_inert_rows_out_changes_no_gradient(packed: bool, token_budget: 
     left_out = gradient(policy, objective, ROWS, rule, token_budget, INERT)
     assert forwarded.abs().max() > 1e-3
     torch.testing.assert_close(left_out, forwarded, rtol=0, atol=1e-12)
-    without = [row for row, inert in zip(ROWS, INERT, strict=True) if not inert]
+    without = [row for row, zero_gradient in zip(ROWS, INERT, strict=True) if not zero_gradient]
     assert (gradient(policy, objective, without, rule, token_budget) - forwarded).abs().max() > 1e-3
 
 

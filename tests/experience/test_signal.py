@@ -27,7 +27,7 @@ def found(algorithm: PolicyGradient, *asked: Asked) -> dict[str, float]:
 
 
 def signal(metrics: dict[str, float]) -> dict[str, float]:
-    prefix = "train/signal/"
+    prefix = "train/gradient_mass/"
     return {key.removeprefix(prefix): x for key, x in metrics.items() if key.startswith(prefix)}
 
 
@@ -58,7 +58,7 @@ def test_grpo():
 def test_a_token_mean_weighs_rows_by_their_length():
     """(½·2 + ½·2 + ½·1 + 3/2·3)² / (1 + 1 + ¼ + 81/4)"""
     metrics = found(algorithm(**GRPO, aggregate=aggregate.token_mean))
-    assert metrics["train/signal/effective_rows"] == pytest.approx(49 / 22.5)
+    assert metrics["train/gradient_mass/effective_rows"] == pytest.approx(49 / 22.5)
 
 
 @pytest.mark.parametrize("rejected", ["drop", "zero"])
@@ -105,10 +105,10 @@ def test_entropy_by_the_sign_of_a_rows_mean_advantage():
     metrics = gradient_mass_metrics(with_entropies(), everyone, advantages, aggregate.sequence_mean, False)
     assert metrics["train/entropy/positive"] == pytest.approx((0.4 + 0.2) / 2)
     assert metrics["train/entropy/negative"] == pytest.approx((0.6 + 0.7 + 0.2) / 3)
-    assert metrics["train/signal/rows_frac"] == 2 / 8
-    assert metrics["train/signal/tokens_frac"] == pytest.approx(4 / 12)
+    assert metrics["train/gradient_mass/rows_frac"] == 2 / 8
+    assert metrics["train/gradient_mass/tokens_frac"] == pytest.approx(4 / 12)
     # Σ|A| / length: 4/2 and 3/3.
-    assert metrics["train/signal/effective_rows"] == pytest.approx((2 + 1) ** 2 / (4 + 1))
+    assert metrics["train/gradient_mass/effective_rows"] == pytest.approx((2 + 1) ** 2 / (4 + 1))
 
 
 def test_pairs():

@@ -79,7 +79,7 @@ def test_or_stay_at_advantage_zero():
     found = weigh(algorithm(rejected="zero"))
     assert places_of(found) == [0, 1, 2, 3, 4, 5]
     assert weights_of(found) == [1, 0, 0, 0, 0, 1]
-    assert found.inert == [False, True, True, True, True, False]
+    assert found.zero_gradient == [False, True, True, True, True, False]
     assert found.metrics["train/adv/mean"] == pytest.approx(2 / 6)
     assert found.metrics["train/samples/kept_frac"] == pytest.approx(2 / 6)
 
@@ -147,14 +147,14 @@ def test_selection_reads_the_verdict_and_not_the_shaped_reward():
 
 
 def test_an_all_tied_prompt_is_inert():
-    assert weigh(algorithm(**GRPO)).inert == [False, False, True, True, False, False]
+    assert weigh(algorithm(**GRPO)).zero_gradient == [False, False, True, True, False, False]
 
 
 @pytest.mark.parametrize("term", [{"kl": KL(kl.k3, coef=0.1)}, {"entropy": 0.01}], ids=["kl", "entropy"])
 def test_unless_another_term_moves_it(term: dict):
     found = weigh(algorithm(**GRPO, **term))
     assert weights_of(found)[2:4] == [0, 0]
-    assert found.inert == [False] * 6
+    assert found.zero_gradient == [False] * 6
 
 
 def test_rejected_rows_cost_no_forward():
@@ -199,7 +199,7 @@ def test_one_update_an_iteration_needs_no_forward_before_it(exact: bool, correct
 def test_where_nothing_is_kept_there_are_records_and_no_items():
     kit = spied()
     found = PolicyGradientExperience(HandMade([ALL_WRONG]), kit.scorer, algorithm(), 4)(4, Clock())
-    assert (found.items, found.inert) == ([], [])
+    assert (found.items, found.zero_gradient) == ([], [])
     assert [(r.iteration, r.sample, r.kept, r.advantage) for r in found.records] == [(5, 0, False, 0), (5, 1, False, 0)]
     assert found.metrics["train/samples/kept_frac"] == 0
     assert not {"train/adv/mean", "train/adv/std", "train/adv/abs_max"} & set(found.metrics)

@@ -23,7 +23,7 @@ def test_ppo_stops_the_gradient_only_where_the_step_already_helped():
     assert slope(clip.ppo, 1.5, 0.0, **bounds) == 0
 
 
-def test_outside_stops_it_above_whatever_the_sign():
+def test_ratio_min_stops_it_above_whatever_the_sign():
     bounds = {"low": 0.2, "high": 0.2}
     assert slope(clip.ratio_min, 1.5, -1.0, **bounds) == 0
     assert slope(clip.ratio_min, 0.5, -1.0, **bounds) == -1

@@ -182,3 +182,17 @@ def test_summary_is_written_whole_and_replaces_the_last(files: RunFiles) -> None
         "resumed_from": None,
     }
     assert names(files.directory) == ["summary.json"]
+
+
+def test_metrics_of_earlier_versions_are_read_under_todays_names(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"iteration": 1, "train/tokens_total": 12, "train/signal/rows_frac": 0.5, "train/tokens_trained_total": 7}\n'
+    )
+    assert RunFiles(tmp_path).rows() == [
+        {
+            "iteration": 1,
+            "train/sampled_tokens_total": 12,
+            "train/gradient_mass/rows_frac": 0.5,
+            "train/tokens_trained_total": 7,
+        }
+    ]

@@ -61,7 +61,12 @@ def train(
         accuracy = 0.5 if iteration == iterations[0] else 0.25
         row = {"iteration": iteration, "train/reward/mean": iteration / 8, "eval/heldout/acc": accuracy}
         run.log(
-            row | {"train/kl_ref": iteration / 4, "time/total": 2.0 * iteration, "train/tokens_total": 640 * iteration}
+            row
+            | {
+                "train/kl_ref": iteration / 4,
+                "time/total": 2.0 * iteration,
+                "train/sampled_tokens_total": 640 * iteration,
+            }
         )
     run.finish(SUMMARY, failed=False)
     return run_id
@@ -114,7 +119,7 @@ def test_offline_run_holds_everything(tmp_path: Path) -> None:
     assert summary["tags"] == ["seed=1", "x" * 64]
     assert (summary["state"], summary["exit_code"]) == ("finished", 0)
     assert summary["summary"]["eval/heldout/acc"] == {"max": 0.5, "last": 0.25}
-    last = {"train/reward/mean": 0.25, "train/kl_ref": 0.5, "time/total": 4.0, "train/tokens_total": 1280}
+    last = {"train/reward/mean": 0.25, "train/kl_ref": 0.5, "time/total": 4.0, "train/sampled_tokens_total": 1280}
     assert {key: summary["summary"][key] for key in last} == last
     assert (summary["summary"]["status"], summary["summary"]["eval_last"]) == ("done", 0.75)
     opened = records(leg, "run")[0]

@@ -146,7 +146,7 @@ def _write_made_up(directory: Path, arm: str, seed: int, spread: float) -> None:
         "train/groups/frac_all_correct": lambda i: 0.6 * (1 - float(np.exp(-i / 10))),
         "train/groups/frac_mixed": lambda i: 1 - 0.6 + 0.3 * float(np.exp(-i / 10)),
         "rollout/length/mean": lambda i: 40 + i / 4 + own.standard_normal(),
-        "train/tokens_total": lambda i: 10_000.0 * i,
+        "train/sampled_tokens_total": lambda i: 10_000.0 * i,
         "train/tokens_trained_total": lambda i: 4_000.0 * i * factor,
         "time/total": lambda i: 2.0 * i * factor,
         "perf/iteration_s": 2.0 * factor,

@@ -173,7 +173,9 @@ def test_a_study_of_all_arms(tmp_path: Path):
 
 def test_tables(tmp_path: Path):
     for seed, accuracy in enumerate((0.8, 0.9)):
-        table = rows({ACCURACY: lambda i, end=accuracy: end if i else 0.4, "train/tokens_total": lambda i: 2000.0 * i})
+        table = rows(
+            {ACCURACY: lambda i, end=accuracy: end if i else 0.4, "train/sampled_tokens_total": lambda i: 2000.0 * i}
+        )
         write_run(tmp_path / f"raft{seed}", "raft", seed, table)
     write_run(tmp_path / "grpo", "grpo", 0, rows({ACCURACY: 0.4}))
     study = read_study([tmp_path])

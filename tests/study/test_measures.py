@@ -27,7 +27,7 @@ RAMP: Curves = {
     ACCURACY: lambda i: i / 10,
     "rollout/acc": lambda i: i / 16,
     "train/kl_ref": lambda i: i / 100,
-    "train/tokens_total": lambda i: 100.0 * i,
+    "train/sampled_tokens_total": lambda i: 100.0 * i,
 }
 """Over iterations 0 to 8, evaluated at 0, 2, 4, 6 and 8."""
 
@@ -101,7 +101,7 @@ def test_only_iterations_that_all_runs_have(tmp_path: Path):
 
 
 def test_a_curve_over_tokens_is_interpolated(tmp_path: Path):
-    fast = rows(RAMP | {"train/tokens_total": lambda i: 50.0 * i})  # at 400 tokens where the other is at 800
+    fast = rows(RAMP | {"train/sampled_tokens_total": lambda i: 50.0 * i})  # at 400 tokens where the other is at 800
     found = curve(arm(tmp_path, rows(RAMP), fast), ACCURACY, "sampled_tokens")
     assert found.x.tolist() == [0, 100, 200, 300, 400]
     assert found.mean.tolist() == pytest.approx([1.5 * x / 1000 for x in found.x])  # x / 1000 and x / 500

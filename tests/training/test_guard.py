@@ -90,7 +90,7 @@ class Loader:
     def __iter__(self) -> Iterator[MicroBatch | PairBatch]:
         plan = Plan(1, 1, TokenBudget(self.token_budget, packed=True), sequence_mean, seed=0)
         for rows in self.batches:
-            experience = Experience(items=rows, inert=[False] * len(rows))
+            experience = Experience(items=rows, zero_gradient=[False] * len(rows))
             yield from plan.micro_batches(experience, [list(range(len(rows)))])
 
 

@@ -84,7 +84,7 @@ class Loader:
     dealt: list[list[int]]
 
     def __iter__(self) -> Iterator[MicroBatch | PairBatch]:
-        experience = Experience(items=self.items, inert=[False] * len(self.items))
+        experience = Experience(items=self.items, zero_gradient=[False] * len(self.items))
         yield from self.plan.micro_batches(experience, self.dealt)
 
 

@@ -69,7 +69,7 @@ def _check_machine(cfg: DictConfig) -> None:
 
 def _check_engine(cfg: DictConfig, algorithm: Algorithm) -> None:
     exact, engine = samples_exactly(cfg), choice("engine")
-    if isinstance(algorithm, PolicyGradient | ActorCritic) and algorithm.corrects and exact:
+    if isinstance(algorithm, PolicyGradient | ActorCritic) and algorithm.uses_correction and exact:
         raise ConfigError(
             f"algo/correction={choice('algo/correction')}: engine={engine} in float32 samples with the trainer's own "
             "numbers, so that there is nothing to correct; type algo/correction=none, or engine=vllm"

@@ -13,6 +13,9 @@ from omegaconf import DictConfig
 from winnow.config.override_errors import choose_hint
 from winnow.errors import ConfigError
 
+RENAMED_CHOICES = {"algo/clip=outside": "algo/clip=ratio_min"}
+"""Choices of earlier versions of Winnow, with the words to type instead."""
+
 
 class Groups:
     """`algo`, `algo/clip` and the others, as the loader finds them."""
@@ -56,6 +59,8 @@ class Groups:
         if override.is_add() and group in self.defaults:
             raise ConfigError(f"{line}: the group exists; type {group}={value}")
         for choice in value if isinstance(value, list) else [value]:
+            if (renamed := RENAMED_CHOICES.get(f"{group}={choice}")) is not None:
+                raise ConfigError(f"{group}={choice}: has been renamed; type {renamed}")
             if choice is not None and not self.loader.repository.config_exists(f"{group}/{choice}"):
                 hint = choose_hint(group, str(choice), self.choices(group))
                 raise ConfigError(f"{group}={choice}: no such choice; {hint}")

@@ -20,11 +20,11 @@ from winnow.types import Batch, MicroBatch, Pair, PairBatch, Row
 class Experience:
     """Rows or pairs to train on, one record a sampled response for `samples/`, and figures for `metrics.jsonl`.
 
-    `inert` says of each item whether its gradient is zero by construction.
+    `zero_gradient` says of each item whether its gradient is zero by construction.
     """
 
     items: list[Row] | list[Pair]
-    inert: list[bool]
+    zero_gradient: list[bool]
     records: list[SampleRecord] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
 
@@ -100,31 +100,35 @@ def _longest_row(rows: Sequence[PromptedSequence]) -> int:
     return max(len(row.token_ids) for row in rows)
 
 
-def collate(rows: Sequence[Row], weight: Float[Tensor, " b"], denominator: float, parts: int) -> MicroBatch:
+def collate(rows: Sequence[Row], weight: Float[Tensor, " b"], denominator: float, num_micro_batches: int) -> MicroBatch:
     """A field is present if every row has it."""
     packed = pack(rows)
-    return MicroBatch(packed, _terms(rows, packed.response, weight, denominator, parts))
+    return MicroBatch(packed, _terms(rows, packed.response, weight, denominator, num_micro_batches))
 
 
-def collate_pairs(pairs: Sequence[Pair], weight: Float[Tensor, " b"], denominator: float, parts: int) -> PairBatch:
+def collate_pairs(
+    pairs: Sequence[Pair], weight: Float[Tensor, " b"], denominator: float, num_micro_batches: int
+) -> PairBatch:
     """Both sides of each pair in one forward; a pair's prompt is computed once."""
     chosen, rejected = [pair.chosen for pair in pairs], [pair.rejected for pair in pairs]
     packed = pack([*chosen, *rejected])
     sides = packed.response.chunk(2)
     return PairBatch(
         packed,
-        _terms(chosen, sides[0], weight, denominator, parts),
-        _terms(rejected, sides[1], weight, denominator, parts),
+        _terms(chosen, sides[0], weight, denominator, num_micro_batches),
+        _terms(rejected, sides[1], weight, denominator, num_micro_batches),
     )
 
 
-def _terms(rows: Sequence[Row], response: Tensor, weight: Float[Tensor, " b"], denominator: float, parts: int) -> Batch:
+def _terms(
+    rows: Sequence[Row], response: Tensor, weight: Float[Tensor, " b"], denominator: float, num_micro_batches: int
+) -> Batch:
     width = response.shape[1]
     return Batch(
         response=response,
         row_weight=weight,
         denominator=denominator,
-        parts=parts,
+        num_micro_batches=num_micro_batches,
         advantages=_padded_matrix([row.advantage for row in rows], width),
         old_logprobs=_padded_matrix([row.old_logprobs for row in rows], width),
         ref_logprobs=_padded_matrix([row.ref_logprobs for row in rows], width),
@@ -167,17 +171,17 @@ class Plan:
     seed: int
 
     def optimiser_batches(self, experience: Experience, iteration: int) -> list[list[int]]:
-        """Those with something to learn; the empty and the inert are left out, and no step is taken for them."""
+        """Those with something to learn; the empty and the zero_gradient are left out, and no step is taken for them."""
         seed = seed_of(self.seed, "update", iteration)
         dealt = deal(len(experience.items), self.minibatches, self.epochs, seed)
-        return [batch for batch in dealt if not all(experience.inert[i] for i in batch)]
+        return [batch for batch in dealt if not all(experience.zero_gradient[i] for i in batch)]
 
     def micro_batches(self, experience: Experience, dealt: list[list[int]]) -> Iterator[MicroBatch | PairBatch]:
         """This rank's micro-batches, the same number for every optimiser batch and on every rank.
 
         Inert items count in the denominator, and are never forwarded.
         """
-        live = [[i for i in batch if not experience.inert[i]] for batch in dealt]
+        live = [[i for i in batch if not experience.zero_gradient[i]] for batch in dealt]
         cut = [self._cut(experience, batch) for batch in live]
         most = max((len(groups) for shares in cut for groups in shares), default=0)
         for batch, learning, shares in zip(dealt, live, cut, strict=True):
@@ -188,7 +192,7 @@ class Plan:
             for turn in range(most):
                 idle = turn >= len(groups)
                 chosen = [experience.items[i] for i in (filler if idle else groups[turn])]
-                yield self._collate(chosen, denominator, idle, parts=most * distributed.world_size())
+                yield self._collate(chosen, denominator, idle, num_micro_batches=most * distributed.world_size())
 
     def _cut(self, experience: Experience, batch: list[int]) -> list[list[list[int]]]:
         """[rank][micro-batch] -> items of the optimiser batch."""
@@ -206,15 +210,15 @@ class Plan:
         return float(counts.sum())
 
     def _collate(
-        self, chosen: Sequence[Row | Pair], denominator: float, idle: bool, parts: int
+        self, chosen: Sequence[Row | Pair], denominator: float, idle: bool, num_micro_batches: int
     ) -> MicroBatch | PairBatch:
         if isinstance(chosen[0], Pair):
             pairs = [item for item in chosen if isinstance(item, Pair)]
             weight = torch.full((len(pairs),), 0.0 if idle else 1.0)
-            return collate_pairs(pairs, weight, denominator, parts)
+            return collate_pairs(pairs, weight, denominator, num_micro_batches)
         rows = [item for item in chosen if isinstance(item, Row)]
         weight, _ = self.aggregate(_response_lengths(rows))
-        return collate(rows, weight * (not idle), denominator, parts)
+        return collate(rows, weight * (not idle), denominator, num_micro_batches)
 
 
 def _shards(items: Sequence[Row | Pair]) -> list[list[int]]:

@@ -102,7 +102,7 @@ class Judge:
     scale: RewardScale
     decode: Callable[[tuple[int, ...]], str]
 
-    def hearing(self, prompts: Sequence[Prompt]) -> AsyncJudging:
+    def start_judging(self, prompts: Sequence[Prompt]) -> AsyncJudging:
         return AsyncJudging(self.pool, self.decode, prompts)
 
     def rollouts(self, prompts: Sequence[Prompt], heard: Sequence[JudgedGroup], version: int) -> Rollouts:
@@ -131,11 +131,11 @@ def sample_and_judge(
     A response is judged on the rank that drew it and nowhere else: a time limit is a matter of the moment, and ranks must agree.
     """
     mine = distributed.strided_shard(prompts)
-    with judge.hearing(mine) as hearing:
+    with judge.start_judging(mine) as judging:
         with clock.of("generate"):
-            completions = engine.generate(mine, distributed.strided_shard(seeds), sampling, hearing.done)
+            completions = engine.generate(mine, distributed.strided_shard(seeds), sampling, judging.done)
         with clock.of("reward"):
-            heard = hearing.groups(completions)
+            heard = judging.groups(completions)
     return judge.rollouts(prompts, distributed.gather_strided(heard, len(prompts)), engine.version)
 
 

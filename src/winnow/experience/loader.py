@@ -29,8 +29,8 @@ class Outcome:
     @property
     def tokens_trained(self) -> int:
         """Response tokens under a gradient, counted once an epoch."""
-        items, inert = self.experience.items, self.experience.inert
-        return sum(_response_tokens(items[i]) for batch in self.dealt for i in batch if not inert[i])
+        items, zero_gradient = self.experience.items, self.experience.zero_gradient
+        return sum(_response_tokens(items[i]) for batch in self.dealt for i in batch if not zero_gradient[i])
 
 
 def _response_tokens(item: Row | Pair) -> int:

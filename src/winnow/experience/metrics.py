@@ -110,7 +110,7 @@ def gradient_mass_metrics(
     selected: Bool[Tensor, "p g"],
     advantages: ByRow,
     aggregate: Aggregate,
-    moves_without_advantage: bool,
+    has_gradient_without_advantage: bool,
 ) -> dict[str, float]:
     """Figures over all sampled rows, of which `advantages` holds those in the batch.
 
@@ -127,12 +127,12 @@ def gradient_mass_metrics(
         mean[rows] = stacked.sum(1, dtype=torch.float64) / lengths[rows]
         mass[rows] = stacked.abs().sum(1, dtype=torch.float64) * per_token
         tokens[rows] = (stacked != 0).sum(1)
-    moving = rows if moves_without_advantage else tokens.nonzero()
+    moving = rows if has_gradient_without_advantage else tokens.nonzero()
     return {
-        "train/signal/rows_frac": len(moving) / len(lengths),
-        "train/signal/tokens_kept_frac": int(lengths[selected.flatten()].sum()) / int(lengths.sum()),
-        "train/signal/tokens_frac": int(tokens.sum()) / int(lengths.sum()),
-        "train/signal/effective_rows": effective_sample_size(mass),
+        "train/gradient_mass/rows_frac": len(moving) / len(lengths),
+        "train/gradient_mass/tokens_kept_frac": int(lengths[selected.flatten()].sum()) / int(lengths.sum()),
+        "train/gradient_mass/tokens_frac": int(tokens.sum()) / int(lengths.sum()),
+        "train/gradient_mass/effective_rows": effective_sample_size(mass),
         **_entropies(rollouts, _places(mean > 0), _places(mean < 0)),
     }
 
@@ -144,10 +144,10 @@ def pair_gradient_mass_metrics(rollouts: Rollouts, pairs: Sequence[tuple[int, in
     paired = sorted(chosen | rejected)
     tokens = int(lengths[paired].sum()) / int(lengths.sum())
     return {
-        "train/signal/rows_frac": len(paired) / len(lengths),
-        "train/signal/tokens_kept_frac": tokens,
-        "train/signal/tokens_frac": tokens,
-        "train/signal/effective_rows": float(len(pairs)),
+        "train/gradient_mass/rows_frac": len(paired) / len(lengths),
+        "train/gradient_mass/tokens_kept_frac": tokens,
+        "train/gradient_mass/tokens_frac": tokens,
+        "train/gradient_mass/effective_rows": float(len(pairs)),
         **_entropies(rollouts, chosen, rejected),
     }
 

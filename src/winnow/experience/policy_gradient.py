@@ -24,7 +24,7 @@ def corrected_advantages(
     algorithm: PolicyGradient | ActorCritic, advantages: Mapping[int, Float[Tensor, " _"]], scored: Scored
 ) -> tuple[ByRow, dict[str, float]]:
     """The (S,) advantages of rows, each token's times its weight, and what is logged of the weights."""
-    if not algorithm.corrects or not advantages:
+    if not algorithm.uses_correction or not advantages:
         return advantages, {}
     found, ratios, weights = {}, [], []
     for i, advantage in advantages.items():
@@ -76,13 +76,13 @@ class PolicyGradientExperience:
                 )
                 for i in rows
             ],
-            inert=[not tokens[i].any() and not objective.moves_without_advantage for i in rows],
+            zero_gradient=[not tokens[i].any() and not objective.has_gradient_without_advantage for i in rows],
             records=sample_records(rollouts, iteration, selected, advantage),
             metrics=rollout_metrics(rollouts, selected)
             | scored.metrics
             | advantage_metrics(advantage[in_batch])
             | gradient_mass_metrics(
-                rollouts, selected, tokens, self.algorithm.aggregate, objective.moves_without_advantage
+                rollouts, selected, tokens, self.algorithm.aggregate, objective.has_gradient_without_advantage
             )
             | corrections,
         )
@@ -91,13 +91,13 @@ class PolicyGradientExperience:
     def needs_old(self) -> bool:
         """In an iteration of one update its own forward is of the policy that sampled; an exact sampler's numbers cost nothing."""
         once = self.updates == 1 and not self.scorer.exact
-        return self.algorithm.corrects or (self.algorithm.objective.uses_ratio and not once)
+        return self.algorithm.uses_correction or (self.algorithm.objective.uses_ratio and not once)
 
     def _moving(
         self, rewards: Float[Tensor, "p g"], selected: Bool[Tensor, "p g"], in_batch: Bool[Tensor, "p g"]
     ) -> Bool[Tensor, "p g"]:
         """Rows that will be forwarded, as far as that is known before a KL term shapes their reward."""
-        if self.algorithm.objective.kl_in_reward is not None or self.algorithm.objective.moves_without_advantage:
+        if self.algorithm.objective.kl_in_reward is not None or self.algorithm.objective.has_gradient_without_advantage:
             return in_batch
         return in_batch & (self.algorithm.advantages(rewards, selected) != 0)
 
@@ -145,7 +145,7 @@ class ActorCriticExperience:
         rows = in_batch.nonzero().flatten().tolist()
         with clock.of("score"):
             scored = self.scorer.for_objective(
-                objective, objective.uses_ratio or self.algorithm.corrects, rollouts, iteration, rows
+                objective, objective.uses_ratio or self.algorithm.uses_correction, rollouts, iteration, rows
             )
             # All rows, kept or not: whitening is over the whole iteration.
             values = self._values(scored.sequences)
@@ -172,13 +172,13 @@ class ActorCriticExperience:
                 )
                 for i in rows
             ],
-            inert=[False] * len(rows),  # the critic always has something to learn
+            zero_gradient=[False] * len(rows),  # the critic always has something to learn
             records=sample_records(rollouts, iteration, selected, None),
             metrics=rollout_metrics(rollouts, selected)
             | scored.metrics
             | advantage_metrics(advantages[response & in_batch.unsqueeze(1)])
             | gradient_mass_metrics(
-                rollouts, selected, tokens, self.algorithm.aggregate, objective.moves_without_advantage
+                rollouts, selected, tokens, self.algorithm.aggregate, objective.has_gradient_without_advantage
             )
             | corrections
             | {"train/value/explained_var": explained},

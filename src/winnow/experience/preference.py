@@ -37,7 +37,7 @@ class PreferenceExperience:
         selected = selected.view_as(rollouts.correct)
         return Experience(
             items=[Pair(row(chosen), row(rejected)) for chosen, rejected in places],
-            inert=[False] * len(places),
+            zero_gradient=[False] * len(places),
             records=sample_records(rollouts, iteration, selected, None),
             metrics=rollout_metrics(rollouts, selected)
             | scored.metrics

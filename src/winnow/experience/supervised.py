@@ -25,7 +25,7 @@ class SupervisedExperience:
             items = [self._row(problem) for problem in self.order.problems_of(iteration, self.count)]
         lengths = [row.response_length for row in items]
         metrics = {"rollout/length/mean": sum(lengths) / len(lengths), "train/samples/kept_frac": 1.0}
-        return Experience(items=list(items), inert=[False] * len(items), metrics=metrics)
+        return Experience(items=list(items), zero_gradient=[False] * len(items), metrics=metrics)
 
     def _row(self, problem: Problem) -> Row:
         language_model = self.order.language_model

@@ -50,7 +50,7 @@ SECTIONS = (
         "Arms that spend differently are equal on one axis at most.",
         (
             LinesPanel("Held-out accuracy", pattern=ACCURACY),
-            LinesPanel("Held-out accuracy by sampled tokens", pattern=ACCURACY, x="train/tokens_total"),
+            LinesPanel("Held-out accuracy by sampled tokens", pattern=ACCURACY, x="train/sampled_tokens_total"),
             LinesPanel("Held-out accuracy by trained tokens", pattern=ACCURACY, x="train/tokens_trained_total"),
             LinesPanel("Held-out accuracy by seconds", pattern=ACCURACY, x="time/total"),
             LinesPanel("pass@k", pattern=PASS_AT_K),
@@ -79,15 +79,19 @@ SECTIONS = (
                 "Prompts by outcome",
                 ("train/groups/frac_all_wrong", "train/groups/frac_mixed", "train/groups/frac_all_correct"),
             ),
-            LinesPanel("Rows kept, and rows with a gradient", ("train/samples/kept_frac", "train/signal/rows_frac")),
             LinesPanel(
-                "Tokens kept, and tokens with a gradient", ("train/signal/tokens_kept_frac", "train/signal/tokens_frac")
+                "Rows kept, and rows with a gradient", ("train/samples/kept_frac", "train/gradient_mass/rows_frac")
             ),
             LinesPanel(
-                "Gradient mass of positive and negative rows", ("train/signal/positive", "train/signal/negative")
+                "Tokens kept, and tokens with a gradient",
+                ("train/gradient_mass/tokens_kept_frac", "train/gradient_mass/tokens_frac"),
             ),
-            LinesPanel("Effective rows", ("train/signal/effective_rows",)),
-            LinesPanel("Sampled tokens per trained token", ("train/signal/sampled_per_trained",)),
+            LinesPanel(
+                "Gradient mass of positive and negative rows",
+                ("train/gradient_mass/positive", "train/gradient_mass/negative"),
+            ),
+            LinesPanel("Effective rows", ("train/gradient_mass/effective_rows",)),
+            LinesPanel("Sampled tokens per trained token", ("train/gradient_mass/sampled_per_trained",)),
             LinesPanel("Entropy of positive and negative rows", ("train/entropy/positive", "train/entropy/negative")),
         ),
     ),

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, ParamSpec
 
+RENAMED_METRICS = {"train/tokens_total": "train/sampled_tokens_total", "train/signal/": "train/gradient_mass/"}
+"""Names, and prefixes that end in a slash, under which earlier versions of Winnow recorded metrics, with today's."""
+
 Status = Literal["running", "done", "failed", "diverged", "preempted", "interrupted"]
 
 
@@ -97,7 +100,7 @@ class RunFiles:
     def rows(self) -> list[dict[str, float]]:
         """All rows, in order, nulls as NaN; none if there is no file yet. A line that a crash cut short is not a row."""
         return [
-            {key: math.nan if value is None else value for key, value in json.loads(line).items()}
+            {current_name(key): math.nan if value is None else value for key, value in json.loads(line).items()}
             for line in _lines(self.metrics)
         ]
 
@@ -136,6 +139,14 @@ class RunFiles:
     def write_summary(self, summary: Summary) -> None:
         """Write `summary.json`, whole or not at all."""
         _replace_file(self.summary, json.dumps(_finite(asdict(summary)), indent=2, ensure_ascii=False) + "\n")
+
+
+def current_name(metric: str) -> str:
+    """Today's name of a metric, given the name under which a run recorded it."""
+    for old, new in RENAMED_METRICS.items():
+        if metric == old or (old.endswith("/") and metric.startswith(old)):
+            return new + metric.removeprefix(old)
+    return metric
 
 
 def _lines(path: Path) -> list[str]:

@@ -15,7 +15,7 @@ from winnow.study.study import Arm
 Axis = Literal["iterations", "sampled_tokens", "trained_tokens", "seconds"]
 COLUMNS: dict[Axis, str] = {
     "iterations": "iteration",
-    "sampled_tokens": "train/tokens_total",
+    "sampled_tokens": "train/sampled_tokens_total",
     "trained_tokens": "train/tokens_trained_total",
     "seconds": "time/total",
 }

@@ -185,7 +185,9 @@ EARLY_KL = Measure(
 LATE_LENGTH = Measure(
     "late_length", "late response length", "tokens", mean_of("rollout/length/mean", is_late), ratio=True
 )
-SAMPLED_TOKENS = Measure("sampled_tokens", "sampled tokens", "tokens", total_of("train/tokens_total"), ratio=True)
+SAMPLED_TOKENS = Measure(
+    "sampled_tokens", "sampled tokens", "tokens", total_of("train/sampled_tokens_total"), ratio=True
+)
 TRAINED_TOKENS = Measure(
     "trained_tokens", "trained tokens", "tokens", total_of("train/tokens_trained_total"), ratio=True
 )

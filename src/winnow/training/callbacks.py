@@ -64,7 +64,7 @@ class IterationBookkeeping(pl.Callback):
         data.note(eval_first=accuracy, eval_last=accuracy)
         total = {
             "time/total": time.perf_counter() - self._began,
-            "train/tokens_total": 0,
+            "train/sampled_tokens_total": 0,
             "train/tokens_trained_total": 0,
         }
         self._publish(trainer, {"iteration": 0, **found.figures, **self.clock.take(), **total}, found)
@@ -162,7 +162,7 @@ class IterationBookkeeping(pl.Callback):
 def _counters(data: IterationData, outcome: Outcome) -> MetricRow:
     sampled = outcome.experience.metrics.get("sampled_tokens")
     share = (
-        {"train/signal/sampled_per_trained": sampled / outcome.tokens_trained}
+        {"train/gradient_mass/sampled_per_trained": sampled / outcome.tokens_trained}
         if sampled and outcome.tokens_trained
         else {}
     )
@@ -170,7 +170,7 @@ def _counters(data: IterationData, outcome: Outcome) -> MetricRow:
         "train/updates": float(len(outcome.dealt)),
         "train/updates_skipped_empty": float(outcome.skipped),
         "train/samples/tokens_trained": float(outcome.tokens_trained),
-        "train/tokens_total": float(data.progress.sampled_tokens),
+        "train/sampled_tokens_total": float(data.progress.sampled_tokens),
         "train/tokens_trained_total": float(data.progress.trained_tokens),
         "train/prompts_total": float(data.progress.prompts),
     }

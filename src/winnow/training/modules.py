@@ -73,7 +73,7 @@ class IterationModule(pl.LightningModule):
         # Constant within an iteration, so Lightning's windows and our optimiser batches begin and end together.
         self.trainer.accumulate_grad_batches = _num_micro_batches(batch) // distributed.world_size()
 
-    def whole_batch(self, loss: Loss, batch: MicroBatch | PairBatch) -> Tensor:
+    def scale_loss(self, loss: Loss, batch: MicroBatch | PairBatch) -> Tensor:
         """The loss as Lightning must see it, its metrics noted.
 
         Lightning divides by accumulate_grad_batches and DDP averages over ranks; the denominator is already global.
@@ -142,7 +142,7 @@ class IterationModule(pl.LightningModule):
 
 
 def _num_micro_batches(batch: MicroBatch | PairBatch) -> int:
-    return (batch.chosen if isinstance(batch, PairBatch) else batch.terms).parts
+    return (batch.chosen if isinstance(batch, PairBatch) else batch.terms).num_micro_batches
 
 
 class PolicyGradientModule(IterationModule):
@@ -152,7 +152,7 @@ class PolicyGradientModule(IterationModule):
 
     def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
         scores = self.policy(batch.rows, entropies=self.objective.entropy != 0)
-        return self.whole_batch(self.objective(scores.logprobs, scores.entropies, batch.terms), batch)
+        return self.scale_loss(self.objective(scores.logprobs, scores.entropies, batch.terms), batch)
 
 
 class ActorCriticModule(IterationModule):
@@ -178,7 +178,7 @@ class ActorCriticModule(IterationModule):
         policy = self.objective(scores.logprobs, scores.entropies, batch.terms)
         value = self.value_objective(self.critic(batch.rows), batch.terms)
         total = {"train/loss/total": policy.metrics["train/loss/total"] + value.metrics["train/loss/value"].only_total}
-        return self.whole_batch(Loss(policy.value + value.value, policy.metrics | value.metrics | total), batch)
+        return self.scale_loss(Loss(policy.value + value.value, policy.metrics | value.metrics | total), batch)
 
 
 class PreferenceModule(IterationModule):
@@ -188,4 +188,4 @@ class PreferenceModule(IterationModule):
 
     def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
         chosen, rejected = self.policy(batch.rows).logprobs.chunk(2)
-        return self.whole_batch(self.objective(chosen, rejected, batch), batch)
+        return self.scale_loss(self.objective(chosen, rejected, batch), batch)

@@ -14,7 +14,7 @@ HOSTILE = "<script>alert('owned')</script> </pre></details> &amp; \x1b[31m ‮gn
 
 
 def write_dressed(top: Path, arms: Iterable[str] = ARMS, seeds: Iterable[int] = range(5)) -> Path:
-    """`write_study` with the metrics `train/signal/*` and, of the first seed of each arm, samples of three iterations."""
+    """`write_study` with the metrics `train/gradient_mass/*` and, of the first seed of each arm, samples of three iterations."""
     write_study(top, arms, seeds)
     for directory in sorted(path.parent for path in top.glob("*/metrics.jsonl")):
         _add_signal(directory / "metrics.jsonl")
@@ -66,9 +66,9 @@ def _add_signal(path: Path) -> None:
     for row in rows[1:]:
         mixed = row["train/groups/frac_mixed"]
         row |= {
-            "train/signal/positive": 0.5 * mixed,
-            "train/signal/negative": 0.4 * mixed,
-            "train/signal/tokens_frac": 0.9 * mixed,
-            "train/signal/effective_rows": 200 * mixed,
+            "train/gradient_mass/positive": 0.5 * mixed,
+            "train/gradient_mass/negative": 0.4 * mixed,
+            "train/gradient_mass/tokens_frac": 0.9 * mixed,
+            "train/gradient_mass/effective_rows": 200 * mixed,
         }
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -60,11 +60,13 @@ KL = Metric("train/kl_ref", "KL to the initial model", "k3 estimate, nats a toke
 LENGTH = Metric("rollout/length/mean", "Response length", "mean of all samples, tokens")
 CLIPPED = Metric("train/clip_frac", "Clip fraction", "% of trained tokens", percent=True, from_zero=True)
 
-POSITIVE = Metric("train/signal/positive", "Positive gradient mass", "Σ |∂objective / ∂log π|", from_zero=True)
-NEGATIVE = Metric("train/signal/negative", "Negative gradient mass", "Σ |∂objective / ∂log π|", from_zero=True)
-TRAINED = Metric("train/signal/tokens_frac", "Trained share", "% of sampled tokens", percent=True, from_zero=True)
+POSITIVE = Metric("train/gradient_mass/positive", "Positive gradient mass", "Σ |∂objective / ∂log π|", from_zero=True)
+NEGATIVE = Metric("train/gradient_mass/negative", "Negative gradient mass", "Σ |∂objective / ∂log π|", from_zero=True)
+TRAINED = Metric(
+    "train/gradient_mass/tokens_frac", "Trained share", "% of sampled tokens", percent=True, from_zero=True
+)
 EFFECTIVE = Metric(
-    "train/signal/effective_rows", "Effective sample size", "rows an iteration, (Σ|w|)² / Σw²", from_zero=True
+    "train/gradient_mass/effective_rows", "Effective sample size", "rows an iteration, (Σ|w|)² / Σw²", from_zero=True
 )
 ALL_WRONG, ALL_CORRECT = "train/groups/frac_all_wrong", "train/groups/frac_all_correct"
 
