@@ -1,18 +1,25 @@
-"""Errors that speak to the person who typed, and the exit codes of the contract."""
+"""Errors that end a program, and its exit codes."""
+
+import signal
 
 DONE, BUG, CONFIG, DIVERGED, PREEMPTED, INTERRUPTED = 0, 1, 2, 3, 75, 130
+EXIT_CODE_OF_SIGNAL = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED}
+"""Signals on which a run saves its progress and ends, with the exit code that tells them apart (75 is EX_TEMPFAIL)."""
 
 
 class ConfigError(Exception):
-    """One line: what is wrong, where, and what to type instead. Printed without a traceback; exit code 2."""
+    """Invalid input: one line that says what is wrong, where, and what to type instead.
+
+    Programs print it without a traceback and exit with code 2.
+    """
 
 
 class Diverged(Exception):
-    """Numbers that are not finite, again and again, or samples that are not the policy's. Exit code 3."""
+    """Training that cannot go on: repeated non-finite numbers, or samples that are not the policy's. Exit code 3."""
 
 
 class Stopped(Exception):
-    """A signal ended the run after a checkpoint; `code` is what to exit with."""
+    """A signal that ended the run after it saved its progress; `code` is the exit code."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"stopped by a signal, exit code {code}")

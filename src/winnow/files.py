@@ -1,9 +1,57 @@
-"""What this machine has, and where it keeps things."""
+"""Atomic file writes, and the directory that caches what is expensive to make.
 
+A file written here appears under its name complete or not at all: it is written beside its place and then renamed, which
+is atomic within one file system. A reader, or a process that is killed, meets either the old file or the new one.
+"""
+
+import json
+import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
 def cache_directory() -> Path:
-    """What is made once and kept between runs: `$WINNOW_CACHE`, or ~/.cache/winnow."""
+    """The directory kept between runs: `$WINNOW_CACHE`, or ~/.cache/winnow."""
     return Path(os.environ.get("WINNOW_CACHE") or Path.home() / ".cache" / "winnow")
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` create a file beside `path`, flush it to disk and rename it to `path`.
+
+    The temporary name carries the process id, so that two processes that write the same file do not mix their bytes.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write(beside)
+    with beside.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write `text` to `path` atomically, as UTF-8 with Unix line ends.
+
+    A byte-level tokenizer may decode to a lone surrogate, which is not UTF-8; backslashreplace turns it into the JSON
+    escape that reads back as the same character.
+    """
+
+    def write(beside: Path) -> None:
+        with beside.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            file.write(text)
+
+    write_atomically(path, write)
+
+
+def replace_json(path: Path, value: object) -> None:
+    """Write `value` to `path` atomically as indented JSON; NaN and infinities, which JSON cannot say, become null."""
+    text = json.dumps(finite_or_null(value), indent=2, ensure_ascii=False, allow_nan=False)
+    replace_text(path, text + "\n")
+
+
+def finite_or_null(value: object) -> object:
+    """`value` with every NaN and infinity inside its dictionaries and lists replaced by None."""
+    if isinstance(value, dict):
+        return {key: finite_or_null(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_null(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -15,14 +15,12 @@ from omegaconf import DictConfig
 from winnow.assemble import common
 from winnow.assemble.preflight import before_evaluation
 from winnow.config.instantiate import on_cuda, precision_of
-from winnow.errors import INTERRUPTED, PREEMPTED, Stopped
+from winnow.errors import EXIT_CODE_OF_SIGNAL, Stopped
 from winnow.evaluation.results import PLAN_FILE, EvaluationPlan, SetPlan
 from winnow.evaluation.run import EvaluationRun
 from winnow.evaluation.sets import EvaluationSet
 from winnow.models.language_model import fingerprint
 from winnow.run_logs.console import print_line
-
-CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED}
 
 
 def evaluate(cfg: DictConfig, directory: Path) -> float:
@@ -88,9 +86,9 @@ def _stop_on_signal(directory: Path) -> Iterator[None]:
             f"{signal.Signals(number).name}: "
             + (f"what was drawn is kept; resume={directory} goes on" if begun else "nothing was drawn yet")
         )
-        raise Stopped(CODES[signal.Signals(number)])
+        raise Stopped(EXIT_CODE_OF_SIGNAL[signal.Signals(number)])
 
-    before = {number: signal.signal(number, stop) for number in CODES}
+    before = {number: signal.signal(number, stop) for number in EXIT_CODE_OF_SIGNAL}
     try:
         yield
     finally:

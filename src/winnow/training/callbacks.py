@@ -11,7 +11,7 @@ from types import FrameType
 import pytorch_lightning as pl
 import torch
 
-from winnow.errors import INTERRUPTED, PREEMPTED
+from winnow.errors import EXIT_CODE_OF_SIGNAL, PREEMPTED
 from winnow.evaluation.sets import HeldOutEvaluator, HeldOutResult
 from winnow.experience.loader import Outcome
 from winnow.experience.metrics import Clock
@@ -191,9 +191,6 @@ def _data(trainer: pl.Trainer) -> IterationData:
     return data
 
 
-EXIT_CODES = {signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED, signal.SIGINT: INTERRUPTED}
-
-
 class StopOnSignal(pl.Callback):
     """`code` is None until a signal came."""
 
@@ -202,7 +199,7 @@ class StopOnSignal(pl.Callback):
         self._before: dict[signal.Signals, signal.Handlers | None] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for number in EXIT_CODES:
+        for number in EXIT_CODE_OF_SIGNAL:
             self._before[number] = signal.getsignal(number)  # pyright: ignore[reportArgumentType]
         self._listen()
 
@@ -224,13 +221,13 @@ class StopOnSignal(pl.Callback):
         self._before = {}
 
     def _listen(self) -> None:
-        for number in EXIT_CODES:
+        for number in EXIT_CODE_OF_SIGNAL:
             signal.signal(number, self._asked)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
         if self.code is not None:
             os._exit(128 + number)
-        self.code = EXIT_CODES[signal.Signals(number)]
+        self.code = EXIT_CODE_OF_SIGNAL[signal.Signals(number)]
         print(
             f"{signal.Signals(number).name}: finishing this iteration, then saving; again to stop at once", flush=True
         )
