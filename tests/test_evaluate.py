@@ -14,7 +14,7 @@ import pytest
 from pyarrow import parquet
 
 from winnow import cli
-from winnow.assemble.evaluation import CODES
+from winnow.errors import EXIT_CODE_OF_SIGNAL
 from winnow.evaluation.storage import EvaluationSample, SampleStore
 from winnow.launch.program import Program
 
@@ -206,7 +206,7 @@ def test_samples_of_something_else_are_not_gone_on_with(
     evaluate(programs, "a", *WORDS)
     assert programs["evaluate"].exit_code(["resume=a", "eval.temperature=0.5"]) == 2
     assert "temperature was 1.0 and is 0.5" in capfd.readouterr().err
-    assert CODES[signal.SIGTERM] == 75
+    assert EXIT_CODE_OF_SIGNAL[signal.SIGTERM] == 75
 
 
 @pytest.mark.parametrize(
