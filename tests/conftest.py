@@ -9,11 +9,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
+from hypothesis import settings
 
 from winnow.models.language_model import FreshTiny, LanguageModel
 from winnow.models.templates import Plain
 
 torch.set_num_threads(1)
+# The same examples in every run, and no deadline: the time of one example says nothing on a shared machine.
+settings.register_profile("winnow", derandomize=True, deadline=None)
+settings.load_profile("winnow")
 
 
 @pytest.fixture
