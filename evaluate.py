@@ -6,7 +6,7 @@ from omegaconf import DictConfig
 
 from winnow.config import ranges
 from winnow.launch.evaluate_run import with_run_overrides
-from winnow.launch.program import main
+from winnow.launch.program import Program
 
 
 def validate(cfg: DictConfig) -> list[str]:
@@ -24,4 +24,4 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
 
 
 if __name__ == "__main__":
-    main("evaluate", validate, evaluate, with_run_overrides, trace="evaluation.json")
+    Program("evaluate", validate, evaluate, complete=with_run_overrides, trace="evaluation.json").main()

@@ -5,14 +5,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from winnow.config import ranges
-from winnow.launch.program import main
+from winnow.launch.program import Program
 
 
 def validate(cfg: DictConfig) -> list[str]:
     ranges.check_ranges(cfg)  # before the imports that take seconds
     from winnow.config import checks
 
-    return checks.check_config(cfg)
+    return checks.check_components(cfg)
 
 
 def train(cfg: DictConfig, directory: Path) -> float | None:
@@ -28,4 +28,4 @@ def report(top: Path) -> str:
 
 
 if __name__ == "__main__":
-    main("train", validate, train, report=report)
+    Program("train", validate, train, report=report).main()

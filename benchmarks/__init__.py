@@ -1,1 +1,5 @@
-"""What the work costs: against TRL, against this machine's matrix products, and as it grows. `python -m benchmarks --help`."""
+"""Benchmarks of training costs (`python -m benchmarks --help`), and studies of verifiers, intervals and the sources.
+
+The studies run alone: `python -m benchmarks.verifier_study`, `.prompt_interval_coverage`, `.seed_interval_coverage` and
+`.structure`.
+"""

@@ -1,63 +1,100 @@
-"""On a CUDA GPU: steps against the better of TRL's two engines, sampling against memory bandwidth, updates against peak arithmetic.
+"""Costs on a CUDA GPU: steps against TRL, sampling against memory bandwidth, updates against peak arithmetic.
 
-Models have random weights and the width and depth of Qwen2.5-0.5B and -1.5B, with the MLP of TRL's script (four widths). 64 prompts
-of 8 samples, ragged lengths up to 1,024, float32 weights under bfloat16 autocast on both sides. Seconds are those of the clock,
-every kernel waited for.
+TRL's step is that of the faster of its two engines. Models have random weights and the width and depth of Qwen2.5-0.5B
+and -1.5B, with the MLP of TRL's script (four widths). An iteration has 64 prompts of 8 samples with ragged lengths up
+to 1,024, and both sides use float32 weights under bfloat16 autocast. Seconds are wall time with the device
+synchronised.
 """
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 
 import torch
+from torch import nn
+from transformers import PreTrainedConfig
 
-from benchmarks import trl
-from benchmarks.child import Timed, timed
-from benchmarks.figures import Named, Skipped, Value, spread
-from benchmarks.gpus import Gpu, known
+from benchmarks import matmul, trl
+from benchmarks.records import Measurement, Named, Part, Value, spread
+from benchmarks.runs import Iteration, Observer, Timed, timed
 from benchmarks.workload import Shape, Work
 
 WARM_UP, TIMED = 2, 3
-TOKEN_BUDGET = 8192  # as conf/model/settings/qwen.yaml, for one 80 GB GPU
-THEIR_MICRO = 8  # rows of a micro-batch of TRL's: 8 × (64 + 1,024) padded tokens
+TOKEN_BUDGET = 8192  # as in conf/model/settings/qwen.yaml, for one 80 GB GPU
+THEIR_MICRO = 8  # rows in a micro-batch of TRL's: 8 × (64 + 1,024) padded tokens
 SHAPES = {
     "0.5b": Shape(hidden=896, layers=24, heads=14, kv_heads=2, vocab=151_936),
     "1.5b": Shape(hidden=1536, layers=28, heads=12, kv_heads=2, vocab=151_936),
 }
-FIGURES = tuple(
-    named
-    for name in SHAPES
-    for named in (
-        Named(f"cuda_trl_over_ours_{name}", f"TRL's step ÷ ours, {name}: the better of its engines", "×"),
-        Named(f"cuda_trl_memory_share_{name}", "our peak of allocated memory ÷ TRL's"),
-        Named(f"cuda_step_{name}_s", "our step", "s"),
-        Named(f"cuda_rollout_{name}_s", "of it, sampling, judging and scoring", "s"),
-        Named(f"cuda_update_{name}_s", "of it, the update", "s"),
-        Named(f"cuda_rollout_tokens_per_s_{name}", "sampled tokens a second of sampling", "tokens/s", 0),
-        Named(f"cuda_rollout_share_of_bandwidth_{name}", "sampling: seconds to read what it must ÷ measured"),
-        Named(f"cuda_update_mfu_{name}", "update: model FLOPs ÷ (seconds × peak)"),
-        Named(f"cuda_peak_gib_{name}", "most memory allocated", "GiB", 1),
-    )
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """Nominal peaks of a GPU: dense bfloat16 products with float32 sums in FLOP/s, and memory bandwidth in bytes/s.
+
+    `name` is a part of the name that CUDA reports; `source` is the maker's document.
+    """
+
+    name: str
+    flops: float
+    bandwidth: float
+    source: str
+
+
+GPUS = (
+    Gpu("H100 80GB HBM3", 989.4e12, 3.35e12, "NVIDIA H100 Tensor Core GPU datasheet, SXM5 (1,979 with sparsity)"),
+    Gpu("H100 PCIe", 756e12, 2.0e12, "NVIDIA H100 Tensor Core GPU datasheet, PCIe (1,513 with sparsity)"),
+    Gpu("H100 NVL", 835e12, 3.9e12, "NVIDIA H100 NVL datasheet (1,671 with sparsity)"),
+    Gpu("H200", 989.4e12, 4.8e12, "NVIDIA H200 Tensor Core GPU datasheet, SXM (1,979 with sparsity)"),
+    Gpu("B200", 2250e12, 8.0e12, "NVIDIA HGX B200 datasheet, a GPU (4,500 with sparsity)"),
+    Gpu("A100-SXM4-80GB", 312e12, 2.039e12, "NVIDIA A100 Tensor Core GPU datasheet, 80GB SXM"),
+    Gpu("A100 80GB PCIe", 312e12, 1.935e12, "NVIDIA A100 Tensor Core GPU datasheet, 80GB PCIe"),
+    Gpu("A100-SXM4-40GB", 312e12, 1.555e12, "NVIDIA A100 Tensor Core GPU datasheet, 40GB"),
+    Gpu("A100-PCIE-40GB", 312e12, 1.555e12, "NVIDIA A100 Tensor Core GPU datasheet, 40GB"),
+    Gpu("L40S", 362e12, 864e9, "NVIDIA L40S datasheet (733 with sparsity)"),
+    Gpu("RTX 4090", 165.2e12, 1.008e12, "NVIDIA Ada GPU architecture whitepaper, appendix A"),
+    Gpu("RTX 3090", 71e12, 936e9, "NVIDIA Ampere GA102 GPU architecture whitepaper, appendix A"),
 )
 
 
-def skipped() -> Skipped | None:
-    return None if torch.cuda.is_available() else Skipped("torch sees no CUDA device here")
+def gpu_named(name: str) -> Gpu | None:
+    """The GPU that `torch.cuda.get_device_name` calls `name`, or None if it is not in the table."""
+    return next((gpu for gpu in GPUS if gpu.name in name), None)
 
 
-def measured(shapes: Sequence[str] = tuple(SHAPES)) -> tuple[dict[str, Value], list[dict]]:
-    gpu = known(torch.cuda.get_device_name())
+class OnCuda(Observer):
+    """Observer of the work of each iteration under bfloat16 autocast, and of the peak of allocated memory so far."""
+
+    def after(self, model: nn.Module, iteration: Iteration) -> None:
+        layers, update = matmul.linears_of(model), matmul.update_work(iteration.trained)
+        config: PreTrainedConfig = model.config  # pyright: ignore[reportAssignmentType]
+        self.found.append(
+            {
+                "update_flops": matmul.update_flops(layers, config, update),
+                "sampling_bytes": matmul.sampling_bytes(layers, config, iteration.rows, item=2),
+                "peak_bytes": float(torch.cuda.max_memory_allocated()),
+            }
+        )
+
+
+def skipped() -> str | None:
+    """Reason for a skip: torch sees no CUDA device."""
+    return None if torch.cuda.is_available() else "torch sees no CUDA device here"
+
+
+def measured(shapes: Sequence[str] = tuple(SHAPES)) -> Measurement:
+    device = torch.cuda.get_device_name()
+    gpu = gpu_named(device)
     figures: dict[str, Value] = {}
     raw: list[dict] = []
     if gpu is None:
-        figures["cuda_peaks"] = (
-            f"{torch.cuda.get_device_name()}: not in the table of peaks (benchmarks/gpus.py), so no share of them"
-        )
+        figures["cuda_peaks"] = f"{device}: not in the table of peaks (benchmarks/cuda.py), so no share of them"
     else:
         figures["cuda_peaks"] = f"{gpu.flops / 1e12:.0f} TFLOP/s, {gpu.bandwidth / 1e9:.0f} GB/s: {gpu.source}"
-    against_trl = trl.skipped()
-    if against_trl is not None:
-        figures["cuda_trl"] = f"no comparison with TRL: {against_trl.why}"
+    no_trl = trl.skipped()
+    if no_trl is not None:
+        figures["cuda_trl"] = f"no comparison with TRL: {no_trl}"
     for name in shapes:
         work = Work(
             SHAPES[name],
@@ -67,10 +104,10 @@ def measured(shapes: Sequence[str] = tuple(SHAPES)) -> tuple[dict[str, Value], l
             iterations=WARM_UP + TIMED,
             hardware=("hardware=gpu", f"hardware.token_budget={TOKEN_BUDGET}"),
         )
-        found = timed(work, ["algo=grpo"], WARM_UP, observer="cuda")
+        found = timed(work, ["algo=grpo"], WARM_UP, OnCuda)
         figures |= ours(name, found, gpu)
         raw += [{"shape": name, "side": "ours", **trl.summary(t.iteration), **t.observed} for t in found]
-        if against_trl is None:
+        if no_trl is None:
             theirs = [their_step(work, engine) for engine in ("generate", "cb")]
             figures |= against(name, found, theirs)
             raw += [{"shape": name, "side": "trl", **result} for result in theirs]
@@ -79,13 +116,14 @@ def measured(shapes: Sequence[str] = tuple(SHAPES)) -> tuple[dict[str, Value], l
 
 
 def their_step(work: Work, engine: str) -> dict:
+    """The RESULT line of TRL's script with one of its engines."""
     return trl.their_step(
         os.environ["BENCH_TRL"], work, WARM_UP, "--engine", engine, "--bf16", "--micro", str(THEIR_MICRO)
     )
 
 
 def ours(name: str, found: Sequence[Timed], gpu: Gpu | None) -> dict[str, Value]:
-    """Shares only of a GPU whose peaks are known."""
+    """Figures of our side; shares of the peaks only for a GPU whose peaks are known."""
     seconds = [t.iteration for t in found]
     figures: dict[str, Value] = {
         **spread(f"cuda_step_{name}_s", [i.step.wall for i in seconds]),
@@ -102,6 +140,7 @@ def ours(name: str, found: Sequence[Timed], gpu: Gpu | None) -> dict[str, Value]
 
 
 def against(name: str, found: Sequence[Timed], theirs: Sequence[dict]) -> dict[str, Value]:
+    """Figures of the comparison with the faster of TRL's engines."""
     best = min(theirs, key=lambda result: result["s_per_step"])
     peak = max(t.observed["peak_bytes"] for t in found) / 2**30
     return {
@@ -109,3 +148,26 @@ def against(name: str, found: Sequence[Timed], theirs: Sequence[dict]) -> dict[s
         f"cuda_trl_memory_share_{name}": peak / best["peak_gib"],
         f"cuda_trl_engine_{name}": best["engine"],
     }
+
+
+PART = Part(
+    "cuda",
+    "Costs on a CUDA GPU: steps against TRL, sampling against memory bandwidth, updates against peak arithmetic.",
+    tuple(
+        named
+        for name in SHAPES
+        for named in (
+            Named(f"cuda_trl_over_ours_{name}", f"TRL's step ÷ ours, {name}: the faster of its engines", "×"),
+            Named(f"cuda_trl_memory_share_{name}", "our peak of allocated memory ÷ TRL's"),
+            Named(f"cuda_step_{name}_s", "our step", "s"),
+            Named(f"cuda_rollout_{name}_s", "of that, sampling, judging and scoring", "s"),
+            Named(f"cuda_update_{name}_s", "of that, the update", "s"),
+            Named(f"cuda_rollout_tokens_per_s_{name}", "sampled tokens per second of sampling", "tokens/s", 0),
+            Named(f"cuda_rollout_share_of_bandwidth_{name}", "sampling: seconds to read what it must ÷ measured"),
+            Named(f"cuda_update_mfu_{name}", "update: model FLOPs ÷ (seconds × peak)"),
+            Named(f"cuda_peak_gib_{name}", "peak of allocated memory", "GiB", 1),
+        )
+    ),
+    measured,
+    skipped,
+)

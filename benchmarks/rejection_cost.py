@@ -1,16 +1,15 @@
-"""What the update of a rejecting algorithm costs, against the share of rows that it keeps.
+"""Cost of a rejecting algorithm's update against the share of rows that it keeps.
 
-One run an algorithm, in which the share goes round: all rows kept, half, a quarter, and again. RAFT++ keeps so many of each
-prompt's eight samples; Reinforce-Rej keeps all samples of so many prompts, and rejects prompts whose samples are all right or all
-wrong.
+One run per algorithm cycles through the shares: all rows kept, half of them, a quarter, and again. RAFT++ keeps that
+share of each prompt's eight samples. Reinforce-Rej keeps all samples of that share of the prompts, and rejects prompts
+whose samples are all right or all wrong.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.child import timed
-from benchmarks.figures import Named, Skipped, Value, ratios, spread
-from benchmarks.iteration import Iteration
+from benchmarks.records import Measurement, Named, Part, Value, ratios, spread
+from benchmarks.runs import Iteration, timed
 from benchmarks.workload import Work
 
 PROMPTS, SAMPLES, ROUNDS = 8, 8, 3
@@ -19,13 +18,17 @@ MIXED, RIGHT, WRONG = "10101010", "11111111", "00000000"
 
 @dataclass(frozen=True, slots=True)
 class Rejecting:
-    """For each share of rows kept, the patterns of its prompts' verdicts, repeated to `PROMPTS` of them."""
+    """A rejecting algorithm: for each share of rows kept, the verdict patterns that make it keep that share.
+
+    The patterns of a share are repeated in turn for `PROMPTS` prompts.
+    """
 
     algo: str
     suffix: str
     patterns: dict[float, tuple[str, ...]]
 
     def round(self) -> tuple[str, ...]:
+        """The patterns of one iteration per share."""
         return tuple(found[i % len(found)] for found in self.patterns.values() for i in range(PROMPTS))
 
 
@@ -35,22 +38,9 @@ ALGORITHMS = (
         "reinforce_rej", "_reinforce_rej", {1.0: (MIXED,), 0.5: (MIXED, RIGHT), 0.25: (MIXED, RIGHT, WRONG, RIGHT)}
     ),
 )
-FIGURES = tuple(
-    named
-    for a in ALGORITHMS
-    for named in (
-        Named(f"update_cost_at_quarter_kept{a.suffix}", f"{a.algo}: update with a quarter of the rows kept ÷ with all"),
-        Named(f"update_cost_at_half_kept{a.suffix}", f"{a.algo}: with half of the rows kept ÷ with all"),
-        Named(f"update_all_kept{a.suffix}_cpu_s", f"{a.algo}: update on 64 rows of 128 tokens", "CPU-s"),
-    )
-)
 
 
-def skipped() -> Skipped | None:
-    return None
-
-
-def measured() -> tuple[dict[str, Value], list[dict]]:
+def measured() -> Measurement:
     figures: dict[str, Value] = {}
     raw: list[dict] = []
     for a in ALGORITHMS:
@@ -73,18 +63,34 @@ def measured() -> tuple[dict[str, Value], list[dict]]:
 
 
 def costs(suffix: str, shares: Sequence[float], iterations: Sequence[Iteration]) -> dict[str, Value]:
-    """From iterations whose kept share goes round `shares`.
+    """Figures of iterations that cycle through `shares`; ratios are taken within each cycle.
 
     Raises:
-        RuntimeError: an iteration did not keep the share that was dictated.
+        RuntimeError: an iteration kept another share than the scripted one.
     """
     by_share = {share: iterations[i :: len(shares)] for i, share in enumerate(shares)}
     for share, found in by_share.items():
         if any(len(i.trained) != share * len(i.rows) for i in found):
-            raise RuntimeError(f"dictated to keep {share} of the rows; kept {[len(i.trained) for i in found]}")
+            raise RuntimeError(f"scripted to keep {share} of the rows; kept {[len(i.trained) for i in found]}")
     seconds = {share: [i.update.cpu for i in found] for share, found in by_share.items()}
     return {
         **spread(f"update_cost_at_quarter_kept{suffix}", ratios(seconds[0.25], seconds[1.0])),
         **spread(f"update_cost_at_half_kept{suffix}", ratios(seconds[0.5], seconds[1.0])),
         **spread(f"update_all_kept{suffix}_cpu_s", seconds[1.0]),
     }
+
+
+PART = Part(
+    "kept",
+    "Cost of a rejecting algorithm's update against the share of rows that it keeps.",
+    tuple(
+        named
+        for a in ALGORITHMS
+        for named in (
+            Named(f"update_cost_at_quarter_kept{a.suffix}", f"{a.algo}: update with a quarter of the rows kept ÷ all"),
+            Named(f"update_cost_at_half_kept{a.suffix}", f"{a.algo}: update with half of the rows kept ÷ all"),
+            Named(f"update_all_kept{a.suffix}_cpu_s", f"{a.algo}: update on 64 rows of 128 tokens", "CPU-s"),
+        )
+    ),
+    measured,
+)

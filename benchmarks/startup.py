@@ -1,4 +1,4 @@
-"""How long until `train.py` does something: a process a measurement, files of the package in the system's cache."""
+"""Start-up time of `train.py`: one process per measurement, with the package's files in the system's cache."""
 
 import resource
 import subprocess
@@ -10,17 +10,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import NamedTuple
 
-import winnow
-from benchmarks.child import environment
-from benchmarks.figures import Named, Skipped, Value, spread
+from benchmarks.records import Measurement, Named, Part, Value, spread
+from benchmarks.runs import environment
 
 REPEATS = 5
-SCRIPT = Path(winnow.__file__).parents[2] / "train.py"
+SCRIPT = Path(__file__).parents[1] / "train.py"
 SMALL = ("debug=default", "iterations=1", "hardware.threads=1", "eval.prompts=1")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
+    """A command, given by the arguments of `train.py`."""
+
     name: str
     says: str
     words: tuple[str, ...]
@@ -31,28 +32,9 @@ CASES = (
     Case("cfg_job", "`python train.py --cfg job`", ("--cfg", "job")),
     Case("run", f"`python train.py {' '.join(SMALL)}`, whole", SMALL),
 )
-FIGURES = (
-    *(
-        named
-        for case in CASES
-        for named in (
-            Named(f"startup_{case.name}_s", f"{case.says}: wall", "s"),
-            Named(f"startup_{case.name}_cpu_s", f"{case.says}: CPU", "CPU-s"),
-        )
-    ),
-    Named("startup_first_iteration_s", "of that, from the command until the first iteration begins: wall", "s"),
-)
 
 
-def skipped() -> Skipped | None:
-    return (
-        None
-        if SCRIPT.is_file()
-        else Skipped(f"{SCRIPT}: train.py is not installed with the package; run it from a checkout")
-    )
-
-
-def measured(repeats: int = REPEATS) -> tuple[dict[str, Value], list[dict]]:
+def measured(repeats: int = REPEATS) -> Measurement:
     figures: dict[str, Value] = {}
     raw: list[dict] = []
     for case in CASES:
@@ -68,7 +50,10 @@ def measured(repeats: int = REPEATS) -> tuple[dict[str, Value], list[dict]]:
 
 
 class Started(NamedTuple):
-    """`first` is when the accuracy before training was in `metrics.jsonl`, which is when the first iteration begins."""
+    """Wall and CPU seconds of a command, and the wall seconds until its first iteration began, if it had one.
+
+    The first iteration begins when the accuracy before training has been written to `metrics.jsonl`.
+    """
 
     wall: float
     cpu: float
@@ -76,9 +61,10 @@ class Started(NamedTuple):
 
 
 def start(words: Sequence[str], directory: Path) -> Started:
-    """
+    """Run `train.py` with the arguments `words` in `directory` and time it.
+
     Raises:
-        RuntimeError: the command failed.
+        RuntimeError: the command failed; the message holds the end of its output.
     """
     command = [sys.executable, str(SCRIPT), *words, f"hydra.run.dir={directory}"]
     before, began, first = _cpu_of_children(), time.perf_counter(), None
@@ -98,3 +84,21 @@ def start(words: Sequence[str], directory: Path) -> Started:
 def _cpu_of_children() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+PART = Part(
+    "startup",
+    "Start-up time of `train.py`: one process per measurement, with the package's files in the system's cache.",
+    (
+        *(
+            named
+            for case in CASES
+            for named in (
+                Named(f"startup_{case.name}_s", f"{case.says}: wall", "s"),
+                Named(f"startup_{case.name}_cpu_s", f"{case.says}: CPU", "CPU-s"),
+            )
+        ),
+        Named("startup_first_iteration_s", "of that, from the command to the start of the first iteration: wall", "s"),
+    ),
+    measured,
+)

@@ -1,18 +1,22 @@
-"""A step of ours against a step of TRL's GRPOTrainer: the same weights, prompts, group size, lengths and optimiser steps.
+"""A GRPO step of Winnow against one of TRL's GRPOTrainer: same weights, prompts, lengths and optimiser steps.
 
-TRL's side is a script outside of this repository, which `BENCH_TRL` names. Processes of the two sides take turns. Both sides of a
-pair share a seed: it makes the weights and the prompts, and those come in TRL's own order. How long the responses of random weights
-are depends on the seed more than on anything else, so there are two ragged modes. `ragged` is the point that TRL's own figures are
-known for: the script's default seed, one step to warm up and two that are timed, 26.5 tokens on average there; ours are other draws
-from the same weights, and other ones in each pair. `ragged_seeds` takes other weights and prompts in each pair, two steps to warm
-up and four timed (30 to 82 tokens).
+TRL's side is a script outside this repository, which `BENCH_TRL` names. The group size is the same, and processes of
+the two sides alternate. Both sides of a pair share a seed, which determines the weights and the prompts, and the
+prompts come in TRL's own order.
 
-TRL's figure is the CPU seconds of its process from `on_step_begin` to `on_step_end`: sampling, reward, loss and step, but not its
-logging. Ours is the CPU seconds of the whole process tree from the end of one iteration's update to the end of the next: those, and
-metrics, samples and bookkeeping as well.
+The lengths of completions under random weights depend on the seed more than on anything else, so there are two ragged
+modes. `ragged` is the point for which TRL's own figures are known: the script's default seed, one step to warm up and
+two timed steps, with 26.5 tokens on average. Our completions are other draws from the same weights, and differ in each
+pair. `ragged_seeds` uses other weights and prompts in each pair, two steps to warm up and four timed steps (30 to 82
+tokens).
 
-The script rewards the parity of a response's ids, which costs it under a thousandth of its step. Our verdicts are dictated, every
-group half right, so that every row of GRPO has an advantage other than zero: nothing is saved by rows that have none.
+TRL's figure is the CPU seconds of its process from `on_step_begin` to `on_step_end`: sampling, reward, loss and step,
+but not its logging. Our figure is the CPU seconds of the whole process tree from the end of one iteration's update to
+the end of the next, which also includes metrics, samples and bookkeeping.
+
+The script rewards the parity of a completion's ids, which takes less than a thousandth of its step. Our verdicts are
+scripted so that half of every group is right. Every row of GRPO then has an advantage other than zero, and no time is
+saved on rows without one.
 """
 
 import json
@@ -23,9 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
-from benchmarks.child import run, timed
-from benchmarks.figures import Named, Skipped, Value, ratios, spread
-from benchmarks.iteration import Iteration
+from benchmarks.records import Measurement, Named, Part, Value, ratios, spread
+from benchmarks.runs import Iteration, run, timed
 from benchmarks.workload import Shape, Work
 
 PAIRS = 5
@@ -34,7 +37,11 @@ ALGORITHMS = ("grpo", "raftpp", "reinforce_rej")
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How long responses are: `eos_scale` multiplies the end-of-sequence row of the head; 0 lets nothing end a response."""
+    """A distribution of lengths, the algorithms compared under it, and the steps of a process.
+
+    `eos_scale` multiplies the end-of-sequence row of the head; with 0 no token ends a completion. With `seeded` each
+    pair has its own seed; otherwise all pairs have the script's default.
+    """
 
     name: str
     says: str
@@ -43,7 +50,6 @@ class Mode:
     warm_up: int = 2
     steps: int = 4
     seeded: bool = True
-    """Whether each pair has a seed of its own; else all have the script's default."""
 
 
 MODES = (
@@ -54,6 +60,7 @@ MODES = (
 
 
 def key_of(mode: str, algo: str) -> str:
+    """The key of TRL's GRPO step ÷ our step of `algo`."""
     return f"trl_over_ours_{mode}" if algo == ALGORITHMS[0] else f"trl_over_ours_{mode}_{algo}"
 
 
@@ -67,13 +74,13 @@ FIGURES = (
         named
         for mode in MODES
         for named in (
-            Named(f"trl_over_ours_{mode.name}_per_token", f"the same for GRPO, a completion token ({mode.name})", "×"),
+            Named(f"trl_over_ours_{mode.name}_per_token", f"the same per completion token, GRPO ({mode.name})", "×"),
             Named(f"trl_step_{mode.name}_cpu_s", f"TRL's step ({mode.name})", "CPU-s"),
             Named(f"ours_step_{mode.name}_cpu_s", f"our GRPO step ({mode.name})", "CPU-s"),
             Named(f"trl_completion_{mode.name}_tokens", f"TRL's mean completion ({mode.name})", "tokens", 1),
             Named(f"ours_completion_{mode.name}_tokens", f"our mean completion ({mode.name})", "tokens", 1),
             Named(
-                f"ours_live_rows_{mode.name}", f"rows of our GRPO step with an advantage, of 32 ({mode.name})", "", 0
+                f"ours_live_rows_{mode.name}", f"rows of our GRPO step with an advantage, of 32 ({mode.name})", digits=0
             ),
         )
     ),
@@ -83,26 +90,24 @@ FIGURES = (
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A process's mean step."""
+    """Means over the timed steps of one process."""
 
     cpu_s: float
     completion_tokens: float
     live_rows: float
 
 
-def skipped() -> Skipped | None:
+def skipped() -> str | None:
+    """Reason for a skip: `BENCH_TRL` is not set, or names no file."""
     script = os.environ.get("BENCH_TRL")
     if not script:
-        return Skipped(
+        return (
             "BENCH_TRL is not set: it names the script that times TRL's step; BENCH_TRL=…/trl_grpo_step.py make bench"
         )
-    if not Path(script).is_file():
-        return Skipped(f"BENCH_TRL={script}: no such file")
-    return None
+    return None if Path(script).is_file() else f"BENCH_TRL={script}: no such file"
 
 
-def measured(pairs: int, modes: Sequence[Mode] = MODES) -> tuple[dict[str, Value], list[dict]]:
-    """The figures, and every process that they come from. `skipped` says whether there is anything to measure."""
+def measured(pairs: int = PAIRS, modes: Sequence[Mode] = MODES) -> Measurement:
     figures: dict[str, Value] = {"trl_over_ours_pairs": pairs}
     raw: list[dict] = []
     for mode in modes:
@@ -137,7 +142,7 @@ def measured(pairs: int, modes: Sequence[Mode] = MODES) -> tuple[dict[str, Value
 
 
 def compared(mode: str, theirs: Sequence[Side], ours: dict[str, list[Side]]) -> dict[str, Value]:
-    """The figures of one mode, from processes that ran side by side."""
+    """Figures of one mode, from processes that were paired in order."""
     figures: dict[str, Value] = {}
     for algo, sides in ours.items():
         figures |= spread(key_of(mode, algo), ratios([s.cpu_s for s in theirs], [s.cpu_s for s in sides]))
@@ -152,28 +157,30 @@ def compared(mode: str, theirs: Sequence[Side], ours: dict[str, list[Side]]) -> 
 
 
 def their_step(script: str, work: Work, warm_up: int, *more: str) -> dict:
-    """TRL's script on `work`: its RESULT line.
+    """The RESULT line of TRL's script for `work`.
 
     Raises:
-        RuntimeError: it ended without one.
+        RuntimeError: the script ended without such a line.
     """
-    command = [sys.executable, script, "--steps", str(work.iterations - warm_up), "--warmup", str(warm_up)]
-    command += ["--seed", str(work.seed), "--eos-scale", str(0 if work.forced else work.eos_scale)]
     shape = work.model
     assert isinstance(shape, Shape)
-    for name in ("hidden", "layers", "heads", "kv_heads", "vocab"):
-        command += [f"--{name.replace('_', '-')}", str(getattr(shape, name))]
-    command += [
-        "--prompt-len",
-        str(work.prompt_tokens),
-        "--prompts",
-        str(work.prompts),
-        "--group",
-        str(work.samples),
-        "--max-new",
-        str(work.max_tokens),
-    ]
-    said = run([*command, *more])
+    settings = {
+        "steps": work.iterations - warm_up,
+        "warmup": warm_up,
+        "seed": work.seed,
+        "eos-scale": 0 if work.forced else work.eos_scale,
+        "hidden": shape.hidden,
+        "layers": shape.layers,
+        "heads": shape.heads,
+        "kv-heads": shape.kv_heads,
+        "vocab": shape.vocab,
+        "prompt-len": work.prompt_tokens,
+        "prompts": work.prompts,
+        "group": work.samples,
+        "max-new": work.max_tokens,
+    }
+    options = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    said = run([sys.executable, script, *options, *more])
     found = [line for line in said.splitlines() if line.startswith("RESULT ")]
     if not found:
         raise RuntimeError(f"{script} gave no RESULT line:\n{said[-3000:]}")
@@ -181,10 +188,12 @@ def their_step(script: str, work: Work, warm_up: int, *more: str) -> dict:
 
 
 def require_same_prompts(result: dict, iterations: Sequence[Iteration]) -> None:
-    """TRL's prompt tokens follow from its speeds, which are rounded.
+    """Compare the numbers of prompt tokens of both sides.
+
+    TRL's number follows from its speeds, which are rounded, so a difference of 1 % is allowed.
 
     Raises:
-        RuntimeError: the two sides were given different prompts, so that there is nothing to compare.
+        RuntimeError: the two sides were given different prompts, so the comparison would be meaningless.
     """
     theirs = (result["total_tok_per_s"] - result["completion_tok_per_s"]) * result["s_per_step"] * result["steps"]
     ours = sum(row.prompt_tokens for i in iterations for row in i.rows)
@@ -193,6 +202,7 @@ def require_same_prompts(result: dict, iterations: Sequence[Iteration]) -> None:
 
 
 def side_of(iterations: Sequence[Iteration]) -> Side:
+    """The means of our iterations."""
     return Side(
         fmean(i.step.cpu for i in iterations),
         sum(i.completion_tokens for i in iterations) / sum(len(i.rows) for i in iterations),
@@ -201,6 +211,7 @@ def side_of(iterations: Sequence[Iteration]) -> Side:
 
 
 def summary(iteration: Iteration) -> dict[str, float]:
+    """An iteration as it is kept in `raw/trl.json`."""
     prompts = {row.prompt: row.prompt_tokens for row in iteration.rows}
     return {
         "cpu_s": iteration.step.cpu,
@@ -211,3 +222,12 @@ def summary(iteration: Iteration) -> dict[str, float]:
         "prompt_tokens": sum(prompts.values()),
         "live_rows": len(iteration.trained),
     }
+
+
+PART = Part(
+    "trl",
+    "A GRPO step of Winnow against one of TRL's GRPOTrainer: same weights, prompts, lengths and optimiser steps.",
+    FIGURES,
+    measured,
+    skipped,
+)

@@ -109,7 +109,11 @@ AFTER_TORCH = [
     ("~algo.kl", "algo: ", "'kl'"),
     ("hardware=gpu hardware.devices=99", "hardware.devices=99", "type hardware=cpu"),
     ("plugins=[no_such_package]", "plugins: no package no_such_package", "install it"),
-    ("dataset=jsonl dataset.path=words.jsonl dataset.heldout_size=1", "cannot say", "choose another model or dataset"),
+    (
+        "dataset=jsonl dataset.path=words.jsonl dataset.heldout_size=1",
+        "cannot represent",
+        "choose another model or dataset",
+    ),
     ("algo=sft dataset=jsonl dataset.path=good.jsonl dataset.heldout_size=1", "no solution", "dataset.solution_field="),
     ("model.path=./nowhere", "model.path=./nowhere: no such folder", "type model.path=DIR"),
     ("dataset=jsonl dataset.path=nowhere.jsonl", "dataset.path=nowhere.jsonl", "type dataset.path="),
@@ -180,7 +184,7 @@ def test_a_file_of_ones_own(
         ("algo.clip.hihg=.3", "algo.clip.high"),
         ("-m algo=raft,grpo seed=1,x", "seed=x: not a number"),
         ("rollout.samples=0", "rollout.samples=0"),
-        ("algo=grpo model=qwen", "model Qwen/Qwen2.5-Math-1.5B could not be had"),
+        ("algo=grpo model=qwen", "model Qwen/Qwen2.5-Math-1.5B could not be downloaded"),
     ],
 )
 def test_as_typed_in_a_shell(empty: Path, words: str, part: str):

@@ -14,7 +14,7 @@ from winnow.doctor import Level
 MACHINE = ("Python", "torch", "CPU", "memory", "outputs/", "disk", "embedded model", "verifier", "W&B", "hub cache")
 
 
-def test_the_doctor_finds_this_machine_well(
+def test_the_doctor_finds_no_fault_with_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
     monkeypatch.chdir(tmp_path)
@@ -25,7 +25,7 @@ def test_the_doctor_finds_this_machine_well(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_check_that_breaks_is_a_finding(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+def test_a_check_that_raises_is_a_finding(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
     def _broken():
         raise RuntimeError("no such\ndevice")
         yield
@@ -48,7 +48,7 @@ def test_versions_against_pins(pin: str, level: Level, words: str):
     assert (finding.level, words in finding.text) == (level, True)
 
 
-def test_a_folder_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch):
+def test_a_folder_that_is_not_writable_is_a_failure(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir("/proc")
     assert next(doctor._outputs()).level == Level.FAIL
 

@@ -1,4 +1,4 @@
-"""`evaluate.py` as it is typed: what it leaves, that it agrees with the run it evaluates, and that interruptions do not show."""
+"""`evaluate.py` from its command line: its files, its agreement with the run that it evaluates, and interruptions."""
 
 import csv
 import json
@@ -40,7 +40,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def rows(directory: Path, name: str = "arithmetic") -> list[dict]:
-    """Every field but times."""
+    """Every field of the samples but their times."""
     table = parquet.read_table(directory / "samples" / f"{name}.parquet")
     return table.drop_columns(["seconds"]).to_pylist()
 
@@ -68,7 +68,7 @@ def test_what_an_evaluation_leaves(programs: dict[str, Program], here: Path, cap
 
 
 def test_it_agrees_with_the_run_that_it_evaluates(programs: dict[str, Program], here: Path):
-    """Same weights, same prompts, same named draws: the accuracy that ended training, sample for sample."""
+    """With the same weights, prompts and seed, every sample equals one of the evaluation that ended training."""
     small = ("rollout.prompts=2", "rollout.samples=2", "update.minibatches=1", "eval.prompts=12", "eval.samples=4")
     assert programs["train"].exit_code([*small, "iterations=1", "logger=none", "seed=3", "hydra.run.dir=trained"]) == 0
     assert evaluate(programs, "evaluated", "run=trained", "limit=12", "hardware.threads=1") == 0
@@ -85,7 +85,7 @@ def test_it_agrees_with_the_run_that_it_evaluates(programs: dict[str, Program], 
 
 
 @pytest.mark.parametrize("at", range(6))
-def test_broken_off_anywhere_it_goes_on_as_if_nothing_had_been(
+def test_an_evaluation_interrupted_at_any_batch_resumes_exactly(
     programs: dict[str, Program], here: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ):
     evaluate(programs, "whole", *WORDS)
@@ -105,8 +105,8 @@ def test_broken_off_anywhere_it_goes_on_as_if_nothing_had_been(
 
 
 @pytest.mark.slow
-def test_killed_at_random_it_goes_on_as_if_nothing_had_been(here: Path):
-    """SIGKILL and SIGTERM from outside, again and again, until it gets through."""
+def test_an_evaluation_killed_again_and_again_resumes_exactly(here: Path):
+    """SIGKILL, SIGTERM and SIGKILL from outside, each with a resume."""
     command = [sys.executable, str(ROOT / "evaluate.py"), "limit=64", "batch=8", "hardware=cpu", "hardware.threads=1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     subprocess.run([*command, "hydra.run.dir=whole"], check=True, env=environment, capture_output=True)
@@ -124,7 +124,7 @@ def test_killed_at_random_it_goes_on_as_if_nothing_had_been(here: Path):
     assert len(rows(here / "whole")) == 64 * 4
 
 
-def test_another_verifier_without_sampling_again_and_two_evaluations_side_by_side(
+def test_rescore_with_another_verifier_and_compare_two_evaluations(
     programs: dict[str, Program], here: Path, capsys: pytest.CaptureFixture[str]
 ):
     evaluate(programs, "a", *WORDS)
@@ -136,10 +136,10 @@ def test_another_verifier_without_sampling_again_and_two_evaluations_side_by_sid
         "name": "exact"
     }
     assert cli.exit_code(["compare", "a", "exactly"]) == 0
-    said = capsys.readouterr().out
-    assert "note: arithmetic was judged by math_verify in A and by exact in B" in said
-    assert "| +0.0 (" in said
-    assert "inside noise) | " in said
+    table = capsys.readouterr().out
+    assert "note: arithmetic was judged by math_verify in A and by exact in B" in table
+    assert "| +0.0 (" in table
+    assert "inside noise) | " in table
     assert cli.exit_code(["compare", "a", "b"]) == 0
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| arithmetic")]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -147,7 +147,7 @@ def test_another_verifier_without_sampling_again_and_two_evaluations_side_by_sid
 
 
 @pytest.mark.slow
-def test_a_sweep_over_runs_has_a_row_a_run(programs: dict[str, Program], here: Path):
+def test_a_sweep_over_runs_has_a_row_per_run(programs: dict[str, Program], here: Path):
     for seed in (1, 2):
         words = ("rollout.prompts=2", "rollout.samples=2", "update.minibatches=1", "eval.prompts=2", "iterations=1")
         programs["train"].exit_code([*words, "logger=none", f"seed={seed}", f"hydra.run.dir=run{seed}"])
@@ -182,7 +182,7 @@ def test_a_sweep_over_runs_has_a_row_a_run(programs: dict[str, Program], here: P
         ("eval.sets=[gsm8k] benchmarks.gsm8k.bad_rows=kep", ("must be one of keep, error, drop",)),
         ("hardware.token_budget=9", ("type batch=",)),
         ("dataset=jsonl dataset.path=good.jsonl dataset.heldout_size=0", ("dataset.heldout_size=0", "on both sides")),
-        ("resume=last", ("no run under outputs/ has a evaluation.json",)),
+        ("resume=last", ("no run under outputs/ is an evaluation", "start one without resume")),
     ],
 )
 def test_bad_input_is_one_line(
@@ -200,7 +200,7 @@ def test_bad_input_is_one_line(
     assert sorted(here.rglob("*")) == before
 
 
-def test_samples_of_something_else_are_not_gone_on_with(
+def test_an_evaluation_is_not_resumed_with_other_sampling(
     programs: dict[str, Program], here: Path, capfd: pytest.CaptureFixture[str]
 ):
     evaluate(programs, "a", *WORDS)
@@ -219,7 +219,7 @@ def test_samples_of_something_else_are_not_gone_on_with(
         ("model/template=boxed", "model/template was plain and is boxed"),
     ],
 )
-def test_what_a_sample_or_its_verdict_depends_on_is_kept_by_a_resume(
+def test_a_resume_keeps_everything_that_a_sample_or_its_verdict_depends_on(
     programs: dict[str, Program], here: Path, capfd: pytest.CaptureFixture[str], word: str, part: str
 ):
     evaluate(programs, "a", *WORDS)
@@ -227,7 +227,7 @@ def test_what_a_sample_or_its_verdict_depends_on_is_kept_by_a_resume(
     assert part in capfd.readouterr().err
 
 
-def test_two_files_that_share_their_keys_and_not_their_problems_are_not_compared(
+def test_two_files_with_equal_keys_and_different_problems_are_not_compared(
     programs: dict[str, Program], here: Path, capfd: pytest.CaptureFixture[str]
 ):
     for name, answers in (("a", ("3", "4")), ("b", ("5", "6"))):
@@ -239,10 +239,10 @@ def test_two_files_that_share_their_keys_and_not_their_problems_are_not_compared
     assert "line 1: its gold is '3' in" in capfd.readouterr().err
 
 
-def test_an_unfinished_runs_export_is_asked_as_its_run(
+def test_the_export_of_an_unfinished_run_is_evaluated_with_the_runs_settings(
     programs: dict[str, Program], here: Path, capfd: pytest.CaptureFixture[str]
 ):
-    """The words that the refusal says to type; and a run of one sample, whose algorithm is no longer known here."""
+    """The command line that the refusal names works; and a run with one sample per prompt can be evaluated."""
     small = (
         "rollout.prompts=2",
         "rollout.samples=1",

@@ -1,4 +1,4 @@
-"""Benchmarks as what a run is judged by, in place of its dataset's held-out split."""
+"""Evaluation on benchmarks in place of the dataset's held-out split."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def chains(path: Path, start: int, right: bool = True) -> Path:
 
 
 def two_sets(folder: Path) -> tuple[str, ...]:
-    """Words that name gsm8k and minerva_math, each a file of chains in `folder`, which is made."""
+    """Overrides that select gsm8k and minerva_math, each as a file of chains in `folder`, which is created."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {name: chains(folder / f"{name}.jsonl", 10 * i) for i, name in enumerate(("gsm8k", "minerva_math"))}
     return ("eval.sets=[gsm8k,minerva_math]", *(f"benchmarks.{name}.path={path}" for name, path in files.items()))
@@ -48,7 +48,7 @@ def test_a_wrong_gold_makes_the_same_answers_wrong(tmp_path: Path):
     assert right > 0.3 > 0.1 > wrong
 
 
-def test_a_training_problem_that_is_evaluated_on_is_left_out_and_told(
+def test_a_training_problem_that_is_in_an_evaluation_set_is_dropped_and_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     train = chains(tmp_path / "train.jsonl", 0)
@@ -58,10 +58,10 @@ def test_a_training_problem_that_is_evaluated_on_is_left_out_and_told(
     sets = ("eval.sets=[gsm8k]", f"benchmarks.gsm8k.path={chains(tmp_path / 'gsm8k.jsonl', 0)}")
     cfg = composed("dataset=jsonl", f"dataset.path={train}", *sets, *sizes, "hardware=cpu", "logger=none")
     training.train(cfg, tmp_path / "run")
-    assert "train: 8 training problems; 4 in gsm8k, dropped" in capsys.readouterr().out
+    assert "train: 8 training problems (4 dropped: also in evaluation set gsm8k)" in capsys.readouterr().out
 
 
 def test_a_folder_of_benchmarks_that_lacks_one(tmp_path: Path):
     chains(tmp_path / "gsm8k.jsonl", 0)
-    with pytest.raises(ConfigError, match=r"no aime24\.jsonl there \(gsm8k\.jsonl\)"):
+    with pytest.raises(ConfigError, match=r"no aime24\.jsonl in it \(found: gsm8k\.jsonl\)"):
         run(tmp_path / "run", "iterations=1", "eval.sets=[gsm8k,aime24]", f"eval.folder={tmp_path}")

@@ -1,4 +1,4 @@
-"""A sweep: each job its own process, none lost, and a table of what became of them."""
+"""Sweeps: every job is a process of its own, and every job's end is in the table."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ PROGRAM = Path(toy_program.__file__)
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Starts the toy program in `tmp_path/here`."""
+    """Function that starts the toy program in `tmp_path/here`."""
     toy_program.write_conf(tmp_path / "conf")
     (tmp_path / "here").mkdir()
 
@@ -85,41 +85,43 @@ FIXED = "hydra.sweep.dir=sweep"
 
 
 def again(start: Callable[..., subprocess.Popen[str]], *words: str) -> tuple[int, list[str]]:
-    """The code of a sweep in a directory of its own, and what it said of each job, without numbers."""
+    """Exit code of a sweep in the fixed directory, and its line about each job, without numbers."""
     sweep = start("-m", FIXED, *words)
     out, err = sweep.communicate(timeout=120)
     assert err == ""
-    said = [line.split("] ", 1)[1].split(" ", 1)[1].split(";")[0] for line in out.splitlines() if line.startswith("[")]
-    return sweep.returncode, sorted(re.sub(r" in \d+ s", "", line) for line in said)
+    ends = [line.split("] ", 1)[1].split(" ", 1)[1].split(";")[0] for line in out.splitlines() if line.startswith("[")]
+    return sweep.returncode, sorted(re.sub(r" in \d+ s", "", line) for line in ends)
 
 
-def test_a_sweep_started_again_does_what_is_missing(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+def test_a_sweep_started_again_runs_the_jobs_that_are_not_done(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+):
     top = tmp_path / "here/sweep"
     assert again(start, "seed=1", "end=done,late") == (1, ["seed=1 end=done: done", "seed=1 end=late: failed"])
-    assert again(start, "seed=1", "end=done,late") == (1, ["seed=1 end=done: done before", "seed=1 end=late: stopped"])
-    assert again(start, "seed=1", "end=done,late") == (0, ["seed=1 end=done: done before", "seed=1 end=late: done"])
-    # Stopped with a checkpoint it went on; failed without one it began anew; both in the directory it had.
+    assert again(start, "seed=1", "end=done,late") == (1, ["seed=1 end=done: already done", "seed=1 end=late: stopped"])
+    assert again(start, "seed=1", "end=done,late") == (0, ["seed=1 end=done: already done", "seed=1 end=late: done"])
+    # Its second try was from the start, as the first had left no checkpoint; its third resumed. All had one directory.
     assert str(top / "1") in json.loads((top / "1/seen.json").read_text())["resume"]
     assert (top / "1/tries").read_text() == "3"
     assert {path.name for path in top.iterdir()} == {"multirun.yaml", "summary.csv", "0", "1"}
 
 
-def test_a_run_is_known_by_what_it_computes(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
-    """Neither by its number nor by its words: job 0 was seed 1, and `algo=grpo` is the default."""
+def test_a_run_is_recognised_by_its_configuration(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    """And neither by its number nor by its overrides: job 0 was seed 1, and `algo=grpo` is the default."""
     assert again(start, "seed=1,2")[0] == 0
     assert again(start, "seed=0,2", "algo=grpo,raft") == (
         0,
         [
             "seed=0 algo=grpo: done",
             "seed=0 algo=raft: done",
-            "seed=2 algo=grpo: done before",
+            "seed=2 algo=grpo: already done",
             "seed=2 algo=raft: done",
         ],
     )
     with (tmp_path / "here/sweep/summary.csv").open(newline="") as file:
-        at = {row["overrides"]: Path(row["directory"]).name for row in csv.DictReader(file)}
-    assert at["seed=2 algo=grpo"] == "1"
-    assert at["seed=0 algo=grpo"].startswith("0-"), "0 is the run of seed 1, which stays"
+        name_of = {row["overrides"]: Path(row["directory"]).name for row in csv.DictReader(file)}
+    assert name_of["seed=2 algo=grpo"] == "1"
+    assert name_of["seed=0 algo=grpo"].startswith("0-"), "0 is the run of seed 1, which stays"
     assert yaml.safe_load((tmp_path / "here/sweep/0/.hydra/config.yaml").read_text())["seed"] == 1
 
 
@@ -136,7 +138,7 @@ def test_an_experiment_may_say_what_to_sweep_over(start: Callable[..., subproces
         assert [(row["algo"], row["seed"]) for row in csv.DictReader(file)] == [("grpo", "1"), ("grpo", "2")]
 
 
-def test_cores_are_shared_out(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+def test_jobs_divide_the_cores_between_them(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
     start("-m", "seed=1", "hydra.launcher.jobs=1000").communicate(timeout=60)
     [one] = (tmp_path / "here").glob("multirun/*/0/seen.json")
     assert '"threads": "1"' in one.read_text()
@@ -147,7 +149,7 @@ def test_cores_are_shared_out(start: Callable[..., subprocess.Popen[str]], tmp_p
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, "130"), (signal.SIGTERM, "75")])
-def test_a_signal_reaches_the_jobs_and_is_waited_for(
+def test_a_signal_is_forwarded_to_the_jobs_and_the_sweep_waits_for_them(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals, code: str
 ):
     sweep = start("-m", "end=waits", "seed=1,2,3", "hydra.launcher.jobs=2")
@@ -160,12 +162,12 @@ def test_a_signal_reaches_the_jobs_and_is_waited_for(
         ("stopped", code),
         ("not started", ""),
     ]
-    assert "goes on" in out
+    assert "continue with resume=multirun/" in out
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="a process can ask for its parent's death on Linux only")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux sends a process a signal when its parent dies")
 def test_a_job_does_not_outlive_its_sweep(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
-    """Nothing can be done on SIGKILL; the job gets SIGTERM, which lets it save."""
+    """The sweep cannot react to SIGKILL itself; its job receives SIGTERM, and can save."""
     sweep = start("-m", "end=waits", "seed=1")
     wait_until(lambda: any("waiting" in log.read_text() for log in tmp_path.rglob("output.log")))
     [job] = (tmp_path / "here").rglob("pid")
@@ -179,7 +181,7 @@ def test_a_job_does_not_outlive_its_sweep(start: Callable[..., subprocess.Popen[
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never happened"
+        assert time.monotonic() < end, f"not within {seconds:g} s"
         time.sleep(0.05)
 
 
@@ -203,11 +205,11 @@ def test_no_more_jobs_at_once_than_asked_for(tmp_path: Path):
     assert max(sum(a <= moment < b for a, b in spans) for moment, _ in spans) == 2
 
 
-def test_a_second_signal_kills(tmp_path: Path):
-    deaf = "import signal, os, time; signal.signal(15, signal.SIG_IGN); os.kill(os.getppid(), 15); time.sleep(.3); "
-    deaf += "os.kill(os.getppid(), 15); time.sleep(60)"
+def test_a_second_signal_kills_the_jobs(tmp_path: Path):
+    ignoring = "import signal, os, time; signal.signal(15, signal.SIG_IGN); os.kill(os.getppid(), 15); time.sleep(.3); "
+    ignoring += "os.kill(os.getppid(), 15); time.sleep(60)"
     ended: list[EndedJob] = []
-    JobPool(at_once=1, threads=1).run([sleeper(0, tmp_path, deaf), sleeper(1, tmp_path, "")], ended.append)
+    JobPool(at_once=1, threads=1).run([sleeper(0, tmp_path, ignoring), sleeper(1, tmp_path, "")], ended.append)
     codes = {end.job.number: end.exit_code for end in ended}
     assert codes == {0: 128 + signal.SIGKILL, 1: None}
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -221,8 +223,8 @@ def test_status(code: int | None, name: str):
     assert status_of(code) == name
 
 
-def test_a_reader_never_meets_half_a_table(tmp_path: Path):
-    """The table is replaced, not rewritten: an open file keeps the old rows."""
+def test_a_reader_never_sees_a_part_of_the_table(tmp_path: Path):
+    """The table is replaced, not rewritten, so that an open file keeps the old rows."""
     path = tmp_path / "summary.csv"
     row = JobRow(0, "seed=1", tmp_path / "0", {"algo": "grpo"})
     write_rows(path, [row])
@@ -239,13 +241,13 @@ def test_one_sweep_at_a_time_in_a_directory(start: Callable[..., subprocess.Pope
     second = start("-m", FIXED, "seed=2")
     _, err = second.communicate(timeout=60)
     assert (second.returncode, err.count("\n")) == (2, 1)
-    assert err.startswith("error: sweep: another sweep, or a job that an ended one left, runs here")
+    assert err.startswith("error: sweep: another sweep, or a job of a sweep that was killed, is running here")
     first.send_signal(signal.SIGTERM)
     first.wait(timeout=30)
     assert start("-m", FIXED, "seed=2").wait(timeout=60) == 0
 
 
-def test_a_damaged_record_is_no_earlier_run(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+def test_a_run_with_a_damaged_configuration_is_run_again(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
     assert again(start, "seed=1")[0] == 0
     top = tmp_path / "here/sweep"
     (top / "0/.hydra/config.yaml").write_text("seed: [1")
@@ -253,7 +255,7 @@ def test_a_damaged_record_is_no_earlier_run(start: Callable[..., subprocess.Pope
 
 
 def test_a_sweep_over_its_own_directory_is_refused(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
-    """What is done would be looked for in one of them only."""
+    """Its earlier runs would be looked for in one of the directories only."""
     sweep = start("-m", "hydra.sweep.dir=top/${hydra:runtime.choices.algo}", "algo=grpo,raft")
     _, err = sweep.communicate(timeout=60)
     assert sweep.returncode == 2

@@ -1,13 +1,16 @@
-"""Three iterations and a resume are six iterations, bit for bit."""
+"""Resumed runs: bit-identical to uninterrupted ones, and refused where they would be something else."""
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
 import torch
 
-from running import metrics, run, weights
+from running import CONF, SMALL, metrics, run, weights
+from winnow import cli
 from winnow.errors import ConfigError, Stopped
+from winnow.launch.program import Program
 from winnow.run_logs.run_files import RunFiles
 from winnow.training.callbacks import StopOnSignal
 
@@ -26,13 +29,13 @@ def test_three_and_resume_equal_six(tmp_path: Path, algo: str):
     assert [counts.iteration for counts in counted["parts"]] == [0, 2, 3, 4, 6]
     assert [counts for counts in counted["parts"] if counts.iteration != 3] == counted["whole"]
     parts, whole = metrics(tmp_path / "parts"), metrics(tmp_path / "whole")
-    # Row 3 ended the shorter run, and so carries an evaluation that the longer run has no reason to make.
+    # Row 3 ended the shorter run and so carries its final evaluation, which the longer run does not make there.
     parts[3] = {key: value for key, value in parts[3].items() if not key.startswith("eval/")}
     assert parts == whole
 
 
 @pytest.mark.parametrize("algo", ["grpo", "ppo"])
-def test_with_adapters_too_and_their_checkpoints_hold_nothing_frozen(tmp_path: Path, algo: str):
+def test_adapters_resume_exactly_and_their_checkpoints_hold_no_frozen_weights(tmp_path: Path, algo: str):
     words = (f"algo={algo}", "model/lora=adapter", "optim.lr=1e-3")
     run(tmp_path / "whole", *words, "iterations=4")
     run(tmp_path / "parts", *words, "iterations=2")
@@ -47,7 +50,7 @@ def test_with_adapters_too_and_their_checkpoints_hold_nothing_frozen(tmp_path: P
 
 
 def test_the_learning_signal_is_real(tmp_path: Path):
-    """What the resume tests compare is not six idle iterations."""
+    """The iterations that these tests compare do change the weights."""
     run(tmp_path, "algo=grpo", "iterations=3")
     assert sum(row.get("train/updates", 0) for row in metrics(tmp_path)) >= 4
 
@@ -63,14 +66,14 @@ def test_a_run_is_not_resumed_on_other_weights(tmp_path: Path):
     assert (tmp_path / "run" / "summary.json").read_bytes() == before
 
 
-def test_a_new_learning_rate_counts_after_a_resume(tmp_path: Path):
+def test_a_new_learning_rate_takes_effect_after_a_resume(tmp_path: Path):
     run(tmp_path, "iterations=1", "optim.lr=1e-5")
     run(tmp_path, "iterations=2", "optim.lr=7e-4", f"resume={tmp_path}")
     assert [row["train/lr"] for row in metrics(tmp_path)[1:]] == [1e-5, 7e-4]
 
 
-def test_an_evaluation_that_a_signal_prevented_is_made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Stopped after iteration 1 and resumed to 1 in all: the run ends with the accuracy of what it exports."""
+def test_an_evaluation_that_a_signal_prevented_is_made_after_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A run stopped after iteration 1 and resumed with iterations=1 ends with the accuracy of the model that it exports."""
     with monkeypatch.context() as during:
         during.setattr(StopOnSignal, "on_train_start", lambda self, trainer, module: setattr(self, "code", 75))
         with pytest.raises(Stopped):
@@ -95,3 +98,37 @@ def test_fewer_iterations_than_are_done_are_refused_and_the_run_stays_as_it_was(
     with pytest.raises(ConfigError, match=r"iterations=2: .* has done 3; .* type iterations=4 or more"):
         run(tmp_path, "iterations=2", f"resume={tmp_path}")
     assert (tmp_path / "summary.json").read_bytes() == before
+
+
+def test_a_run_of_an_earlier_version_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """Its configuration names classes that have been moved since; its checkpoints would not fit the classes of today."""
+    monkeypatch.chdir(tmp_path)
+    script = runpy.run_path(str(CONF.parent / "train.py"))
+    program = Program("train", script["validate"], script["train"], CONF)
+    assert program.exit_code([*SMALL, "iterations=1", "hydra.run.dir=old"]) == 0
+    saved = tmp_path / "old" / ".hydra" / "config.yaml"
+    text = saved.read_text()
+    assert "winnow.models.templates.Plain" in text
+    saved.write_text(text.replace("winnow.models.templates.Plain", "winnow.data.templates.Plain"))
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    capfd.readouterr()
+    reason = (
+        "was made by an earlier version of Winnow (its configuration names winnow.data.templates.Plain, which no longer "
+        "exists); `winnow report` still reads it"
+    )
+    assert program.exit_code(["resume=old", "iterations=2"]) == 2
+    assert capfd.readouterr() == ("", f"error: resume=old: {reason}; start a new run to continue training\n")
+    assert cli.exit_code(["export", "old", "out"]) == 2
+    assert capfd.readouterr() == ("", f"error: old: {reason}; export it with that version\n")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+    script = runpy.run_path(str(CONF.parent / "evaluate.py"))
+    complete = {"complete": script["with_run_overrides"], "trace": "evaluation.json"}
+    evaluation = Program("evaluate", script["validate"], script["evaluate"], CONF, **complete)
+    # An evaluation takes the run's overrides and its exported model, for which that configuration does not matter.
+    assert evaluation.exit_code(["run=old", "limit=2", "hardware=cpu", "hydra.run.dir=evaluated"]) == 0
+    assert json.loads((tmp_path / "evaluated" / "summary.json").read_text())["status"] == "done"
+    capfd.readouterr()
+    assert cli.exit_code(["report", "old"]) == 0
+    assert (tmp_path / "old" / "report.html").is_file()

@@ -1,4 +1,4 @@
-"""A run ends with its budget: evaluated, saved, exported, and ready to go on."""
+"""Runs that their budget ends: evaluated, saved, exported, and ready to be resumed."""
 
 import json
 from itertools import accumulate
@@ -15,7 +15,7 @@ QUIET = ("algo=grpo", "eval.every=0")
 
 
 def totals(directory: Path) -> list[int]:
-    """Response tokens sampled up to each iteration, counted in what was sampled."""
+    """Response tokens sampled up to each iteration, counted in the sample files."""
     files = sorted((directory / "samples").iterdir())
     return list(accumulate(sum(json.loads(line)["length"] for line in open(file)) for file in files))
 
@@ -24,7 +24,7 @@ def summary(directory: Path) -> dict:
     return json.loads((directory / "summary.json").read_text())
 
 
-def test_a_budget_is_reached_when_it_is_met():
+def test_a_budget_is_reached_when_any_limit_is():
     done = RunProgress(iteration=3, sampled_tokens=100, trained_tokens=60, seconds=7.5)
     assert not RunBudget().reached(done)
     assert not RunBudget(sampled_tokens=101, trained_tokens=61, seconds=7.6).reached(done)
@@ -33,7 +33,7 @@ def test_a_budget_is_reached_when_it_is_met():
     assert RunBudget(seconds=7.5).reached(done)
 
 
-def test_a_run_ends_after_the_iteration_that_reaches_its_budget_and_a_larger_one_goes_on(tmp_path: Path):
+def test_a_run_ends_after_the_iteration_that_reaches_its_budget_and_a_larger_budget_continues_it(tmp_path: Path):
     run(tmp_path / "whole", *QUIET, "iterations=4")
     second = totals(tmp_path / "whole")[1]
     part = tmp_path / "part"
@@ -57,7 +57,7 @@ def test_a_run_ends_after_the_iteration_that_reaches_its_budget_and_a_larger_one
 
 
 def test_trained_tokens_of_demonstrations(tmp_path: Path):
-    """Six an iteration, so that their mean length says how many tokens each had."""
+    """There are six demonstrations per iteration, so that their mean length gives the tokens of each iteration."""
     run(tmp_path / "whole", "algo=sft", "iterations=3")
     lengths = [round(6 * row["rollout/length/mean"]) for row in metrics(tmp_path / "whole")[1:]]
     run(tmp_path / "part", "algo=sft", "iterations=3", f"budget.trained_tokens={lengths[0] + 1}")
@@ -66,8 +66,9 @@ def test_trained_tokens_of_demonstrations(tmp_path: Path):
 
 
 def test_seconds_are_those_of_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A clock that is 10 s on whenever it is looked at: to begin with, after the first evaluation, and then in every iteration
-    before its evaluation and at its end. So iteration 1 is asked about at 20 s and ends at 30, and iteration 3 is asked at 60."""
+    """The test's clock advances by 10 s whenever it is read: at the start, after the first evaluation, and in every iteration
+    before its evaluation and at its end. So the budget is checked at 20 s in iteration 1, which ends at 30 s, and at 60 s in
+    iteration 3."""
     ticks = iter(range(0, 10**6, 10))
     monkeypatch.setattr("winnow.training.callbacks.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     budget = ("iterations=9", "budget.seconds=55")
@@ -75,13 +76,13 @@ def test_seconds_are_those_of_the_whole_run(tmp_path: Path, monkeypatch: pytest.
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["time/total"] for row in rows] == [10, 30, 50, 70]
     assert summary(tmp_path)["seconds"] == 70
-    # Of the resumed run the clock is begun anew: 70 s and 10 at the first question, with no evaluation before.
+    # The resumed run starts its clock again: its first check is at 70 s + 10 s, with no evaluation before it.
     run(tmp_path, *QUIET, "iterations=9", "budget.seconds=81", f"resume={tmp_path}")
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["time/total"] for row in rows] == [10, 30, 50, 70, 90, 110]
 
 
-def test_the_budget_is_said():
+def test_the_budget_is_printed_in_words():
     assert budget_in_words(composed()) == []
     words = ("budget.sampled_tokens=1000000", "budget.seconds=600", "iterations=50")
     assert budget_in_words(composed(*words)) == [

@@ -1,6 +1,8 @@
-"""An algorithm: a decision on a (P, G) matrix of rewards and an objective on (B, S) matrices of log-probabilities.
+"""Algorithms: RAFT, RAFT++, Reinforce, Reinforce-Rej, GRPO, PPO, iterative DPO and SFT, each composed from functions.
 
-These are what a YAML of `conf/algo` builds.
+An algorithm is a decision on a (P, G) matrix of rewards (which samples are kept, with which advantage) and an objective
+on (B, S) matrices of log-probabilities. Hydra builds these objects from the YAMLs in `conf/algo`. Equation numbers are
+those of arXiv 2504.11343.
 """
 
 from collections.abc import Callable
@@ -17,7 +19,6 @@ from winnow.ops import advantage as advantage_ops
 from winnow.ops import clip as clip_ops
 from winnow.ops import ratio as ratio_ops
 from winnow.ops import select as select_ops
-from winnow.ops.ratio import uncorrected
 
 Select = Callable[[Float[Tensor, "p g"], Bool[Tensor, "p g"]], Bool[Tensor, "p g"]]
 SelectPairs = Callable[[Float[Tensor, "p g"], Bool[Tensor, "p g"]], Int[Tensor, "n 3"]]
@@ -31,15 +32,14 @@ Rejected = Literal["drop", "zero"]
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyGradient:
-    """RAFT, RAFT++, Reinforce, Reinforce-Rej, GRPO: which samples, how much each, and how they move the policy.
+class PolicyUpdate:
+    """The axes that `PolicyGradient` and `ActorCritic` share.
 
-    Under `rejected="drop"` samples that are not selected leave the batch before any forward; under "zero" they stay,
-    with advantage zero, in the denominator and under KL and entropy (the released code).
+    With `rejected="drop"`, samples that are not selected leave the batch before any forward. With "zero" they stay, at
+    advantage zero: they count in the denominator and are under the KL term and the entropy bonus (the released code).
     """
 
     select: Select
-    advantage: Advantage
     ratio: Ratio
     clip: Clip
     aggregate: Aggregate
@@ -49,9 +49,45 @@ class PolicyGradient:
     rejected: Rejected
 
     def __post_init__(self) -> None:
-        _refuse_pairs(self.select)
-        _refuse_idle_clip(self.objective)
-        _refuse_idle_kl(self.objective)
+        if rule_of(self.select) is select_ops.extremes:
+            raise ConfigError(
+                "algo/select=extremes makes pairs, and this algorithm learns from single samples; type algo=dpo"
+            )
+        if not self.objective.uses_ratio and rule_of(self.clip) is not clip_ops.unclipped:
+            raise ConfigError("algo.clip: clipping needs a ratio to clip, and algo/ratio is none; add algo/clip=none")
+        in_reward = self.objective.kl_in_reward
+        if in_reward is not None and in_reward.reference == "previous":
+            raise ConfigError(
+                "algo.kl: in the reward, the KL to the policy that drew the samples is zero; "
+                "type algo.kl.reference=initial"
+            )
+
+    @property
+    def objective(self) -> PolicyObjective:
+        return PolicyObjective(self.ratio, self.clip, self.kl, self.entropy)
+
+    @property
+    def uses_correction(self) -> bool:
+        """Whether each token's advantage has a weight for the mismatch between sampler and trainer."""
+        return rule_of(self.correction) is not ratio_ops.uncorrected
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyGradient(PolicyUpdate):
+    """Policy gradient with one advantage per response: RAFT, RAFT++, Reinforce, Reinforce-Rej, GRPO.
+
+    RAFT (Eq. 1) is maximum likelihood on the best samples of each prompt: `select.best`, `advantage.one`, no ratio.
+    RAFT++ (Eq. 6) is RAFT with importance ratio and clipping: `ratio.token` and `clip.ppo`.
+    Reinforce (Eq. 5) keeps all samples and takes the reward itself as advantage.
+    Reinforce-Rej (section 5.1) is Reinforce on the prompts whose samples are neither all correct nor all wrong.
+    GRPO standardises the rewards within each prompt (`advantage.group`).
+    """
+
+    advantage: Advantage
+
+    def __post_init__(self) -> None:
+        # Not super(): inside a dataclass with slots it refers to the class before the slots were added, and fails.
+        PolicyUpdate.__post_init__(self)
         if self.objective.kl_in_reward is not None and rule_of(self.advantage) is advantage_ops.one:
             raise ConfigError(
                 "algo.kl.place=reward: algo/advantage=one does not read the reward; type algo.kl.place=loss"
@@ -59,57 +95,31 @@ class PolicyGradient:
         if rule_of(self.advantage) is advantage_ops.gae:
             raise ConfigError("algo/advantage=gae needs a critic; type algo=ppo")
 
-    @property
-    def objective(self) -> PolicyObjective:
-        return PolicyObjective(self.ratio, self.clip, self.kl, self.entropy)
-
-    @property
-    def uses_correction(self) -> bool:
-        """Whether each token is weighed by what sampler and trainer disagree on."""
-        return rule_of(self.correction) is not uncorrected
-
     def advantages(self, shaped: Float[Tensor, "p g"], selected: Bool[Tensor, "p g"]) -> Float[Tensor, "p g"]:
-        """Everyone's advantage, from the shaped rewards of all samples; zero where not selected."""
+        """The advantage of each sample from the shaped rewards of all samples; 0 where a sample is not selected."""
         return torch.where(selected, self.advantage(shaped), 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class ActorCritic:
-    """PPO: the advantage of each token comes from a critic, a model of its own.
+class ActorCritic(PolicyUpdate):
+    """PPO: a critic, which is a model of its own, gives each token its own advantage by GAE.
 
-    The critic's learning rate is `critic_lr_ratio` times the policy's.
+    With `whiten`, advantages are whitened over all response tokens of the iteration. `value_clip` bounds how far the
+    value loss follows a value away from the old one. The critic's learning rate is `critic_lr_ratio` times the
+    policy's.
     """
 
-    select: Select
     advantage: Gae
     whiten: bool
-    ratio: Ratio
-    clip: Clip
-    aggregate: Aggregate
-    kl: KL | None
-    correction: Correction
-    entropy: float
-    rejected: Rejected
     value_clip: float
     critic_lr_ratio: float
 
     def __post_init__(self) -> None:
-        _refuse_pairs(self.select)
-        _refuse_idle_clip(self.objective)
-        _refuse_idle_kl(self.objective)
+        PolicyUpdate.__post_init__(self)
         if rule_of(self.advantage) is not advantage_ops.gae:
             raise ConfigError(
                 "algo/advantage: algo=ppo has a critic, which only algo/advantage=gae uses; type algo=grpo"
             )
-
-    @property
-    def objective(self) -> PolicyObjective:
-        return PolicyObjective(self.ratio, self.clip, self.kl, self.entropy)
-
-    @property
-    def uses_correction(self) -> bool:
-        """Whether each token is weighed by what sampler and trainer disagree on."""
-        return rule_of(self.correction) is not uncorrected
 
     @property
     def value_objective(self) -> ValueObjective:
@@ -118,7 +128,10 @@ class ActorCritic:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """Iterative DPO: pairs from the run's own samples, against the initial model or the policy that drew them."""
+    """Iterative DPO: preference pairs from the policy's own samples.
+
+    The reference policy is the initial model or the previous policy, i.e. the one that drew the samples.
+    """
 
     select: SelectPairs
     beta: float
@@ -130,7 +143,8 @@ class Preference:
             raise ConfigError("algo/select: algo=dpo learns from pairs; type algo/select=extremes, or another algo")
         if not 0 <= self.smoothing < 0.5:
             raise ConfigError(
-                f"algo.smoothing={self.smoothing}: a chance of a wrong label in [0, 0.5); type algo.smoothing=0.1"
+                f"algo.smoothing={self.smoothing}: must be a probability of a wrong label in [0, 0.5); "
+                "type algo.smoothing=0.1"
             )
 
     @property
@@ -140,9 +154,9 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Supervised:
-    """Maximum likelihood on demonstrations: Reinforce whose samples are given and whose advantage is one.
+    """SFT: maximum likelihood on demonstrations, i.e. Reinforce on given responses, each with advantage 1.
 
-    Without `shuffle` they come in the order of the dataset: a curriculum.
+    Without `shuffle` they come in the order of the dataset, as a curriculum.
     """
 
     aggregate: Aggregate
@@ -154,22 +168,3 @@ class Supervised:
 
 
 Algorithm = PolicyGradient | ActorCritic | Preference | Supervised
-
-
-def _refuse_pairs(rule: Select) -> None:
-    if rule_of(rule) is select_ops.extremes:
-        raise ConfigError(
-            "algo/select=extremes makes pairs, and this algorithm learns from single samples; type algo=dpo"
-        )
-
-
-def _refuse_idle_clip(objective: PolicyObjective) -> None:
-    if not objective.uses_ratio and rule_of(objective.clip) is not clip_ops.unclipped:
-        raise ConfigError("algo.clip: clipping needs a ratio to clip, and algo/ratio is none; add algo/clip=none")
-
-
-def _refuse_idle_kl(objective: PolicyObjective) -> None:
-    if objective.kl_in_reward is not None and objective.kl_in_reward.reference == "previous":
-        raise ConfigError(
-            "algo.kl: in the reward, the KL to the policy that drew the samples is zero; type algo.kl.reference=initial"
-        )

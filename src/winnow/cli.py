@@ -1,4 +1,4 @@
-"""The `winnow` command. Each part is imported when it is asked for."""
+"""Command line `winnow COMMAND`. Each command imports its part only when it runs, so that `--help` is fast."""
 
 import argparse
 import sys
@@ -13,21 +13,22 @@ AXES = ("iterations", "sampled_tokens", "trained_tokens", "seconds")
 
 
 def main() -> NoReturn:
+    """Run the command on `sys.argv`, and exit with its code (`winnow.errors`)."""
     sys.exit(exit_code(sys.argv[1:]))
 
 
 def exit_code(words: Sequence[str]) -> int:
-    """Do what `words` say; a ConfigError becomes one line."""
+    """Run the command that `words` name; a ConfigError becomes one line on stderr and code 2."""
     try:
         args = _parser().parse_args(list(words))
-        return args.command(args)
+        return args.command(args) or DONE
     except ConfigError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return CONFIG
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong on one line, without the usage."""
+    """Parser that reports an error on one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; type {self.prog} --help")
@@ -43,37 +44,35 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=globals()[f"_{name}"])
         return added
 
-    command("doctor", "look whether this machine can train")
+    command("doctor", "check whether this machine can train")
 
-    prompt = command("prompt", "print a problem as the model gets it: text, ids and their hash")
+    prompt = command("prompt", "print a problem as the model reads it: text, token ids and their hash")
     _overrides(prompt, "as for train.py, such as model=qwen dataset=gsm8k")
     prompt.add_argument("--row", type=int, default=0, help="number of the problem, from 0")
-    prompt.add_argument("--set", dest="benchmark", help="of this evaluation set instead of the training problems")
+    prompt.add_argument("--set", dest="benchmark", help="evaluation set of the problem; default: training problems")
 
-    verify = command("verify", "judge answers, and compare with what is known of them")
+    verify = command("verify", "judge answers, and compare the verdicts with labels where there are any")
     verify.add_argument("cases", type=Path, metavar="CASES.jsonl", help='rows {"gold": …, "pred": …}')
     _overrides(verify, "such as reward/verifier=numeric reward.verifier.rule.relative=1e-3")
 
-    rescore = command("rescore", "judge the samples of an evaluation anew, without sampling again")
+    rescore = command("rescore", "judge the samples of an evaluation again, with another verifier")
     rescore.add_argument("source", type=Path, metavar="EVALUATION")
-    rescore.add_argument("target", type=Path, metavar="OUT", help="a new directory, an evaluation like any other")
-    _overrides(rescore, "such as reward/verifier=exact; without, each benchmark's own verifier")
+    rescore.add_argument("target", type=Path, metavar="OUT", help="a new directory for the resulting evaluation")
+    _overrides(rescore, "such as reward/verifier=exact; by default, each benchmark's own verifier")
 
-    compare = command("compare", "two evaluations paired by prompt: difference, interval, flips")
+    compare = command("compare", "compare two evaluations, paired by prompt: difference, interval, flips")
     compare.add_argument("a", type=Path, metavar="A")
     compare.add_argument("b", type=Path, metavar="B")
 
-    report = command(
-        "report", "what runs and sweeps came to: one page that needs no network, with intervals and verdicts"
-    )
+    report = command("report", "write the report of runs and sweeps: one offline page, with intervals and verdicts")
     report.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="runs, or sweeps of them")
-    report.add_argument("--x", choices=AXES, default=AXES[0], help="what curves are drawn against; default %(default)s")
+    report.add_argument("--x", choices=AXES, default=AXES[0], help="x-axis of the curves; default %(default)s")
     report.add_argument("--out", type=Path, help="a directory; default the first DIR")
 
-    dashboard = command("dashboard", "a W&B workspace and report with the panels that matter")
+    dashboard = command("dashboard", "make a W&B workspace and report with the panels that matter")
     dashboard.add_argument("project", metavar="ENTITY/PROJECT")
 
-    export = command("export", "a Hugging Face folder of the newest checkpoint of a run")
+    export = command("export", "write the newest checkpoint of a run as a Hugging Face folder")
     export.add_argument("run", type=Path, metavar="RUN")
     export.add_argument("out", type=Path, metavar="OUT", help="a new directory")
     return parser
@@ -93,25 +92,23 @@ def _doctor(args: argparse.Namespace) -> int:
     return CONFIG if Level.FAIL in levels else DONE
 
 
-def _prompt(args: argparse.Namespace) -> int:
+def _prompt(args: argparse.Namespace) -> None:
     from winnow.assemble.commands import show_prompt
     from winnow.config.compose import composed
 
     show_prompt(composed("train", args.overrides), args.row, args.benchmark, sys.stdout)
-    return DONE
 
 
-def _verify(args: argparse.Namespace) -> int:
+def _verify(args: argparse.Namespace) -> None:
     from winnow.config.compose import composed
     from winnow.config.instantiate import build_node
     from winnow.rewards.verify_cases import verify_cases
 
     with build_node(composed("train", args.overrides).reward.verifier) as pool:
         verify_cases(args.cases, sys.stdout, pool)
-    return DONE
 
 
-def _rescore(args: argparse.Namespace) -> int:
+def _rescore(args: argparse.Namespace) -> None:
     from winnow.assemble.common import verifier_of
     from winnow.config.compose import composed
     from winnow.evaluation.compare import rescore
@@ -119,37 +116,32 @@ def _rescore(args: argparse.Namespace) -> int:
     cfg = composed("train", args.overrides)
     named = any(words.startswith(("reward/", "reward.")) for words in args.overrides)
     rescore(args.source, args.target, lambda name: verifier_of(cfg, None if named else name), sys.stdout)
-    return DONE
 
 
-def _compare(args: argparse.Namespace) -> int:
+def _compare(args: argparse.Namespace) -> None:
     from winnow.evaluation.compare import compare
 
     print(compare(args.a, args.b))
-    return DONE
 
 
-def _report(args: argparse.Namespace) -> int:
+def _report(args: argparse.Namespace) -> None:
     from winnow.study.report.write import write_report
 
     print(write_report(args.directories, args.out, args.x))
-    return DONE
 
 
-def _dashboard(args: argparse.Namespace) -> int:
+def _dashboard(args: argparse.Namespace) -> None:
     from winnow.run_logs.dashboard import publish_dashboard
 
     for line in publish_dashboard(args.project):
         print(line)
-    return DONE
 
 
-def _export(args: argparse.Namespace) -> int:
+def _export(args: argparse.Namespace) -> None:
     from winnow.assemble.commands import export_checkpoint
-    from winnow.config.saved_runs import read_saved_run as saved
+    from winnow.config.saved_runs import read_saved_run
 
-    print(export_checkpoint(saved(args.run), args.out))
-    return DONE
+    print(export_checkpoint(read_saved_run(args.run), args.out))
 
 
 if __name__ == "__main__":

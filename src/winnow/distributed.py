@@ -1,4 +1,4 @@
-"""Processes that share one iteration."""
+"""Ranks of a distributed run: sharding a list over them, and gathering their parts. Alone, rank 0 of 1."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -9,51 +9,54 @@ T = TypeVar("T")
 
 
 def rank() -> int:
+    """This process's rank, 0 where torch.distributed is not initialised."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def world_size() -> int:
+    """The number of ranks, 1 where torch.distributed is not initialised."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def all_gather(value: T) -> list[T]:
+    """Every rank's `value`, by rank. Values are pickled; every rank has to call this."""
+    gathered = [value] * world_size()
+    if len(gathered) > 1:
+        dist.all_gather_object(gathered, value)
+    return gathered
+
+
 def strided_shard(items: Sequence[T]) -> list[T]:
-    """Every world-size-th item, from this rank on."""
+    """Every world-size-th item, starting at this rank."""
     return list(items[rank() :: world_size()])
 
 
 def gather_strided(mine: Sequence[T], count: int) -> list[T]:
-    """The inverse of `share_of` on every rank: what was made of all `count` items, in their order."""
-    if world_size() == 1:
-        return list(mine)
-    shares: list[list[T]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(shares, list(mine))
-    return [shares[i % world_size()][i // world_size()] for i in range(count)]
+    """The inverse of `strided_shard`, on every rank: what was made of all `count` items, in their order."""
+    shards = all_gather(list(mine))
+    return [shards[i % len(shards)][i // len(shards)] for i in range(count)]
 
 
 def contiguous_shard(items: Sequence[T]) -> list[T]:
-    """Items that stand together, sizes equal to ±1: what is alike in neighbours is then done once."""
+    """This rank's run of consecutive items; sizes differ by at most 1. Neighbours that share work stay on one rank."""
     bounds = [round(r * len(items) / world_size()) for r in (rank(), rank() + 1)]
     return list(items[bounds[0] : bounds[1]])
 
 
 def gather_contiguous(mine: Sequence[T]) -> list[T]:
-    """The inverse of `run_of` on every rank."""
-    if world_size() == 1:
-        return list(mine)
-    runs: list[list[T]] = [[] for _ in range(world_size())]
-    dist.all_gather_object(runs, list(mine))
-    return [item for run in runs for item in run]
+    """The inverse of `contiguous_shard`, on every rank."""
+    return [item for shard in all_gather(list(mine)) for item in shard]
 
 
 def require_equal(value: object, what: str) -> None:
-    """Each rank reads its data for itself; where a check of it timed out on one of them, they would mix up what they share.
+    """Refuse to go on where ranks hold different values.
+
+    Each rank reads the data for itself. If a check of a problem timed out on one rank only, the ranks would have
+    different problem lists and would combine results that do not belong together.
 
     Raises:
         RuntimeError: the ranks hold different values.
     """
-    if world_size() == 1:
-        return
-    found: list[object] = [None] * world_size()
-    dist.all_gather_object(found, value)
-    if any(other != found[0] for other in found):
+    values = all_gather(value)
+    if any(other != values[0] for other in values):
         raise RuntimeError(f"the ranks disagree about {what}; start again")

@@ -1,4 +1,4 @@
-"""What `winnow doctor` looks at, one finding a line. Nothing here needs a network."""
+"""Checks of this machine by `winnow doctor`, one finding per line. None of them needs a network."""
 
 import os
 import platform
@@ -22,6 +22,8 @@ DISK_GB = 1.0
 
 
 class Level(StrEnum):
+    """Severity of a finding. FAIL means that training cannot work, and gives exit code 2."""
+
     OK = "ok"
     WARN = "warn"
     FAIL = "fail"
@@ -29,6 +31,8 @@ class Level(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
+    """One line of the doctor's output."""
+
     level: Level
     subject: str
     text: str
@@ -38,7 +42,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Every finding, as soon as it is made; a check that breaks is a finding too."""
+    """Every finding, as soon as it is made; a check that raises an error is a finding too."""
     for check in CHECKS:
         try:
             yield from check()
@@ -47,9 +51,14 @@ def examine() -> Iterator[Finding]:
             yield Finding(Level.FAIL, check.__name__.replace("_", " ").strip(), reason)
 
 
+def _level(good: bool, otherwise: Level = Level.FAIL) -> Level:
+    return Level.OK if good else otherwise
+
+
 def _python() -> Iterator[Finding]:
-    level = Level.OK if sys.version_info >= (3, 11) else Level.FAIL
-    yield Finding(level, "Python", f"{platform.python_version()} (3.11 or later), {sys.executable}")
+    yield Finding(
+        _level(sys.version_info >= (3, 11)), "Python", f"{platform.python_version()} (3.11 or later), {sys.executable}"
+    )
 
 
 def _packages() -> Iterator[Finding]:
@@ -67,12 +76,10 @@ def _packages() -> Iterator[Finding]:
 
 
 def _package(requirement: Requirement) -> Finding:
-    found = _version(requirement.name)
-    if found is None:
-        return Finding(Level.FAIL, requirement.name, f"missing; type pip install '{requirement}'")
-    if not requirement.specifier.contains(found, prereleases=True):
-        return Finding(Level.FAIL, requirement.name, f"{found}; type pip install '{requirement}'")
-    return Finding(Level.OK, requirement.name, f"{found} ({requirement.specifier})")
+    version = _version(requirement.name)
+    if version is not None and requirement.specifier.contains(version, prereleases=True):
+        return Finding(Level.OK, requirement.name, f"{version} ({requirement.specifier})")
+    return Finding(Level.FAIL, requirement.name, f"{version or 'missing'}; type pip install '{requirement}'")
 
 
 def _version(name: str) -> str | None:
@@ -87,7 +94,7 @@ def _processors() -> Iterator[Finding]:
 
     yield Finding(Level.OK, "CPU", f"{len(os.sched_getaffinity(0))} cores, torch uses {torch.get_num_threads()}")
     if not torch.cuda.is_available():
-        yield Finding(Level.OK, "GPU", "none that torch can use: runs take the CPU")
+        yield Finding(Level.OK, "GPU", "none that torch can use; runs use the CPU")
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         yield Finding(Level.OK, f"GPU {index}", f"{properties.name}, {properties.total_memory / GB:.0f} GB")
@@ -96,22 +103,20 @@ def _processors() -> Iterator[Finding]:
 def _memory() -> Iterator[Finding]:
     total = memory_bytes() / GB
     free = min(total, os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GB)
-    level = Level.OK if total >= MEMORY_GB else Level.WARN
-    yield Finding(
-        level, "memory", f"{total:.1f} GB, {free:.1f} GB of it unused ({MEMORY_GB:g} GB will do for model=tiny)"
-    )
+    text = f"{total:.1f} GB, {free:.1f} GB of it unused (model=tiny needs {MEMORY_GB:g} GB)"
+    yield Finding(_level(total >= MEMORY_GB, Level.WARN), "memory", text)
 
 
 def _outputs() -> Iterator[Finding]:
     place = Path("outputs") if Path("outputs").is_dir() else Path()
     try:
         with tempfile.NamedTemporaryFile(dir=place):
-            yield Finding(Level.OK, "outputs/", f"{place.resolve()} can be written")
+            yield Finding(Level.OK, "outputs/", f"{place.resolve()} is writable")
     except OSError as error:
         yield Finding(Level.FAIL, "outputs/", f"{place.resolve()}: {error.strerror}; run from a folder of your own")
     free = shutil.disk_usage(place).free / GB
-    level = Level.OK if free >= DISK_GB else Level.WARN
-    yield Finding(level, "disk", f"{free:.1f} GB free at outputs/ (a checkpoint takes 12 bytes a parameter)")
+    text = f"{free:.1f} GB free at outputs/ (a checkpoint takes 12 bytes per parameter)"
+    yield Finding(_level(free >= DISK_GB, Level.WARN), "disk", text)
 
 
 def _embedded_model() -> Iterator[Finding]:
@@ -131,12 +136,9 @@ def _embedded_model() -> Iterator[Finding]:
     engine.sync(model.model, 0)
     prompt = Prompt("doctor", model.encode(text), text, answer="")
     [[answer]] = engine.generate([prompt], [[0]], Sampling(temperature=1.0, max_tokens=64))
-    said = f"{text}{model.decode(answer.token_ids)}"
-    yield Finding(
-        Level.OK,
-        "embedded model",
-        f"untrained, answers rightly or wrongly {said} ({time.perf_counter() - began:.1f} s)",
-    )
+    sample = f"{text}{model.decode(answer.token_ids)}"
+    seconds = time.perf_counter() - began
+    yield Finding(Level.OK, "embedded model", f"generates (untrained sample: {sample}) ({seconds:.1f} s)")
 
 
 def _verifier() -> Iterator[Finding]:
@@ -144,27 +146,24 @@ def _verifier() -> Iterator[Finding]:
     from winnow.verdict import Verdict
 
     began = time.perf_counter()
-    with Verifier(workers=1, timeout=30.0) as pool:
-        right, wrong = pool.judge([r"\sqrt{8}"] * 2, [r"\boxed{2\sqrt{2}}", r"\boxed{2\sqrt{3}}"])
-    verdicts = (right.verdict, wrong.verdict)
-    level = Level.OK if verdicts == (Verdict.correct, Verdict.wrong) else Level.FAIL
-    text = f"2√2 for √8 is {verdicts[0]}, 2√3 is {verdicts[1]} ({time.perf_counter() - began:.1f} s with its process)"
-    yield Finding(level, "verifier", text)
+    with Verifier(workers=1, timeout=30.0) as verifier:
+        judgements = verifier.judge([r"\sqrt{8}"] * 2, [r"\boxed{2\sqrt{2}}", r"\boxed{2\sqrt{3}}"])
+    seconds = time.perf_counter() - began
+    right, wrong = (judgement.verdict for judgement in judgements)
+    text = f"2√2 for √8 is {right}, 2√3 is {wrong} ({seconds:.1f} s, with the start of its process)"
+    yield Finding(_level((right, wrong) == (Verdict.correct, Verdict.wrong)), "verifier", text)
 
 
 def _wandb() -> Iterator[Finding]:
     os.environ["WANDB_SILENT"] = "true"
     import wandb
 
-    mode = os.environ.get("WANDB_MODE")
-    if mode is not None:
-        yield Finding(Level.OK, "W&B", f"WANDB_MODE={mode}")
+    text = "no key: runs are logged offline in their directories; type wandb login to change that"
+    if "WANDB_MODE" in os.environ:
+        text = f"WANDB_MODE={os.environ['WANDB_MODE']}"
     elif wandb.login(prompt=False, verify=False):
-        yield Finding(Level.OK, "W&B", "a key is stored (not tried: that takes the network)")
-    else:
-        yield Finding(
-            Level.OK, "W&B", "no key: runs are logged offline under their directory; type wandb login to change that"
-        )
+        text = "a key is stored (not checked, which needs the network)"
+    yield Finding(Level.OK, "W&B", text)
 
 
 def _hub_cache() -> Iterator[Finding]:

@@ -1,7 +1,8 @@
-"""Atomic file writes, and the directory that caches what is expensive to make.
+"""Atomic file writes, and the cache directory.
 
-A file written here appears under its name complete or not at all: it is written beside its place and then renamed, which
-is atomic within one file system. A reader, or a process that is killed, meets either the old file or the new one.
+A file written here appears under its name complete or not at all: it is written beside its final place and then
+renamed, which is atomic within one file system. A reader sees either the old file or the new one, and so does the next
+process after this one was killed.
 """
 
 import json
@@ -12,7 +13,7 @@ from pathlib import Path
 
 
 def cache_directory() -> Path:
-    """The directory kept between runs: `$WINNOW_CACHE`, or ~/.cache/winnow."""
+    """The directory whose contents are kept between runs: `$WINNOW_CACHE`, or ~/.cache/winnow."""
     return Path(os.environ.get("WINNOW_CACHE") or Path.home() / ".cache" / "winnow")
 
 
@@ -20,26 +21,26 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Have `write` create a file beside `path`, flush it to disk and rename it to `path`.
 
     The temporary name carries the process id, so that two processes that write the same file do not mix their bytes.
+    If writing fails, the temporary file is removed and `path` is left as it was.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    write(beside)
-    with beside.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        write(beside)
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write `text` to `path` atomically, as UTF-8 with Unix line ends.
+    """Write `text` to `path` atomically, as UTF-8; line ends are written as they are.
 
     A byte-level tokenizer may decode to a lone surrogate, which is not UTF-8; backslashreplace turns it into the JSON
     escape that reads back as the same character.
     """
-
-    def write(beside: Path) -> None:
-        with beside.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(text)
-
-    write_atomically(path, write)
+    data = text.encode("utf-8", errors="backslashreplace")
+    write_atomically(path, lambda beside: beside.write_bytes(data))
 
 
 def replace_json(path: Path, value: object) -> None:

@@ -1,7 +1,8 @@
-"""Objectives: compositions of `ops` into a loss for one micro-batch.
+"""Objectives: the losses of policy gradient, value function and DPO for one micro-batch, composed from `ops`.
 
-loss = − Σ weight · gain(ratio, advantage) / denominator + β · KL − c · entropy, where all three terms run over the same
-rows with the same weights and the same denominator, given with the batch.
+loss = − Σ weight · surrogate(ratio, advantage) / denominator + β · KL − c · entropy. All three terms run over the same
+rows with the same weights and the same denominator, all of which come with the batch. The denominator is that of the
+whole optimiser batch, so that the losses of its micro-batches add up to the loss of the batch.
 """
 
 from collections.abc import Callable
@@ -26,10 +27,11 @@ Estimator = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class KL:
-    """A penalty for leaving a reference policy.
+    """A KL penalty against a reference policy, of coefficient β = `coef`.
 
-    `place` is the loss (differentiated) or the reward (a number taken off it). `reference` is the initial model or the
-    previous policy: the one that drew this iteration's samples. `clamp` bounds each token's estimate (released code: 10).
+    With `place="loss"` the estimate is a term of the loss and is differentiated; with "reward" it is a number
+    subtracted from the reward. `reference` is the initial model or the previous policy, i.e. the one that drew this
+    iteration's samples. `clamp` bounds the absolute value of each token's estimate (released code: 10).
     """
 
     estimator: Estimator
@@ -39,17 +41,17 @@ class KL:
     clamp: float | None = None
 
     def __call__(self, logprobs: Tensor, reference: Tensor) -> Tensor:
-        """The estimate per token, of the shape of `logprobs`."""
+        """The estimate of each token's KL, in the shape of `logprobs`, without the coefficient."""
         estimate = self.estimator(logprobs - reference)
         return estimate if self.clamp is None else estimate.clamp(-self.clamp, self.clamp)
 
 
 def no_kl() -> None:
-    """What `algo/kl=none` builds."""
+    """No KL term and no reference policy."""
 
 
 def rule_of(rule: Callable) -> Callable:
-    """The function of `ops` behind a composed rule, which Hydra hands out as a partial."""
+    """The function of `ops` behind a rule. Hydra instantiates a rule with settings as a partial of that function."""
     return rule.func if isinstance(rule, partial) else rule
 
 
@@ -58,7 +60,11 @@ def _weights(batch: Batch, like: Tensor) -> Float[Tensor, "b s"]:
 
 
 def _per_update(value: Tensor, batch: Batch) -> Mean:
-    """A term of the loss, averaged over optimiser batches: micro-batches add up, and each is 1/num_micro_batches of one."""
+    """A term of the loss as a metric: summed over the micro-batches of an optimiser batch, averaged over optimiser
+    batches.
+
+    Each micro-batch counts 1/num_micro_batches, so that the counts of an optimiser batch add up to 1.
+    """
     return Mean(value.detach().double(), 1 / batch.num_micro_batches)
 
 
@@ -67,13 +73,18 @@ def _mean_over(value: Tensor, where: Tensor) -> Mean:
 
 
 def _gradient_magnitudes(loss: Tensor, *logprobs: Tensor) -> list[Tensor]:
-    """|∂ loss / ∂ log π| of every token, whatever rules lie between; only they are gone through, and the graph stays."""
+    """|∂ loss / ∂ log π| of every token: the size of its gradient coefficient, whatever ratio and clipping rules are
+    used.
+
+    This differentiates only from the loss to the log-probabilities, not through the model, and keeps the graph for the
+    training step's own backward.
+    """
     return [slope.double().abs() for slope in torch.autograd.grad(loss, logprobs, retain_graph=True)]
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyObjective:
-    """Push the kept tokens' log-probability or ratio, by their advantage."""
+    """The policy-gradient loss: clipped surrogate of ratio and advantage, plus β · KL, minus c · entropy (`entropy`)."""
 
     ratio: Ratio
     clip: Clip
@@ -94,18 +105,19 @@ class PolicyObjective:
 
     @property
     def has_gradient_without_advantage(self) -> bool:
-        """Whether rows whose advantage is zero have a gradient all the same."""
+        """Whether rows of advantage zero have a gradient too, from the KL term or the entropy bonus."""
         return self.kl_in_loss is not None or self.entropy != 0
 
     def __call__(self, logprobs: Float[Tensor, "b s"], entropies: Float[Tensor, "b s"] | None, batch: Batch) -> Loss:
-        """`entropies` is read only if the entropy coefficient is not zero."""
+        """The loss of one micro-batch and its metrics; `entropies` is read only if the entropy coefficient is not zero."""
         assert batch.advantages is not None
         weights = _weights(batch, logprobs)
-        # Rows without old log-probabilities are forwarded once, by the policy that sampled them.
+        # Rows come without old log-probabilities where no ratio reads them, and where the iteration has a single optimiser
+        # step: then this forward itself is of the policy that sampled, the ratio is 1, and its gradient is that of log π.
         old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
         quantity = self.ratio(logprobs, old, batch.response)
-        gain = self.clip(quantity, batch.advantages)
-        policy = -(weights * gain).sum()
+        surrogate = self.clip(quantity, batch.advantages)
+        policy = -(weights * surrogate).sum()
         metrics = {"train/loss/policy": _per_update(policy, batch)}
         total = policy
         if (kl := self.kl_in_loss) is not None:
@@ -122,19 +134,22 @@ class PolicyObjective:
             for sign, where in (("positive", batch.advantages > 0), ("negative", batch.advantages < 0)):
                 metrics[f"train/gradient_mass/{sign}"] = _per_update(torch.where(where, slope, 0).sum(), batch)
         if self.uses_ratio:
-            metrics |= _off_policy_metrics(logprobs.detach(), old, quantity.detach(), gain.detach(), batch)
+            metrics |= _off_policy_metrics(logprobs.detach(), old, quantity.detach(), surrogate.detach(), batch)
         return Loss(total, metrics)
 
 
-def _off_policy_metrics(logprobs: Tensor, old: Tensor, ratio: Tensor, gain: Tensor, batch: Batch) -> dict[str, Mean]:
-    """How far the policy has moved from the one that sampled, over the rows that count.
+def _off_policy_metrics(
+    logprobs: Tensor, old: Tensor, ratio: Tensor, surrogate: Tensor, batch: Batch
+) -> dict[str, Mean]:
+    """Clip fractions, mean ratio and KL to the policy that sampled, over the rows of non-zero weight.
 
-    A token is clipped where its gain is not ratio · advantage; the tolerance is for rules that multiply and divide.
+    A token counts as clipped where its surrogate is not ratio · advantage. The comparison has a relative tolerance of
+    1e-5, because some rules multiply and divide by the ratio.
     """
     assert batch.advantages is not None
     counts = batch.response & (batch.row_weight > 0).unsqueeze(1)
     plain = ratio * batch.advantages
-    clipped = (gain - plain).abs() > 1e-5 * plain.abs()
+    clipped = (surrogate - plain).abs() > 1e-5 * plain.abs()
     return {
         "train/clip_frac": _mean_over(clipped.float(), counts),
         "train/clip_frac/low": _mean_over((clipped & (ratio < 1)).float(), counts),
@@ -146,7 +161,8 @@ def _off_policy_metrics(logprobs: Tensor, old: Tensor, ratio: Tensor, gain: Tens
 
 @dataclass(frozen=True, slots=True)
 class ValueObjective:
-    """Fit the critic to the returns, over the policy's rows and weights."""
+    """The critic's clipped value loss against the returns, over the same rows and with the same weights as the
+    policy's."""
 
     clip: float
 
@@ -165,7 +181,10 @@ class ValueObjective:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceObjective:
-    """Tell the chosen from the rejected response of each pair, against a reference policy."""
+    """The DPO loss: log-ratios to a reference policy of each pair's chosen and rejected response, compared.
+
+    Its denominator is the number of pairs in the optimiser batch. Log-ratios are summed over tokens, not averaged.
+    """
 
     beta: float
     smoothing: float

@@ -1,11 +1,11 @@
-"""Rows of tokens without padding, each shared prompt once: what a forward computes.
+"""Packed rows: the tokens of one forward without padding, and each prompt once for all its responses.
 
-Rows that begin with the same prompt share its tokens. The last token of a response predicts nothing that is trained, so it
-is read as a target and never computed.
+Rows that begin with the same prompt share its tokens. The last token of a response predicts nothing that is trained, so
+that it is read as a target and never computed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from typing import Protocol, Self, runtime_checkable
 
@@ -15,78 +15,86 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 MAX_PROMPT_REPEATS = 4
-"""How often, at most, packed tokens may recur in attention, where a prompt stands before each of its responses: a token holds
-about six times as much memory elsewhere in a layer as it does there, so that this at most doubles what a budget means."""
+"""Upper bound on the padded tokens that attention reads, as a multiple of the token budget. In attention a prompt
+stands before each of its responses again. Elsewhere in a layer a token takes about six times as much memory as in
+attention, so that at this bound a forward takes at most twice the memory of a budget without shared prompts."""
 MIN_BLOCK_FILL = 0.8
-"""The share of an attention block that holds tokens, at least: a shorter row opens the next block. Attention is a small part
-of a forward, so that a fifth of it costs less than many small kernels do."""
+"""Lower bound on the share of an attention block that holds tokens; a row that would bring it below opens the next
+block. Attention is a small part of a forward, so that a fifth of it costs less than many small kernels do."""
 
 
 @runtime_checkable
 class PromptedSequence(Protocol):
+    """A prompt of `prompt_length` tokens followed by a response."""
+
     @property
     def token_ids(self) -> tuple[int, ...]: ...
     @property
     def prompt_length(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """T computed tokens of B rows, of which R response tokens are predicted.
+class OnDevice:
+    """Base of frozen dataclasses of tensors that move to a device as a whole.
 
-    A row of S tokens is spelt by the first S − 1 entries of its line in `places`, in which a token stands at its position;
-    what follows there is filling. A token belongs to the first line that it stands in, its `owner`. `blocks` are runs of
-    lines, (first, last + 1, width), that attention takes at a time.
+    Lightning moves any object that has `.to`; a frozen dataclass without one it refuses.
+    """
+
+    __slots__ = ()
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """A copy whose tensors are on `device`."""
+        moved = {
+            f.name: value.to(device, non_blocking=non_blocking)
+            for f in fields(self)  # pyright: ignore[reportArgumentType]
+            if isinstance(value := getattr(self, f.name), Tensor | OnDevice)
+        }
+        return replace(self, **moved)  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(frozen=True, slots=True)
+class Packed(OnDevice):
+    """T computed tokens of B rows, from which R response tokens are predicted.
+
+    A row i of S tokens has its first S − 1 tokens at `tokens[places[i, :S − 1]]`, in order of position, and its last
+    one only in `targets`; the rest of that line of `places` is padding. A token that several rows share is owned by the
+    first of them. `blocks` are runs of consecutive rows, (first, last + 1, width), that attention computes together.
     """
 
     tokens: Int[Tensor, "1 t"]
     positions: Int[Tensor, "1 t"]
     places: Int[Tensor, "b w"]
     line: Int[Tensor, " c"]
-    """All lines of `places`, one after another, without filling; line i begins at `starts[i]`."""
+    """All lines of `places` concatenated without their padding; line i begins at `starts[i]`."""
     starts: Int[Tensor, " b1"]
     lengths: tuple[int, ...]
-    """Entries of each line in use, S − 1."""
+    """S − 1 of each row: how many entries of its line of `places` are used."""
     blocks: tuple[tuple[int, int, int], ...]
     owner: Int[Tensor, " t"]
+    """The first row that each token belongs to."""
     sources: Int[Tensor, " r"]
-    """The computed token whose hidden state predicts each response token, row by row."""
+    """For each response token, row by row, the computed token whose hidden state predicts it."""
     targets: Int[Tensor, " r"]
+    """The ids of the response tokens, row by row."""
     cells: Int[Tensor, " r"]
-    """Where the predictions belong in a (B, S) matrix, S = w + 1, laid out row by row."""
+    """For each response token, its index in a flattened (B, S) matrix, S = w + 1."""
     response: Bool[Tensor, "b s"]
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        def moved(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=non_blocking)
-
-        return type(self)(
-            moved(self.tokens),
-            moved(self.positions),
-            moved(self.places),
-            moved(self.line),
-            moved(self.starts),
-            self.lengths,
-            self.blocks,
-            moved(self.owner),
-            moved(self.sources),
-            moved(self.targets),
-            moved(self.cells),
-            moved(self.response),
-        )
-
     def spread(self, numbers: Float[Tensor, " r"]) -> Float[Tensor, "b s"]:
-        """One number for each response token as a (B, S) matrix, zero elsewhere."""
+        """One number per response token as a (B, S) matrix, 0 elsewhere. This is the one shift by one: the number that
+        is computed at the token before s stands at s."""
         flat = numbers.new_zeros(self.response.numel()).index_copy(0, self.cells, numbers)
         return flat.view_as(self.response)
 
     def padded(self) -> Int[Tensor, "b w"]:
-        """The rows without their last token, filled up on the right."""
+        """The rows without their last token, padded on the right: the input of a model that cannot read packed rows."""
         return self.tokens[0][self.places]
 
 
 def pack(rows: Sequence[PromptedSequence]) -> Packed:
-    """Rows with a prompt and a response of at least one token each; sorted by length they make full blocks."""
+    """Pack rows that have a prompt and a response of at least one token each.
+
+    Rows sorted by length give well-filled blocks.
+    """
     begins: dict[tuple[int, ...], int] = {}
     tokens: list[int] = []
     positions: list[int] = []
@@ -128,7 +136,7 @@ def pack(rows: Sequence[PromptedSequence]) -> Packed:
 
 
 def _blocks(lengths: Sequence[int]) -> tuple[tuple[int, int, int], ...]:
-    """Runs of rows that fill a rectangle to `FULL` or more."""
+    """Runs of consecutive rows, each filling its (rows × width) rectangle to at least `MIN_BLOCK_FILL`."""
     blocks: list[tuple[int, int, int]] = []
     first = held = width = 0
     for row, length in enumerate(lengths):

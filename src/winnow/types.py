@@ -1,24 +1,26 @@
-"""What crosses module boundaries. P prompts, G samples per prompt, N = P·G rows, B rows of a micro-batch, S positions.
+"""Data types of an iteration: prompts, completions, rollouts, rows and pairs to train on, micro-batches, losses.
 
-Position s of every (B, S) tensor speaks about token s: its log-probability given the tokens before it, its mask, its
-advantage. The shift by one happens once, in `packed.pack`.
+Letters in shapes: P prompts, G samples per prompt, N = P·G rows, B rows of a micro-batch, S positions. Position s of
+every (B, S) tensor describes token s: its log-probability given the tokens before it, its mask, its advantage. The
+shift by one between a hidden state and the token it predicts happens once, in `winnow.packed`.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from winnow.packed import Packed
+from winnow.packed import OnDevice, Packed
 from winnow.verdict import Judgement
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered problem: `Prompt("arithmetic:17", (4, 7, 13), "4+7=", "11")`. `key` names it in every seed."""
+    """A rendered problem with its gold answer: `Prompt("arithmetic:17", (4, 7, 13), "4+7=", "11")`.
+
+    `key` identifies the problem in every seed that its samples are drawn with.
+    """
 
     key: str
     token_ids: tuple[int, ...]
@@ -27,7 +29,8 @@ class Prompt:
 
 
 class Finish(StrEnum):
-    """Why sampling ended: an end-of-sequence token was drawn (and is part of the response), or the budget ran out."""
+    """Reasons for which a completion ends: an EOS token is drawn (it is part of the response), or the budget is used
+    up."""
 
     EOS = "eos"
     LENGTH = "length"
@@ -35,10 +38,10 @@ class Finish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """One response, token in and token out: ids, the sampler's log-probability and the entropy of each draw.
+    """One sampled response: T token ids, and the sampler's log-probability and entropy (nats) of each draw.
 
-    `Completion((9, 2), tensor([-0.1, -0.3]), tensor([0.4, 0.2]), Finish.EOS)`: two tokens, the last of them an EOS.
-    Log-probabilities and entropies (nats) are those of the distribution sampled from, temperature included.
+    Both are of the distribution that was sampled from, temperature included. Example, two tokens of which the last is
+    an EOS: `Completion((9, 2), tensor([-0.1, -0.3]), tensor([0.4, 0.2]), Finish.EOS)`.
     """
 
     token_ids: tuple[int, ...]
@@ -49,7 +52,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to draw: temperature only (no top-p, no top-k), so that what is sampled is what is trained."""
+    """Sampling parameters: a temperature and the most tokens that a response may have.
+
+    There is no top-p and no top-k: with those the distribution that is sampled would not be the one that is trained.
+    """
 
     temperature: float
     max_tokens: int
@@ -57,7 +63,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
-    """P prompts with G completions each, judged. `rewards` are the verdicts' rewards, before any shaping."""
+    """P prompts with G judged completions each. `rewards` are the rewards of the verdicts, before any shaping."""
 
     prompts: tuple[Prompt, ...]
     completions: tuple[tuple[Completion, ...], ...]
@@ -70,9 +76,10 @@ class Rollouts:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One sequence to train on, before padding: prompt and response ids, and (S,) tensors that are 0 on the prompt.
+    """One sequence of S tokens, a prompt and its response, with what the loss reads of it.
 
-    `advantage` is None only for members of a preference pair.
+    Tensors are 0 on the prompt, and None where the algorithm does not read them. Of a row that is trained on,
+    `advantage` is None only if it belongs to a preference pair.
     """
 
     token_ids: tuple[int, ...]
@@ -84,39 +91,34 @@ class Row:
     returns: Float[Tensor, " s"] | None = None
 
     @property
+    def rows(self) -> tuple["Row", ...]:
+        """The row itself, as `Pair.rows` gives both of its rows."""
+        return (self,)
+
+    @property
     def response_length(self) -> int:
         return len(self.token_ids) - self.prompt_length
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A chosen and a rejected response to one prompt."""
+    """A preference pair: a chosen and a rejected response to one prompt."""
 
     chosen: Row
     rejected: Row
 
-
-class _OnDevice:
-    """Lightning moves an object that has `.to` as it is; a frozen dataclass without one it refuses."""
-
-    __slots__ = ()
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        moved = {
-            f.name: value.to(device, non_blocking=non_blocking)
-            for f in fields(self)  # pyright: ignore[reportArgumentType]
-            if isinstance(value := getattr(self, f.name), Tensor | Packed | Batch)
-        }
-        return replace(self, **moved)  # pyright: ignore[reportArgumentType]
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return (self.chosen, self.rejected)
 
 
 @dataclass(frozen=True, slots=True)
-class Batch(_OnDevice):
-    """What the objective reads of one micro-batch's rows.
+class Batch(OnDevice):
+    """The numbers that the loss of one micro-batch reads: mask, weights, advantages, log-probabilities, values.
 
-    `row_weight` and `denominator` come from the aggregation: a token counts `row_weight / denominator`, where the
-    denominator sums over the whole optimiser batch, all its micro-batches and all ranks. `num_micro_batches` is how many
-    micro-batches, over all ranks, make up the optimiser batch.
+    `row_weight` and `denominator` come from the aggregation: a token has weight `row_weight / denominator`, and the
+    denominator sums over the whole optimiser batch, all its micro-batches and all ranks. `num_micro_batches` is the
+    number of micro-batches, over all ranks, that make up the optimiser batch.
     """
 
     response: Bool[Tensor, "b s"]
@@ -131,16 +133,19 @@ class Batch(_OnDevice):
 
 
 @dataclass(frozen=True, slots=True)
-class MicroBatch(_OnDevice):
-    """What one forward reads, and what its loss is made of."""
+class MicroBatch(OnDevice):
+    """Packed rows for one forward, and the terms of their loss."""
 
     rows: Packed
     terms: Batch
 
 
 @dataclass(frozen=True, slots=True)
-class PairBatch(_OnDevice):
-    """All chosen rows, then all rejected ones in the same order; `chosen.denominator` counts the optimiser batch's pairs."""
+class PairBatch(OnDevice):
+    """Packed rows of B preference pairs, first all chosen rows and then all rejected ones, in the same order.
+
+    `chosen.denominator` is the number of pairs in the optimiser batch.
+    """
 
     rows: Packed
     chosen: Batch
@@ -149,9 +154,10 @@ class PairBatch(_OnDevice):
 
 @dataclass(frozen=True, slots=True)
 class Mean:
-    """A mean that is not yet divided: means of means would bring the denominator problem back through the log.
+    """A mean that is not divided yet: a total and a count, so that means over micro-batches and ranks add up exactly.
 
-    Scalar tensors stay on their device until `value` is read, so that no micro-batch waits for its figures.
+    A mean of per-micro-batch means would weigh tokens by the size of their micro-batch. Scalar tensors stay on their
+    device until `value` is read, so that a micro-batch does not wait for its metrics.
     """
 
     total: float | Tensor
@@ -162,24 +168,24 @@ class Mean:
 
     @property
     def only_total(self) -> "Mean":
-        """To add a second term to a mean over the same things."""
+        """The total with count 0, to add a second term to a mean over the same items."""
         return Mean(self.total, 0)
 
     @property
     def value(self) -> float:
-        """A total that nothing was counted for is a number of events, and stays what it is."""
+        """total / count, or the total itself where the count is 0: then it is a number of events."""
         total, count = float(self.total), float(self.count)
         return total / count if count else total
 
     @property
     def read(self) -> "Mean":
-        """The same in numbers of the host."""
+        """The same with Python numbers instead of tensors."""
         return Mean(float(self.total), float(self.count))
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The scalar to differentiate and what to log about it."""
+    """The scalar to differentiate, and the metrics of its micro-batch."""
 
     value: Float[Tensor, ""]
     metrics: dict[str, Mean]

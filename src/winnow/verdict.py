@@ -1,24 +1,25 @@
-"""What a check of an answer can come to."""
+"""Verdicts of the verifier: what the check of one answer can result in."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """Only `correct` is a success; the four others are kept apart because they call for different repairs."""
+    """The result of one check. Only `correct` is a success; the other four are kept apart because each calls for a
+    different repair."""
 
     correct = "correct"
     wrong = "wrong"
-    no_answer = "no_answer"  # no closed, non-empty \boxed{} in the response
+    no_answer = "no_answer"  # the response has no closed, non-empty \boxed{}
     timeout = "timeout"  # the check ran past its hard limit and was killed
-    crash = "crash"  # the check ended its process, or raised, twice
+    crash = "crash"  # the check ended its process or raised, twice
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict, the answer that was judged (None: there was none) and the seconds its check took.
+    """A verdict, the answer that was judged (None if there was none) and the seconds that its check took.
 
-    `seconds` is 0.0 for an answer that needed no worker: compared in-process, or known from the cache.
+    `seconds` is 0.0 where no worker process was needed: the answer was compared in this process or found in the cache.
     """
 
     verdict: Verdict

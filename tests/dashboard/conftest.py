@@ -10,7 +10,7 @@ from report.conftest import WandbServer
 
 
 class ViewServer(WandbServer):
-    """`views` holds (kind, spec) in the order in which they were saved; `denied` operations are answered with an error."""
+    """W&B server that keeps saved `views` as (kind, spec), in order, and answers `denied` operations with an error."""
 
     def __init__(self) -> None:
         super().__init__()

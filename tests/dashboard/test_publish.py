@@ -6,7 +6,7 @@ import pytest
 
 from winnow.cli import exit_code
 from winnow.run_logs import dashboard
-from winnow.run_logs.dashboard_panels import COLUMNS, SECTIONS
+from winnow.run_logs.dashboard import DASHBOARD
 
 KEY = "0123456789" * 4
 
@@ -33,10 +33,12 @@ def test_a_report_and_a_workspace_are_saved_and_their_addresses_said(logged_in, 
     (kind, page), (view, space) = logged_in.views
     assert (kind, view) == ("runs", "project-view")
     grids = [block["metadata"] for block in page["blocks"] if block["type"] == "panel-grid"]
-    assert [len(grid["panelBankSectionConfig"]["panels"]) for grid in grids] == [len(s.panels) for s in SECTIONS]
+    assert [len(grid["panelBankSectionConfig"]["panels"]) for grid in grids] == [
+        len(s.panels) for s in DASHBOARD.sections
+    ]
     assert {grid["runSets"][0]["project"]["id"] for grid in grids} == {"17"}
     sections = space["section"]["panelBankConfig"]["sections"]
-    assert [section["name"] for section in sections] == [section.title for section in SECTIONS]
+    assert [section["name"] for section in sections] == [section.title for section in DASHBOARD.sections]
 
 
 def test_runs_are_grouped_by_sweep_and_arm_in_both(logged_in, capsys) -> None:
@@ -44,8 +46,12 @@ def test_runs_are_grouped_by_sweep_and_arm_in_both(logged_in, capsys) -> None:
     (_, page), (_, space) = logged_in.views
     runs = [block["metadata"]["runSets"][0] for block in page["blocks"] if block["type"] == "panel-grid"]
     groups = [{"section": "run", "name": "group"}, {"section": "config", "name": "arm.value"}]
-    assert [each["grouping"] for each in [*runs, *space["section"]["runSets"]]] == [groups] * (len(SECTIONS) + 1)
-    assert [each["runFeed"]["columnOrder"] for each in [*runs, *space["section"]["runSets"]]] == [list(COLUMNS)] * 7
+    assert [each["grouping"] for each in [*runs, *space["section"]["runSets"]]] == [groups] * (
+        len(DASHBOARD.sections) + 1
+    )
+    assert [each["runFeed"]["columnOrder"] for each in [*runs, *space["section"]["runSets"]]] == [
+        list(DASHBOARD.columns)
+    ] * 7
 
 
 def test_wandb_mode_is_about_runs(logged_in, capsys, monkeypatch) -> None:
@@ -67,12 +73,10 @@ def test_without_the_extra_one_line_says_what_to_install(logged_in, capsys, monk
             if name == "wandb_workspaces":
                 raise ModuleNotFoundError(f"No module named '{name}'", name=name)
 
-    for name in [
-        name for name in sys.modules if name.startswith(("winnow.run_logs.dashboard_views", "wandb_workspaces"))
-    ]:
+    for name in [name for name in sys.modules if name.startswith("wandb_workspaces")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Absent(), *sys.meta_path])
-    line = "error: winnow dashboard needs a package more; type pip install 'winnow-rl[dashboards]'"
+    line = "error: winnow dashboard needs one more package: pip install 'winnow-rl[dashboards]'"
     assert typed(capsys, "me/winnow") == (2, [], [line])
 
 

@@ -6,8 +6,7 @@ import pytest
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
-from winnow.run_logs.dashboard_panels import SECTIONS
-from winnow.run_logs.dashboard_views import report, workspace
+from winnow.run_logs.dashboard import DASHBOARD
 
 
 def drawn(panel) -> dict:
@@ -17,17 +16,17 @@ def drawn(panel) -> dict:
 
 @pytest.fixture(scope="module")
 def space() -> ws.Workspace:
-    return workspace("me", "winnow")
+    return DASHBOARD.workspace("me", "winnow")
 
 
 @pytest.fixture(scope="module")
 def grids() -> list[wr.PanelGrid]:
-    return [block for block in report("me", "winnow").blocks if isinstance(block, wr.PanelGrid)]
+    return [block for block in DASHBOARD.report("me", "winnow").blocks if isinstance(block, wr.PanelGrid)]
 
 
 def test_workspace_and_report_show_the_same_panels_in_the_same_sections(space, grids) -> None:
-    headings = [block.text for block in report("me", "winnow").blocks if isinstance(block, wr.H1)]
-    assert headings == [section.name for section in space.sections] == [section.title for section in SECTIONS]
+    headings = [block.text for block in DASHBOARD.report("me", "winnow").blocks if isinstance(block, wr.H1)]
+    assert headings == [section.name for section in space.sections] == [section.title for section in DASHBOARD.sections]
     for section, grid in zip(space.sections, grids, strict=True):
         assert [drawn(panel) for panel in section.panels] == [drawn(panel) for panel in grid.panels]
 

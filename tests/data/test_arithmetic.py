@@ -1,3 +1,5 @@
+"""The arithmetic task: chains, splits, and demonstrations with slips and guesses at the given rates."""
+
 import math
 import re
 
@@ -18,7 +20,7 @@ def boxed(text: str) -> int:
 
 
 def binomial_bounds(count: int, rate: float) -> tuple[float, float]:
-    """Five standard deviations: a sound generator leaves them once in a million seeds."""
+    """Five standard deviations around the mean, which a correct generator exceeds once in a million seeds."""
     spread = 5 * math.sqrt(count * rate * (1 - rate))
     return count * rate - spread, count * rate + spread
 
@@ -38,7 +40,7 @@ def test_same_names_same_problem_and_other_names_another() -> None:
 
 
 def test_splits_are_disjoint_under_every_seed() -> None:
-    """Short chains, so that streams do repeat problems."""
+    """With chains so short that the streams do repeat problems."""
     train = {chain_at(seed, i, "train", (1,)).text for seed in range(3) for i in range(MANY)}
     heldout = {chain_at(seed, i, "heldout", (1,)).text for seed in range(3) for i in range(MANY)}
     assert not train & heldout
@@ -82,14 +84,17 @@ def test_without_slips_every_worked_answer_is_right() -> None:
 
 
 def forgotten(before: int, term: int) -> int:
-    """What the schoolbook method is off by when the carry, or the borrow, of its first column is forgotten."""
+    """The error of the schoolbook method if the carry or the borrow of its first column is forgotten."""
     if term > 0:
         return -10 if before % 10 + term % 10 > 9 else 0
     return 10 if before % 10 < -term % 10 else 0
 
 
 def slip_counts(slip: float) -> tuple[int, int]:
-    """(slipped, could slip) over many demonstrations, each step checked against the problem and the last result."""
+    """Steps that slipped and steps that could slip, over many demonstrations.
+
+    Every step is checked against the problem and the result before it.
+    """
     slipped = able = 0
     for index in range(MANY):
         chain = chain_at(0, index)
@@ -107,7 +112,7 @@ def slip_counts(slip: float) -> tuple[int, int]:
     return slipped, able
 
 
-def test_a_slip_is_a_forgotten_carry_at_the_rate_asked_for_and_is_worked_on_with() -> None:
+def test_a_slip_is_a_forgotten_carry_at_the_given_rate_and_later_steps_continue_from_it() -> None:
     slipped, able = slip_counts(0.3)
     low, high = binomial_bounds(able, 0.3)
     assert low <= slipped <= high

@@ -1,4 +1,4 @@
-"""Files and hub datasets as problems: fields, golds, keys, and one line for what is wrong with them."""
+"""Files and hub datasets as problems: fields, golds, keys, and one-line errors."""
 
 import json
 import os
@@ -76,7 +76,7 @@ def test_holding_out_takes_the_same_rows_whatever_the_run(tmp_path: Path):
         ("", r"the file has no rows"),
         (
             '{"problem": "p", "answer": "1"}\n\n{"problem": "q", "answer"\n',
-            r"f\.jsonl:3: not a JSON object .*mend or remove",
+            r"f\.jsonl:3: not a JSON object .*correct or remove",
         ),
         ('["p", "1"]\n', r"f\.jsonl:1: a list, not a JSON object"),
         (
@@ -114,12 +114,13 @@ def test_dropping_bad_rows_names_some_and_counts_the_rest(tmp_path: Path, capsys
     found = source.load(lambda golds: [i for i, gold in enumerate(golds) if gold == "x"], False)
     assert [problem.text for problem in found.train] == ["0"]
     said = capsys.readouterr().out
-    assert "dropped 8 of 9 rows" in said
+    assert "8 of 9 answers cannot be read, and their rows are dropped" in said
     assert "line 6 ('x') and 3 more" in said
 
 
 def test_a_hub_dataset_is_read_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The folders that the hub's client keeps, with a train and a test file; only the pattern's are read."""
+    """A cache as the hub's client lays it out, with a train and a test file, of which only those of the pattern are
+    read."""
     snapshot = tmp_path / "datasets--openai--gsm8k" / "snapshots" / "abc"
     (snapshot / "main").mkdir(parents=True)
     (snapshot.parent.parent / "refs").mkdir()
@@ -135,8 +136,11 @@ def test_a_hub_dataset_is_read_from_the_cache(tmp_path: Path, monkeypatch: pytes
     assert benchmark.load()[0].answer == "5"
 
 
-def test_a_dataset_that_no_hub_gives_is_one_line():
-    with pytest.raises(ConfigError, match=r"dataset openai/gsm8k could not be had.*type dataset\.path=FILE\.jsonl"):
+def test_a_dataset_that_cannot_be_downloaded_is_one_line():
+    message = (
+        r"dataset openai/gsm8k could not be downloaded: not cached, hub unreachable .*type dataset\.path=FILE\.jsonl"
+    )
+    with pytest.raises(ConfigError, match=message):
         dataset("gsm8k").load(none_bad, False)
 
 

@@ -1,4 +1,4 @@
-"""Prompts that are too long, found without rendering the others."""
+"""Detection of prompts that are too long, without tokenizing the others."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from winnow.models.templates import Chat, Plain, Template
 
 @pytest.mark.parametrize("limit", range(1, 40))
 def test_the_short_way_finds_what_the_long_way_finds(limit: int):
-    """Digits are a token and a byte each: the case in which the bound is tight."""
+    """Each digit is one token of one byte, the case in which the bound on tokens is tight."""
     tokenizer = Pretrained("tiny", "embedded", Plain()).tokenizer()
     tokenizer.chat_template = "{% for m in messages %}<{{ m.content | trim }}>{% endfor %}="
     problems = [Problem(str(n), "7" * n + " " * (n % 3), "1") for n in range(40)]

@@ -1,4 +1,4 @@
-"""Tasks that bring their scorer; skipped where the package (extra: tasks) is not installed."""
+"""Tasks with their own scorer; skipped if the package (extra `tasks`) is not installed."""
 
 import json
 
@@ -22,7 +22,7 @@ def gym():
 
 
 def accepted(gold: str, text: str) -> bool:
-    """As a worker has it, where a scorer that raises is a crash, and a crash no success."""
+    """The result of a worker: a scorer that raises is a crash, and a crash is not a success."""
     try:
         return full_score(gold, text)
     except Exception:
@@ -31,7 +31,7 @@ def accepted(gold: str, text: str) -> bool:
 
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_oracle_1_garbage_0_empty_0(gym, task: str):
-    """The whole path of a response: in a box, out of the box, to the scorer."""
+    """The whole path of a response: into a box, out of the box, and to the scorer."""
     dataset = gym.create_dataset(task, seed=3, size=2)
     gold = json.dumps({"task": task, "seed": 3, "index": 1})
     answer = str(dataset[1]["answer"])
@@ -40,15 +40,15 @@ def test_oracle_1_garbage_0_empty_0(gym, task: str):
         assert text == answer or not accepted(gold, text), text
 
 
-def test_a_pool_judges_and_survives_its_scorers(gym):
+def test_a_verifier_judges_and_survives_the_scorers(gym):
     problems = ReasoningGym(["chain_sum", "prime_factorization"], 0, 2, 1, "drop").load(lambda golds: [], True).train
     golds = [problem.answer for problem in problems]
     oracle = [str(gym.create_dataset(p.key.split(":")[0], seed=0, size=3)[int(p.key[-1])]["answer"]) for p in problems]
-    with Verifier(rule=TaskScore()) as pool:
-        assert pool.check_golds(golds) == []
-        right = pool.judge(golds, [rf"\boxed{{{answer}}}" for answer in oracle])
-        wrong = pool.judge(golds, [r"\boxed{zzz}" for _ in golds])
-        bare = pool.judge(golds, oracle)
+    with Verifier(rule=TaskScore()) as verifier:
+        assert verifier.check_golds(golds) == []
+        right = verifier.judge(golds, [rf"\boxed{{{answer}}}" for answer in oracle])
+        wrong = verifier.judge(golds, [r"\boxed{zzz}" for _ in golds])
+        bare = verifier.judge(golds, oracle)
     assert {j.verdict for j in right} == {Verdict.correct}
     assert Verdict.correct not in {j.verdict for j in wrong}
     assert {j.verdict for j in bare} == {Verdict.no_answer}

@@ -1,4 +1,4 @@
-"""Too long, repeated, or in an evaluation set."""
+"""Screening of training problems: too long, repeated, or in an evaluation set."""
 
 import os
 from pathlib import Path
@@ -25,23 +25,24 @@ def test_typography_does_not_tell_problems_apart_and_signs_do():
     assert normalized_text("2+3") != normalized_text("2-3")
 
 
-def test_counts_and_what_is_left():
+def test_counts_and_what_remains():
     found = screen_problems(TRAIN, EVALUATED, "drop", lambda some: [p.key == "a" for p in some])
     assert [p.key for p in found.problems] == ["c", "d", "e"]
     assert (found.total, found.too_long, found.repeats, found.overlaps) == (5, 1, 1, {"bench": 1, "other": 0})
     assert found.line(9) == (
-        "5 training problems; 1 with a prompt of more than 9 tokens, dropped; 1 repeated, kept; 1 in bench, dropped"
+        "5 training problems "
+        "(1 dropped: longer than 9 tokens; 1 kept: repeated; 1 dropped: also in evaluation set bench)"
     )
 
 
-def test_overlap_can_be_kept_and_is_still_told():
+def test_overlap_can_be_kept_and_is_still_reported():
     found = screen_problems(TRAIN, EVALUATED, "keep", lambda some: [False] * len(some))
     assert len(found.problems) == 5
-    assert found.line(None).endswith("1 in bench, kept")
+    assert found.line(None).endswith("1 kept: also in evaluation set bench)")
 
 
 def test_nothing_left_is_an_error():
-    with pytest.raises(ConfigError, match="none of 5 training problems is left: 5 too long"):
+    with pytest.raises(ConfigError, match="none of 5 training problems remains: 5 too long"):
         screen_problems(TRAIN, EVALUATED, "drop", lambda some: [True] * len(some))
 
 

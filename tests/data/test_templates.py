@@ -1,4 +1,4 @@
-"""A prompt is the family's own, and a function of the problem alone."""
+"""Prompt templates: the family's own chat template, and a prompt that depends on the problem alone."""
 
 from datetime import date
 
@@ -43,7 +43,7 @@ def test_llamas_prompt_carries_its_templates_own_date(llama: PreTrainedTokenizer
 
 
 def test_no_chat_template_sees_the_clock(llama: PreTrainedTokenizerFast):
-    """Without a date of its own, the template asks for the day."""
+    """Llama's template writes today's date unless it is given one."""
     today = date.today().strftime("%d %b %Y")
     turn = [{"role": "user", "content": "1+1"}]
     assert today in llama.apply_chat_template(turn, tokenize=False)

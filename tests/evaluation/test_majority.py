@@ -1,4 +1,4 @@
-"""maj@k against a vote in every subset."""
+"""maj@k against enumeration of the votes in all subsets."""
 
 from collections import Counter
 from itertools import combinations
@@ -12,7 +12,7 @@ RIGHT = "right"
 
 
 def vote(subset: tuple[str | None, ...]) -> float:
-    """The chance that a fair draw among the most frequent answers is RIGHT."""
+    """Probability that a uniform draw among the most frequent answers gives RIGHT."""
     votes = Counter(answer for answer in subset if answer is not None)
     leaders = [answer for answer, count in votes.items() if count == max(votes.values())]
     return float(RIGHT in leaders) / max(len(leaders), 1)
@@ -41,7 +41,7 @@ def test_the_vote_of_four(row: list[str | None], expected: float):
 
 
 def test_right_answers_are_one_whatever_their_text():
-    """Two spellings of ½ outvote two equal wrong answers with the help of a third spelling."""
+    """Three spellings of ½ count as one answer and outvote two equal wrong answers."""
     answers = [["1/2", "0.5", r"\frac12", "2", "2"]]
     assert majority_at_k(answers, np.array([[True, True, True, False, False]])).estimate == 1
 
@@ -56,7 +56,7 @@ def test_maj_at_k_is_the_mean_over_all_subsets(k: int):
 
 
 def test_maj_at_3_of_64_against_drawing():
-    """20 000 draws of three: ± 0.014 is four standard errors."""
+    """20 000 draws of three samples: 0.014 is four standard errors."""
     row = [RIGHT] * 20 + ["2"] * 24 + ["3"] * 12 + [str(i) for i in range(10, 14)] + [None] * 4
     rng = np.random.default_rng(0)
     drawn = [vote(tuple(row[i] for i in rng.choice(64, 3, replace=False))) for _ in range(20_000)]

@@ -1,14 +1,14 @@
-"""Two evaluations of the same prompts, by hand, and how often the interval holds the true difference."""
+"""Paired differences and flips computed by hand, and coverage of the interval of the difference."""
 
 import numpy as np
 import pytest
-from interval_coverage import SHAPES, difference_coverage
 
+from benchmarks.prompt_interval_coverage import SHAPES, difference_coverage
 from winnow.evaluation.intervals import FlipTable, Interval, accuracy, flips, paired_difference
 
 
 def rows(*prompts: str) -> np.ndarray:
-    """`rows("10", "00")`: two prompts, two samples of each, one right."""
+    """`rows("10", "00")`: two prompts with two samples each, of which one is correct."""
     return np.array([[sample == "1" for sample in prompt] for prompt in prompts])
 
 
@@ -27,7 +27,7 @@ def test_the_other_way_round_is_the_mirror_image():
 
 
 def test_limits_end_where_differences_do():
-    """Differences 1, 0: t on one degree of freedom alone would give ½ ± 6.4."""
+    """For the differences 1 and 0, t on one degree of freedom alone would give ½ ± 6.4."""
     assert paired_difference(rows("0", "0"), rows("1", "0")) == Interval(0.5, -1.0, 1.0)
 
 
@@ -50,7 +50,7 @@ def test_one_prompt_says_nothing_of_others():
 
 
 def test_pairing_removes_what_prompts_have_in_common():
-    """Solved by both or by neither, but for one in a hundred: 0.0175 wide, where each accuracy alone is 0.087 wide."""
+    """A and B differ on one prompt in a hundred: the interval is 0.0175 wide, that of each accuracy alone 0.087."""
     a = np.arange(500)[:, None] < 250
     b = np.arange(500)[:, None] < 255
     found = paired_difference(a, b)
@@ -60,7 +60,7 @@ def test_pairing_removes_what_prompts_have_in_common():
 
 
 def test_flips_by_hand():
-    """Half right is solved. McNemar for 1 against 5: 2 · (1 + 6) / 2⁶."""
+    """Half of the samples correct counts as solved. McNemar's test for 1 against 5: 2 · (1 + 6) / 2⁶."""
     a = rows("11", "10", *["00"] * 5, "00")
     b = rows("10", "00", *["01"] * 5, "00")
     assert flips(a, b) == FlipTable(both=1, only_a=1, only_b=5, neither=1, p_value=14 / 64)
@@ -70,7 +70,7 @@ def test_flips_by_hand():
 @pytest.mark.parametrize("samples", [1, 16])
 @pytest.mark.parametrize(("shared", "gain"), [(0.0, 0.0), (0.8, 0.1)])
 def test_coverage_of_the_difference(shared: float, gain: float, samples: int):
-    """2000 repetitions: a standard error of half a per cent."""
+    """With 2000 repetitions the standard error of the coverage is half a per cent."""
     shape = SHAPES["Beta(1, 5): 17 %"]
     assert 0.93 <= difference_coverage(shape, shared, gain, 40, samples, repetitions=2000) <= 0.97
 

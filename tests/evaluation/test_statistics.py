@@ -1,13 +1,13 @@
-"""Intervals by hand, pass@k against every subset, and how often the intervals hold the truth."""
+"""Intervals computed by hand, pass@k against enumeration of all subsets, and coverage of the intervals."""
 
 import math
 from itertools import combinations
 
 import numpy as np
 import pytest
-from interval_coverage import SHAPES, accuracy_coverage, length_coverage, pass_coverage
 from scipy.stats import binom, binomtest
 
+from benchmarks.prompt_interval_coverage import SHAPES, accuracy_coverage, length_coverage, pass_coverage
 from winnow.evaluation.intervals import Interval, accuracy, clustered_mean, pass_at_k
 
 RNG = np.random.default_rng(7)
@@ -19,7 +19,7 @@ def limits(interval: Interval) -> tuple[float, float, float]:
 
 
 def rows(*prompts: str) -> np.ndarray:
-    """`rows("10", "00")`: two prompts, two samples of each, one right."""
+    """`rows("10", "00")`: two prompts with two samples each, of which one is correct."""
     return np.array([[sample == "1" for sample in prompt] for prompt in prompts])
 
 
@@ -34,13 +34,13 @@ def test_accuracy_of_four_prompts_by_hand():
 
 
 def test_prompts_that_happen_to_agree_count_as_independent_samples_and_no_more():
-    """All shares ½: no spread, but eight samples are eight trials: ½ ± 3.18245 / (2 √(8 + t²))."""
+    """All shares are ½, so there is no variance between prompts; eight samples are eight trials: ½ ± 3.18245 / (2 √(8 + t²))."""
     assert limits(accuracy(rows("10", "01", "10", "01"))) == pytest.approx((0.5, 0.12628, 0.87372), abs=1e-5)
 
 
 @pytest.mark.parametrize("samples", [1, 16])
 def test_all_wrong_and_all_right_keep_a_width(samples: int):
-    """Thirty prompts and nothing right: the upper limit is t² / (30 + t²) with t = 2.04523, whatever G."""
+    """With thirty prompts and no correct sample the upper limit is t² / (30 + t²), t = 2.04523, for every G."""
     nothing = np.zeros((30, samples), dtype=bool)
     assert limits(accuracy(nothing)) == pytest.approx((0.0, 0.0, 0.12237), abs=1e-5)
     assert limits(accuracy(~nothing)) == pytest.approx((1.0, 0.87763, 1.0), abs=1e-5)
@@ -52,7 +52,7 @@ def test_one_prompt_says_nothing_of_others():
 
 
 def test_one_sample_of_many_prompts_is_wilsons_binomial_interval():
-    """With P large t is the normal quantile and P − 1 is P: scipy's Wilson interval, up to what is left of both."""
+    """For large P, t approaches the normal quantile and P − 1 approaches P: the interval is almost scipy's Wilson interval."""
     correct = np.arange(5000)[:, None] < 700
     expected = binomtest(700, 5000).proportion_ci(method="wilson")
     assert limits(accuracy(correct)) == pytest.approx((0.14, expected.low, expected.high), abs=2e-5)
@@ -72,7 +72,7 @@ def test_pass_at_k_is_the_mean_over_all_subsets(k: int):
 
 @pytest.mark.parametrize(("n", "k"), [(16, 8), (100, 10), (200, 199)])
 def test_pass_at_k_is_unbiased(n: int, k: int):
-    """Weighed by the chances of 0 to n right samples, the estimates come to 1 − (1 − p)^k."""
+    """The mean of the estimates over the binomial number of correct samples is 1 − (1 − p)^k."""
     estimates = [pass_at_k(np.arange(n)[None] < c, k).estimate for c in range(n + 1)]
     for p in (0.001, 0.05, 0.4):
         assert np.dot(binom.pmf(np.arange(n + 1), n, p), estimates) == pytest.approx(
@@ -81,7 +81,10 @@ def test_pass_at_k_is_unbiased(n: int, k: int):
 
 
 def test_pass_at_k_of_1024_samples_is_exact():
-    """One right: it is among the k with chance k / n. Two right: missed by both halves' chance, (512 · 511) / (1024 · 1023)."""
+    """One correct sample of n = 1024 is among the k with probability k / n.
+
+    With two of them, k = 512 misses both with probability (512 · 511) / (1024 · 1023).
+    """
     sample = np.arange(1024)[None]
     assert [pass_at_k(sample < 1, k).estimate for k in (1, 512, 1023, 1024)] == [1 / 1024, 0.5, 1023 / 1024, 1]
     assert pass_at_k(sample < 2, 512).estimate == pytest.approx(1 - (512 * 511) / (1024 * 1023), abs=1e-15)
@@ -89,7 +92,7 @@ def test_pass_at_k_of_1024_samples_is_exact():
 
 
 def test_pass_at_k_against_drawing():
-    """3 right of 64, 10 drawn without replacement, 100 000 times: ± 0.006 is four standard errors."""
+    """3 correct samples of 64; 10 are drawn without replacement, 100 000 times: 0.006 is four standard errors."""
     drawn = np.random.default_rng(1).hypergeometric(3, 61, 10, 100_000)
     assert pass_at_k(np.arange(64)[None] < 3, 10).estimate == pytest.approx((drawn > 0).mean(), abs=0.006)
 
@@ -118,12 +121,12 @@ def test_copies_of_samples_are_no_evidence():
     "shape", ["Beta(0.3, 0.3): half, all or nothing", "Beta(2, 2): half, even", "Beta(1, 5): 17 %"]
 )
 def test_coverage_of_accuracy(shape: str, prompts: int, samples: int):
-    """2000 repetitions: a standard error of half a per cent."""
+    """With 2000 repetitions the standard error of the coverage is half a per cent."""
     assert 0.93 <= accuracy_coverage(SHAPES[shape], prompts, samples, repetitions=2000) <= 0.97
 
 
 def test_coverage_where_the_docstring_says_that_it_falls_short():
-    """Thirty prompts at 3 %, nearly each always right or always wrong: about 90 %."""
+    """Thirty prompts at 3 % accuracy, nearly all always or never solved: coverage is about 90 %."""
     shape = SHAPES["Beta(0.1, 3): 3 %, all or nothing"]
     assert 0.87 <= accuracy_coverage(shape, 30, 16, repetitions=2000) <= 0.93
     assert 0.93 <= accuracy_coverage(shape, 500, 16, repetitions=1000) <= 0.97

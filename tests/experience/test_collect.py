@@ -111,8 +111,8 @@ def test_each_response_is_judged_by_its_own_prompts_answer(small, pool):
     completions = [[Completion((t, 2), torch.zeros(2), torch.zeros(2), Finish.EOS) for t in group] for group in drawn]
     judge = Judge(pool, RewardScale(1.0, -1.0, -2.0), boxed)
     with judge.start_judging([A, B]) as judging:
-        judging.done(1, 2, completions[1][2])
-        judging.done(0, 0, completions[0][0])
+        judging.on_completion(1, 2, completions[1][2])
+        judging.on_completion(0, 0, completions[0][0])
         found = judge.rollouts([A, B], judging.groups(completions), version=3)
     assert found.rewards.tolist() == [[1, -1, -2], [-1, 1, 1]]
     assert found.correct.tolist() == [[True, False, False], [False, True, True]]

@@ -36,7 +36,7 @@ def test_what_has_ended_is_judged_before_the_rest_has() -> None:
     pool = Pool()
     pool.open.set()
     with hearing(pool) as heard:
-        heard.done(1, 1, GROUPS[1][1])
+        heard.on_completion(1, 1, GROUPS[1][1])
         for _ in range(1000):
             if pool.asked:
                 break
@@ -55,11 +55,11 @@ def test_what_has_ended_is_judged_before_the_rest_has() -> None:
 def test_what_comes_in_while_the_verifier_is_busy_is_asked_together() -> None:
     pool = Pool()
     with hearing(pool) as heard:
-        heard.done(0, 0, GROUPS[0][0])
+        heard.on_completion(0, 0, GROUPS[0][0])
         while not pool.asked:
             threading.Event().wait(0.01)
         for p, g in ((0, 1), (1, 0), (1, 1)):
-            heard.done(p, g, GROUPS[p][g])
+            heard.on_completion(p, g, GROUPS[p][g])
         pool.open.set()
         heard.groups(GROUPS)
     assert [len(texts) for texts in pool.asked if texts] == [1, 3]

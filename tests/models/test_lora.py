@@ -1,4 +1,4 @@
-"""With adapters: the policy starts as the base, the reference stays the base, and only adapters learn."""
+"""LoRA: the policy starts as the base model, the reference remains the base model, and only adapters are trained."""
 
 import copy
 from pathlib import Path
@@ -47,7 +47,7 @@ def logprobs(of: Policy | Reference) -> Tensor:
 
 
 def moved(policy: Policy) -> None:
-    """One step of a size that no rounding hides."""
+    """Two steps with a learning rate so large that no rounding hides their effect."""
     optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], lr=0.1)
     for _ in range(2):  # A has no gradient while B is zero
         (-policy(rows_of(TOKENS, 2)).logprobs.sum()).backward()
@@ -186,14 +186,14 @@ def test_bad_settings_are_refused_in_a_line(folder: Path):
 def test_one_of_two_tied_layers_takes_no_adapter(layer: str, tmp_path: Path):
     lora = Lora(4, 8, ["q_proj", layer])
     with pytest.raises(
-        ConfigError, match=r"embedding and output layer are one; type model\.lora\.target_modules=all-linear"
+        ConfigError, match=r"embedding and output layer are tied; type model\.lora\.target_modules=all-linear"
     ):
         Pretrained("x", str(qwen(tmp_path / "tied")), Plain(), lora).load()
     Pretrained("x", str(qwen(tmp_path / "untied", tied=False)), Plain(), lora).load()
 
 
 def test_adapters_train_through_the_whole_program(tmp_path: Path):
-    """`reinforce` has a gradient whatever the answers."""
+    """`reinforce` has a gradient whatever the verdicts are."""
     run(tmp_path, "algo=reinforce", "model/lora=adapter", "model.lora.rank=2", "iterations=2", "optim.lr=1e-3")
     rows = metrics(tmp_path)
     assert rows[-1]["train/updates"] == 2

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,9 +21,9 @@ from wandb.sdk import wandb_setup
 import wandb
 from winnow.errors import ConfigError
 from winnow.run_logs import wandb_run
-from winnow.run_logs.run_files import SampleRecord, Summary
-from winnow.run_logs.tracker import NullTracker
-from winnow.run_logs.wandb_run import ENVIRONMENT, SAMPLE_COLUMNS, WandbTracker
+from winnow.run_logs.run_files import SAMPLE_COLUMNS, SampleRecord, Summary
+from winnow.run_logs.tracker import NullTracker, RunInfo
+from winnow.run_logs.wandb_run import ENVIRONMENT, WandbTracker
 
 pytestmark = pytest.mark.usefixtures("fresh_wandb")
 
@@ -35,6 +35,10 @@ SUMMARY = Summary("done", "grpo", "tiny", "arithmetic", 1, 2, 0.5, 0.75, 640, 32
 
 def record(sample: int = 0, response: str = "4", reward: float = 1.0) -> SampleRecord:
     return SampleRecord(1, "arithmetic:1", sample, "2+2=", response, "4", None, "correct", reward, None, True, 2, "eos")
+
+
+def info(name: str = "run", group: str | None = None, tags: Sequence[str] = ()) -> RunInfo:
+    return RunInfo("grpo", "tiny", "arithmetic", 1, "", name, group, tags, CONFIG)
 
 
 class Lines(list[str]):
@@ -54,7 +58,7 @@ def train(
 ) -> str:
     """A run as the trainer makes it: reward 0.1 per iteration, accuracy 0.5 once and 0.25 after."""
     directory.mkdir(exist_ok=True)
-    run_id = run.start(directory, CONFIG, directory.name, group, ["seed=1"], run_id)
+    run_id = run.start(directory, info(directory.name, group, ["seed=1"]), run_id)
     for iteration in iterations:
         before(iteration)
         run.samples(iteration, [record()])
@@ -148,7 +152,7 @@ def test_every_namespace_is_drawn_over_iterations(tmp_path: Path) -> None:
 
 def test_a_table_is_cut_to_64_rows_of_4_kb(tmp_path: Path) -> None:
     run = WandbTracker(say=Lines())
-    run_id = run.start(tmp_path, CONFIG, "run", None, [], None)
+    run_id = run.start(tmp_path, info(), None)
     run.samples(1, [record(sample, "é" * 3000, reward=sample / 8) for sample in range(70)])
     run.log({"iteration": 1})
     run.finish(SUMMARY, failed=True)
@@ -327,10 +331,11 @@ PROCESS = """
 import sys
 from pathlib import Path
 from winnow.run_logs.run_files import Summary
+from winnow.run_logs.tracker import RunInfo
 from winnow.run_logs.wandb_run import WandbTracker
 
 run = WandbTracker()
-run.start(Path(sys.argv[1]), {}, "run", None, [], None)
+run.start(Path(sys.argv[1]), RunInfo("grpo", "tiny", "arithmetic", 1, "", "run", None, (), {}), None)
 run.log({"iteration": 1, "train/reward/mean": 0.1})
 run.finish(Summary("done", "grpo", "tiny", "arithmetic", 1, 2, 0.5, 0.75, 640, 320, 1.5), failed=False)
 """
@@ -360,10 +365,11 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from wandb.sdk import wandb_setup
+from winnow.run_logs.tracker import RunInfo
 from winnow.run_logs.wandb_run import WandbTracker
 
 run = WandbTracker(mode="offline", say=lambda line: None)
-run.start(Path(sys.argv[1]), {}, "run", None, [], None)
+run.start(Path(sys.argv[1]), RunInfo("grpo", "tiny", "arithmetic", 1, "", "run", None, (), {}), None)
 for iteration in range(1, 5):
     run.log({"iteration": iteration, "train/reward/mean": iteration / 8})
     time.sleep(0.5)

@@ -7,6 +7,6 @@ from winnow.rewards.verifier import Verifier
 
 @pytest.fixture(scope="session")
 def verifier() -> Iterator[Verifier]:
-    """The real thing, shared: starting its workers imports sympy."""
-    with Verifier(workers=2, timeout=1.0) as pool:
-        yield pool
+    """One verifier for all tests, because starting its workers imports sympy."""
+    with Verifier(workers=2, timeout=1.0) as shared:
+        yield shared

@@ -1,4 +1,7 @@
-"""math-verify as it is used here, and where we differ from it. In-process: no hostile answer in this file."""
+"""Symbolic equality: math-verify as it is used here, and where this package differs from it.
+
+The tests run in-process, so that no answer in this file may be hostile.
+"""
 
 import pytest
 
@@ -25,7 +28,7 @@ from winnow.rewards.symbolic import equivalent, parse_answer
         (r"\frac{\pi}{2}", r"\frac\pi 2"),
         (r"\{1, 2\}", "2, 1"),
         ("(1, 2)", r"\left(1, 2\right)"),
-        ("1 < x < 2", "(1, 2)"),  # the gold's form leads; swapped, they differ
+        ("1 < x < 2", "(1, 2)"),  # the gold's form decides; swapped, they differ
         (r"\text{Evelyn}", "Evelyn"),
         ("E_1+E_2", "E_2+E_1"),
         ("4.5e33", r"4.5 \times 10^{33} \text{ erg}"),

@@ -1,3 +1,5 @@
+"""Extraction of the last closed box."""
+
 import pytest
 
 from winnow.rewards.answer_text import last_boxed

@@ -1,4 +1,4 @@
-"""Many golds are asked about once; another rule, list or an unusable cache asks again."""
+"""Cache of unreadable golds: a long list is checked once, and again for another rule or list or an unusable cache."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Lists of answers and their matching; removal of units."""
+
 import pytest
 
 from winnow.rewards.answer_lists import match_answers, split_answers
@@ -36,7 +38,7 @@ def test_the_answers_in_a_text(text: str, found: list[str]) -> None:
 
 
 def same(gold: str, answer: str) -> bool | None:
-    """The same letter is the same, `?` nobody knows."""
+    """Letters are compared without case; the comparison with `?` is undecided."""
     return None if "?" in (gold, answer) else gold.lower() == answer.lower()
 
 

@@ -1,3 +1,6 @@
+"""Verifier and its worker processes: verdicts, hostile answers, the cache, threads, signals and the end of
+processes."""
+
 import json
 import os
 import signal
@@ -16,7 +19,7 @@ from winnow.rewards.rules import MathVerify
 from winnow.rewards.verifier import Counts, Verifier
 from winnow.verdict import Judgement, Verdict
 
-# A check that does to its process what its answer says. Healthy answers end in the gold.
+# A check that does to its own process what the answer says. A correct answer ends in the gold.
 CHECK = """
 import os, signal, sys, time
 
@@ -53,11 +56,11 @@ class Obedient(MathVerify):
     check: ClassVar[str] = "obedient:check"
 
 
-Pools = Callable[..., Verifier]
+MakeVerifier = Callable[..., Verifier]
 
 
 @pytest.fixture
-def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pools:
+def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeVerifier:
     (tmp_path / "obedient.py").write_text(CHECK)
     monkeypatch.syspath_prepend(tmp_path)
     return lambda **settings: Verifier(**{"timeout": 0.5, "rule": Obedient(), **settings})
@@ -97,19 +100,19 @@ def test_a_verdict_of_each_kind(verifier: Verifier) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sleep", "deaf", "compute", "exit", "segfault", "raise", "memory", "shout"])
-def test_a_hostile_answer_is_classified(hostile: Pools, kind: str) -> None:
+def test_a_hostile_answer_is_classified(hostile: MakeVerifier, kind: str) -> None:
     expected = {"sleep": "timeout", "deaf": "timeout", "compute": "timeout", "shout": "wrong"}.get(kind, "crash")
-    with hostile(workers=1, timeout=0.3) as pool:
-        assert verdicts(pool.judge_answers(["g"], [kind])) == [expected]
-        assert verdicts(pool.judge_answers(["g", "g"], ["a g", "b h"])) == ["correct", "wrong"]
+    with hostile(workers=1, timeout=0.3) as verifier:
+        assert verdicts(verifier.judge_answers(["g"], [kind])) == [expected]
+        assert verdicts(verifier.judge_answers(["g", "g"], ["a g", "b h"])) == ["correct", "wrong"]
 
 
-def test_neighbours_keep_their_verdicts(hostile: Pools) -> None:
+def test_neighbours_keep_their_verdicts(hostile: MakeVerifier) -> None:
     answers = [f"{index} g" if index % 2 else f"{index} h" for index in range(100)]
     bad = {3: "sleep", 20: "exit", 37: "deaf", 38: "segfault", 60: "compute", 99: "raise", 50: "memory"}
     answers = [bad.get(index, answer) for index, answer in enumerate(answers)]
-    with hostile(workers=2, timeout=1.0) as pool:
-        judged = verdicts(pool.judge_answers(["g"] * 100, answers))
+    with hostile(workers=2, timeout=1.0) as verifier:
+        judged = verdicts(verifier.judge_answers(["g"] * 100, answers))
     assert [judged[index] for index in sorted(bad)] == [
         "timeout",
         "crash",
@@ -122,10 +125,10 @@ def test_neighbours_keep_their_verdicts(hostile: Pools) -> None:
     assert all(judged[i] == ("correct" if i % 2 else "wrong") for i in range(100) if i not in bad)
 
 
-def test_an_answer_that_ended_a_used_process_gets_a_fresh_one(hostile: Pools, tmp_path: Path) -> None:
-    with hostile(workers=1) as pool:
-        assert verdicts(pool.judge_answers([str(tmp_path / "a"), "g"], ["once", "a g"])) == ["crash", "correct"]
-        assert verdicts(pool.judge_answers([str(tmp_path / "b"), "g"], ["once", "b g"])) == ["correct", "correct"]
+def test_an_answer_that_ended_a_used_process_gets_a_fresh_one(hostile: MakeVerifier, tmp_path: Path) -> None:
+    with hostile(workers=1) as verifier:
+        assert verdicts(verifier.judge_answers([str(tmp_path / "a"), "g"], ["once", "a g"])) == ["crash", "correct"]
+        assert verdicts(verifier.judge_answers([str(tmp_path / "b"), "g"], ["once", "b g"])) == ["correct", "correct"]
 
 
 @pytest.mark.parametrize("gold", ["8", r"\sqrt{2}"])
@@ -153,12 +156,12 @@ def test_hostile_mathematics(verifier: Verifier, gold: str) -> None:
 def test_numbers_need_no_worker() -> None:
     golds = [str(index % 97) for index in range(20_000)]
     responses = [f"9+8=17;\\boxed{{{index % 89}}}" for index in range(20_000)]
-    with Verifier() as pool:
+    with Verifier() as verifier:
         start = time.perf_counter()
-        judged = pool.judge(golds, responses)
+        judged = verifier.judge(golds, responses)
         rate = len(golds) / (time.perf_counter() - start)
-        assert pool._crew.pids == []
-        assert pool.counts == Counts(settled=20_000)
+        assert verifier._pool.pids == []
+        assert verifier.counts == Counts(settled=20_000)
     assert sum(verdict is Verdict.correct for verdict in verdicts(judged)) == sum(
         i % 97 == i % 89 for i in range(20_000)
     )
@@ -166,35 +169,35 @@ def test_numbers_need_no_worker() -> None:
 
 
 @pytest.mark.slow
-def test_distinct_answers_through_the_isolated_pool() -> None:
+def test_distinct_answers_through_the_isolated_workers() -> None:
     pairs = [
         (rf"{i}\sqrt{{{j}}}", rf"\sqrt{{{(i + k) ** 2 * j}}}")
         for i in range(2, 42)
         for j in (2, 3, 5, 7)
         for k in range(5)
     ]
-    with Verifier(workers=2) as pool:
-        pool.judge_answers(["x"] * 64, [f"x+{i}-y" for i in range(64)])  # both workers are up
+    with Verifier(workers=2) as verifier:
+        verifier.judge_answers(["x"] * 64, [f"x+{i}-y" for i in range(64)])  # starts both workers
         start = time.perf_counter()
-        judged = pool.judge_answers(*map(list, zip(*pairs, strict=True)))
+        judged = verifier.judge_answers(*map(list, zip(*pairs, strict=True)))
         rate = len(pairs) / (time.perf_counter() - start)
-        assert pool.counts.isolated == 64 + len(pairs)
+        assert verifier.counts.isolated == 64 + len(pairs)
     assert sum(verdict is Verdict.correct for verdict in verdicts(judged)) == 160
     print(f"{rate:,.0f} answers a second")
 
 
-def test_equal_pairs_are_asked_once_and_the_cache_is_bounded(hostile: Pools) -> None:
-    with hostile(workers=1, cache_size=2) as pool:
-        judged = pool.judge_answers(["g"] * 4, ["a g", "a g", "b g", "7"])
+def test_equal_pairs_are_asked_once_and_the_cache_is_bounded(hostile: MakeVerifier) -> None:
+    with hostile(workers=1, cache_size=2) as verifier:
+        judged = verifier.judge_answers(["g"] * 4, ["a g", "a g", "b g", "7"])
         assert [judgement.seconds > 0 for judgement in judged[:2]] == [True, False]
-        assert pool.counts == Counts(settled=0, cached=1, isolated=3)
-        pool.judge_answers(["g", "g", "g"], ["b g", "c g", "a g"])  # "a g" was the oldest of three
-        assert pool.counts == Counts(settled=0, cached=2, isolated=5)
+        assert verifier.counts == Counts(settled=0, cached=1, isolated=3)
+        verifier.judge_answers(["g", "g", "g"], ["b g", "c g", "a g"])  # "a g" was the oldest of three
+        assert verifier.counts == Counts(settled=0, cached=2, isolated=5)
 
 
-def test_a_timeout_is_paid_for_once(hostile: Pools) -> None:
-    with hostile(workers=1) as pool:
-        first, second = (pool.judge_answers(["g"], ["sleep"])[0] for _ in range(2))
+def test_a_timeout_is_paid_for_once(hostile: MakeVerifier) -> None:
+    with hostile(workers=1) as verifier:
+        first, second = (verifier.judge_answers(["g"], ["sleep"])[0] for _ in range(2))
         assert (first.verdict, second.verdict) == ("timeout", "timeout")
         assert (first.seconds, second.seconds) == (0.5, 0.0)
 
@@ -205,12 +208,12 @@ def test_golds_that_cannot_be_parsed_are_named(verifier: Verifier) -> None:
     assert verifier.check_golds(["1", "2.5", "1,000"]) == []
 
 
-def test_any_thread_may_judge_and_several_may(hostile: Pools) -> None:
+def test_any_thread_may_judge_and_several_may(hostile: MakeVerifier) -> None:
     found: dict[int, list[Verdict]] = {}
-    with hostile(workers=2) as pool:
+    with hostile(workers=2) as verifier:
 
         def ask(name: int) -> None:
-            found[name] = verdicts(pool.judge_answers(["g", "g"], [f"{name} g", f"{name} h"]))
+            found[name] = verdicts(verifier.judge_answers(["g", "g"], [f"{name} g", f"{name} h"]))
 
         threads = [threading.Thread(target=ask, args=(name,)) for name in range(4)]
         for thread in threads:
@@ -220,66 +223,66 @@ def test_any_thread_may_judge_and_several_may(hostile: Pools) -> None:
     assert found == {name: ["correct", "wrong"] for name in range(4)}
 
 
-def test_workers_import_the_check_and_nothing_of_ours_that_is_heavy(hostile: Pools) -> None:
-    with hostile(workers=1) as pool:
-        assert verdicts(pool.judge_answers(["g"], ["imports"])) == ["correct"]
+def test_workers_import_the_check_and_nothing_of_ours_that_is_heavy(hostile: MakeVerifier) -> None:
+    with hostile(workers=1) as verifier:
+        assert verdicts(verifier.judge_answers(["g"], ["imports"])) == ["correct"]
 
 
-def test_close_leaves_no_process_and_the_pool_usable(hostile: Pools) -> None:
-    pool = hostile(workers=2)
-    pool.judge_answers(["g"] * 4, ["a g", "b g", "c g", "d g"])
-    pids = pool._crew.pids
+def test_close_leaves_no_process_and_the_pool_usable(hostile: MakeVerifier) -> None:
+    verifier = hostile(workers=2)
+    verifier.judge_answers(["g"] * 4, ["a g", "b g", "c g", "d g"])
+    pids = verifier._pool.pids
     assert len(pids) == 2
-    pool.close()
+    verifier.close()
     assert gone(pids, within=0)
-    assert verdicts(pool.judge_answers(["g"], ["e g"])) == ["correct"]
-    pool.close()
-    pool.close()
+    assert verdicts(verifier.judge_answers(["g"], ["e g"])) == ["correct"]
+    verifier.close()
+    verifier.close()
 
 
-def test_close_does_not_wait_for_a_round_in_another_thread(hostile: Pools) -> None:
-    """Six answers that hang for 20 s each: the round would take a minute."""
-    pool = hostile(workers=2, timeout=20)
+def test_close_does_not_wait_for_a_round_in_another_thread(hostile: MakeVerifier) -> None:
+    """Each of the six answers hangs for 20 s, so that the round would take a minute."""
+    verifier = hostile(workers=2, timeout=20)
     errors: list[BaseException] = []
 
     def ask() -> None:
         try:
-            pool.judge_answers([f"g{n}" for n in range(6)], ["sleep"] * 6)
+            verifier.judge_answers([f"g{n}" for n in range(6)], ["sleep"] * 6)
         except RuntimeError as error:
             errors.append(error)
 
     thread = threading.Thread(target=ask)
     thread.start()
-    while not pool._crew.pids:
+    while not verifier._pool.pids:
         time.sleep(0.01)
-    pids = pool._crew.pids
-    pool.close()
+    pids = verifier._pool.pids
+    verifier.close()
     thread.join(10)
     assert not thread.is_alive()
     assert "closed while they were asked" in str(errors[0])
     assert gone(pids, within=1)
-    assert verdicts(pool.judge_answers(["g"], ["e g"])) == ["correct"]
-    pool.close()
+    assert verdicts(verifier.judge_answers(["g"], ["e g"])) == ["correct"]
+    verifier.close()
 
 
-def test_a_worker_killed_between_rounds_costs_nothing(hostile: Pools) -> None:
-    with hostile(workers=1) as pool:
-        pool.judge_answers(["g"], ["a g"])
-        os.kill(pool._crew.pids[0], signal.SIGKILL)
-        assert verdicts(pool.judge_answers(["g"], ["b g"])) == ["correct"]
+def test_a_worker_killed_between_rounds_costs_nothing(hostile: MakeVerifier) -> None:
+    with hostile(workers=1) as verifier:
+        verifier.judge_answers(["g"], ["a g"])
+        os.kill(verifier._pool.pids[0], signal.SIGKILL)
+        assert verdicts(verifier.judge_answers(["g"], ["b g"])) == ["correct"]
 
 
-def test_an_interrupted_round_does_not_answer_the_next(hostile: Pools) -> None:
-    with hostile(workers=1, timeout=20) as pool:
+def test_an_interrupted_round_does_not_answer_the_next(hostile: MakeVerifier) -> None:
+    with hostile(workers=1, timeout=20) as verifier:
         timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt):
-            pool.judge_answers(["g", "g"], ["a g", "sleep"])
-        assert pool._crew.pids == []
-        assert verdicts(pool.judge_answers(["g"], ["b h"])) == ["wrong"]
+            verifier.judge_answers(["g", "g"], ["a g", "sleep"])
+        assert verifier._pool.pids == []
+        assert verdicts(verifier.judge_answers(["g"], ["b h"])) == ["wrong"]
 
 
-# No `if __name__ == "__main__"`: multiprocessing would run this file again in every worker.
+# Without `if __name__ == "__main__"`: multiprocessing would run this file again in every worker.
 SCRIPT = """
 import json, sys, threading
 sys.path.insert(0, {path!r})
@@ -287,12 +290,12 @@ from winnow.rewards.verifier import Verifier
 from winnow.rewards.rules import MathVerify
 class Obedient(MathVerify):
     check = "obedient:check"
-pool = Verifier(workers=2, timeout={timeout}, rule=Obedient())
-pool.judge_answers(["g"] * 4, ["a g", "b g", "c g", "d g"])
-print(json.dumps(pool._crew.pids), flush=True)
+verifier = Verifier(workers=2, timeout={timeout}, rule=Obedient())
+verifier.judge_answers(["g"] * 4, ["a g", "b g", "c g", "d g"])
+print(json.dumps(verifier._pool.pids), flush=True)
 {then}
 """
-HANG = 'pool.judge_answers(["g"] * 2, ["sleep", "compute"])'
+HANG = 'verifier.judge_answers(["g"] * 2, ["sleep", "compute"])'
 
 
 def started(tmp_path: Path, timeout: float, then: str) -> tuple[subprocess.Popen[str], list[int]]:
@@ -334,11 +337,11 @@ def test_a_check_that_cannot_be_imported_is_a_loud_failure(capfd: pytest.Capture
     class Absent(MathVerify):
         check: ClassVar[str] = "no_such_module:check"
 
-    pool = Verifier(rule=Absent())
+    verifier = Verifier(rule=Absent())
     with pytest.raises(RuntimeError, match="ended before it was ready"):
-        pool.judge_answers(["g"], ["a g"])
+        verifier.judge_answers(["g"], ["a g"])
     assert "No module named 'no_such_module'" in capfd.readouterr().err
-    assert pool._crew.pids == []
+    assert verifier._pool.pids == []
 
 
 @pytest.mark.parametrize("settings", [{"workers": 0}, {"timeout": 0.0}, {"timeout": -1.0}])
@@ -348,5 +351,5 @@ def test_settings_that_cannot_work_are_refused(settings: dict[str, float]) -> No
 
 
 def test_golds_and_responses_must_pair_up() -> None:
-    with pytest.raises(ValueError, match="zip"), Verifier() as pool:
-        pool.judge(["1", "2"], [r"\boxed{1}"])
+    with pytest.raises(ValueError, match="zip"), Verifier() as verifier:
+        verifier.judge(["1", "2"], [r"\boxed{1}"])

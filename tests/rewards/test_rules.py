@@ -1,4 +1,4 @@
-"""Each way to fool a verifier, under each rule; and what the rules say of themselves."""
+"""Verification rules: the verdict of each on every trap, their settings, and their time on hostile answers."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from traps import TRAPS, Trap
 
+from benchmarks.verifier_traps import TRAPS, Trap
 from winnow.errors import ConfigError
 from winnow.rewards.rules import Exact, MathVerify, Numeric, Rule
 from winnow.rewards.verifier import Verifier
@@ -17,22 +17,22 @@ VERDICTS = {"c": "correct", "w": "wrong", "n": "no_answer"}
 
 
 @pytest.fixture(scope="module")
-def pools(verifier: Verifier) -> Iterator[Mapping[str, Verifier]]:
+def verifiers(verifier: Verifier) -> Iterator[Mapping[str, Verifier]]:
     with Verifier(rule=Numeric(), workers=1) as numeric, Verifier(rule=Exact()) as exact:
         yield {"math_verify": verifier, "numeric": numeric, "exact": exact}
-        assert exact._crew.pids == []
+        assert exact._pool.pids == []
 
 
 @pytest.mark.parametrize("trap", TRAPS, ids=lambda trap: f"{trap.gold} | {trap.response}")
-def test_a_trap_is_closed_under_every_rule(pools: Mapping[str, Verifier], trap: Trap) -> None:
-    found = {name: pool.judge([trap.gold], [trap.response])[0].verdict for name, pool in pools.items()}
-    assert found == {name: VERDICTS[getattr(trap, name)] for name in pools}
+def test_a_trap_is_closed_under_every_rule(verifiers: Mapping[str, Verifier], trap: Trap) -> None:
+    found = {name: verifier.judge([trap.gold], [trap.response])[0].verdict for name, verifier in verifiers.items()}
+    assert found == {name: VERDICTS[getattr(trap, name)] for name in verifiers}
 
 
-def test_rules_read_the_same_text_the_same_way(pools: Mapping[str, Verifier]) -> None:
-    """Extraction is the pool's: whether there is an answer cannot depend on the rule."""
+def test_rules_read_the_same_text_the_same_way(verifiers: Mapping[str, Verifier]) -> None:
+    """The verifier extracts the answer, so that whether there is one cannot depend on the rule."""
     for trap in TRAPS:
-        answers = {pool.judge([trap.gold], [trap.response])[0].answer for pool in pools.values()}
+        answers = {verifier.judge([trap.gold], [trap.response])[0].answer for verifier in verifiers.values()}
         assert len(answers) == 1
 
 
@@ -46,22 +46,22 @@ def test_rules_read_the_same_text_the_same_way(pools: Mapping[str, Verifier]) ->
     ],
 )
 def test_a_verifier_says_what_it_is(rule: Rule, settings: dict[str, object]) -> None:
-    with Verifier(rule=rule) as pool:
-        assert pool.settings == json.loads(json.dumps(pool.settings)) == settings
-        assert pool.name == settings["name"]
+    with Verifier(rule=rule) as verifier:
+        assert verifier.settings == json.loads(json.dumps(verifier.settings)) == settings
+        assert verifier.name == settings["name"]
 
 
 def test_a_verifier_without_a_rule_is_math_verify() -> None:
-    with Verifier() as pool:
-        assert pool.name == "math_verify"
+    with Verifier() as verifier:
+        assert verifier.name == "math_verify"
 
 
 @pytest.mark.parametrize(("relative", "verdict"), [(0.0, "wrong"), (1e-4, "wrong"), (1e-2, "correct")])
 def test_the_tolerance_reaches_the_workers(relative: float, verdict: str) -> None:
-    """ln 2 = 0.6931…, and 0.6949 is 0.26 % away from it."""
-    with Verifier(rule=Numeric(relative=relative), workers=1) as pool:
-        assert pool.judge_answers(["0.6949"], [r"\ln 2"])[0].verdict == verdict
-        assert pool.judge_answers(["0.6949"], ["0.6931"])[0].verdict == verdict
+    """ln 2 = 0.6931…, from which 0.6949 differs by 0.26 %."""
+    with Verifier(rule=Numeric(relative=relative), workers=1) as verifier:
+        assert verifier.judge_answers(["0.6949"], [r"\ln 2"])[0].verdict == verdict
+        assert verifier.judge_answers(["0.6949"], ["0.6931"])[0].verdict == verdict
 
 
 @pytest.mark.parametrize("relative", [-1e-4, 1.0, float("nan")])

@@ -1,3 +1,5 @@
+"""Reward scales and verifiers as the configuration defines them."""
+
 import inspect
 from pathlib import Path
 

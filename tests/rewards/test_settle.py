@@ -1,4 +1,4 @@
-"""What is decided without algebra: equal text, plain numbers, and the answers that are refused on sight."""
+"""Decisions without algebra: equal text, plain numbers, and answers that a guard refuses."""
 
 from fractions import Fraction
 

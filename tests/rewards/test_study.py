@@ -1,11 +1,12 @@
-"""The headline figures of docs/verifiers.md on the shared data: all labelled cases, and every eighth gold of each set."""
+"""Headline figures of docs/verifiers.md on the shared data: all labelled cases, and every eighth gold of each set."""
 
 import os
 
 import pytest
-from rewrites import NEAR_MISSES, REWRITINGS
-from verifier_study import FIRM, KINDS, RULES, SETS, UNREADABLE, agreement, rate, reason, rows_of, total
 
+from benchmarks.answer_near_misses import NEAR_MISSES
+from benchmarks.answer_rewrites import REWRITINGS
+from benchmarks.verifier_study import FIRM, KINDS, RULES, SETS, UNREADABLE, agreement, rate, reason, rows_of, total
 from winnow.rewards.verifier import Verifier
 
 pytestmark = pytest.mark.skipif(

@@ -1,3 +1,5 @@
+"""`winnow verify`: rows, the table of agreement, and errors that name the line."""
+
 import io
 import json
 from pathlib import Path
@@ -12,7 +14,7 @@ ROWS = [
     {"gold": "1/2", "pred": r"so \boxed{0.5}", "equivalent": True, "category": "fraction"},
     {"gold": "1/2", "pred": r"\boxed{0.5} or \boxed{0.6}", "equivalent": False, "category": "fraction"},
     {"gold": "5", "pred": r"$\sqrt{25}$", "equivalent": True},  # no box: judged whole
-    {"gold": "5", "pred": "2+3", "equivalent": True},  # refused here: a disagreement
+    {"gold": "5", "pred": "2+3", "equivalent": True},  # refused by a guard: a disagreement
     {"gold": "5", "pred": " "},
 ]
 

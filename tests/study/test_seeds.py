@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from study.coverage_of_intervals import (
+from benchmarks.seed_interval_coverage import (
     bootstrap_coverage,
     draw,
     false_claims,

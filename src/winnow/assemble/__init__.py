@@ -1,1 +1,1 @@
-"""From a composed configuration to the objects of a run. Configuration nodes become objects here and nowhere else."""
+"""Objects of a run or an evaluation, built from its composed configuration, and from nothing else."""

@@ -1,15 +1,15 @@
-"""`winnow export RUN OUT`: the newest checkpoint of a run as a Hugging Face folder, whether or not the run has ended."""
+"""Work of `winnow export`, a checkpoint as a Hugging Face folder, and of `winnow prompt`, a problem as the model reads it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from winnow.assemble import common
 from winnow.config import checks
-from winnow.config.instantiate import build_node
+from winnow.config.instantiate import build_node, plain_config
 from winnow.config.saved_runs import SavedRun
 from winnow.data.collection import Benchmark
 from winnow.data.problems import Problem
@@ -24,39 +24,40 @@ from winnow.training.progress import IterationData, RunProgress
 
 
 def export_checkpoint(run: SavedRun, out: Path) -> str:
-    """Write `out` and say what it is.
+    """Write the newest checkpoint of a run, which need not have ended, to the folder `out`; returns a line that says so.
 
     Raises:
-        ConfigError: `out` is there, `run` has no checkpoint that is whole, or its initial weights are not to be had.
+        ConfigError: `out` exists, `run` has no complete checkpoint or was made by an earlier version of Winnow, or its
+            initial weights cannot be loaded.
     """
     common.quiet_libraries()
+    run.refuse_removed_targets(str(run.directory), "`winnow report` still reads it; export it with that version")
     checks.check_targets(run.cfg)
     if out.exists():
-        raise ConfigError(f"{out}: is there already; type the name of a new directory")
+        raise ConfigError(f"{out}: exists already; type the name of a new directory")
     cfg, checkpoint = run.cfg, newest_valid(run.directory / "checkpoints")
     if checkpoint is None:
-        raise ConfigError(f"{run.directory}: no checkpoint there is whole, so there is nothing to export")
+        raise ConfigError(f"{run.directory}: has no complete checkpoint, so there is nothing to export")
     language_model = common.model_source(cfg).load()
     state = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
     progress = RunProgress(**state[IterationData.__qualname__])
     if progress.initial_weights != fingerprint(language_model.model):
-        raise ConfigError(f"{run.directory}: it began with other weights than model {cfg.model.name} holds now")
+        raise ConfigError(f"{run.directory}: began with other weights than those that model {cfg.model.name} has now")
     policy = Policy(language_model.model, cfg.rollout.temperature)
-    theirs = {key.removeprefix("policy."): v for key, v in state["state_dict"].items() if key.startswith("policy.")}
-    policy.load_state_dict(theirs, strict=language_model.adapter is None)
-    config = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(config, dict)
-    plain = {str(key): value for key, value in config.items()}
+    weights = {key.removeprefix("policy."): v for key, v in state["state_dict"].items() if key.startswith("policy.")}
+    policy.load_state_dict(weights, strict=language_model.adapter is None)
     summary = progress.summary("running", run.choices["algo"], cfg.model.name, run.choices["dataset"], cfg.seed)
-    export_model(language_model, out, model_card(summary, plain, RunFiles(run.directory).rows()))
+    export_model(language_model, out, model_card(summary, plain_config(cfg), RunFiles(run.directory).rows()))
     return f"model after iteration {progress.iteration}: {out}"
 
 
 def show_prompt(cfg: DictConfig, row: int, benchmark: str | None, out: TextIO) -> None:
-    """Problem `row` of the training problems, or of an evaluation set: rendered text, ids token by token, and their hash.
+    """Write one problem as the model reads it: rendered text, token ids with their tokens, and the hash of both.
+
+    The problem is number `row` of the training problems, or of the evaluation set `benchmark`.
 
     Raises:
-        ConfigError: no such set or row; or the model or the data could not be had.
+        ConfigError: there is no such set or row, or the model or the data cannot be loaded.
     """
     common.quiet_libraries()
     if benchmark is not None and benchmark not in cfg.benchmarks:
@@ -77,8 +78,8 @@ def show_prompt(cfg: DictConfig, row: int, benchmark: str | None, out: TextIO) -
 
 def _prompt_problems(cfg: DictConfig, benchmark: str | None) -> Sequence[Problem]:
     if benchmark is None:
-        with build_node(cfg.reward.verifier) as pool:
-            return common.load_problems(cfg, pool).train
+        with build_node(cfg.reward.verifier) as verifier:
+            return common.load_problems(cfg, verifier).train
     chosen: Benchmark = build_node(cfg.benchmarks[benchmark])
     with chosen.verifier:
         return chosen.load()

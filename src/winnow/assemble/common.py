@@ -1,4 +1,4 @@
-"""What training and evaluation are both made of."""
+"""Parts that training and evaluation share, built from a composed configuration."""
 
 import hashlib
 import inspect
@@ -26,7 +26,7 @@ from winnow.types import Prompt, Sampling
 
 
 def quiet_libraries() -> None:
-    """Lightning's advice is for people who write loops by hand."""
+    """Silence progress bars and warnings of transformers and Lightning; the latter advise people who write training loops."""
     transformers_logging.disable_progress_bar()
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -35,44 +35,53 @@ def quiet_libraries() -> None:
 
 
 def set_threads(cfg: DictConfig) -> None:
+    """Let torch use `hardware.threads` threads, if that is set."""
     if cfg.hardware.threads is not None:
         torch.set_num_threads(cfg.hardware.threads)
 
 
 Evaluated = Mapping[str, tuple[Sequence[Problem], Verifier]]
-"""The problems of each evaluation set, and the verifier that judges them."""
+"""Problems of each evaluation set by name, with the verifier that judges their answers."""
 
 
 @contextmanager
 def verifiers(cfg: DictConfig) -> Iterator[tuple[Verifier, list[Benchmark]]]:
-    """The verifier of the rewards, and the chosen benchmarks with theirs; their workers end with the context."""
+    """Context with the verifier of the rewards and the benchmarks of `eval.sets`, which have verifiers of their own.
+
+    The worker processes of all these verifiers end with the context.
+    """
     with ExitStack() as stack:
-        pool = stack.enter_context(build_node(cfg.reward.verifier))
+        verifier = stack.enter_context(build_node(cfg.reward.verifier))
         benchmarks = [build_node(cfg.benchmarks[name]) for name in cfg.eval.sets]
         for benchmark in benchmarks:
             stack.enter_context(benchmark.verifier)
-        yield pool, benchmarks
+        yield verifier, benchmarks
 
 
 def evaluated_problems(
-    problems: Callable[[], ProblemSet], pool: Verifier, benchmarks: Sequence[Benchmark]
+    problems: Callable[[], ProblemSet], verifier: Verifier, benchmarks: Sequence[Benchmark]
 ) -> Evaluated:
-    """The benchmarks, or else the held-out split of `problems`, which are read for it."""
+    """The problems of the benchmarks; without benchmarks, the held-out split of `problems`, which is called only then."""
     if benchmarks:
         return {benchmark.name: (benchmark.load(), benchmark.verifier) for benchmark in benchmarks}
     split = problems()
-    return {split.name: (split.heldout, pool)}
+    return {split.name: (split.heldout, verifier)}
 
 
 def verifier_of(cfg: DictConfig, benchmark: str | None) -> Verifier:
-    """The benchmark's own, or that of the rewards where there is no such benchmark."""
+    """The verifier of the benchmark, or that of the rewards where there is no such benchmark."""
     node = cfg.benchmarks[benchmark].verifier if benchmark in cfg.benchmarks else cfg.reward.verifier
     return build_node(node)
 
 
-def load_problems(cfg: DictConfig, pool: Verifier) -> ProblemSet:
+def load_problems(cfg: DictConfig, verifier: Verifier) -> ProblemSet:
+    """The problems of the dataset. Some are held out only where `eval.sets` names no benchmark.
+
+    Raises:
+        ConfigError: the dataset cannot be loaded, or holds answers that the verifier cannot read.
+    """
     source: ProblemSource = build_node(cfg.dataset)
-    return source.load(pool.check_golds, hold_out=not cfg.eval.sets)
+    return source.load(verifier.check_golds, hold_out=not cfg.eval.sets)
 
 
 def screened_problems(
@@ -82,19 +91,17 @@ def screened_problems(
     language_model: LanguageModel,
     template: Template,
 ) -> tuple[Sequence[Problem], list[str]]:
-    """The training problems that are to be drawn from, and a line that says which were not."""
+    """The training problems to sample from, and a line that says which were dropped and why."""
     if problems.overlap is None:
         return problems.train, []
     limit = cfg.rollout.max_prompt_tokens
-    found = screen_problems(
-        problems.train,
-        {name: theirs for name, (theirs, _) in evaluated.items()},
-        problems.overlap,
-        lambda some: (
-            [False] * len(some) if limit is None else longer_than(limit, some, language_model.tokenizer, template)
-        ),
-    )
-    return found.problems, [f"{problems.name}: {found.line(limit)}"]
+
+    def too_long(some: Sequence[Problem]) -> list[bool]:
+        return [False] * len(some) if limit is None else longer_than(limit, some, language_model.tokenizer, template)
+
+    evaluation_problems = {name: set_problems for name, (set_problems, _) in evaluated.items()}
+    screened = screen_problems(problems.train, evaluation_problems, problems.overlap, too_long)
+    return screened.problems, [f"{problems.name}: {screened.line(limit)}"]
 
 
 def evaluation_sets(
@@ -104,44 +111,52 @@ def evaluation_sets(
     language_model: LanguageModel,
     template: Template,
 ) -> list[EvaluationSet]:
-    """Rendered, the first `limit` problems of each."""
+    """The evaluation sets with the first `limit` problems of each, rendered as prompts."""
     return [
         EvaluationSet(
             name,
-            [render(problem, language_model.tokenizer, template) for problem in theirs[:limit]],
-            Judge(pool, scale, language_model.decode),
-            whole=len(theirs),
+            [render(problem, language_model.tokenizer, template) for problem in problems[:limit]],
+            Judge(verifier, scale, language_model.decode),
+            whole=len(problems),
         )
-        for name, (theirs, pool) in evaluated.items()
+        for name, (problems, verifier) in evaluated.items()
     ]
 
 
 def evaluation_sampler(cfg: DictConfig, engine: Engine) -> EvaluationSampler:
+    """Draws `eval.samples` responses per prompt."""
     return EvaluationSampler(engine, cfg.eval.samples, Sampling(cfg.eval.temperature, cfg.eval.max_tokens), cfg.seed)
 
 
 def reward_scale(cfg: DictConfig) -> RewardScale:
+    """Rewards of a correct, a wrong and a missing answer."""
     return RewardScale(cfg.reward.correct, cfg.reward.wrong, cfg.reward.no_answer)
 
 
 def prompt_hash(prompt: Prompt) -> str:
-    """Of the rendered text and its ids: two runs with equal hashes put the problem to the model in the same words."""
+    """SHA-256 of the rendered prompt and its token ids: runs with equal hashes give the model the problem identically."""
     return hashlib.sha256(f"{prompt.text}\n{list(prompt.token_ids)}".encode()).hexdigest()
 
 
 def model_source(cfg: DictConfig) -> ModelSource:
+    """The model that the `model` node describes, not yet loaded."""
     return build_node(cfg.model)
 
 
 def load_model(cfg: DictConfig, source: ModelSource) -> LanguageModel:
+    """The model with its weights, and with the attention that `hardware.attention` and the device allow.
+
+    Raises:
+        ConfigError: the model cannot be loaded.
+    """
     return source.load(implementation(cfg.hardware.attention, on_cuda(cfg), precision_of(cfg) == "bf16-mixed"))
 
 
 def require_engine(cfg: DictConfig, source: ModelSource) -> None:
-    """Before any weight is loaded.
+    """Check that the engine can run on this machine with this model, before any weight is loaded.
 
     Raises:
-        ConfigError: what the engine cannot do here or for this model.
+        ConfigError: it cannot; the message says why.
     """
     require = getattr(engine_class(cfg), "require", None)
     if require is not None:
@@ -149,12 +164,12 @@ def require_engine(cfg: DictConfig, source: ModelSource) -> None:
 
 
 def engine_of(cfg: DictConfig, language_model: LanguageModel, max_rows: int | None = None) -> Engine:
-    """What an engine takes and was not told, it is told where it is known here."""
+    """The sampler, with arguments that follow from the model and the precision where the configuration leaves them null."""
     known = {
         "eos_ids": language_model.eos_ids,
         "pad_id": language_model.pad_id,
         "max_rows": max_rows,
         "dtype": "bfloat16" if precision_of(cfg) == "bf16-mixed" else "float32",
     }
-    taken = inspect.signature(engine_class(cfg)).parameters
-    return build_node(cfg.engine, **{k: v for k, v in known.items() if k in taken and cfg.engine.get(k) is None})
+    parameters = inspect.signature(engine_class(cfg)).parameters
+    return build_node(cfg.engine, **{k: v for k, v in known.items() if k in parameters and cfg.engine.get(k) is None})

@@ -1,4 +1,4 @@
-"""From a composed configuration to an evaluation."""
+"""Evaluation assembled from a composed configuration."""
 
 import contextlib
 import hashlib
@@ -24,15 +24,15 @@ from winnow.run_logs.console import print_line
 
 
 def evaluate(cfg: DictConfig, directory: Path) -> float:
-    """Evaluate what `cfg` names in `directory`; the mean accuracy over its sets, for sweepers.
+    """Evaluate as `cfg` says in `directory`, and return the mean accuracy over the sets, which sweepers optimise.
 
     Raises:
-        ConfigError: the model or the data could not be had, or the directory holds another evaluation.
-        Stopped: a signal ended it; what was drawn is kept.
+        ConfigError: the model or the data cannot be loaded, or the directory holds another evaluation.
+        Stopped: a signal ended it; complete batches of samples are kept.
     """
     common.quiet_libraries()
     common.set_threads(cfg)
-    with _stop_on_signal(directory), common.verifiers(cfg) as (pool, benchmarks):
+    with _stop_on_signal(directory), common.verifiers(cfg) as (verifier, benchmarks):
         source = common.model_source(cfg)
         common.require_engine(cfg, source)
         before = before_evaluation(cfg, source)
@@ -40,12 +40,13 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
             print_line(line)
         language_model = common.load_model(cfg, source)
         device = torch.device("cuda" if on_cuda(cfg) else "cpu")
-        # Gradients stay required: autocast keeps its bfloat16 copies of such weights only, and would else cast at every token.
+        # Weights keep requires_grad: autocast caches its bfloat16 copies of such weights only, and would otherwise cast them
+        # again for every token.
         model = language_model.model.to(device).eval()  # pyright: ignore[reportArgumentType]
-        evaluated = common.evaluated_problems(lambda: common.load_problems(cfg, pool), pool, benchmarks)
+        evaluated = common.evaluated_problems(lambda: common.load_problems(cfg, verifier), verifier, benchmarks)
         sets = common.evaluation_sets(evaluated, cfg.limit, common.reward_scale(cfg), language_model, source.template)
         engine = common.engine_of(cfg, language_model, before.max_rows)
-        subject = EvaluationPlan(
+        plan = EvaluationPlan(
             model=source.name,
             path=str(cfg.model.get("path", source.name)),
             weights=fingerprint(model),
@@ -60,7 +61,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
             sets={s.name: _set_plan(s) for s in sets},
         )
         return EvaluationRun(
-            directory, subject, model, common.evaluation_sampler(cfg, engine), sets, _autocast(cfg, device)
+            directory, plan, model, common.evaluation_sampler(cfg, engine), sets, _autocast(cfg, device)
         ).run()
 
 
@@ -70,7 +71,7 @@ def _set_plan(s: EvaluationSet) -> SetPlan:
 
 
 def _autocast(cfg: DictConfig, device: torch.device) -> Callable[[], AbstractContextManager]:
-    """The arithmetic in which the model was, or would be, trained."""
+    """The arithmetic in which the model was, or would be, trained: a function that makes a context for each forward."""
     if precision_of(cfg) == "32-true":
         return contextlib.nullcontext
     return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
@@ -78,14 +79,15 @@ def _autocast(cfg: DictConfig, device: torch.device) -> Callable[[], AbstractCon
 
 @contextmanager
 def _stop_on_signal(directory: Path) -> Iterator[None]:
-    """Batches on disk are whole, so that there is nothing to finish: stop at once, and say how to go on."""
+    """Context in which a signal ends the evaluation at once, with a line that says how to continue it.
+
+    Each batch is written atomically, so that there is nothing to finish first.
+    """
 
     def stop(number: int, frame: FrameType | None) -> None:
-        begun = (directory / PLAN_FILE).exists()
-        print_line(
-            f"{signal.Signals(number).name}: "
-            + (f"what was drawn is kept; resume={directory} goes on" if begun else "nothing was drawn yet")
-        )
+        kept = f"complete batches are kept; continue with resume={directory}"
+        outcome = kept if (directory / PLAN_FILE).exists() else "nothing was sampled yet"
+        print_line(f"{signal.Signals(number).name}: {outcome}")
         raise Stopped(EXIT_CODE_OF_SIGNAL[signal.Signals(number)])
 
     before = {number: signal.signal(number, stop) for number in EXIT_CODE_OF_SIGNAL}

@@ -1,11 +1,12 @@
-"""A configuration in a few lines: the batch in figures, the budget, and the algorithm in words."""
+"""Training run assembled from a composed configuration, and the lines that describe it at start-up."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from transformers import PreTrainedModel
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.assemble import common
@@ -17,6 +18,7 @@ from winnow.config.instantiate import (
     choice,
     max_mismatch_kl,
     needs_reference,
+    plain_config,
     precision_of,
     samples_exactly,
     token_budget,
@@ -43,6 +45,7 @@ from winnow.objectives import rule_of
 from winnow.ops import aggregate, select
 from winnow.rewards.verifier import Verifier
 from winnow.run_logs.console import print_line
+from winnow.run_logs.tracker import RunInfo
 from winnow.study.arms import distinguishing_overrides
 from winnow.training.modules import (
     ActorCriticModule,
@@ -52,82 +55,31 @@ from winnow.training.modules import (
     PreferenceModule,
 )
 from winnow.training.progress import RunBudget
-from winnow.training.run import Hardware, Intervals, Run, RunInfo, is_first_rank
+from winnow.training.run import Hardware, Intervals, Run, is_first_rank
 from winnow.types import Sampling
 
 AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")
-
-
-def batch_arithmetic(cfg: DictConfig, algorithm: Algorithm) -> str:
-    """`32 prompts × 8 samples = 256 responses → 4 updates of 64`."""
-    rollout, update = cfg.rollout, cfg["update"]
-    again = f", {update.epochs} times over" if update.epochs > 1 else ""
-    if isinstance(algorithm, Supervised):
-        return f"{rollout.prompts} demonstrations → {_updates_in_words(rollout.prompts, update.minibatches)}{again}"
-    rows = rollout.prompts * rollout.samples
-    sampled = f"{rollout.prompts} prompts × {rollout.samples} samples = {rows} responses"
-    if isinstance(algorithm, Preference):
-        return f"{sampled} → pairs → {update.minibatches} updates{again}"
-    everything = rule_of(algorithm.select) is select.all_samples or algorithm.rejected == "zero"
-    kept = "" if everything else " → those kept"
-    return f"{sampled}{kept} → {_updates_in_words(rows, update.minibatches, exactly=everything)}{again}"
-
-
-def _updates_in_words(rows: int, minibatches: int, exactly: bool = True) -> str:
-    size = -(-rows // minibatches)
-    about = "" if exactly and rows % minibatches == 0 else "up to "
-    return f"{minibatches} update{'s' if minibatches > 1 else ''} of {about}{size}"
-
-
-def budget_in_words(cfg: DictConfig) -> list[str]:
-    """`until 1,000,000 sampled tokens or 600 s are spent, at most 100 iterations`; nothing without a budget."""
-    b = cfg.budget
-    limits = [
-        words.format(limit)
-        for words, limit in (
-            ("{:,} sampled tokens", b.sampled_tokens),
-            ("{:,} trained tokens", b.trained_tokens),
-            ("{:g} s", b.seconds),
-        )
-        if limit is not None
-    ]
-    return [f"until {' or '.join(limits)} are spent, at most {cfg.iterations} iterations"] if limits else []
-
-
-def algorithm_summary(cfg: DictConfig) -> str:
-    """`raftpp: select best, advantage one, ratio token, clip ppo(low=0.2, high=0.2), …`."""
-    axes = ", ".join(f"{axis} {_chosen(cfg.algo[axis], axis)}" for axis in AXES if axis in cfg.algo)
-    others = [f"{k} {v}" for k, v in cfg.algo.items() if isinstance(v, bool | int | float | str) and k != "_target_"]
-    return f"{choice('algo')}: {', '.join([axes, *others])}"
-
-
-def _chosen(node: DictConfig, axis: str) -> str:
-    scalars = {k: v for k, v in node.items() if not str(k).startswith("_") and not isinstance(v, DictConfig)}
-    inside = ", ".join(f"{k}={v}" for k, v in scalars.items() if v is not None)
-    name = choice(f"algo/{axis}")
-    return f"{name}({inside})" if inside else name
-
-
+"""Axes of an algorithm, in the order in which they are described."""
 TAG_GROUPS = ("arm", "algo", "model", "dataset", "experiment")
-"""What a run is found by at the tracker."""
+"""Config groups whose chosen options are the run's tags at the tracker."""
 
 
 def train(cfg: DictConfig, directory: Path) -> float | None:
-    """Run `cfg` in `directory`; the final held-out accuracy, for sweepers.
+    """Train as `cfg` says in `directory`, and return the final held-out accuracy, which sweepers optimise.
 
     Raises:
-        ConfigError: the model or the data could not be had.
-        Diverged: the run was given up.
+        ConfigError: the model or the data cannot be loaded.
+        Diverged: the run was stopped because its numbers were not finite, or its samples not the policy's.
         Stopped: a signal ended it, after a checkpoint.
     """
     common.quiet_libraries()
     common.set_threads(cfg)
-    with common.verifiers(cfg) as (pool, benchmarks):
-        return build_run(cfg, directory, pool, benchmarks).fit(resume=cfg.resume is not None)
+    with common.verifiers(cfg) as (verifier, benchmarks):
+        return build_run(cfg, directory, verifier, benchmarks).fit(resume=cfg.resume is not None)
 
 
-def build_run(cfg: DictConfig, directory: Path, pool: Verifier, benchmarks: Sequence[Benchmark]) -> Run:
-    """Everything that `cfg` names, put together; the model is had first, then the data."""
+def build_run(cfg: DictConfig, directory: Path, verifier: Verifier, benchmarks: Sequence[Benchmark]) -> Run:
+    """The run with everything that `cfg` names. The model is loaded first, then the data."""
     algorithm = build_algorithm(cfg)
     source = common.model_source(cfg)
     common.require_engine(cfg, source)
@@ -136,27 +88,24 @@ def build_run(cfg: DictConfig, directory: Path, pool: Verifier, benchmarks: Sequ
         print_line(line)
     language_model = common.load_model(cfg, source)
     template = source.template
-    problems = common.load_problems(cfg, pool)
+    problems = common.load_problems(cfg, verifier)
     if isinstance(algorithm, Supervised):
         problems.require_solutions()
-    evaluated = common.evaluated_problems(lambda: problems, pool, benchmarks)
-    drawn_from, screening = common.screened_problems(cfg, problems, evaluated, language_model, template)
+    evaluated = common.evaluated_problems(lambda: problems, verifier, benchmarks)
+    sampled_problems, screening = common.screened_problems(cfg, problems, evaluated, language_model, template)
     engine = common.engine_of(cfg, language_model, before.max_rows)
     scale = common.reward_scale(cfg)
-    judge = Judge(pool, scale, language_model.decode)
+    judge = Judge(verifier, scale, language_model.decode)
     policy = Policy(language_model.model, cfg.rollout.temperature)
-    if cfg.hardware.gradient_checkpointing:
-        enable_gradient_checkpointing(language_model.model)
-    if cfg.hardware.compile:
-        compile_blocks(language_model.model)
-    learning = AlgorithmFactory(cfg, algorithm, language_model, template, drawn_from, engine, judge, policy)
-    experience, module = learning.build()
+    _apply_hardware(cfg, language_model.model)
+    factory = AlgorithmFactory(cfg, algorithm, language_model, template, sampled_problems, engine, judge, policy)
+    experience, module = factory.build()
     require_float32_masters(module)
     rule = aggregate.sequence_mean if isinstance(algorithm, Preference) else algorithm.aggregate
     return Run(
         directory=directory,
         identity=_run_info(
-            cfg, directory, common.prompt_hash(render(drawn_from[0], language_model.tokenizer, template))
+            cfg, directory, common.prompt_hash(render(sampled_problems[0], language_model.tokenizer, template))
         ),
         hardware=Hardware(cfg.hardware.accelerator, cfg.hardware.devices, cfg.hardware.strategy, precision_of(cfg)),
         cadence=Intervals(
@@ -184,17 +133,14 @@ def build_run(cfg: DictConfig, directory: Path, pool: Verifier, benchmarks: Sequ
             *budget_in_words(cfg),
             algorithm_summary(cfg),
             *screening,
-            *(
-                f"note: {notice}"
-                for notice in [*settings_without_effect(cfg, algorithm), *slow_path_notices(cfg, policy)]
-            ),
+            *(f"note: {n}" for n in (*settings_without_effect(cfg, algorithm), *slow_path_notices(cfg, policy))),
         ],
     )
 
 
 @dataclass(frozen=True)
 class AlgorithmFactory:
-    """What an algorithm learns with."""
+    """Builds the two halves of an algorithm, its source of experience and its Lightning module, from these parts."""
 
     cfg: DictConfig
     algorithm: Algorithm
@@ -206,7 +152,7 @@ class AlgorithmFactory:
     policy: Policy
 
     def build(self) -> tuple[ExperienceSource, IterationModule]:
-        """Where its experience comes from, and the module that learns from it."""
+        """The source of the algorithm's experience, and the module that is trained on it."""
         optim, policy, model = _optim(self.cfg), self.policy, self.language_model.model
         match self.algorithm:
             case Supervised() as a:
@@ -220,10 +166,7 @@ class AlgorithmFactory:
                 return source, PolicyGradientModule(policy, optim, a.objective)
             case ActorCritic() as a:
                 critic = Critic(model)
-                if self.cfg.hardware.gradient_checkpointing:
-                    enable_gradient_checkpointing(critic.backbone)
-                if self.cfg.hardware.compile:
-                    compile_blocks(critic.backbone)
+                _apply_hardware(self.cfg, critic.backbone)
                 source = ActorCriticExperience(self._collector(), self._scorer(), critic, a)
                 module = ActorCriticModule(
                     policy, critic, optim, a.critic_lr_ratio * optim.lr, a.objective, a.value_objective
@@ -262,18 +205,6 @@ class AlgorithmFactory:
         )
 
 
-def slow_path_notices(cfg: DictConfig, policy: Policy) -> list[str]:
-    """What this model does not let the updates save."""
-    found, name = [], type(policy.model).__name__
-    if cfg.hardware.attention == "auto" and not is_packed(policy.model):
-        found.append(
-            f"{name} attends in ways of its own: its rows are padded, and prompts are computed for every sample"
-        )
-    if not policy.plain_head:
-        found.append(f"{name} does more to its logits than one linear map: all of a micro-batch's exist at once")
-    return found
-
-
 def token_budget_of(cfg: DictConfig, language_model: LanguageModel) -> TokenBudget:
     return TokenBudget(token_budget(cfg), is_packed(language_model.model))
 
@@ -284,12 +215,10 @@ def _optim(cfg: DictConfig) -> OptimizerSettings:
 
 
 def _run_info(cfg: DictConfig, directory: Path, prompt_hash: str) -> RunInfo:
-    overrides = list(HydraConfig.get().overrides.task)
-    chosen = {group: str(name) for group, name in HydraConfig.get().runtime.choices.items() if name is not None}
-    choices = {group: chosen[group] for group in TAG_GROUPS if group in chosen}
-    base = choices.get("arm", choices["algo"])
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
+    hydra = HydraConfig.get()
+    overrides, options = list(hydra.overrides.task), hydra.runtime.choices
+    choices = {group: str(options[group]) for group in TAG_GROUPS if options.get(group) is not None}
+    arm = " ".join([choices.get("arm", choices["algo"]), *sorted(distinguishing_overrides(overrides))])
     return RunInfo(
         algo=choices["algo"],
         model=cfg.model.name,
@@ -299,6 +228,68 @@ def _run_info(cfg: DictConfig, directory: Path, prompt_hash: str) -> RunInfo:
         name=" ".join(overrides) or "defaults",
         group=sweep_of(directory),
         tags=list(dict.fromkeys(choices.values())),
-        config={str(key): value for key, value in plain.items()}
-        | {"arm": " ".join([base, *sorted(distinguishing_overrides(overrides))]), "choices": choices},
+        config=plain_config(cfg) | {"arm": arm, "choices": choices},
     )
+
+
+def _apply_hardware(cfg: DictConfig, model: PreTrainedModel) -> None:
+    if cfg.hardware.gradient_checkpointing:
+        enable_gradient_checkpointing(model)
+    if cfg.hardware.compile:
+        compile_blocks(model)
+
+
+def batch_arithmetic(cfg: DictConfig, algorithm: Algorithm) -> str:
+    """One iteration in numbers: `32 prompts × 8 samples = 256 responses → 4 updates of 64`."""
+    rollout, update = cfg.rollout, cfg["update"]
+    epochs = f", in {update.epochs} epochs" if update.epochs > 1 else ""
+    if isinstance(algorithm, Supervised):
+        return f"{rollout.prompts} demonstrations → {_updates_in_words(rollout.prompts, update.minibatches)}{epochs}"
+    rows = rollout.prompts * rollout.samples
+    sampled = f"{rollout.prompts} prompts × {rollout.samples} samples = {rows} responses"
+    if isinstance(algorithm, Preference):
+        return f"{sampled} → pairs → {update.minibatches} updates{epochs}"
+    all_kept = rule_of(algorithm.select) is select.all_samples or algorithm.rejected == "zero"
+    kept = "" if all_kept else " → those kept"
+    return f"{sampled}{kept} → {_updates_in_words(rows, update.minibatches, exactly=all_kept)}{epochs}"
+
+
+def _updates_in_words(rows: int, minibatches: int, exactly: bool = True) -> str:
+    size = -(-rows // minibatches)
+    about = "" if exactly and rows % minibatches == 0 else "up to "
+    return f"{minibatches} update{'s' if minibatches > 1 else ''} of {about}{size}"
+
+
+def budget_in_words(cfg: DictConfig) -> list[str]:
+    """A line with the run's budget: `until 1,000,000 sampled tokens or 600 s are spent, at most 100 iterations`."""
+    words = {"sampled_tokens": "{:,} sampled tokens", "trained_tokens": "{:,} trained tokens", "seconds": "{:g} s"}
+    limits = [words[str(key)].format(limit) for key, limit in cfg.budget.items() if limit is not None]
+    return [f"until {' or '.join(limits)} are spent, at most {cfg.iterations} iterations"] if limits else []
+
+
+def algorithm_summary(cfg: DictConfig) -> str:
+    """The algorithm's axes and settings: `raftpp: select best, advantage one, ratio token, clip ppo(low=0.2, high=0.2), …`."""
+    axes = ", ".join(f"{axis} {_chosen(cfg.algo[axis], axis)}" for axis in AXES if axis in cfg.algo)
+    settings = [f"{k} {v}" for k, v in cfg.algo.items() if isinstance(v, bool | int | float | str) and k != "_target_"]
+    return f"{choice('algo')}: {', '.join([axes, *settings])}"
+
+
+def _chosen(node: DictConfig, axis: str) -> str:
+    scalars = {k: v for k, v in node.items() if not str(k).startswith("_") and not isinstance(v, DictConfig)}
+    arguments = ", ".join(f"{k}={v}" for k, v in scalars.items() if v is not None)
+    name = choice(f"algo/{axis}")
+    return f"{name}({arguments})" if arguments else name
+
+
+def slow_path_notices(cfg: DictConfig, policy: Policy) -> list[str]:
+    """Notices about optimisations of the updates that this model's architecture does not allow."""
+    notices, name = [], type(policy.model).__name__
+    if cfg.hardware.attention == "auto" and not is_packed(policy.model):
+        notices.append(
+            f"{name} has an attention that cannot be packed: rows are padded, and a prompt is computed for every sample"
+        )
+    if not policy.plain_head:
+        notices.append(
+            f"{name} transforms its logits after the output layer: all logits of a micro-batch are in memory at once"
+        )
+    return notices

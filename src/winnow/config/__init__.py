@@ -1,3 +1,3 @@
-"""Typed configuration: its schema, its checks, its composition, and objects built from its nodes."""
+"""Typed configuration: its schema, checks and composition, and the objects built from its nodes."""
 
-from winnow.config import schema as schema  # registers the schema that conf/train.yaml and conf/evaluate.yaml name
+from winnow.config import schema as schema  # registers the schemas that conf/train.yaml and conf/evaluate.yaml name

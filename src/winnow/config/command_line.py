@@ -1,4 +1,4 @@
-"""The command line, read by Hydra's own parser."""
+"""Command line of a program, parsed by Hydra's own parser."""
 
 import argparse
 import sys
@@ -15,7 +15,7 @@ from winnow.errors import ConfigError
 
 @dataclass(frozen=True)
 class CommandLine:
-    """`-m algo=raft,grpo seed=1` is `CommandLine(("-m",), ("algo=raft,grpo", "seed=1"), …)`."""
+    """Flags and overrides: `-m algo=raft,grpo seed=1` is `CommandLine(("-m",), ("algo=raft,grpo", "seed=1"), …)`."""
 
     flags: tuple[str, ...]
     overrides: tuple[str, ...]
@@ -27,17 +27,19 @@ class CommandLine:
 
     @property
     def words(self) -> list[str]:
+        """The command line as words, flags first."""
         return [*self.flags, *self.overrides]
 
     def within(self, config_dir: str) -> "CommandLine":
-        """The same, with a further config directory."""
+        """The same command line with `--config-dir`."""
         return replace(self, flags=(*self.flags, "--config-dir", config_dir), config_dir=config_dir)
 
 
 def read_command_line(words: Sequence[str]) -> CommandLine:
-    """
+    """Parse the words after the program's name.
+
     Raises:
-        ConfigError: an option that Hydra does not have.
+        ConfigError: Hydra has no such option, or the directory of `--config-dir` does not exist.
     """
     parser = get_args_parser()
     parser.error = _refuse_option  # pyright: ignore[reportAttributeAccessIssue]
@@ -61,11 +63,10 @@ def _refuse_option(message: str) -> NoReturn:
 
 def _flags(words: Sequence[str], args: argparse.Namespace) -> list[str]:
     """The words that are not overrides, in order."""
-    left = list(args.overrides)
-    flags = []
+    overrides, flags = list(args.overrides), []
     for word in words:
-        if left and word == left[0]:
-            left.pop(0)
+        if overrides and word == overrides[0]:
+            overrides.pop(0)
         else:
             flags.append(word)
     return flags
@@ -77,7 +78,7 @@ def _shows(args: argparse.Namespace) -> bool:
 
 @contextmanager
 def as_typed(words: Sequence[str]) -> Iterator[None]:
-    """Hydra, and the ranks that Lightning starts, read `sys.argv`."""
+    """Put `words` on `sys.argv`, which Hydra reads, and from which Lightning starts further ranks."""
     before = sys.argv
     sys.argv = [before[0], *words]
     try:

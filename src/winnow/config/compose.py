@@ -1,4 +1,4 @@
-"""The config groups and their choices."""
+"""Composition of a configuration from overrides, with errors that say on one line what to type instead."""
 
 import copy
 import secrets
@@ -26,9 +26,16 @@ from winnow.config.override_check import OverrideCheck
 from winnow.config.override_errors import composition_error
 from winnow.errors import ConfigError
 
+CONF = Path(str(files("winnow"))) / "conf"
+"""The YAML files of the package."""
+
 
 class Composer:
-    """The configuration that a list of overrides gives, or a ConfigError of one line."""
+    """Composes the configuration of `program` from overrides.
+
+    Hydra's own composition would make the same configuration. This one comes before `hydra.main`, so that no run directory
+    is made for overrides that are wrong, and names what is wrong in one line.
+    """
 
     def __init__(self, program: str, conf: Path, command: CommandLine) -> None:
         version.setbase("1.3")
@@ -41,10 +48,10 @@ class Composer:
             raise ConfigError(f"--config-name {self.config_name}: no such configuration; leave it out for {program}")
 
     def compose(self, lines: Sequence[str], multirun: bool = False) -> DictConfig:
-        """The configuration with its `hydra` node; where `multirun`, sweeps are left out.
+        """The configuration with its `hydra` node; with `multirun`, without the overrides that are swept over.
 
         Raises:
-            ConfigError: what is wrong with which override, and what to type instead.
+            ConfigError: an override is wrong; the message says what to type instead.
         """
         overrides = [o for o in self.parse(lines) if not (multirun and o.is_sweep_override())]
         self._refuse_sweeps(overrides)
@@ -59,9 +66,10 @@ class Composer:
         return cfg
 
     def parse(self, lines: Sequence[str]) -> list[Override]:
-        """
+        """The overrides as Hydra's parser reads them.
+
         Raises:
-            ConfigError: an override that is not of the form `key=value`.
+            ConfigError: an override is not of the form `key=value`.
         """
         try:
             return OverridesParser.create(config_loader=self.loader).parse_overrides(list(lines))
@@ -69,10 +77,10 @@ class Composer:
             raise ConfigError(_malformed(error.override)) from None
 
     def for_task(self, cfg: DictConfig) -> DictConfig:
-        """`cfg` as the program will receive it: every key with a value, and without `hydra`.
+        """`cfg` as the program will receive it, without the `hydra` node.
 
         Raises:
-            ConfigError: a key without a value, or one that refers to a key that does not exist.
+            ConfigError: a key has no value, or refers to a key that does not exist.
         """
         HydraConfig.instance().set_config(cfg)
         part = copy.deepcopy(cfg)
@@ -106,13 +114,13 @@ class Composer:
             raise ConfigError(unused or composition_error(error)) from error
 
     def _apply(self, override: Override, cfg: DictConfig) -> None:
-        misfit = OverrideCheck(self.groups, cfg, override)
-        misfit.refuse()
+        check = OverrideCheck(self.groups, cfg, override)
+        check.refuse()
         try:
             ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
         except HydraException as error:
             problem = composition_error(error)
-            raise ConfigError(f"{override.input_line}: {problem}{misfit.example}") from error
+            raise ConfigError(f"{override.input_line}: {problem}{check.example}") from error
 
 
 def _search_path(conf: Path, command: CommandLine) -> ConfigSearchPath:
@@ -131,15 +139,14 @@ def _malformed(line: str) -> str:
 
 
 def composed(program: str, words: Sequence[str]) -> DictConfig:
-    """What `python train.py WORDS` (`program` "train") would be given.
+    """The configuration that `python train.py WORDS` would receive (`program` is "train").
 
     Raises:
-        ConfigError: what is wrong with which word, and what to type instead.
+        ConfigError: an override is wrong; the message says what to type instead.
     """
-    name = unique_name()
-    OmegaConf.register_new_resolver("winnow.unique", lambda: name, replace=True)
+    register_unique_name()
     command = read_command_line(words)
-    composer = Composer(program, Path(str(files("winnow"))) / "conf", command)
+    composer = Composer(program, CONF, command)
     cfg = composer.for_task(composer.compose(command.overrides))
     from winnow.config import checks  # imports torch, which --help and completion must not wait for
 
@@ -147,6 +154,10 @@ def composed(program: str, words: Sequence[str]) -> DictConfig:
     return cfg
 
 
-def unique_name() -> str:
-    """Six hexadecimal digits: of 100 runs that start in one second, two share them once in 3,000 such seconds."""
-    return secrets.token_hex(3)
+def register_unique_name() -> None:
+    """Make `${winnow.unique:}` six hexadecimal digits, the same however often one run's directory is asked for.
+
+    Of 100 runs that start in one second, two share their digits once in 3,000 such seconds.
+    """
+    name = secrets.token_hex(3)
+    OmegaConf.register_new_resolver("winnow.unique", lambda: name, replace=True)

@@ -1,4 +1,4 @@
-"""Objects from configuration nodes."""
+"""Objects built from configuration nodes, and the values that follow from several settings together."""
 
 from typing import Any, Literal
 
@@ -6,7 +6,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.engines.base import Engine
@@ -14,13 +14,19 @@ from winnow.errors import ConfigError
 
 
 def build_algorithm(cfg: DictConfig) -> Algorithm:
+    """The algorithm that the `algo` node describes."""
     return build_node(cfg.algo)
 
 
-def build_node(node: DictConfig, **more: object) -> Any:
+def build_node(node: DictConfig, **arguments: object) -> Any:
+    """The object of the node's `_target_`, built from the node's settings and further `arguments`.
+
+    Raises:
+        ConfigError: the object, or one inside it, refuses its settings.
+    """
     try:
         # _convert_: otherwise ListConfig and DictConfig leak into the package.
-        return instantiate(node, _convert_="all", **more)
+        return instantiate(node, _convert_="all", **arguments)
     except InstantiationException as error:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
@@ -28,56 +34,75 @@ def build_node(node: DictConfig, **more: object) -> Any:
 
 
 def choice(group: str) -> str:
-    """The option chosen for a config group, as the user typed it."""
+    """The option chosen for a config group, such as "grpo" for `algo`."""
     return str(HydraConfig.get().runtime.choices.get(group))
+
+
+def plain_config(cfg: DictConfig) -> dict[str, object]:
+    """The configuration as plain dictionaries and lists, interpolations resolved."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 Precision = Literal["32-true", "bf16-mixed"]
 
 
 def on_cuda(cfg: DictConfig) -> bool:
+    """Whether the run computes on a GPU; `hardware.accelerator=auto` takes one if torch can use it."""
     return cfg.hardware.accelerator == "cuda" or (cfg.hardware.accelerator == "auto" and torch.cuda.is_available())
 
 
 def precision_of(cfg: DictConfig) -> Precision:
-    """Float32 weights everywhere; bfloat16 arithmetic where it is fast."""
+    """Precision of the arithmetic, in Lightning's words. Weights are float32 in both.
+
+    `hardware.precision=auto` is bfloat16 on a GPU that computes in it natively, and float32 elsewhere.
+    """
     if cfg.hardware.precision != "auto":
         return cfg.hardware.precision
     return "bf16-mixed" if on_cuda(cfg) and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
 def token_budget(cfg: DictConfig) -> int:
-    """Tokens of one forward. Where none is given: on a CPU 16,384 took a fifth more time a token than 4,096, for the system hands
-    out larger tables anew each time (docs/log.md)."""
+    """Tokens of one forward.
+
+    The default on a CPU is 4,096: 16,384 took a fifth more time per token, because the system allocates larger tensors
+    anew each time (docs/log.md).
+    """
     if cfg.hardware.token_budget is not None:
         return cfg.hardware.token_budget
     return 32_768 if on_cuda(cfg) else 4_096
 
 
 def samples_exactly(cfg: DictConfig) -> bool:
-    """Whether the sampler's log-probabilities are the training forward's up to rounding.
+    """Whether the sampler's log-probabilities equal the training forward's up to rounding.
 
-    In bfloat16 they are not: cached decoding rounds otherwise.
+    In bfloat16 they do not, because decoding with a key-value cache rounds differently.
     """
     return engine_class(cfg).exact and precision_of(cfg) == "32-true"
 
 
 def engine_class(cfg: DictConfig) -> type[Engine]:
+    """The class of the sampler, without building it."""
     return get_object(cfg.engine["_target_"])
 
 
 MISMATCH = {"32-true": 1e-5, "bf16-mixed": 0.1}
-"""Nats a token (k3) between sampler and policy at which a run stops. Rounding comes to 1e-12 in float32 and, on toy models,
-3e-4 in bfloat16; policies one update apart differ by more than the first and may differ by less than the second."""
+"""KL divergence between sampler and policy (k3, nats per token) at which a run stops.
+
+Rounding alone gives 1e-12 in float32 and, on toy models, 3e-4 in bfloat16. Policies one update apart differ by more than the
+first limit, and may differ by less than the second.
+"""
 
 
 def max_mismatch_kl(cfg: DictConfig) -> float:
-    given = cfg.rollout.max_mismatch_kl
-    return MISMATCH[precision_of(cfg)] if given is None else given
+    """`rollout.max_mismatch_kl`, or else the limit for the run's precision."""
+    limit = cfg.rollout.max_mismatch_kl
+    return MISMATCH[precision_of(cfg)] if limit is None else limit
 
 
 def reference_kind(algorithm: Algorithm) -> str | None:
-    """The reference policy that its objective reads: `initial`, `previous` or none."""
+    """The reference policy in the algorithm's objective: `initial`, `previous`, or None without one."""
     match algorithm:
         case Preference():
             return algorithm.reference
@@ -88,7 +113,7 @@ def reference_kind(algorithm: Algorithm) -> str | None:
 
 
 def needs_reference(cfg: DictConfig, algorithm: Algorithm) -> bool:
-    """Whether the initial policy is kept, for the objective or for `train/kl_ref`."""
+    """Whether the run keeps the initial policy, for its objective or for the metric `train/kl_ref`."""
     if isinstance(algorithm, Supervised):
         return False
     return cfg.metrics.kl_rows > 0 or reference_kind(algorithm) == "initial"

@@ -1,7 +1,7 @@
-"""How an error of composition reads: what was typed, what is wrong with it, what to type instead."""
+"""Messages about overrides and composition: what was typed, what is wrong with it, and what to type instead."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 import yaml
@@ -17,26 +17,23 @@ KINDS = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or f
 
 
 def one_line(text: str) -> str:
+    """The text with every run of white space, line breaks included, replaced by one space."""
     return " ".join(text.split())
 
 
 def or_list(words: Iterable[str]) -> str:
-    """`a, b or c`."""
+    """The words in one phrase: `a, b or c`."""
     *first, last = words
     return f"{', '.join(first)} or {last}" if first else last
 
 
 def close_matches(word: str, words: Iterable[str], cutoff: float = 0.6) -> list[str]:
+    """At most three of the words that are spelt like `word`, the most similar first."""
     return get_close_matches(word, list(words), n=3, cutoff=cutoff)
 
 
-def nearest_first(word: str, words: Sequence[str]) -> list[str]:
-    near = close_matches(word, words)
-    return near + [other for other in words if other not in near]
-
-
 def similar_keys(key: str, known: Sequence[str]) -> list[str]:
-    """The keys that someone who typed `key` may have meant: `lr` is optim.lr, `algo.clip.hihg` algo.clip.high."""
+    """The keys that the user may have meant by `key`: optim.lr by `lr`, algo.clip.high by `algo.clip.hihg`."""
     leaf = key.split(".")[-1]
     tails = [other for other in known if other.endswith(f".{key}")]
     near = [other for other in close_matches(key, known, 0.75) if close_matches(leaf, [other.split(".")[-1]])]
@@ -45,30 +42,44 @@ def similar_keys(key: str, known: Sequence[str]) -> list[str]:
 
 
 def choose_hint(group: str, choice: str, choices: Sequence[str]) -> str:
-    """The choices of a group, those like `choice` first."""
-    options = nearest_first(choice, choices)
-    meant = "".join(f"did you mean {group}={near}? " for near in close_matches(choice, options[:1]))
-    return f"{meant}choices: {', '.join(options)}"
+    """The choices of a group, beginning with those that are spelt like `choice`."""
+    near = close_matches(choice, choices)
+    meant = "".join(f"did you mean {group}={name}? " for name in near[:1])
+    return f"{meant}choices: {', '.join(dict.fromkeys([*near, *choices]))}"
 
 
 def did_you_mean(candidates: Sequence[str], otherwise: str) -> str:
+    """A question that names the candidates; `otherwise` if there are none."""
     return f"did you mean {or_list(candidates)}?" if candidates else otherwise
 
 
 def keys_of(cfg: DictConfig, prefix: str = "") -> list[str]:
-    """Every dotted key, inner nodes before their leaves."""
-    found = []
+    """Every dotted key but those that begin with an underscore; an inner node comes before its leaves."""
+    keys = []
     for key in cfg:
         path = f"{prefix}{key}"
-        found.append(path)
+        keys.append(path)
         node = None if OmegaConf.is_missing(cfg, str(key)) else cfg._get_node(key)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
-            found += keys_of(node, f"{path}.")
-    return [key for key in found if not key.split(".")[-1].startswith("_")]
+            keys += keys_of(node, f"{path}.")
+    return [key for key in keys if not key.split(".")[-1].startswith("_")]
+
+
+def target_nodes(node: object, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    """Every node that has a `_target_`, with its dotted key; outer nodes first."""
+    if isinstance(node, DictConfig):
+        if "_target_" in node:
+            yield path, node
+        for key in node:
+            if not OmegaConf.is_missing(node, str(key)):
+                yield from target_nodes(node[key], f"{path}.{key}".lstrip("."))
+    elif isinstance(node, ListConfig):
+        for i, item in enumerate(node):
+            yield from target_nodes(item, f"{path}[{i}]")
 
 
 def wrong_kind(old: object, new: SettingValue) -> str | None:
-    """What `new` is not, judged by the value it would replace; None where nothing can be said."""
+    """Why `new` cannot replace `old`, such as "not a number"; None if it can, or if nothing is known about it."""
     if new is None or (isinstance(new, str) and "${" in new):
         return None
     if isinstance(old, DictConfig):
@@ -83,7 +94,7 @@ def wrong_kind(old: object, new: SettingValue) -> str | None:
 
 
 def omegaconf_error(error: OmegaConfBaseException) -> str:
-    """The first line of OmegaConf's message, in words about the value."""
+    """OmegaConf's message in words about the value; the first line of the message where none are known."""
     first = str(error).splitlines()[0] if str(error) else type(error).__name__
     match = re.search(r"could not be converted to (\w+)", first)
     if isinstance(error, ValidationError) and match:
@@ -94,7 +105,7 @@ def omegaconf_error(error: OmegaConfBaseException) -> str:
 
 
 def composition_error(error: Exception) -> str:
-    """What Hydra, OmegaConf or the YAML reader says, on one line and without its advice on append and search paths."""
+    """The message of Hydra, OmegaConf or the YAML reader on one line, without Hydra's advice on `+` and search paths."""
     match error:
         case ConfigError():
             return str(error)
@@ -115,10 +126,11 @@ BUILDING = re.compile(r"Error in call to target '(?P<what>.+)':\n(?P<why>.*)\nfu
 
 
 def _hydra_error(text: str, cause: BaseException | None) -> str:
-    if found := IN_FILE.match(text):
-        return f"{found['file']}.yaml, {found['key']}: {found['what']}"
-    if found := BUILDING.match(text):
-        return f"{found['key']}: {found['why']}"
-    own = one_line(re.split(r"\nTo append|\nConfig search path|\nSearch path|\n +full_key", text)[0])
-    theirs = omegaconf_error(cause) if isinstance(cause, OmegaConfBaseException) else ""
-    return theirs if own.startswith("Error merging override") else " ".join(filter(None, (own, theirs)))
+    if match := IN_FILE.match(text):
+        return f"{match['file']}.yaml, {match['key']}: {match['what']}"
+    if match := BUILDING.match(text):
+        return f"{match['key']}: {match['why']}"
+    hydras = one_line(re.split(r"\nTo append|\nConfig search path|\nSearch path|\n +full_key", text)[0])
+    omegaconfs = omegaconf_error(cause) if isinstance(cause, OmegaConfBaseException) else ""
+    # "Error merging override" names only the override, which the caller puts before the message anyway.
+    return omegaconfs if hydras.startswith("Error merging override") else f"{hydras} {omegaconfs}".strip()

@@ -1,97 +1,144 @@
-"""What values a setting may have, and which may not be combined."""
+"""Allowed values of every setting, and combinations of settings that cannot run.
 
-from difflib import get_close_matches
+Nothing here imports torch, so that these checks are made before the imports that take seconds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from winnow.config.override_errors import close_matches
 from winnow.errors import ConfigError
 
-AT_LEAST_ONE = [
-    "iterations",
-    "rollout.prompts",
-    "rollout.samples",
-    "rollout.max_tokens",
-    "update.minibatches",
-    "update.epochs",
-    "eval.samples",
-    "eval.max_tokens",
-    "checkpoint.every",
-    "checkpoint.keep",
-    "hardware.devices",
-]
-AT_LEAST_ONE_OR_NULL = (
-    "eval.prompts",
-    "hardware.token_budget",
-    "rollout.max_prompt_tokens",
-    "budget.sampled_tokens",
-    "budget.trained_tokens",
-)
-ABOVE_ZERO_OR_NULL = ("rollout.max_mismatch_kl", "budget.seconds", "study.noise")
-ABOVE_ZERO = ("rollout.temperature", "eval.temperature", "optim.lr", "optim.eps")
-NOT_NEGATIVE = (
-    "seed",
-    "optim.weight_decay",
-    "optim.grad_clip",
-    "optim.warmup",
-    "eval.every",
-    "metrics.kl_rows",
-)
-CHOICES = {
-    "optim.schedule": ("constant", "linear", "cosine"),
-    "hardware.precision": ("auto", "32-true", "bf16-mixed"),
-    "hardware.attention": ("auto", "eager", "sdpa", "flash_attention_2", "flex_attention"),
-    "hardware.accelerator": ("auto", "cpu", "cuda"),
-    "dataset.bad_rows": ("error", "drop"),
-    "dataset.overlap": ("drop", "keep"),
-    "algo.rejected": ("drop", "zero"),
-    "algo.reference": ("initial", "previous"),
-    "algo.kl.place": ("loss", "reward"),
-    "algo.kl.reference": ("initial", "previous"),
-    "algo.advantage.centre": ("none", "mean", "leave_one_out"),
-    "algo.advantage.scale": ("none", "std"),
+
+@dataclass(frozen=True)
+class Rule:
+    """A test of a value, and the words that complete "KEY=VALUE: must be …"."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+    def or_null(self, words: str = "or null") -> "Rule":
+        """The same rule, which null passes as well."""
+        return Rule(f"{self.words}, {words}", lambda value: value is None or self.holds(value))
+
+
+def _number(words: str, holds: Callable[[float], bool]) -> Rule:
+    # The nodes of the config groups are untyped: a value may be a string, or null where the setting needs a number.
+    return Rule(words, lambda value: isinstance(value, int | float) and holds(value))
+
+
+def _one_of(*choices: str) -> Rule:
+    return Rule(f"one of {', '.join(choices)}", choices.__contains__)
+
+
+ONE_OR_MORE = _number("1 or more", lambda x: x >= 1)
+NOT_NEGATIVE = _number("0 or more", lambda x: x >= 0)
+POSITIVE = _number("above 0", lambda x: x > 0)
+FRACTION = _number("from 0 to 1", lambda x: 0 <= x <= 1)
+FINITE = _number("a finite number", isfinite)
+
+RULES = {
+    "seed": NOT_NEGATIVE,
+    "iterations": ONE_OR_MORE,
+    "rollout.prompts": ONE_OR_MORE,
+    "rollout.samples": ONE_OR_MORE,
+    "rollout.max_tokens": ONE_OR_MORE,
+    "rollout.max_prompt_tokens": ONE_OR_MORE.or_null(),
+    "rollout.temperature": POSITIVE,
+    "rollout.max_mismatch_kl": POSITIVE.or_null(),
+    "update.minibatches": ONE_OR_MORE,
+    "update.epochs": ONE_OR_MORE,
+    "optim.lr": POSITIVE,
+    "optim.betas": Rule(
+        "two numbers in [0, 1); type optim.betas=[0.9,0.999]",
+        lambda betas: len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
+    ),
+    "optim.eps": POSITIVE,
+    "optim.weight_decay": NOT_NEGATIVE,
+    "optim.grad_clip": NOT_NEGATIVE,
+    "optim.warmup": NOT_NEGATIVE,
+    "optim.schedule": _one_of("constant", "linear", "cosine"),
+    "budget.sampled_tokens": ONE_OR_MORE.or_null(),
+    "budget.trained_tokens": ONE_OR_MORE.or_null(),
+    "budget.seconds": POSITIVE.or_null(),
+    "eval.every": NOT_NEGATIVE,
+    "eval.prompts": ONE_OR_MORE.or_null(),
+    "eval.samples": ONE_OR_MORE,
+    "eval.max_tokens": ONE_OR_MORE,
+    "eval.temperature": POSITIVE,
+    "batch": ONE_OR_MORE,
+    "limit": ONE_OR_MORE.or_null(),
+    "checkpoint.every": ONE_OR_MORE,
+    "checkpoint.keep": ONE_OR_MORE,
+    "metrics.kl_rows": NOT_NEGATIVE,
+    "study.noise": POSITIVE.or_null(),
+    "hardware.accelerator": _one_of("auto", "cpu", "cuda"),
+    "hardware.devices": ONE_OR_MORE,
+    "hardware.token_budget": ONE_OR_MORE.or_null(),
+    "hardware.precision": _one_of("auto", "32-true", "bf16-mixed"),
+    "hardware.attention": _one_of("auto", "eager", "sdpa", "flash_attention_2", "flex_attention"),
+    "dataset.bad_rows": _one_of("error", "drop"),
+    "dataset.overlap": _one_of("drop", "keep"),
+    "reward.correct": FINITE,
+    "reward.wrong": FINITE,
+    "reward.no_answer": FINITE,
 }
+"""A setting that a configuration does not have, such as `limit` in training, is not checked."""
 
-
-TINY, HUGE = 1e-12, float("inf")
-MAY_BE_NULL = "algo.kl.clamp"
-ALGO_RANGES = {
-    "algo.entropy": (0, HUGE, "0 or more"),
-    "algo.beta": (TINY, HUGE, "above 0"),
-    "algo.critic_lr_ratio": (TINY, HUGE, "above 0"),
-    "algo.value_clip": (TINY, HUGE, "above 0"),
-    "algo.select.pairs": (1, HUGE, "1 or more"),
-    "algo.advantage.gamma": (0, 1, "from 0 to 1"),
-    "algo.advantage.lam": (0, 1, "from 0 to 1"),
-    "algo.advantage.eps": (TINY, HUGE, "above 0"),
-    "algo.advantage.w_pos": (0, HUGE, "0 or more"),
-    "algo.advantage.w_neg": (0, HUGE, "0 or more"),
-    "algo.clip.low": (TINY, 1, "above 0 and at most 1"),
-    "algo.clip.high": (TINY, HUGE, "above 0"),
-    "algo.clip.c": (1, HUGE, "1 or more"),
-    "algo.aggregate.length": (1, HUGE, "1 or more"),
-    "algo.correction.cap": (1, HUGE, "1 or more"),
-    "algo.correction.floor": (0, 1, "from 0 to 1"),
-    "algo.kl.coef": (TINY, HUGE, "above 0; without the term, type algo/kl=none"),
+ALGORITHM_RULES = {
+    "algo.rejected": _one_of("drop", "zero"),
+    "algo.reference": _one_of("initial", "previous"),
+    "algo.entropy": NOT_NEGATIVE,
+    "algo.beta": POSITIVE,
+    "algo.critic_lr_ratio": POSITIVE,
+    "algo.value_clip": POSITIVE,
+    "algo.select.pairs": ONE_OR_MORE,
+    "algo.advantage.centre": _one_of("none", "mean", "leave_one_out"),
+    "algo.advantage.scale": _one_of("none", "std"),
+    "algo.advantage.gamma": FRACTION,
+    "algo.advantage.lam": FRACTION,
+    "algo.advantage.eps": POSITIVE,
+    "algo.advantage.w_pos": NOT_NEGATIVE,
+    "algo.advantage.w_neg": NOT_NEGATIVE,
+    "algo.clip.low": _number("above 0 and at most 1", lambda x: 0 < x <= 1),
+    "algo.clip.high": POSITIVE,
+    "algo.clip.c": ONE_OR_MORE,
+    "algo.aggregate.length": ONE_OR_MORE,
+    "algo.correction.cap": ONE_OR_MORE,
+    "algo.correction.floor": FRACTION,
+    "algo.kl.coef": Rule("above 0; without the term, type algo/kl=none", POSITIVE.holds),
+    "algo.kl.clamp": POSITIVE.or_null("or null for none"),
+    "algo.kl.place": _one_of("loss", "reward"),
+    "algo.kl.reference": _one_of("initial", "previous"),
 }
 
 
 def check_ranges(cfg: DictConfig) -> None:
-    """Ranges and combinations.
+    """Check the values and combinations of a training configuration.
 
     Raises:
         ConfigError: every problem found, joined by "; ".
     """
-    _refuse([*_ranges(cfg), *_choices(cfg), *_sets(cfg), *_group_size(cfg), *_algorithm(cfg), *_budget(cfg)])
+    _refuse(_values(cfg, RULES | ALGORITHM_RULES) or _combinations(cfg))
 
 
 def check_evaluation_ranges(cfg: DictConfig) -> None:
-    """What an evaluation reads: nothing of the algorithm, which a run may have had another of.
+    """Check what an evaluation reads, which is nothing of the algorithm: the run may have been made with another.
 
     Raises:
         ConfigError: every problem found, joined by "; ".
     """
-    _refuse([*_ranges(cfg), *_choices(cfg), *_sets(cfg), *_evaluation(cfg)])
+    problems = _values(cfg, RULES)
+    if cfg.hardware.devices != 1:
+        problems.append(
+            f"hardware.devices={cfg.hardware.devices}: an evaluation runs on one device; leave it out, "
+            "and evaluate other sets on the other devices"
+        )
+    _refuse(problems)
 
 
 def _refuse(problems: list[str]) -> None:
@@ -99,123 +146,54 @@ def _refuse(problems: list[str]) -> None:
         raise ConfigError("; ".join(problems))
 
 
-def _evaluation(cfg: DictConfig) -> list[str]:
-    found = [
-        f"{key}={cfg[key]}: must be 1 or more" for key in ("batch", "limit") if cfg[key] is not None and cfg[key] < 1
+def _values(cfg: DictConfig, rules: dict[str, Rule]) -> list[str]:
+    """The settings whose value their rule does not allow, and unknown or repeated evaluation sets."""
+    rules = rules | {f"benchmarks.{name}.bad_rows": _one_of("keep", "error", "drop") for name in cfg.benchmarks}
+    values = {key: OmegaConf.select(cfg, key, default=...) for key in rules}  # `...`: there is no such setting
+    problems = [
+        f"{key}={'null' if value is None else value}: must be {rules[key].words}"
+        for key, value in values.items()
+        if value is not ... and not rules[key].holds(value)
     ]
-    if cfg.hardware.devices != 1:
-        found.append(
-            f"hardware.devices={cfg.hardware.devices}: an evaluation takes one device; leave it out, "
-            "and give each device sets of its own"
-        )
-    return found
-
-
-def _read(cfg: DictConfig, key: str) -> Any:
-    node: Any = cfg
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, DictConfig) else None
-    return node
-
-
-def _is_there(cfg: DictConfig, key: str) -> bool:
-    """Whether the setting exists, even if it is null."""
-    parent, _, last = key.rpartition(".")
-    node = _read(cfg, parent)
-    return isinstance(node, DictConfig) and last in node
-
-
-def _ranges(cfg: DictConfig) -> list[str]:
-    rules = [(key, 1, "1 or more") for key in AT_LEAST_ONE] + [(key, 0, "0 or more") for key in NOT_NEGATIVE]
-    found = [f"{key}={_read(cfg, key)}: must be {words}" for key, low, words in rules if _read(cfg, key) < low]
-    found += [f"{key}={_read(cfg, key)}: must be above 0" for key in ABOVE_ZERO if not _read(cfg, key) > 0]
-    found += [
-        f"{key}={value}: must be 1 or more, or null"
-        for key in AT_LEAST_ONE_OR_NULL
-        if (value := _read(cfg, key)) is not None and value < 1
-    ]
-    found += [
-        f"{key}={value}: must be above 0, or null"
-        for key in ABOVE_ZERO_OR_NULL
-        if (value := _read(cfg, key)) is not None and not value > 0
-    ]
-    if len(cfg.optim.betas) != 2 or not all(0 <= beta < 1 for beta in cfg.optim.betas):
-        found.append(
-            f"optim.betas={list(cfg.optim.betas)}: must be two numbers in [0, 1); type optim.betas=[0.9,0.999]"
-        )
-    return found
-
-
-def _choices(cfg: DictConfig) -> list[str]:
-    benchmarks = {f"benchmarks.{name}.bad_rows": ("keep", "error", "drop") for name in cfg.benchmarks}
-    return [
-        f"{key}={value}: must be one of {', '.join(allowed)}"
-        for key, allowed in (CHOICES | benchmarks).items()
-        if _is_there(cfg, key) and (value := _read(cfg, key)) not in allowed
-    ]
-
-
-def _sets(cfg: DictConfig) -> list[str]:
-    known = [str(name) for name in cfg.benchmarks]
-    sets = list(cfg.eval.sets)
-    found = []
-    for name in sets:
+    known, sets = [str(name) for name in cfg.benchmarks], list(cfg.eval.sets)
+    for name in dict.fromkeys(sets):
         if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            found.append(f"eval.sets: no benchmark {name}; {hint}there are {', '.join(known)}")
-    found += [f"eval.sets: {name} is named twice" for name in dict.fromkeys(sets) if sets.count(name) > 1]
-    return found
+            hint = "".join(f"did you mean {near}? " for near in close_matches(name, known)[:1])
+            problems.append(f"eval.sets: no benchmark {name}; {hint}there are {', '.join(known)}")
+        if sets.count(name) > 1:
+            problems.append(f"eval.sets: {name} is named twice")
+    return problems
 
 
-def _group_size(cfg: DictConfig) -> list[str]:
-    if cfg.rollout.samples > 1:
-        return []
-    target = str(_read(cfg, "algo.advantage._target_"))
-    select = str(_read(cfg, "algo.select._target_"))
-    found = []
-    if target.endswith("advantage.group"):
-        found.append("rollout.samples=1: a group advantage compares samples of one prompt; type rollout.samples=8")
-    if select.endswith(("select.mixed_prompts", "select.extremes")):
-        found.append("rollout.samples=1: one sample cannot disagree with itself; type rollout.samples=8")
-    return found
-
-
-def _algorithm(cfg: DictConfig) -> list[str]:
-    found = []
-    for key, (low, high, words) in ALGO_RANGES.items():
-        value = _read(cfg, key)
-        known = value is not None or _is_there(cfg, key)
-        if known and key != MAY_BE_NULL and not (isinstance(value, int | float) and low <= value <= high):
-            found.append(f"{key}={'null' if value is None else value}: must be {words}")
-    clamp = _read(cfg, MAY_BE_NULL)
-    if clamp is not None and not clamp > 0:
-        found.append(f"{MAY_BE_NULL}={clamp}: must be above 0, or null for none")
-    correct, wrong = cfg.reward.correct, max(cfg.reward.wrong, cfg.reward.no_answer)
-    if not correct > wrong:
-        found.append(f"reward.correct={correct}: must be above reward.wrong and reward.no_answer ({wrong})")
-    rows = cfg.rollout.prompts * (1 if _from_demonstrations(cfg) else cfg.rollout.samples)
+def _combinations(cfg: DictConfig) -> list[str]:
+    """Combinations that cannot run, of settings whose values are allowed."""
+    algorithm, advantage, select = (
+        str(OmegaConf.select(cfg, f"algo{axis}._target_")) for axis in ("", ".advantage", ".select")
+    )
+    supervised = algorithm.endswith("Supervised")
+    rollout, reward, budget, problems = cfg.rollout, cfg.reward, cfg.budget, []
+    if rollout.samples == 1 and advantage.endswith("advantage.group"):
+        problems.append("rollout.samples=1: a group advantage compares samples of one prompt; type rollout.samples=8")
+    if rollout.samples == 1 and select.endswith(("select.mixed_prompts", "select.extremes")):
+        problems.append("rollout.samples=1: one sample cannot disagree with itself; type rollout.samples=8")
+    if reward.correct <= max(reward.wrong, reward.no_answer):
+        problems.append(
+            f"reward.correct={reward.correct}: must be above reward.wrong and reward.no_answer "
+            f"({max(reward.wrong, reward.no_answer)})"
+        )
+    rows = rollout.prompts * (1 if supervised else rollout.samples)
     minibatches = cfg["update"].minibatches  # `cfg.update` is a method of every mapping
     if minibatches > rows:
-        found.append(f"update.minibatches={minibatches}: an iteration has only {rows} rows")
-    return found
-
-
-def _budget(cfg: DictConfig) -> list[str]:
-    given = [f"budget.{key}={value}" for key, value in cfg.budget.items() if value is not None]
-    found = []
-    if given and cfg.optim.schedule != "constant":
-        found.append(
-            f"optim.schedule={cfg.optim.schedule}: falls over `iterations`, which {given[0]} may cut short; "
-            "type optim.schedule=constant, or iterations alone"
+        problems.append(f"update.minibatches={minibatches}: an iteration has only {rows} rows")
+    limits = [f"budget.{key}={value}" for key, value in budget.items() if value is not None]
+    if limits and cfg.optim.schedule != "constant":
+        problems.append(
+            f"optim.schedule={cfg.optim.schedule}: falls over `iterations`, which {limits[0]} may cut short; "
+            "type optim.schedule=constant, or leave out the budget"
         )
-    if cfg.budget.sampled_tokens is not None and _from_demonstrations(cfg):
-        tokens = cfg.budget.sampled_tokens
-        found.append(
+    if budget.sampled_tokens is not None and supervised:
+        tokens = budget.sampled_tokens
+        problems.append(
             f"budget.sampled_tokens={tokens}: demonstrations are not sampled; type budget.trained_tokens={tokens}"
         )
-    return found
-
-
-def _from_demonstrations(cfg: DictConfig) -> bool:
-    return str(_read(cfg, "algo._target_")).endswith("Supervised")
+    return problems

@@ -1,8 +1,8 @@
-"""Chains of sums and differences: problems and imperfect demonstrations, each a function of its names.
+"""Arithmetic task: chains of sums and differences with imperfect demonstrations, each a function of seed and index.
 
-A problem is read from left to right; every running value lies in 0..99, so each step is one sum or
-difference of two numbers of at most two digits. Running values are drawn uniformly, hence so is the answer:
-whoever guesses is right once in a hundred, and whoever works step by step and never slips is always right.
+A problem is read from left to right. Every running value lies in 0..99, so that each step is one sum or difference of
+two numbers of at most two digits. Running values are drawn uniformly, and therefore so is the answer: a guess is right
+once in a hundred, and working step by step without a slip is always right.
 """
 
 import random
@@ -17,7 +17,7 @@ from winnow.rng import seed_of
 
 SPLITS = ("train", "heldout")
 LEVELS = (3, 4, 5, 6)
-"""Numbers of operations in a chain."""
+"""The numbers of operations that a chain may have."""
 
 HIGHEST = 99
 HELDOUT_IN = 8
@@ -26,7 +26,7 @@ HELDOUT_IN = 8
 
 @dataclass(frozen=True)
 class Chain:
-    """`start`, then signed `terms`: `Problem(47, (38, -21)).text` is `"47+38-21="` and its answer 64."""
+    """A problem of `start` and signed `terms`: `Chain(47, (38, -21)).text` is `"47+38-21="`, and its answer is 64."""
 
     start: int
     terms: tuple[int, ...]
@@ -46,14 +46,14 @@ class Chain:
 
 
 def split_of(problem: Chain) -> str:
-    """The split that owns a chain. It depends on the text alone, so splits are disjoint under every seed."""
+    """The split that a chain belongs to. It depends on the text alone, so that splits are disjoint for all seeds."""
     return "heldout" if seed_of("arithmetic", problem.text) % HELDOUT_IN == 0 else "train"
 
 
 def chain_at(seed: int, index: int, split: str = "train", levels: tuple[int, ...] = LEVELS) -> Chain:
-    """Problem number `index` of the endless stream named (`seed`, `split`); all `levels` are equally likely.
+    """Problem number `index` of the endless stream of `seed` and `split`; all `levels` are equally likely.
 
-    Chains are drawn until one belongs to `split`. A chain may come twice in a stream, never in both splits.
+    Chains are drawn until one belongs to `split`. A chain may occur twice in a stream, but never in both splits.
 
     Raises:
         ConfigError: `split` is unknown, or a level is below 1.
@@ -61,7 +61,7 @@ def chain_at(seed: int, index: int, split: str = "train", levels: tuple[int, ...
     if split not in SPLITS:
         raise ConfigError(f"arithmetic has no split {split!r}; type one of {', '.join(SPLITS)}")
     if not levels or min(levels) < 1:
-        raise ConfigError(f"levels {list(levels)} must be numbers of operations from 1 up; type [3,4,5,6]")
+        raise ConfigError(f"arithmetic levels {list(levels)} must be numbers of operations, 1 or more; type [3,4,5,6]")
     draw = random.Random(seed_of("arithmetic", seed, split, index))
     level = draw.choice(levels)
     while split_of(chain := _draw_chain(draw, level)) != split:
@@ -70,7 +70,7 @@ def chain_at(seed: int, index: int, split: str = "train", levels: tuple[int, ...
 
 
 def _draw_chain(draw: random.Random, level: int) -> Chain:
-    """Uniform running values, no two neighbours equal; the terms are their differences."""
+    """A chain with uniform running values, no two successive ones equal; the terms are their differences."""
     values = [draw.randint(1, HIGHEST)]
     for _ in range(level):
         value = draw.randrange(HIGHEST)
@@ -81,9 +81,9 @@ def _draw_chain(draw: random.Random, level: int) -> Chain:
 def demonstration(problem: Chain, seed: int, index: int, direct: float, slip: float) -> str:
     r"""One imperfect answer to `problem`, without the end token.
 
-    With probability `direct` a blind guess, e.g. `\boxed{17}`. Otherwise the steps, each that carries or borrows
-    forgetting it with probability `slip`; the slipped value is worked on with. `47+38-21=` without a slip and
-    with one:
+    With probability `direct` it is a blind guess, such as `\boxed{17}`. Otherwise it gives the steps; each step with a
+    carry or borrow forgets it with probability `slip`, and the next step continues from the wrong value. The answer to
+    `47+38-21=` without a slip and with one:
 
         47+38=85,85-21=64;\boxed{64}
         47+38=75,75-21=54;\boxed{54}
@@ -95,7 +95,7 @@ def demonstration(problem: Chain, seed: int, index: int, direct: float, slip: fl
 
 
 def worked(problem: Chain, shifts: tuple[int, ...]) -> str:
-    r"""The steps with running value k off by `shifts[k]`: all zeros for the true solution."""
+    r"""The worked steps, with running value k wrong by `shifts[k]`; all zeros give the correct solution."""
     values = [value + shift for value, shift in zip(problem.values, shifts, strict=True)]
     pairs = pairwise([problem.start, *values])
     steps = [f"{old}{term:+d}={new}" for (old, new), term in zip(pairs, problem.terms, strict=True)]
@@ -103,10 +103,10 @@ def worked(problem: Chain, shifts: tuple[int, ...]) -> str:
 
 
 def _shifts(problem: Chain, draw: random.Random, slip: float) -> tuple[int, ...]:
-    """How far each running value is off.
+    """The error of each running value.
 
-    A forgotten carry makes this and all later values 10 smaller, a forgotten borrow 10 larger. Where that would
-    take one of them out of 0..99, the step does not slip.
+    A forgotten carry makes this and all later values 10 smaller, and a forgotten borrow makes them 10 larger. A step
+    does not slip if that would take one of them out of 0..99.
     """
     shifts, shift = [], 0
     for step, term in enumerate(problem.terms):
@@ -120,19 +120,39 @@ def _shifts(problem: Chain, draw: random.Random, slip: float) -> tuple[int, ...]
 
 
 def _forgotten(value: int, term: int) -> int:
-    """What forgetting to carry adds to `value + term`: -10 for `47+38`, 10 for `85-26`, 0 where nothing is carried."""
+    """The error in `value + term` without its carry or borrow: -10 for `47+38`, 10 for `85-26`, 0 if it has none."""
     units = value % 10 + (term % 10 if term > 0 else -(-term % 10))
     return -10 if units > 9 else 10 if units < 0 else 0
 
 
-class ArithmeticSplit(Sequence[Problem]):
-    """`size` problems of one split, each made when it is asked for."""
+@dataclass(frozen=True)
+class Arithmetic:
+    """Dataset of chains of sums and differences. Golds are integers, which every verifier can read.
 
-    def __init__(
-        self, seed: int, split: str, levels: Sequence[int], size: int, flawless: int, direct: float, slip: float
-    ) -> None:
-        self.seed, self.split, self.levels, self.size = seed, split, tuple(levels), size
-        self.flawless, self.direct, self.slip = flawless, direct, slip
+    The demonstrations of the first `flawless` problems have no slips. Of the others, a share `direct` are guesses, and
+    each step with a carry or borrow forgets it with probability `slip`.
+    """
+
+    seed: int
+    levels: Sequence[int]
+    train_size: int
+    heldout_size: int
+    flawless: int
+    direct: float
+    slip: float
+
+    def load(self, bad_golds: BadGolds, hold_out: bool) -> ProblemSet:
+        train = ArithmeticSplit(self, "train", self.train_size)
+        return ProblemSet("arithmetic", train, ArithmeticSplit(self, "heldout", self.heldout_size))
+
+
+@dataclass(frozen=True, eq=False)
+class ArithmeticSplit(Sequence[Problem]):
+    """`size` problems of one split, each made on demand."""
+
+    dataset: Arithmetic
+    split: str
+    size: int
 
     def __len__(self) -> int:
         return self.size
@@ -147,32 +167,8 @@ class ArithmeticSplit(Sequence[Problem]):
         if not -self.size <= index < self.size:
             raise IndexError(index)
         index %= self.size
-        chain = chain_at(self.seed, index, self.split, self.levels)
-        direct, slip = (0.0, 0.0) if index < self.flawless else (self.direct, self.slip)
-        solution = demonstration(chain, self.seed, index, direct, slip)
+        made = self.dataset
+        chain = chain_at(made.seed, index, self.split, tuple(made.levels))
+        direct, slip = (0.0, 0.0) if index < made.flawless else (made.direct, made.slip)
+        solution = demonstration(chain, made.seed, index, direct, slip)
         return Problem(f"{self.split}:{index}", chain.text, str(chain.answer), solution)
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """Chains of sums and differences, whose golds are integers: no verifier has anything to find.
-
-    The demonstrations of the first `flawless` problems are worked without a slip; of the others a share `direct`
-    guesses, and each step that carries or borrows forgets to with probability `slip`.
-    """
-
-    seed: int
-    levels: Sequence[int]
-    train_size: int
-    heldout_size: int
-    flawless: int
-    direct: float
-    slip: float
-
-    def load(self, bad_golds: BadGolds, hold_out: bool) -> ProblemSet:
-        return ProblemSet(
-            "arithmetic", self._split("train", self.train_size), self._split("heldout", self.heldout_size)
-        )
-
-    def _split(self, name: str, size: int) -> ArithmeticSplit:
-        return ArithmeticSplit(self.seed, name, self.levels, size, self.flawless, self.direct, self.slip)

@@ -1,9 +1,9 @@
-"""Rows of a JSONL file, or of a hub dataset's files, each with the place it stands at."""
+"""Datasets of problems with verifiable answers, read from a JSONL file or from a hub dataset's files."""
 
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal, NamedTuple
 
@@ -17,25 +17,191 @@ from winnow.rewards.answer_text import last_boxed
 from winnow.rewards.verifier import Verifier
 from winnow.rng import permutation, seed_of
 
+BadRows = Literal["error", "drop", "keep"]
+"""What to do with rows whose gold the verifier cannot read. Benchmarks keep them and compare as text, because a
+benchmark without some of its rows would have another size and meaning."""
+Field = str | list[str]
+"""A field's name, or several names of which the first that a row has counts: hubs and local copies rarely agree."""
+
+NAMED_ROWS = 5
+"""The number of rows that a message names; the others are counted."""
+
 
 class SourceRow(NamedTuple):
-    """`place` names the row within its file: `line 17`."""
+    """A row of a file; `place` says where in the file it stands, as in `line 17`."""
 
     place: str
     fields: dict[str, object]
 
 
+@dataclass(frozen=True)
+class Collection:
+    """Problems from the rows of a file: of `path` if that is set, else of the `files` in the hub dataset `repository`.
+
+    `gold` turns the answer's field into what responses are compared with, and `demonstration` the solution's field into
+    what supervised learning imitates. A problem's key is its row's `id` or `unique_id` if all rows have one of their
+    own, else the row's place in the file.
+    """
+
+    repository: str | None
+    files: str | None
+    path: str | None
+    problem_field: Field
+    answer_field: Field
+    solution_field: Field
+    gold: Callable[[str], str]
+    demonstration: Callable[[str], str]
+    bad_rows: BadRows
+    instead: ClassVar[str] = ""
+    """Further alternatives to type if the hub cannot be reached."""
+
+    @property
+    def source(self) -> str:
+        return self.path or str(self.repository)
+
+    def problems(self, key: str, bad_golds: BadGolds, setting: str = "path") -> list[Problem]:
+        """Every row whose answer the verifier can read.
+
+        `key` is the collection's own key in the configuration (`dataset`), and `setting` the one below it that holds
+        the path; messages name them.
+
+        Raises:
+            ConfigError: no such file or dataset, a broken row, a missing field, or golds that cannot be compared with.
+        """
+        return self.readable(self.every(key, setting), key, bad_golds)
+
+    def every(self, key: str, setting: str = "path") -> list[Problem]:
+        """Every row, whatever its answer."""
+        found = [self._problem(row, key) for row in self._rows(key, setting)]
+        ids = [row_id for row_id, _ in found]
+        if None in ids or len(set(ids)) < len(ids):
+            return [problem for _, problem in found]
+        return [replace(problem, key=row_id or problem.key) for row_id, problem in found]
+
+    def readable(self, problems: list[Problem], key: str, bad_golds: BadGolds) -> list[Problem]:
+        """The problems whose answer the verifier can read; the others are an error, dropped or kept, by `bad_rows`."""
+        blank = [i for i, problem in enumerate(problems) if not problem.answer]
+        if len(blank) == len(problems):
+            raise ConfigError(f"{self.source}: no row has an answer; type {key}.answer_field=NAME, or use another file")
+        bad = sorted({*blank, *bad_golds([problem.answer for problem in problems])})
+        if not bad:
+            return problems
+        named = ", ".join(f"{problems[i].key} ({problems[i].answer!r})" for i in bad[:NAMED_ROWS])
+        named += f" and {len(bad) - NAMED_ROWS} more" if len(bad) > NAMED_ROWS else ""
+        unreadable = f"{self.source}: {len(bad)} of {len(problems)} answers cannot be read"
+        if self.bad_rows == "error" or (self.bad_rows == "keep" and blank):
+            raise ConfigError(f"{unreadable}: {named}; correct them or type {key}.bad_rows=drop")
+        if self.bad_rows == "keep":
+            print(f"{unreadable}, and are compared as text: {named}")
+            return problems
+        print(f"{unreadable}, and their rows are dropped: {named}")
+        dropped = set(bad)
+        return [problem for i, problem in enumerate(problems) if i not in dropped]
+
+    def _rows(self, key: str, setting: str) -> list[SourceRow]:
+        if self.path is not None:
+            return list(rows_of_file(Path(self.path), f"{key}.{setting}"))
+        if self.repository is None:
+            raise ConfigError(f"{key}.path is not set; type {key}.path=FILE.jsonl")
+        assert self.files is not None
+        return list(rows_of_hub(self.repository, self.files, f"type {key}.path=FILE.jsonl{self.instead}"))
+
+    def _problem(self, row: SourceRow, key: str) -> tuple[str | None, Problem]:
+        """The row's id, if it has one, and its problem."""
+        where = f"{self.source}, {row.place}"
+        problem = _required(row, self.problem_field, f"{key}.problem_field", where)
+        answer = _required(row, self.answer_field, f"{key}.answer_field", where)
+        if not problem.strip():
+            raise ConfigError(f"{where}: the problem is blank; correct or remove that row")
+        solution = _optional(row, self.solution_field)
+        demonstration = None if solution is None else self.demonstration(solution)
+        return _optional(row, ["id", "unique_id"]), Problem(row.place, problem, self.gold(answer), demonstration)
+
+
+@dataclass(frozen=True)
+class TrainingCollection(Collection):
+    """A collection to train on. Without benchmarks, `heldout_size` rows or those of `heldout_path` are held out."""
+
+    heldout_path: str | None
+    heldout_size: int
+    overlap: Overlap
+
+    def load(self, bad_golds: BadGolds, hold_out: bool) -> ProblemSet:
+        """All rows as training problems or, with `hold_out`, a split.
+
+        The held-out rows are the same for all seeds and verifiers.
+        """
+        name = Path(self.path).stem if self.path is not None else str(self.repository).split("/")[-1]
+        every = self.every("dataset")
+        train, heldout = self.readable(every, "dataset", bad_golds), []
+        if hold_out and self.heldout_path is not None:
+            heldout = replace(self, path=self.heldout_path).problems("dataset", bad_golds, "heldout_path")
+        elif hold_out:
+            # Chosen among all rows, readable or not, because what is readable depends on the verifier.
+            keys = _heldout_keys(name, every, self.heldout_size)
+            train, heldout = ([p for p in train if (p.key in keys) is wanted] for wanted in (False, True))
+            if not train or not heldout:
+                raise ConfigError(
+                    f"{name}: answers can be read in {len(train)} training rows and {len(heldout)} held-out rows, "
+                    "but both need some; type another dataset.heldout_size"
+                )
+        return ProblemSet(name, train, heldout, self.overlap)
+
+
+def _heldout_keys(name: str, problems: Sequence[Problem], size: int) -> set[str]:
+    if not 0 < size < len(problems):
+        raise ConfigError(
+            f"dataset.heldout_size={size}: {name} has {len(problems)} rows, and some must remain on both sides; "
+            f"type e.g. dataset.heldout_size={max(1, len(problems) // 5)}"
+        )
+    return {problems[i].key for i in permutation(seed_of("heldout", name), len(problems))[:size]}
+
+
+@dataclass(frozen=True)
+class Benchmark(Collection):
+    """A collection to evaluate on.
+
+    It is read from `path`, else from `folder`/NAME.jsonl (or NAME_test.jsonl), else from the hub.
+    """
+
+    name: str
+    folder: str | None
+    verifier: Verifier
+    instead: ClassVar[str] = ", eval.folder=DIR, or eval.sets=[] for the dataset's own held-out rows"
+
+    def load(self) -> list[Problem]:
+        """The problems; `bad_rows` applies to golds that the benchmark's own verifier cannot read.
+
+        Raises:
+            ConfigError: as for any collection, or the folder has no file of this name.
+        """
+        if self.path is None and self.folder is not None:
+            return replace(self, path=self._file_in(Path(self.folder))).load()
+        return self.problems(f"benchmarks.{self.name}", self.verifier.check_golds)
+
+    def _file_in(self, folder: Path) -> str:
+        candidates = [folder / f"{self.name}{suffix}.jsonl" for suffix in ("", "_test")]
+        found = next((path for path in candidates if path.is_file()), None)
+        if found is None:
+            present = ", ".join(sorted(path.name for path in folder.glob("*.jsonl"))) or "no JSONL file"
+            raise ConfigError(
+                f"eval.folder={folder}: no {candidates[0].name} in it (found: {present}); "
+                f"type benchmarks.{self.name}.path=FILE.jsonl, or another folder"
+            )
+        return str(found)
+
+
 def rows_of_file(path: Path, setting: str) -> Iterator[SourceRow]:
-    """The rows of a JSONL file, blank lines skipped; `setting` is the key that named the file.
+    """The rows of a JSONL file without its blank lines; `setting` is the configuration key that named the file.
 
     Raises:
-        ConfigError: no such file, no text, a line that is no JSON object (with its number), or no row at all.
+        ConfigError: no such file, no text, a line that is not a JSON object (with its number), or no row at all.
     """
     if not path.is_file():
         raise ConfigError(f"{setting}={path}: no such file; type {setting}=FILE.jsonl")
     empty = True
     try:
-        # Not splitlines(): it would also break at U+2028 and friends, which JSON allows inside a string.
+        # Not splitlines(), which would also break lines at U+2028 and the like, which JSON allows inside a string.
         with path.open(encoding="utf-8", newline="\n") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
@@ -43,21 +209,19 @@ def rows_of_file(path: Path, setting: str) -> Iterator[SourceRow]:
                     yield SourceRow(f"line {number}", _object(line, f"{path}:{number}"))
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"{setting}={path}: not UTF-8 text ({error.reason}); expected one JSON object a line"
+            f"{setting}={path}: not UTF-8 text ({error.reason}); it needs a JSON object a line"
         ) from error
     if empty:
-        raise ConfigError(
-            f"{setting}={path}: the file has no rows; type {setting}=FILE.jsonl with a JSON object a line"
-        )
+        raise ConfigError(f"{setting}={path}: the file has no rows; it needs a JSON object a line")
 
 
 def _object(line: str, where: str) -> dict[str, object]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{where}: not a JSON object ({error.msg}); mend or remove that line") from error
+        raise ConfigError(f"{where}: not a JSON object ({error.msg}); correct or remove that line") from error
     if not isinstance(row, dict):
-        raise ConfigError(f"{where}: a {type(row).__name__}, not a JSON object; mend or remove that line")
+        raise ConfigError(f"{where}: a {type(row).__name__}, not a JSON object; correct or remove that line")
     return row
 
 
@@ -65,7 +229,7 @@ def rows_of_hub(repository: str, files: str, instead: str) -> Iterator[SourceRow
     """The rows of the Parquet and JSONL files of a hub dataset whose paths match the pattern `files`, in order of path.
 
     Raises:
-        ConfigError: the dataset cannot be had, or has no such file; ends with `instead`.
+        ConfigError: the dataset cannot be downloaded, or has no such file; the message ends with `instead`.
     """
     try:
         folder = snapshot_download(repository, repo_type="dataset", allow_patterns=files, local_files_only=True)
@@ -82,34 +246,53 @@ def rows_of_hub(repository: str, files: str, instead: str) -> Iterator[SourceRow
 def _parquet(path: Path) -> Iterator[SourceRow]:
     from pyarrow import parquet
 
-    number = 0
-    for batch in parquet.ParquetFile(path).iter_batches():
-        for row in batch.to_pylist():
-            number += 1
-            yield SourceRow(f"{path.stem} row {number}", row)
+    rows = (row for batch in parquet.ParquetFile(path).iter_batches() for row in batch.to_pylist())
+    for number, row in enumerate(rows, start=1):
+        yield SourceRow(f"{path.stem} row {number}", row)
+
+
+def _required(row: SourceRow, names: Field, setting: str, where: str) -> str:
+    """The text of the first of the fields `names` that the row has, empty if they are null."""
+    names = [names] if isinstance(names, str) else names
+    if not any(name in row.fields for name in names):
+        wanted, found = " or ".join(map(repr, names)), ", ".join(row.fields)
+        raise ConfigError(f"{where}: no field {wanted} (found: {found}); type {setting}=NAME")
+    return _optional(row, names) or ""
+
+
+def _optional(row: SourceRow, names: Field) -> str | None:
+    names = [names] if isinstance(names, str) else names
+    return next((_text(row.fields[name]) for name in names if row.fields.get(name) is not None), None)
+
+
+def _text(value: object) -> str:
+    """A field as text. A list holds several answers, all of which count; 27.0 is how a table of numbers writes 27."""
+    if isinstance(value, list):
+        return ", ".join(_text(part) for part in value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
 
 
 def verbatim(text: str) -> str:
-    """The field as it stands."""
+    """The field as it is, without surrounding space."""
     return text.strip()
 
 
 def after_hashes(text: str) -> str:
-    """What follows the last `####`, as GSM8K writes it: `…so 9*2=18\\n#### 1,018` gives `1018`."""
+    """The answer after the last `####`, as GSM8K writes it: `…so 9*2=18\\n#### 1,018` gives `1018`."""
     _, hashes, answer = text.rpartition("####")
     return answer.strip().replace(",", "") if hashes else text.strip()
 
 
 def last_box(text: str) -> str:
-    r"""The content of the last `\boxed{…}`, as MATH's solutions have it."""
+    r"""The content of the last `\boxed{…}`, as in MATH's solutions."""
     return last_boxed(text) or text.strip()
 
 
 def boxed_demonstration(solution: str) -> str:
-    r"""A solution of GSM8K as a model should write it: without the calculator's `<<48/2=24>>`, and with its answer in a box.
+    r"""A solution of GSM8K as a model should write it: no calculator annotation (`<<48/2=24>>`), and a boxed answer.
 
     `…is <<1+1=2>>2.\n#### 2` gives `…is 2.\nThe answer is \boxed{2}.`
     """
@@ -117,197 +300,3 @@ def boxed_demonstration(solution: str) -> str:
     if not hashes:
         return answer.strip()
     return f"{working.strip()}\nThe answer is \\boxed{{{answer.strip().replace(',', '')}}}."
-
-
-BadRows = Literal["error", "drop", "keep"]
-"""What becomes of a gold that the verifier cannot read. A benchmark keeps it, as text, lest its size and meaning change."""
-Field = str | list[str]
-"""A field's name, or several, of which the first that a row has counts: hubs and local copies rarely agree."""
-
-NAMED = 5
-"""Rows named in a message; the others are counted."""
-
-
-@dataclass(frozen=True)
-class Collection:
-    """One JSON object or Parquet row a problem, from the files of `repository` or, where it is set, from `path`.
-
-    `gold` and `demonstration` turn the answer's and the solution's field into what is compared and what is learnt from.
-    A row's `id` or `unique_id` is its key where the file has them, else its place.
-    """
-
-    repository: str | None
-    files: str | None
-    path: str | None
-    problem_field: Field
-    answer_field: Field
-    solution_field: Field
-    gold: Callable[[str], str]
-    demonstration: Callable[[str], str]
-    bad_rows: BadRows
-    instead: ClassVar[str] = ""
-    """What else may be typed where no hub gives it."""
-
-    def problems(self, key: str, bad_golds: BadGolds, path: str | None = None) -> list[Problem]:
-        """Every row whose answer the verifier can read; `key` is the node's own, for messages (`dataset`).
-
-        Raises:
-            ConfigError: no such file or dataset, a broken row, a missing field, or answers that nothing can be compared with.
-        """
-        return self.readable(self.every(key, path), key, bad_golds, path)
-
-    def every(self, key: str, path: str | None = None) -> list[Problem]:
-        """Every row, whatever its answer."""
-        where = path or self.path or str(self.repository)
-        setting = f"{key}.path" if path is None or path == self.path else f"{key}.heldout_path"
-        return _keyed([self._problem(row, key, where) for row in self._rows(key, path or self.path, setting)])
-
-    def readable(
-        self, problems: list[Problem], key: str, bad_golds: BadGolds, path: str | None = None
-    ) -> list[Problem]:
-        return _readable(problems, path or self.path or str(self.repository), key, bad_golds, self.bad_rows)
-
-    def _rows(self, key: str, path: str | None, setting: str) -> Sequence[SourceRow]:
-        if path is not None:
-            return list(rows_of_file(Path(path), setting))
-        if self.repository is None:
-            raise ConfigError(f"{key}.path is not set; type {key}.path=FILE.jsonl")
-        assert self.files is not None
-        return list(rows_of_hub(self.repository, self.files, f"connect, or type {key}.path=FILE.jsonl{self.instead}"))
-
-    def _problem(self, row: SourceRow, key: str, where: str) -> tuple[str | None, Problem]:
-        problem, answer = (
-            _required(row, name, f"{key}.{setting}", where)
-            for name, setting in ((self.problem_field, "problem_field"), (self.answer_field, "answer_field"))
-        )
-        if not _text(problem).strip():
-            raise ConfigError(f"{where}, {row.place}: the problem is blank; mend or remove that row")
-        solution = _first(row, self.solution_field)
-        named = _first(row, ["id", "unique_id"])
-        demonstration = None if solution is None else self.demonstration(_text(solution))
-        return (
-            None if named is None else _text(named),
-            Problem(row.place, _text(problem), self.gold(_text(answer)), demonstration),
-        )
-
-
-@dataclass(frozen=True)
-class TrainingCollection(Collection):
-    """`heldout_size` rows are held out, or those of `heldout_path`, where no benchmark is evaluated on."""
-
-    heldout_path: str | None
-    heldout_size: int
-    overlap: Overlap
-
-    def load(self, bad_golds: BadGolds, hold_out: bool) -> ProblemSet:
-        """Held out are the same rows under every seed and verifier."""
-        name = Path(self.path).stem if self.path is not None else str(self.repository).split("/")[-1]
-        every, theirs = self.every("dataset"), self.heldout_path
-        if not hold_out:
-            return ProblemSet(name, self.readable(every, "dataset", bad_golds), [], self.overlap)
-        if theirs is not None:
-            train, heldout = every, self.problems("dataset", bad_golds, theirs)
-            return ProblemSet(name, self.readable(train, "dataset", bad_golds), heldout, self.overlap)
-        usable = self.readable(every, "dataset", bad_golds)
-        held = _held(name, every, self.heldout_size)
-        train, heldout = ([p for p in usable if (p.key in held) is wanted] for wanted in (False, True))
-        if not train or not heldout:
-            raise ConfigError(
-                f"{name}: {len(train)} rows to train on and {len(heldout)} held out have an answer that can be read; "
-                "type another dataset.heldout_size"
-            )
-        return ProblemSet(name, train, heldout, self.overlap)
-
-
-def _first(row: SourceRow, names: Field) -> object | None:
-    names = [names] if isinstance(names, str) else names
-    return next((row.fields[name] for name in names if row.fields.get(name) is not None), None)
-
-
-def _required(row: SourceRow, names: Field, setting: str, where: str) -> object:
-    names = [names] if isinstance(names, str) else names
-    if not any(name in row.fields for name in names):
-        raise ConfigError(
-            f"{where}, {row.place}: no field {' or '.join(map(repr, names))} (found: {', '.join(row.fields)}); "
-            f"type {setting}=NAME"
-        )
-    found = _first(row, names)
-    return "" if found is None else found
-
-
-def _text(value: object) -> str:
-    """Lists are answers that all count; 27.0 is how a table of numbers writes 27."""
-    if isinstance(value, list):
-        return ", ".join(_text(part) for part in value)
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _keyed(found: Sequence[tuple[str | None, Problem]]) -> list[Problem]:
-    """Keyed by the file's own ids if every row has one of its own."""
-    names = [name for name, _ in found]
-    own = None not in names and len(set(names)) == len(names)
-    return [Problem(name if own and name else p.key, p.text, p.answer, p.solution) for name, p in found]
-
-
-def _readable(problems: list[Problem], where: str, key: str, bad_golds: BadGolds, bad_rows: BadRows) -> list[Problem]:
-    """The problems whose answer the verifier can read; the others are an error, or dropped or kept and listed."""
-    blank = [i for i, problem in enumerate(problems) if not problem.answer]
-    if len(blank) == len(problems):
-        raise ConfigError(
-            f"{where}: no row has an answer to compare with; type {key}.answer_field=NAME or another file"
-        )
-    bad = sorted({*blank, *bad_golds([problem.answer for problem in problems])})
-    if not bad:
-        return problems
-    named = ", ".join(f"{problems[i].key} ({problems[i].answer!r})" for i in bad[:NAMED])
-    named += f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-    if bad_rows == "error" or (bad_rows == "keep" and blank):
-        raise ConfigError(
-            f"{where}: {len(bad)} of {len(problems)} answers cannot be read: {named}; mend them or type {key}.bad_rows=drop"
-        )
-    if bad_rows == "keep":
-        print(f"{where}: {len(bad)} of {len(problems)} answers cannot be read, and are compared as text: {named}")
-        return problems
-    print(f"{where}: dropped {len(bad)} of {len(problems)} rows whose answer cannot be read: {named}")
-    dropped = set(bad)
-    return [problem for i, problem in enumerate(problems) if i not in dropped]
-
-
-def _held(name: str, problems: Sequence[Problem], size: int) -> set[str]:
-    """The keys of the rows to hold out."""
-    if not 0 < size < len(problems):
-        raise ConfigError(
-            f"dataset.heldout_size={size}: {name} has {len(problems)} rows; leave some on both sides, "
-            f"for example dataset.heldout_size={max(1, len(problems) // 5)}"
-        )
-    return {problems[i].key for i in permutation(seed_of("heldout", name), len(problems))[:size]}
-
-
-@dataclass(frozen=True)
-class Benchmark(Collection):
-    """A collection that is read from `path`, else from `folder`/NAME.jsonl (or NAME_test.jsonl), else from the hub."""
-
-    name: str
-    folder: str | None
-    verifier: Verifier
-    instead: ClassVar[str] = ", eval.folder=DIR, or eval.sets=[] for the dataset's own held-out rows"
-
-    def load(self) -> list[Problem]:
-        """
-        Raises:
-            ConfigError: as for any collection; or the folder has no file of this name.
-        """
-        return self.problems(f"benchmarks.{self.name}", self.verifier.check_golds, self._local())
-
-    def _local(self) -> str | None:
-        if self.path is not None or self.folder is None:
-            return self.path
-        candidates = [Path(self.folder) / f"{self.name}{suffix}.jsonl" for suffix in ("", "_test")]
-        found = next((path for path in candidates if path.is_file()), None)
-        if found is None:
-            there = ", ".join(sorted(path.name for path in Path(self.folder).glob("*.jsonl"))) or "no JSONL file"
-            raise ConfigError(
-                f"eval.folder={self.folder}: no {candidates[0].name} there ({there}); "
-                f"type benchmarks.{self.name}.path=FILE.jsonl, or another folder"
-            )
-        return str(found)

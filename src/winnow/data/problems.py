@@ -1,4 +1,4 @@
-"""Problems as text, before any tokenizer."""
+"""Problems and problem sets as text, independent of any tokenizer, and the screening of training problems."""
 
 import re
 from collections import Counter
@@ -9,12 +9,17 @@ from typing import Literal, Protocol
 from winnow.errors import ConfigError
 
 BadGolds = Callable[[Sequence[str]], Sequence[int]]
-"""Indices of the answers that the verifier cannot read."""
+"""The function that returns the indices of the golds that the verifier cannot read."""
+Overlap = Literal["drop", "keep"]
+"""What to do with training problems that are in an evaluation set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`key` is unique in its dataset and names the problem in every seed; `solution` is a demonstration, if any."""
+    """A problem with its gold answer; `solution` is a demonstration, if there is one.
+
+    `key` is unique within the dataset and does not depend on the seed.
+    """
 
     key: str
     text: str
@@ -24,22 +29,23 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class ProblemSet:
-    """Training problems, and held-out ones that training never sees.
+    """Training problems, and held-out problems that training never sees.
 
-    `overlap` says what becomes of training problems that are in an evaluation set; None where they are made on demand,
-    and disjoint by construction.
+    `overlap` is None for problems that are made on demand and are disjoint by construction.
     """
 
     name: str
     train: Sequence[Problem]
     heldout: Sequence[Problem]
-    overlap: Literal["drop", "keep"] | None = None
+    overlap: Overlap | None = None
 
     def require_solutions(self) -> None:
-        """For supervised learning. Problems made on demand always have one.
+        """Check that every training problem has a solution, as supervised learning needs.
+
+        Problems that are made on demand always have one.
 
         Raises:
-            ConfigError: the first training problem without.
+            ConfigError: a training problem has none; the message names the first one.
         """
         if not isinstance(self.train, list):
             return
@@ -52,28 +58,28 @@ class ProblemSet:
 
 
 class ProblemSource(Protocol):
-    """What `conf/dataset` builds."""
+    """Interface of the objects that `conf/dataset` builds."""
 
     def load(self, bad_golds: BadGolds, hold_out: bool) -> ProblemSet:
-        """The problems; without `hold_out` all of a finite collection are for training, and benchmarks are evaluated on."""
+        """The problems. Runs that evaluate on benchmarks need no `hold_out`: all rows of a file are for training."""
         ...
 
-
-Overlap = Literal["drop", "keep"]
 
 _TYPOGRAPHY = re.compile(r"\\left|\\right|\\displaystyle|\\[!,;: ()\[\]]|\\quad|\\qquad|[\s$~]+")
 
 
 def normalized_text(problem: str) -> str:
-    """What two prints of one problem share: case, white space and LaTeX's spacing do not tell problems apart."""
-    return (
-        _TYPOGRAPHY.sub("", problem.replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")).casefold().strip(".?!")
-    )
+    """The text by which two printings of one problem are equal: without case, white space and LaTeX's spacing."""
+    one_fraction = problem.replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")
+    return _TYPOGRAPHY.sub("", one_fraction).casefold().strip(".?!")
 
 
 @dataclass(frozen=True, slots=True)
 class ScreenedProblems:
-    """The problems that stay. `overlaps` counts those found in each evaluation set, dropped or not."""
+    """The problems that remain after screening, and counts for the start-up message.
+
+    `overlaps` counts the training problems found in each evaluation set, dropped or not.
+    """
 
     problems: list[Problem]
     total: int
@@ -83,15 +89,13 @@ class ScreenedProblems:
     overlap: Overlap = "drop"
 
     def line(self, max_tokens: int | None) -> str:
-        """`7,473 training problems; 3 longer than 512 tokens dropped; 2 repeated; 1 in math500, dropped`."""
-        parts = [f"{self.total:,} training problems"]
-        parts += (
-            [f"{self.too_long:,} with a prompt of more than {max_tokens:,} tokens, dropped"] if self.too_long else []
-        )
-        parts += [f"{self.repeats:,} repeated, kept"] if self.repeats else []
+        """`7,473 training problems (3 dropped: longer than 512 tokens; 1 dropped: also in evaluation set math500)`."""
         verb = "dropped" if self.overlap == "drop" else "kept"
-        parts += [f"{count:,} in {name}, {verb}" for name, count in self.overlaps.items() if count]
-        return "; ".join(parts if len(parts) > 1 else [*parts, "none too long, repeated or in an evaluation set"])
+        notes = [f"{self.too_long:,} dropped: longer than {max_tokens:,} tokens"] if self.too_long else []
+        notes += [f"{self.repeats:,} kept: repeated"] if self.repeats else []
+        notes += [f"{n:,} {verb}: also in evaluation set {name}" for name, n in self.overlaps.items() if n]
+        notes = notes or ["none too long, repeated or in an evaluation set"]
+        return f"{self.total:,} training problems ({'; '.join(notes)})"
 
 
 def screen_problems(
@@ -100,12 +104,13 @@ def screen_problems(
     overlap: Overlap,
     too_long: Callable[[Sequence[Problem]], Sequence[bool]],
 ) -> ScreenedProblems:
-    """`evaluated` holds the problems of each evaluation set by its name.
+    """Drop training problems whose prompt is too long and, by `overlap`, those that are in an evaluation set.
 
-    Equality is that of `same_text`: it finds copies, not paraphrases.
+    `evaluated` maps names of evaluation sets to their problems. Problems are compared by `normalized_text`, which finds
+    copies but not paraphrases.
 
     Raises:
-        ConfigError: nothing is left.
+        ConfigError: no training problem remains.
     """
     long = too_long(problems)
     texts = [normalized_text(problem.text) for problem in problems]
@@ -118,7 +123,7 @@ def screen_problems(
     ]
     if not kept:
         raise ConfigError(
-            f"dataset: none of {len(problems)} training problems is left: {sum(long)} too long, {sum(leaked)} in an "
+            f"dataset: none of {len(problems)} training problems remains: {sum(long)} too long, {sum(leaked)} in an "
             "evaluation set; type a larger rollout.max_prompt_tokens, another dataset, or dataset.overlap=keep"
         )
     return ScreenedProblems(

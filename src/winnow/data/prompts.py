@@ -1,4 +1,4 @@
-"""Problems as prompts, in an order that is a function of the seed."""
+"""Prompts: problems rendered by a template and tokenized, in an order that is a function of the seed."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -15,20 +15,25 @@ from winnow.types import Prompt
 
 
 def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: Template) -> Prompt:
-    """Template and tokenizer applied; a prompt that the vocabulary cannot say, or an empty one, is an error."""
+    """The prompt of a problem.
+
+    Raises:
+        ConfigError: the prompt is empty, or the tokenizer cannot represent it.
+    """
     text = template.render(problem.text, tokenizer)
     token_ids = tuple(tokenizer.encode(text, add_special_tokens=False))
     if not token_ids or not is_encodable(text, token_ids, tokenizer):
         raise ConfigError(
-            f"prompt of {problem.key}: the model's vocabulary cannot say {text[:60]!r}; choose another model or dataset"
+            f"prompt of {problem.key}: the model's tokenizer cannot represent {text[:60]!r}; "
+            "choose another model or dataset"
         )
     return Prompt(problem.key, token_ids, text, problem.answer)
 
 
 def is_encodable(text: str, token_ids: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether no character was lost on the way: some tokenizers drop what they do not know, others write an unknown token.
+    """Whether tokenizing lost no character: some tokenizers drop unknown characters, others write an unknown token.
 
-    Lengths are compared, spaces aside, because a tokenizer may well normalise what it keeps.
+    Only lengths without spaces are compared, because a tokenizer may normalize what it keeps.
     """
     unknown = tokenizer.unk_token_id
     back = str(tokenizer.decode(list(token_ids), skip_special_tokens=False))
@@ -41,7 +46,7 @@ def longer_than(
 ) -> list[bool]:
     """Whether each problem's prompt has more than `limit` tokens.
 
-    A token stands for at least one byte, and a template adds the same to every problem: most need neither of them.
+    Most problems need no tokenizing: a token stands for at least one byte, and a template adds the same bytes to all.
     """
     frame = len(template.render("x", tokenizer).encode())
 
@@ -58,7 +63,7 @@ def _letters(text: str) -> str:
 
 
 class PromptOrder:
-    """Endless passes over the problems, each pass shuffled by (seed, pass), or as they are given (a curriculum)."""
+    """Endless passes over the problems, each shuffled by seed and pass, or unshuffled (a curriculum)."""
 
     def __init__(
         self,
@@ -78,7 +83,7 @@ class PromptOrder:
         return permutation(seed_of(self.seed, "order", number), len(self.problems))
 
     def problems_of(self, iteration: int, count: int) -> list[Problem]:
-        """Problems `count · iteration` to `count · (iteration + 1)` of the endless order."""
+        """Problems number `count · iteration` up to `count · (iteration + 1)`, exclusive, of the endless order."""
         places = range(count * iteration, count * (iteration + 1))
         size = len(self.problems)
         return [self.problems[self._pass(place // size)[place % size]] for place in places]

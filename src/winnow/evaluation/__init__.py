@@ -1,1 +1,1 @@
-"""From judged samples to figures that one can quote: estimates with 95 % intervals, and two evaluations side by side."""
+"""Evaluation: held-out accuracy with 95 % intervals, stored samples, and comparison of two evaluations."""

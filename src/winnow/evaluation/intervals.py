@@ -1,7 +1,7 @@
-"""Means over an evaluation with 95 % intervals. Samples of one prompt are alike: what is counted is prompts.
+"""Estimates of avg@k, pass@k, maj@k, means and paired differences, each with a 95 % interval clustered by prompt.
 
-Every interval is about the population that the prompts were drawn from (arXiv 2411.00640), not about these prompts
-sampled again.
+Samples of one prompt are correlated, so the unit of observation is the prompt. Every interval is about the population
+that the prompts were drawn from (arXiv 2411.00640), not about sampling these prompts again.
 """
 
 import math
@@ -19,7 +19,7 @@ from scipy.stats import binomtest
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate and its 95 % confidence limits, in the unit of what was averaged."""
+    """An estimate with its 95 % confidence limits, in the unit of the averaged values."""
 
     estimate: float
     low: float
@@ -32,18 +32,21 @@ def t_quantile(prompts: int) -> float:
 
 
 def check_k(k: int, n: int) -> None:
-    """
+    """Check of k against n samples.
+
     Raises:
-        ValueError: k samples cannot be had from n.
+        ValueError: k is not in 1..n.
     """
     if not 1 <= k <= n:
         raise ValueError(f"k = {k} of n = {n} samples: k must be 1 to {n}")
 
 
 def check_verdicts(yes: NDArray[np.bool_]) -> None:
-    """
+    """Check of a (P, G) array of verdicts.
+
     Raises:
-        ValueError: not a (P, G) array with a prompt and a sample in it, or not of booleans (a reward of −1 would be yes).
+        ValueError: the array is not (P, G) with at least one prompt and one sample, or not of booleans (a reward of −1
+            would count as true).
     """
     _check_shape(yes)
     if yes.dtype != np.bool_:
@@ -51,7 +54,7 @@ def check_verdicts(yes: NDArray[np.bool_]) -> None:
 
 
 def shares(yes: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(P, G) yes or no, to the (P,) share of each prompt's samples that say yes.
+    """(P,) share of true values among each prompt's samples, from (P, G) booleans.
 
     Raises:
         ValueError: as `check_verdicts`.
@@ -63,17 +66,18 @@ def shares(yes: NDArray[np.bool_]) -> NDArray[np.float64]:
 def clustered_wilson(per_prompt: NDArray[np.float64], trials: int) -> Interval:
     """Mean of (P,) shares, each in [0, 1], with Wilson's interval for clustered data.
 
-    Wilson's score interval (1927), with Student's t for the normal quantile and, for the sample size, the effective one of
-    Korn and Graubard (1998), p(1 − p) / (s² / P); the form that Franco, Little, Louis and Slud recommend for clustered
-    surveys (2019, J. Surv. Stat. Methodol. 7, 334), where they too find that it falls short with few clusters. The effective
-    size is at most P·`trials`, where `trials` is how many independent trials a prompt's share stands for at least, and P
-    where all shares are 0 or all are 1: spread that no prompt shows cannot be estimated, so samples of a prompt are taken to
-    agree. One prompt gives [0, 1].
+    This is Wilson's score interval (1927) with Student's t in place of the normal quantile and, as the sample size, the
+    effective size of Korn and Graubard (1998), p(1 − p) / (s² / P). Franco, Little, Louis and Slud recommend this form
+    for clustered surveys (2019, J. Surv. Stat. Methodol. 7, 334); they too find that its coverage falls short with few
+    clusters. The effective size is at most P·`trials`, where a prompt's share stands for at least `trials` independent
+    trials. If all shares are 0 or all are 1, the variance between prompts cannot be estimated; the samples of a prompt
+    are then assumed to agree, and the size is P. One prompt gives [0, 1].
 
-    Measured (`python tests/evaluation/interval_coverage.py`: nine shapes of solve probabilities; G = 1, 4, 16): coverage is
-    93 to 97 % from 272 prompts on, and from 30 on at accuracies near ½. With 30 or 40 prompts nearer to 0 or 1 it is 87 to
-    93 % where G = 16 and most prompts are always right or always wrong, as few of them decide, and 92.5 to 98.5 % with G = 1
-    or 4, as figures that can take few values jump.
+    Measured coverage (`python -m benchmarks.prompt_interval_coverage`: nine distributions of solve probabilities; G =
+    1, 4, 16): 93 to 97 % from 272 prompts on, and from 30 prompts on at accuracies near ½. With 30 or 40 prompts and
+    accuracies nearer to 0 or 1 it is 87 to 93 % for G = 16 if most prompts are always solved or never, because few
+    prompts then carry the information, and 92.5 to 98.5 % for G = 1 or 4, because the estimate takes few distinct
+    values and coverage jumps.
     """
     prompts = len(per_prompt)
     p = float(per_prompt.mean())
@@ -84,12 +88,14 @@ def clustered_wilson(per_prompt: NDArray[np.float64], trials: int) -> Interval:
     t2 = t_quantile(prompts) ** 2
     centre = (p + t2 / (2 * size)) / (1 + t2 / size)
     half = math.sqrt(t2 * (spread / size + t2 / (4 * size**2))) / (1 + t2 / size)
-    # The limits enclose p by algebra, not by rounding.
+    # Algebraically the limits enclose p; rounding could break that.
     return Interval(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
 
 
 def accuracy(correct: NDArray[np.bool_]) -> Interval:
-    """avg@G: the share of right answers among (P, G) samples, or of any other yes or no (truncated), by `clustered_wilson`.
+    """avg@G: the share of correct ones among (P, G) samples, with `clustered_wilson`'s interval.
+
+    It serves for any other booleans as well, such as truncated responses.
 
     Raises:
         ValueError: as `check_verdicts`.
@@ -98,12 +104,13 @@ def accuracy(correct: NDArray[np.bool_]) -> Interval:
 
 
 def pass_at_k(correct: NDArray[np.bool_], k: int) -> Interval:
-    """The chance that one of k samples is right, from n ≥ k samples of each prompt, by `clustered_wilson`.
+    """pass@k: the probability that at least one of k samples is correct, estimated from n ≥ k samples per prompt.
 
-    The unbiased 1 − C(n − c, k) / C(n, k) for a prompt with c right (Chen et al., arXiv 2107.03374, Eq. 1), in integers and
-    rounded once. `correct` is (P, n). For k = 1 it is `accuracy`. Coverage is as there, 92 to 97 % from 272 prompts on, but
-    up to 99.9 % where pass@k nears 1: the few prompts that fall short are too rare to judge the spread by, so a prompt counts
-    as n / k trials at most.
+    For a prompt with c correct samples the estimate is the unbiased 1 − C(n − c, k) / C(n, k) (Chen et al., arXiv
+    2107.03374, Eq. 1), computed in integers and rounded once. `correct` is (P, n); for k = 1 the result equals
+    `accuracy`. The interval is `clustered_wilson`'s, in which a prompt counts as at most n / k trials. Coverage is 92
+    to 97 % from 272 prompts on, but up to 99.9 % as pass@k approaches 1: the few prompts below 1 are too rare to
+    estimate the variance from.
 
     Raises:
         ValueError: k is not in 1..n; or as `check_verdicts`.
@@ -117,20 +124,20 @@ def pass_at_k(correct: NDArray[np.bool_], k: int) -> Interval:
 
 
 def clustered_mean(values: NDArray[np.float64]) -> Interval:
-    """Mean of (P, G) values (lengths in tokens, say), with Student's t interval over the P prompt means.
+    """Mean of (P, G) values, such as lengths in tokens, with Student's t interval over the P prompt means.
 
-    One prompt gives infinite limits. Measured coverage for log-normal lengths: 92.9 to 97 % from 272 prompts on; with 30 or 40,
-    93.5 to 95 % if σ = 0.3 between prompts, 91 to 93 % if 0.6, 87 to 89 % if 1.
+    One prompt gives infinite limits. Measured coverage for log-normal lengths is 92.9 to 97 % from 272 prompts on. With
+    30 or 40 prompts it is 93.5 to 95 % for σ = 0.3 between prompts, 91 to 93 % for 0.6 and 87 to 89 % for 1.
 
     Raises:
-        ValueError: not a (P, G) array with a prompt and a sample in it.
+        ValueError: the array is not (P, G) with at least one prompt and one sample.
     """
     _check_shape(values)
     return student_interval(values.mean(axis=1, dtype=np.float64))
 
 
 def student_interval(per_prompt: NDArray[np.float64]) -> Interval:
-    """Mean of (P,) values with Student's t interval."""
+    """Mean of (P,) values with Student's t interval; one value gives infinite limits."""
     prompts = len(per_prompt)
     mean = float(per_prompt.mean())
     if prompts == 1:
@@ -145,23 +152,24 @@ def _check_shape(values: NDArray) -> None:
 
 
 def powers_of_two(most: int) -> list[int]:
-    """`[1, 2, 4, 8]` for 8, `[1, 2, 3]` for 3: the k of pass@k, the last always the number of samples."""
+    """Powers of two up to `most`, and `most` itself: `[1, 2, 4, 8]` for 8, `[1, 2, 3]` for 3; the k of pass@k."""
     return sorted({2**power for power in range(most.bit_length()) if 2**power <= most} | {most})
 
 
 def majority_at_k(
     answers: Sequence[Sequence[str | None]], correct: NDArray[np.bool_], k: int | None = None
 ) -> Interval:
-    """The chance that the most frequent answer of k samples is right, from n ≥ k samples of each prompt (default: k = n).
+    """maj@k: the probability that the most frequent answer of k samples is correct, from n ≥ k samples per prompt.
 
-    The exact mean over all k-subsets of a prompt's samples and, where answers tie for the lead, over a fair draw among
-    them. Right samples are one answer, since each equals the gold, whatever their text; wrong ones are the same answer if
-    their texts are equal, so pass normalised text. None, no answer, has no vote; a subset without a vote is wrong.
+    It is the exact mean over all k-subsets of a prompt's samples; answers that tie for the lead win with equal
+    probability. All correct samples count as one answer whatever their text, since each equals the gold answer. Wrong
+    samples count as the same answer if their texts are equal, so pass normalised text. A response without an answer has
+    no vote, and a subset without any vote is wrong. The interval is `clustered_wilson`'s.
 
     Args:
-        answers: (P, n) texts, None where a response has no answer.
+        answers: (P, n) texts; None for a response without an answer.
         correct: (P, n) verdicts.
-        k: Size of the vote.
+        k: Size of the vote; n by default.
 
     Raises:
         ValueError: `answers` and `correct` differ in shape, k is not in 1..n, or as `check_verdicts`.
@@ -177,7 +185,7 @@ def majority_at_k(
 
 
 def _ballot(answers: Sequence[str | None], correct: NDArray[np.bool_]) -> tuple[int, tuple[int, ...], int]:
-    """How many samples are right, how many gave each wrong answer (descending), and how many gave none."""
+    """Numbers of correct samples, of samples with each wrong answer (descending), and of samples without an answer."""
     wrong = Counter(answer for answer, right in zip(answers, correct, strict=True) if not right)
     silent = wrong.pop(None, 0)
     return int(correct.sum()), tuple(sorted(wrong.values(), reverse=True)), silent
@@ -185,10 +193,10 @@ def _ballot(answers: Sequence[str | None], correct: NDArray[np.bool_]) -> tuple[
 
 @lru_cache(maxsize=4096)
 def _win_rate(right: int, wrong: tuple[int, ...], silent: int, k: int) -> float:
-    """The share of k-subsets that the right answer wins; a tie with m others is 1 / (m + 1) of a win.
+    """Share of the k-subsets in which the correct answer wins; a tie with m others counts as 1 / (m + 1) of a win.
 
-    Sums over the number of votes that the right answer gets. Wrong answers that have fewer samples than that can
-    neither beat it nor tie, and fill the subset as freely as silence does.
+    The sum runs over the number of votes for the correct answer. Wrong answers with fewer samples than that can neither
+    beat nor tie it, so their samples are treated like those without an answer.
     """
     wins = Fraction(0)
     for votes in range(1, min(right, k) + 1):
@@ -200,7 +208,10 @@ def _win_rate(right: int, wrong: tuple[int, ...], silent: int, k: int) -> float:
 
 
 def _rival_draws(rivals: Sequence[int], votes: int, room: int) -> Counter[tuple[int, int]]:
-    """The ways to draw at most `votes` samples of each rival and `room` in all, by (rivals that got `votes`, drawn)."""
+    """Number of ways to draw at most `votes` samples of each rival and `room` in all.
+
+    The keys are (rivals that got exactly `votes`, samples drawn in all).
+    """
     draws = Counter({(0, 0): 1})
     for count in rivals:
         grown: Counter[tuple[int, int]] = Counter()
@@ -213,7 +224,7 @@ def _rival_draws(rivals: Sequence[int], votes: int, room: int) -> Counter[tuple[
 
 @dataclass(frozen=True, slots=True)
 class FlipTable:
-    """Prompts that both, only A, only B or neither solved; `p_value`: McNemar's exact test (two-sided) of no difference."""
+    """Numbers of prompts solved by both, only A, only B or neither; p-value of McNemar's exact two-sided test."""
 
     both: int
     only_a: int
@@ -223,13 +234,14 @@ class FlipTable:
 
 
 def paired_difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Interval:
-    """Accuracy of B less that of A on the same P prompts, in [−1, 1], with Student's t interval over prompts.
+    """Difference in accuracy B − A on the same P prompts, in [−1, 1], with Student's t interval over prompts.
 
-    `a` is (P, G₁), `b` (P, G₂), rows in the same order. Where every prompt shows one difference (as where A and B agree on
-    all) t would have no width; there the interval is Agresti and Min's (2005, Stat. Med. 24, 729). One prompt gives [−1, 1].
+    `a` is (P, G₁) and `b` is (P, G₂), with prompts in the same order. If the difference is the same for every prompt (A
+    and B agree on all of them, say), a t interval would have no width; the interval is then Agresti and Min's (2005,
+    Stat. Med. 24, 729). One prompt gives [−1, 1].
 
-    Measured (`python tests/evaluation/interval_coverage.py`): coverage is 93 to 97 %, but up to 99.7 % with 30 or 40 prompts
-    of which hardly any differ.
+    Measured coverage (`python -m benchmarks.prompt_interval_coverage`) is 93 to 97 %, but up to 99.7 % with 30 or 40
+    prompts of which hardly any differ.
 
     Raises:
         ValueError: the numbers of prompts differ, or as `check_verdicts`.
@@ -241,7 +253,9 @@ def paired_difference(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Interval:
 
 
 def flips(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> FlipTable:
-    """Which prompts changed sides from A, (P, G₁), to B, (P, G₂). Solved: at least half of its samples are right.
+    """Prompts solved by A, (P, G₁), and by B, (P, G₂), cross-tabulated.
+
+    A prompt counts as solved if at least half of its samples are correct.
 
     Raises:
         ValueError: the numbers of prompts differ, or as `check_verdicts`.
@@ -258,7 +272,7 @@ def flips(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> FlipTable:
 
 
 def _agresti_min(difference: NDArray[np.float64]) -> Interval:
-    """As if each cell of the 2×2 table (right or wrong, by A and by B) held half a prompt more."""
+    """Interval with half a prompt added to each cell of the 2×2 table (A correct or wrong, B correct or wrong)."""
     prompts = len(difference)
     if prompts == 1:
         return Interval(float(difference[0]), -1.0, 1.0)

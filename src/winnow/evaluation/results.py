@@ -1,8 +1,11 @@
-"""What the samples of a set come to, with 95 % intervals over prompts."""
+"""Figures of an evaluation with 95 % intervals over prompts, and the files that hold them.
+
+`evaluation.json` holds the plan: what is evaluated and how. `results.json` and `results.md` hold the figures of each
+set, and `summary.json` the few that a sweep puts into its table.
+"""
 
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,15 +17,21 @@ import numpy as np
 
 from winnow.errors import ConfigError
 from winnow.evaluation.intervals import Interval, accuracy, clustered_mean, majority_at_k, pass_at_k, powers_of_two
-from winnow.evaluation.storage import EvaluationSample
+from winnow.files import replace_json, replace_text
 from winnow.rewards.answer_text import normalize
+from winnow.run_logs.run_files import SampleRecord
+from winnow.types import Finish
 
 VerifierSettings = Mapping[str, str | float | bool]
 
 
 @dataclass(frozen=True, slots=True)
 class SetFigures:
-    """`accuracy` is avg@k for k = `samples`; lengths are in tokens; `verifier` is the one that judged, with its settings."""
+    """Figures of one evaluation set.
+
+    `prompts` were evaluated of `whole` that the set has. `accuracy` is avg@k, `majority` maj@k for k = `samples`, and
+    `pass_at` holds pass@k by k. `length` is in tokens. `verifier` holds the name and the settings of the verifier.
+    """
 
     name: str
     prompts: int
@@ -37,17 +46,18 @@ class SetFigures:
     verifier: VerifierSettings
 
 
-def by_prompt(samples: Sequence[EvaluationSample]) -> list[list[EvaluationSample]]:
-    """Groups of equal size, in the order of the file."""
+def by_prompt(samples: Sequence[SampleRecord]) -> list[list[SampleRecord]]:
+    """Samples grouped by prompt, in the order of the file. All groups have the same size."""
     return [list(group) for _, group in groupby(samples, key=lambda sample: sample.prompt_key)]
 
 
-def correct_matrix(groups: Sequence[Sequence[EvaluationSample]]) -> np.ndarray:
-    """(P, G) of bool."""
+def correct_matrix(groups: Sequence[Sequence[SampleRecord]]) -> np.ndarray:
+    """(P, G) booleans: which samples are correct."""
     return np.array([[sample.correct for sample in group] for group in groups])
 
 
-def set_figures(name: str, samples: Sequence[EvaluationSample], whole: int, verifier: VerifierSettings) -> SetFigures:
+def set_figures(name: str, samples: Sequence[SampleRecord], whole: int, verifier: VerifierSettings) -> SetFigures:
+    """The figures of a set, given its judged samples."""
     groups = by_prompt(samples)
     correct = correct_matrix(groups)
     answers = [[None if s.extracted is None else normalize(s.extracted) for s in group] for group in groups]
@@ -60,14 +70,17 @@ def set_figures(name: str, samples: Sequence[EvaluationSample], whole: int, veri
         pass_at={k: pass_at_k(correct, k) for k in powers_of_two(correct.shape[1])},
         majority=majority_at_k(answers, correct),
         length=clustered_mean(np.array([[s.length for s in group] for group in groups], dtype=float)),
-        truncated=accuracy(np.array([[s.truncated for s in group] for group in groups])),
+        truncated=accuracy(np.array([[s.finish == Finish.LENGTH for s in group] for group in groups])),
         verdicts=dict(Counter(s.verdict for s in samples).most_common()),
         verifier=verifier,
     )
 
 
 def average_accuracy(sets: Sequence[SetFigures]) -> Interval:
-    """The plain mean of the sets' accuracies (paper section 4); sets are independent, so half-widths add in squares."""
+    """Plain mean of the sets' accuracies (paper, section 4).
+
+    The sets are independent, so the half-widths of their intervals add in squares.
+    """
     centre = sum(s.accuracy.estimate for s in sets) / len(sets)
     low = math.hypot(*(s.accuracy.estimate - s.accuracy.low for s in sets)) / len(sets)
     high = math.hypot(*(s.accuracy.high - s.accuracy.estimate for s in sets)) / len(sets)
@@ -75,39 +88,44 @@ def average_accuracy(sets: Sequence[SetFigures]) -> Interval:
 
 
 def results_table(sets: Sequence[SetFigures]) -> str:
-    """Markdown: a row a set, per cent with intervals, and their average where there are several."""
-    lines = [
-        "| set | prompts | k | avg@k | pass@k | maj@k | mean length | truncated | no answer | verifier |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+    """Markdown table of per cents with intervals: a row per set, and their average if there are several."""
+    rows = [
+        ("set", "prompts", "k", "avg@k", "pass@k", "maj@k", "mean length", "truncated", "no answer", "verifier"),
+        *map(_result_cells, sets),
     ]
-    for s in sets:
-        drawn = s.prompts * s.samples
-        part = f"{s.prompts}" if s.prompts == s.whole else f"{s.prompts} of {s.whole}"
-        cells = [
-            s.name,
-            part,
-            str(s.samples),
-            percent_interval(s.accuracy),
-            percent_interval(s.pass_at[s.samples]),
-            percent_interval(s.majority),
-            f"{s.length.estimate:.0f}",
-            f"{s.truncated.estimate:.1%}",
-            f"{s.verdicts.get('no_answer', 0) / drawn:.1%}",
-            verifier_name(s.verifier),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
     if len(sets) > 1:
-        lines.append(f"| average | | | {percent_interval(average_accuracy(sets))} | | | | | | |")
-    return "\n".join(lines)
+        rows.append(("average", "", "", percent_interval(average_accuracy(sets)), *[""] * 6))
+    return markdown_table(rows)
+
+
+def _result_cells(s: SetFigures) -> tuple[str, ...]:
+    return (
+        s.name,
+        f"{s.prompts}" if s.prompts == s.whole else f"{s.prompts} of {s.whole}",
+        str(s.samples),
+        percent_interval(s.accuracy),
+        percent_interval(s.pass_at[s.samples]),
+        percent_interval(s.majority),
+        f"{s.length.estimate:.0f}",
+        f"{s.truncated.estimate:.1%}",
+        f"{s.verdicts.get('no_answer', 0) / (s.prompts * s.samples):.1%}",
+        verifier_name(s.verifier),
+    )
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Markdown table whose first row is its head."""
+    lines = ["|" + "".join(f" {cell} |" if cell else " |" for cell in cells) for cells in rows]
+    return "\n".join([lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]])
 
 
 def percent_interval(interval: Interval) -> str:
-    """`81.3 (79.9–82.6)`."""
+    """An interval in per cent, like `81.3 (79.9–82.6)`."""
     return f"{interval.estimate:.1%}"[:-1] + f" ({100 * interval.low:.1f}–{100 * interval.high:.1f})"
 
 
 def verifier_name(verifier: VerifierSettings) -> str:
-    """`numeric (relative 0.0001)`."""
+    """A verifier with its settings, like `numeric (relative 0.0001)`."""
     inside = ", ".join(f"{key} {value}" for key, value in verifier.items() if key != "name")
     return f"{verifier['name']} ({inside})" if inside else str(verifier["name"])
 
@@ -117,7 +135,10 @@ PLAN_FILE, RESULTS_FILE = "evaluation.json", "results.json"
 
 @dataclass(frozen=True, slots=True)
 class SetPlan:
-    """What is asked of a set: its first rendered prompt's hash, that of all its prompts and golds, and who judges."""
+    """An evaluation set as `evaluation.json` holds it.
+
+    `prompt_hash` is the hash of its first rendered prompt, `content` that of all its prompts and gold answers.
+    """
 
     prompts: int
     prompt_hash: str
@@ -127,10 +148,10 @@ class SetPlan:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """What is evaluated and how: everything that a sample or its verdict depends on.
+    """What is evaluated and how, as `evaluation.json` holds it: everything that a sample or its verdict depends on.
 
-    `weights` is a fingerprint. `batch` (prompts at a time), `device` and `precision` decide the last bits of a float32;
-    `engine` is the class that samples.
+    `weights` is a fingerprint of the weights. `batch` (prompts per batch), `device` and `precision` are included
+    because they decide the last bits of a float32. `engine` is the class that samples.
     """
 
     model: str
@@ -147,21 +168,22 @@ class EvaluationPlan:
     sets: dict[str, SetPlan]
 
 
-def write_plan(directory: Path, subject: EvaluationPlan) -> None:
-    """Record what is about to be evaluated, or make sure that it is still the same; sets may come in addition.
+def write_plan(directory: Path, plan: EvaluationPlan) -> None:
+    """Record in `directory` what is about to be evaluated, or verify that it is still the same. Sets may be added.
 
     Raises:
-        ConfigError: the samples in `directory` are of something else.
+        ConfigError: the samples in `directory` belong to another plan.
     """
-    path, now = directory / PLAN_FILE, json.loads(json.dumps(asdict(subject)))
+    path, now = directory / PLAN_FILE, json.loads(json.dumps(asdict(plan)))
     if path.exists():
-        before = json.loads(path.read_text())
+        before = json.loads(path.read_text(encoding="utf-8"))
         if changed := list(_changes(before, now)):
             raise ConfigError(
-                f"{directory}: {'; '.join(changed)}; start anew to evaluate that (winnow rescore only judges anew)"
+                f"{directory} holds another evaluation: {'; '.join(changed)}; type another directory for this one "
+                "(winnow rescore judges stored responses anew)"
             )
         now["sets"] = before["sets"] | now["sets"]
-    _replace_json(path, now)
+    replace_json(path, now)
 
 
 def _changes(before: dict, now: dict) -> Iterator[str]:
@@ -173,53 +195,40 @@ def _changes(before: dict, now: dict) -> Iterator[str]:
         yield from (f"{key} of {name} was {old[key]} and is {new[key]}" for key in new if old[key] != new[key])
 
 
-def write_results(directory: Path, subject: EvaluationPlan, sets: Sequence[SetFigures], seconds: float) -> None:
-    plan = asdict(subject)
-    found = {
-        **plan,
-        "sets": {s.name: plan["sets"][s.name] | asdict(s) for s in sets},
-        "average": asdict(average_accuracy(sets)),
-        "seconds": seconds,
-    }
-    _replace_json(directory / RESULTS_FILE, found)
-
-
-def write_summary(directory: Path, subject: EvaluationPlan, accuracy: Interval, seconds: float) -> None:
-    """`summary.json`, from which a sweep takes its row."""
-    found = {"status": "done", "model": subject.model, "seed": subject.seed, "eval_last": accuracy.estimate}
-    _replace_json(directory / "summary.json", found | {"seconds": seconds})
-
-
-def read_results(directory: Path) -> dict:
-    """
-    Raises:
-        ConfigError: there are none.
-    """
-    try:
-        return json.loads((directory / RESULTS_FILE).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(
-            f"{directory}: no {RESULTS_FILE}; type the directory of an evaluation that has ended (resume=… goes on with one)"
-        ) from error
-
-
-def saved_plan(found: dict) -> EvaluationPlan:
-    """The subject that `write_results` wrote."""
+def saved_plan(results: dict) -> EvaluationPlan:
+    """The plan that `write_figures` stored along with its figures."""
     names = [field.name for field in fields(SetPlan)]
-    sets = {name: SetPlan(**{key: s[key] for key in names}) for name, s in found["sets"].items()}
-    plain: dict[str, Any] = {field.name: found[field.name] for field in fields(EvaluationPlan)}
+    sets = {name: SetPlan(**{key: s[key] for key in names}) for name, s in results["sets"].items()}
+    plain: dict[str, Any] = {field.name: results[field.name] for field in fields(EvaluationPlan)}
     plain["sets"] = sets
     return EvaluationPlan(**plain)
 
 
-def _replace_json(path: Path, value: dict) -> None:
-    neighbour = path.with_name(f".{path.name}.tmp")
-    neighbour.write_text(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-    os.replace(neighbour, path)
+def write_figures(directory: Path, plan: EvaluationPlan, sets: Sequence[SetFigures], seconds: float) -> None:
+    """Write `results.json`, `results.md` and `summary.json`, from which a sweep takes its row."""
+    planned, average = asdict(plan), average_accuracy(sets)
+    found = {
+        **planned,
+        "sets": {s.name: planned["sets"][s.name] | asdict(s) for s in sets},
+        "average": asdict(average),
+        "seconds": seconds,
+    }
+    replace_json(directory / RESULTS_FILE, found)
+    replace_text(directory / "results.md", results_table(sets) + "\n")
+    summary = {"status": "done", "model": plan.model, "seed": plan.seed, "eval_last": average.estimate}
+    replace_json(directory / "summary.json", summary | {"seconds": seconds})
 
 
-def _finite(value: object) -> object:
-    """The ends of an interval that one prompt gives are infinite, which JSON cannot say: null."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def read_results(directory: Path) -> dict:
+    """The contents of `results.json`.
+
+    Raises:
+        ConfigError: there is none, or it is damaged.
+    """
+    try:
+        return json.loads((directory / RESULTS_FILE).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise ConfigError(
+            f"{directory}: no {RESULTS_FILE}, so no finished evaluation; resume={directory} continues one that was "
+            "interrupted"
+        ) from error

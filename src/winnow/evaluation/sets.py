@@ -1,4 +1,4 @@
-"""Problems as an evaluation asks them."""
+"""Evaluation sets, the sampler that answers them, and the held-out evaluation of a training run."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from winnow.types import Finish, Prompt, Rollouts, Sampling
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSet:
-    """Rendered prompts, and the judge whose verifier the set calls for; `whole` is the size before any limit."""
+    """Rendered prompts with the judge of their responses; `whole` is the size of the set before any limit."""
 
     name: str
     prompts: Sequence[Prompt]
@@ -27,14 +27,16 @@ class EvaluationSet:
 
     @property
     def verifier(self) -> Mapping[str, str | float | bool]:
+        """Name and settings of the judge's verifier."""
         return self.judge.pool.settings
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationSampler:
-    """How prompts are put: `samples` draws each, named by seed, prompt and sample alone.
+    """Sampler of `samples` responses per prompt whose random draws are keyed by seed, prompt and sample alone.
 
-    Hence an evaluation draws the same noise whatever else is asked, and two models are compared under it if their seeds agree.
+    So the draws do not depend on what else is evaluated, and two models with one seed are compared under the same
+    noise.
     """
 
     engine: Engine
@@ -43,7 +45,7 @@ class EvaluationSampler:
     seed: int
 
     def rollouts(self, model: PreTrainedModel, version: int, prompts: Sequence[Prompt], judge: Judge) -> Rollouts:
-        """Draw and judge; ranks share the work."""
+        """Sample and judge responses to `prompts`. The ranks share the work."""
         self.engine.sync(model, version)
         seeds = [[seed_of(self.seed, "eval", p.key, g) for g in range(self.samples)] for p in prompts]
         return sample_and_judge(self.engine, judge, prompts, seeds, self.sampling, Clock())
@@ -51,7 +53,7 @@ class EvaluationSampler:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutResult:
-    """Figures for the row of metrics, and how often each prompt of each set was answered rightly."""
+    """Figures for the row of `metrics.jsonl`, and the number of correct responses to each prompt of each set."""
 
     figures: dict[str, float]
     counts: list[EvaluationCounts]
@@ -59,29 +61,33 @@ class HeldOutResult:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutEvaluator:
-    """avg@k and pass@k over fixed sets. Evaluations of a run share their noise."""
+    """Evaluator of the policy during training, on fixed sets: avg@k, pass@k, lengths and entropy.
+
+    All evaluations of a run use the same random draws, so their differences are less noisy than those of independent
+    ones.
+    """
 
     sets: Sequence[EvaluationSet]
     model: PreTrainedModel
-    asking: EvaluationSampler
+    sampler: EvaluationSampler
 
     def accuracy_key(self) -> str:
-        """The figure that a run is known by: with several sets, their plain mean."""
+        """Key of the run's main figure: the accuracy on its set or, with several sets, the plain mean of theirs."""
         return "eval/average/acc" if len(self.sets) > 1 else f"eval/{self.sets[0].name}/acc"
 
     def verifiers(self) -> dict[str, str]:
-        """The verifier that judges each set."""
+        """Name of the verifier that judges each set."""
         return {s.name: str(s.verifier["name"]) for s in self.sets}
 
     def evaluate(self, iteration: int) -> HeldOutResult:
-        """The policy as it is after `iteration`."""
-        asked = {s.name: self.asking.rollouts(self.model, iteration, s.prompts, s.judge) for s in self.sets}
-        rows = {name: _held_out_metrics(rollouts) for name, rollouts in asked.items()}
+        """Evaluate the policy as it is after `iteration`."""
+        found = {s.name: self.sampler.rollouts(self.model, iteration, s.prompts, s.judge) for s in self.sets}
+        rows = {name: _held_out_metrics(rollouts) for name, rollouts in found.items()}
         mean = sum(row["acc"] for row in rows.values()) / len(rows)
         several = {"eval/average/acc": mean} if len(rows) > 1 else {}
         return HeldOutResult(
             several | {f"eval/{name}/{key}": value for name, row in rows.items() for key, value in row.items()},
-            [_held_out_counts(iteration, name, rollouts) for name, rollouts in asked.items()],
+            [_held_out_counts(iteration, name, rollouts) for name, rollouts in found.items()],
         )
 
 
@@ -107,5 +113,5 @@ def _held_out_counts(iteration: int, name: str, rollouts: Rollouts) -> Evaluatio
 
 
 def prompt_set_name(prompts: Sequence[Prompt]) -> str:
-    """Twelve hexadecimal digits, the same for the same prompts in the same order."""
+    """Hash of the prompts' keys in order, as twelve hexadecimal digits."""
     return hashlib.sha256("\n".join(prompt.key for prompt in prompts).encode()).hexdigest()[:12]

@@ -1,42 +1,18 @@
-"""One judged response of an evaluation, as a Parquet row."""
+"""Parquet files of an evaluation's judged responses, written batch by batch so that an interrupted one can continue."""
 
-import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import parquet
 
 from winnow.errors import ConfigError
-from winnow.types import Finish, Rollouts
-from winnow.verdict import Verdict
+from winnow.files import write_atomically
+from winnow.run_logs.run_files import SampleRecord
 
-
-@dataclass(frozen=True, slots=True)
-class EvaluationSample:
-    """`sample` is its index among the prompt's samples, `length` counts tokens with the EOS, `seconds` is what the check took.
-
-    The text is kept whole, so that another verifier can judge it later.
-    """
-
-    prompt_key: str
-    sample: int
-    prompt: str
-    response: str
-    gold: str
-    extracted: str | None
-    verdict: str
-    correct: bool
-    finish: str
-    length: int
-    seconds: float
-
-    @property
-    def truncated(self) -> bool:
-        return self.finish == Finish.LENGTH
-
+EvaluationSample = SampleRecord
 
 SCHEMA = pa.schema(
     [
@@ -53,45 +29,32 @@ SCHEMA = pa.schema(
         ("seconds", pa.float64()),
     ]
 )
-assert SCHEMA.names == [field.name for field in fields(EvaluationSample)]
+"""Columns of a file. `gold` is the record's `answer`; `correct` follows from `verdict` and is stored for other readers.
+
+The response is stored whole, so that another verifier can judge it later.
+"""
 
 
-def samples_of(rollouts: Rollouts) -> Iterator[EvaluationSample]:
-    """In the order they were asked: prompt by prompt."""
-    for p, prompt in enumerate(rollouts.prompts):
-        for g, completion in enumerate(rollouts.completions[p]):
-            judgement = rollouts.judgements[p][g]
-            yield EvaluationSample(
-                prompt_key=prompt.key,
-                sample=g,
-                prompt=prompt.text,
-                response=rollouts.texts[p][g],
-                gold=prompt.answer,
-                extracted=judgement.answer,
-                verdict=judgement.verdict.value,
-                correct=judgement.verdict is Verdict.correct,
-                finish=completion.finish.value,
-                length=len(completion.token_ids),
-                seconds=judgement.seconds,
-            )
+def table_of(samples: Sequence[SampleRecord]) -> pa.Table:
+    """The samples as a table of `SCHEMA`.
 
-
-def table_of(samples: Sequence[EvaluationSample]) -> pa.Table:
-    """A lone surrogate, which a byte-level tokenizer may decode to, is not UTF-8: it becomes `?`."""
-    rows = [
-        {key: _utf8(value) if isinstance(value, str) else value for key, value in asdict(s).items()} for s in samples
-    ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-def _utf8(text: str) -> str:
-    return text.encode("utf-8", errors="replace").decode("utf-8")
-
-
-def read_samples(path: Path) -> list[EvaluationSample]:
+    A lone surrogate, which a byte-level tokenizer may decode to, is not UTF-8 and becomes `?`.
     """
+    return pa.Table.from_pylist(
+        [{name: _cell(sample, name) for name in SCHEMA.names} for sample in samples], schema=SCHEMA
+    )
+
+
+def _cell(sample: SampleRecord, column: str) -> object:
+    value = getattr(sample, "answer" if column == "gold" else column)
+    return value.encode("utf-8", errors="replace").decode("utf-8") if isinstance(value, str) else value
+
+
+def read_samples(path: Path) -> list[SampleRecord]:
+    """The samples of a file, in its order.
+
     Raises:
-        ConfigError: no such file, or not one of ours.
+        ConfigError: there is no such file, or it lacks a column of `SCHEMA`.
     """
     try:
         table = parquet.read_table(path)
@@ -99,54 +62,54 @@ def read_samples(path: Path) -> list[EvaluationSample]:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}; type the directory of an evaluation") from error
     if missing := [name for name in SCHEMA.names if name not in table.column_names]:
         raise ConfigError(f"{path}: no column {', '.join(missing)}; type the directory of an evaluation")
-    return [EvaluationSample(**row) for row in table.select(SCHEMA.names).to_pylist()]
+    stored = table.select([name for name in SCHEMA.names if name != "correct"]).to_pylist()
+    return [
+        SampleRecord(iteration=None, answer=row.pop("gold"), reward=None, advantage=None, kept=False, **row)
+        for row in stored
+    ]
 
 
 @dataclass(frozen=True, slots=True)
 class SampleStore:
-    """`FOLDER/gsm8k.parquet`; until it is whole, `FOLDER/gsm8k/batch_000003.parquet` and its like.
+    """Folder with one Parquet file per evaluation set: `FOLDER/gsm8k.parquet`.
 
-    A file under its final name is whole: it is written beside itself and renamed. So whatever ends a process, what is
-    there can be trusted, and what is not there is drawn again.
+    Until the set is complete, its batches are `FOLDER/gsm8k/batch_000003.parquet` and so on. Every file is written
+    atomically, so a file that exists is complete whatever ended the process, and a batch without a file is drawn again.
     """
 
     folder: Path
 
     def whole(self, name: str) -> Path:
+        """The file of a complete set."""
         return self.folder / f"{name}.parquet"
 
     def missing(self, name: str, batches: int) -> list[int]:
-        """The batches still to be drawn."""
+        """The batches that are still to be drawn."""
         if self.whole(name).exists():
             return []
         return [batch for batch in range(batches) if not self._part(name, batch).exists()]
 
-    def write(self, name: str, batch: int, samples: Sequence[EvaluationSample]) -> None:
+    def write(self, name: str, batch: int, samples: Sequence[SampleRecord]) -> None:
+        """Store one batch of a set."""
         path = self._part(name, batch)
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace_parquet(path, [table_of(samples)])
 
     def seal(self, name: str, batches: int) -> None:
-        """Join the batches, one row group each, and remove them."""
+        """Join a set's batches into its file, one row group each, and remove them."""
         if not self.whole(name).exists():
-            _replace_parquet(
-                self.whole(name), (parquet.read_table(self._part(name, batch)) for batch in range(batches))
-            )
+            parts = (parquet.read_table(self._part(name, batch)) for batch in range(batches))
+            _replace_parquet(self.whole(name), parts)
         shutil.rmtree(self.folder / name, ignore_errors=True)
-
-    def names(self) -> list[str]:
-        """The sets that are whole."""
-        return sorted(path.stem for path in self.folder.glob("*.parquet") if not path.name.startswith("."))
 
     def _part(self, name: str, batch: int) -> Path:
         return self.folder / name / f"batch_{batch:06d}.parquet"
 
 
 def _replace_parquet(path: Path, tables: Iterable[pa.Table]) -> None:
-    neighbour = path.with_name(f".{path.name}.tmp")
-    with parquet.ParquetWriter(neighbour, SCHEMA) as writer:
-        for table in tables:
-            writer.write_table(table)
-    with neighbour.open("rb") as file:
-        os.fsync(file.fileno())
-    neighbour.replace(path)
+    def write(beside: Path) -> None:
+        with parquet.ParquetWriter(beside, SCHEMA) as writer:
+            for table in tables:
+                writer.write_table(table)
+
+    write_atomically(path, write)

@@ -1,1 +1,1 @@
-"""From prompts to optimiser batches: everything of an iteration that happens before the first gradient."""
+"""Experience of one iteration: rollouts, scores, selection, advantages and batches, up to the first gradient."""

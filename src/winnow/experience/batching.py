@@ -1,4 +1,6 @@
-"""What an iteration has to learn from."""
+"""Optimiser batches and micro-batches: an iteration's rows or pairs, dealt, cut to the token budget, sharded and
+collated.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +20,10 @@ from winnow.types import Batch, MicroBatch, Pair, PairBatch, Row
 
 @dataclass(frozen=True, slots=True)
 class Experience:
-    """Rows or pairs to train on, one record a sampled response for `samples/`, and figures for `metrics.jsonl`.
+    """The data of one iteration: rows or pairs to train on, a record of each sampled response, and metrics.
 
-    `zero_gradient` says of each item whether its gradient is zero by construction.
+    Records go to `samples/`, metrics to `metrics.jsonl`. `zero_gradient` says for each item whether its gradient is
+    zero by construction, e.g. because its advantage is zero and no KL term or entropy bonus is in the loss.
     """
 
     items: list[Row] | list[Pair]
@@ -31,30 +34,36 @@ class Experience:
 
 @dataclass(frozen=True, slots=True)
 class TokenBudget:
-    """`tokens` of one forward: packed, each counted once; or else padded, each row as long as the longest."""
+    """Upper bound on the tokens of one forward.
+
+    Packed, each token counts once, a shared prompt included. Padded, every row counts as long as the longest.
+    """
 
     tokens: int
     packed: bool
 
     def cut(self, items: Sequence[Sequence[PromptedSequence]]) -> list[list[int]]:
-        """Places of `items`, whose rows stay together, in groups within the budget and of at least one item.
+        """Indices of `items` in groups that each fit the budget; an item that alone exceeds it is a group of its own.
 
-        Longest first; packed, items of one prompt beside each other.
+        The rows of one item (both sides of a preference pair) stay together. Items are taken longest first; if packed,
+        items of one prompt are neighbours, so that they share its tokens. Within a group the longest come first, which
+        gives well-filled attention blocks.
         """
         groups: list[list[int]] = []
         load = _Load()
         for place in self._order(items):
-            if not groups or not self._holds(load.with_rows(items[place])):
+            if not groups or not self._fits(load.with_rows(items[place])):
                 groups.append([])
                 load = _Load()
             groups[-1].append(place)
             load = load.with_rows(items[place])
-            load.prompts.update(map(_prompt_of, items[place]))
+            load.prompts.update(map(_prompt_of, items[place]))  # in place: copying the set for each item is quadratic
         return [sorted(group, key=lambda i: -_longest_row(items[i])) for group in groups]
 
-    def _holds(self, load: "_Load") -> bool:
+    def _fits(self, load: "_Load") -> bool:
         if not self.packed:
             return load.padded <= self.tokens
+        # Attention repeats a shared prompt before each of its responses, which `once` does not see.
         return load.once <= self.tokens and load.padded <= MAX_PROMPT_REPEATS * self.tokens
 
     def _order(self, items: Sequence[Sequence[PromptedSequence]]) -> list[int]:
@@ -70,7 +79,7 @@ class TokenBudget:
 
 @dataclass(slots=True)
 class _Load:
-    """What one forward would compute; `prompts` are those whose tokens are counted."""
+    """Size of one forward: tokens without repetition (`once`), rows, longest row; `prompts` are those counted so far."""
 
     once: int = 0
     rows: int = 0
@@ -101,7 +110,7 @@ def _longest_row(rows: Sequence[PromptedSequence]) -> int:
 
 
 def collate(rows: Sequence[Row], weight: Float[Tensor, " b"], denominator: float, num_micro_batches: int) -> MicroBatch:
-    """A field is present if every row has it."""
+    """A micro-batch of rows whose tokens weigh `weight`. A field of `Batch` is present if every row has it."""
     packed = pack(rows)
     return MicroBatch(packed, _terms(rows, packed.response, weight, denominator, num_micro_batches))
 
@@ -109,7 +118,7 @@ def collate(rows: Sequence[Row], weight: Float[Tensor, " b"], denominator: float
 def collate_pairs(
     pairs: Sequence[Pair], weight: Float[Tensor, " b"], denominator: float, num_micro_batches: int
 ) -> PairBatch:
-    """Both sides of each pair in one forward; a pair's prompt is computed once."""
+    """A micro-batch of preference pairs, both sides in one forward, so that a pair's prompt is computed once."""
     chosen, rejected = [pair.chosen for pair in pairs], [pair.rejected for pair in pairs]
     packed = pack([*chosen, *rejected])
     sides = packed.response.chunk(2)
@@ -148,9 +157,10 @@ def _padded_matrix(values: Sequence[Tensor | None], width: int) -> Float[Tensor,
 
 
 def deal(count: int, minibatches: int, epochs: int, seed: int) -> list[list[int]]:
-    """`count` items into `minibatches` optimiser batches an epoch, shuffled anew each epoch, sizes equal to ±1.
+    """The indices of `count` items, dealt into `minibatches` optimiser batches per epoch, for all epochs.
 
-    `deal(5, 2, 1, seed)` is a list like `[[3, 0, 4], [2, 1]]`.
+    Items are shuffled anew in each epoch. The sizes of batches differ by at most 1; with fewer items than batches some
+    are empty. `deal(5, 2, 1, seed)` is a list like `[[3, 0, 4], [2, 1]]`.
     """
     batches = []
     for epoch in range(epochs):
@@ -162,7 +172,7 @@ def deal(count: int, minibatches: int, epochs: int, seed: int) -> list[list[int]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How an iteration's experience becomes micro-batches."""
+    """The division of an iteration's experience into optimiser batches and micro-batches, the same on every rank."""
 
     minibatches: int
     epochs: int
@@ -171,67 +181,71 @@ class Plan:
     seed: int
 
     def optimiser_batches(self, experience: Experience, iteration: int) -> list[list[int]]:
-        """Those with something to learn; the empty and the zero_gradient are left out, and no step is taken for them."""
+        """The optimiser batches to step, as lists of item indices.
+
+        Batches that are empty, or in which every gradient is zero by construction, are left out: on a step with a zero
+        gradient AdamW would still move the weights, by momentum and weight decay.
+        """
         seed = seed_of(self.seed, "update", iteration)
         dealt = deal(len(experience.items), self.minibatches, self.epochs, seed)
         return [batch for batch in dealt if not all(experience.zero_gradient[i] for i in batch)]
 
     def micro_batches(self, experience: Experience, dealt: list[list[int]]) -> Iterator[MicroBatch | PairBatch]:
-        """This rank's micro-batches, the same number for every optimiser batch and on every rank.
+        """This rank's micro-batches, equally many for every optimiser batch and on every rank.
 
-        Inert items count in the denominator, and are never forwarded.
+        Items without a gradient count in the denominator, but are not forwarded. The number of micro-batches has to be
+        the same throughout: Lightning's `accumulate_grad_batches` is constant within an epoch, and ranks synchronise
+        their gradients together.
         """
         live = [[i for i in batch if not experience.zero_gradient[i]] for batch in dealt]
-        cut = [self._cut(experience, batch) for batch in live]
+        cut = [self._cut(experience.items, batch) for batch in live]
         most = max((len(groups) for shares in cut for groups in shares), default=0)
         for batch, learning, shares in zip(dealt, live, cut, strict=True):
-            denominator = self._denominator([experience.items[i] for i in batch])
+            _, counts = self._weights_and_counts([experience.items[i] for i in batch])
             groups = shares[distributed.rank()]
-            # A rank with fewer micro-batches repeats a short row at weight zero, for all ranks must step together.
+            # Where there are fewer groups, the shortest item that learns is repeated at weight zero: it adds nothing to
+            # the gradient, but every rank has a forward and a backward to take part in.
             filler = [min(learning, key=lambda i: _length(experience.items[i]))]
             for turn in range(most):
                 idle = turn >= len(groups)
                 chosen = [experience.items[i] for i in (filler if idle else groups[turn])]
-                yield self._collate(chosen, denominator, idle, num_micro_batches=most * distributed.world_size())
+                weights, _ = self._weights_and_counts(chosen)
+                yield _collated(chosen, weights * (not idle), float(counts.sum()), most * distributed.world_size())
 
-    def _cut(self, experience: Experience, batch: list[int]) -> list[list[list[int]]]:
-        """[rank][micro-batch] -> items of the optimiser batch."""
-        shares = [[batch[i] for i in share] for share in _shards([experience.items[i] for i in batch])]
+    def _cut(self, items: Sequence[Row | Pair], batch: list[int]) -> list[list[list[int]]]:
+        """[rank][micro-batch] → item indices of one optimiser batch."""
+        shares = [[batch[i] for i in share] for share in _shards([items[i] for i in batch])]
         return [
-            [[share[i] for i in group] for group in self.budget.cut([_rows_of(experience.items[i]) for i in share])]
-            for share in shares
+            [[share[i] for i in group] for group in self.budget.cut([items[i].rows for i in share])] for share in shares
         ]
 
-    def _denominator(self, whole: Sequence[Row | Pair]) -> float:
-        rows = [item for item in whole if isinstance(item, Row)]
-        if not rows:
-            return float(len(whole))
-        _, counts = self.aggregate(_response_lengths(rows))
-        return float(counts.sum())
+    def _weights_and_counts(self, items: Sequence[Row | Pair]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+        """The weight of each item's tokens, and what each adds to the denominator. A preference pair counts 1 in both."""
+        if any(isinstance(item, Pair) for item in items):
+            return torch.ones(len(items)), torch.ones(len(items))
+        return self.aggregate(torch.tensor([item.response_length for item in items if isinstance(item, Row)]))
 
-    def _collate(
-        self, chosen: Sequence[Row | Pair], denominator: float, idle: bool, num_micro_batches: int
-    ) -> MicroBatch | PairBatch:
-        if isinstance(chosen[0], Pair):
-            pairs = [item for item in chosen if isinstance(item, Pair)]
-            weight = torch.full((len(pairs),), 0.0 if idle else 1.0)
-            return collate_pairs(pairs, weight, denominator, num_micro_batches)
-        rows = [item for item in chosen if isinstance(item, Row)]
-        weight, _ = self.aggregate(_response_lengths(rows))
-        return collate(rows, weight * (not idle), denominator, num_micro_batches)
+
+def _collated(
+    items: Sequence[Row | Pair], weights: Float[Tensor, " n"], denominator: float, num_micro_batches: int
+) -> MicroBatch | PairBatch:
+    pairs = [item for item in items if isinstance(item, Pair)]
+    if pairs:
+        return collate_pairs(pairs, weights, denominator, num_micro_batches)
+    return collate([item for item in items if isinstance(item, Row)], weights, denominator, num_micro_batches)
 
 
 def _shards(items: Sequence[Row | Pair]) -> list[list[int]]:
-    """Places of `items` for each rank: what shares a prompt stays together, but for more than a rank's part of the whole;
+    """[rank] → indices of `items`, balanced by tokens: the largest part goes to the rank that has the fewest tokens.
 
-    the most tokens go to the rank with the fewest.
+    Items of one prompt stay on one rank, where they share its tokens, unless they are more than one rank's part of the
+    whole.
     """
     if distributed.world_size() == 1:
         return [list(range(len(items)))]
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, item in enumerate(items):
-        row = _rows_of(item)[0]
-        groups.setdefault(row.token_ids[: row.prompt_length], []).append(i)
+        groups.setdefault(_prompt_of(item.rows[0]), []).append(i)
     most = max(1, len(items) // distributed.world_size())
     parts = [members[a : a + most] for members in groups.values() for a in range(0, len(members), most)]
     shares: list[list[int]] = [[] for _ in range(distributed.world_size())]
@@ -244,13 +258,5 @@ def _shards(items: Sequence[Row | Pair]) -> list[list[int]]:
     return shares
 
 
-def _rows_of(item: Row | Pair) -> tuple[Row, ...]:
-    return (item.chosen, item.rejected) if isinstance(item, Pair) else (item,)
-
-
 def _length(item: Row | Pair) -> int:
-    return sum(len(row.token_ids) for row in _rows_of(item))
-
-
-def _response_lengths(rows: Sequence[Row]) -> torch.Tensor:
-    return torch.tensor([row.response_length for row in rows])
+    return sum(len(row.token_ids) for row in item.rows)

@@ -1,4 +1,4 @@
-"""Responses are judged while others are still being sampled."""
+"""Rollout collection: sample G responses to each of P prompts, and judge each while others are still being sampled."""
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from winnow.verdict import Judgement, Verdict
 
 
 class JudgedGroup(NamedTuple):
-    """One prompt's samples, in order."""
+    """The samples of one prompt in order, with their decoded texts and judgements."""
 
     completions: tuple[Completion, ...]
     texts: tuple[str, ...]
@@ -30,35 +30,36 @@ class JudgedGroup(NamedTuple):
 
 
 class AsyncJudging:
-    """Judges in a thread beside: whatever has come in since it last looked goes to the verifier together.
+    """Judging of responses beside their sampling: completions are queued, and one thread hands them to the verifier.
 
-    The verifier's own processes do the work; the thread waits for them.
+    All completions that were queued during one call of the verifier go to it together in the next. The verifier's own
+    processes do the work; the thread only waits for them. (p, g) is sample g of prompt p.
     """
 
     def __init__(self, pool: Verifier, decode: Callable[[tuple[int, ...]], str], prompts: Sequence[Prompt]) -> None:
         self._pool, self._decode, self._prompts = pool, decode, prompts
         self._texts: dict[tuple[int, int], str] = {}
         self._judgements: dict[tuple[int, int], Judgement] = {}
-        self._waiting: SimpleQueue[tuple[int, int]] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[int, int]] = SimpleQueue()
         self._thread = ThreadPoolExecutor(1, "judge")
-        self._rounds: deque[Future[None]] = deque()
+        self._calls: deque[Future[None]] = deque()
 
-    def done(self, prompt: int, sample: int, completion: Completion) -> None:
-        """For `Engine.generate`."""
-        while self._rounds and self._rounds[0].done():
-            self._rounds.popleft().result()  # a verifier that fails is not sampled for to the end
+    def on_completion(self, prompt: int, sample: int, completion: Completion) -> None:
+        """Queue one completion; the callback that `Engine.generate` takes."""
+        while self._calls and self._calls[0].done():
+            self._calls.popleft().result()  # raises the verifier's error now, not after all sampling is done
         self._texts[prompt, sample] = self._decode(completion.token_ids)
-        self._waiting.put((prompt, sample))
-        self._rounds.append(self._thread.submit(self._judge))
+        self._queue.put((prompt, sample))
+        self._calls.append(self._thread.submit(self._judge_queued))
 
     def groups(self, completions: Sequence[Sequence[Completion]]) -> list[JudgedGroup]:
-        """Everything, once it is judged; what no one has told of is judged now."""
+        """Wait for the judgements of all `completions`. Those that the engine did not report are judged now."""
         for p, group in enumerate(completions):
             for g, completion in enumerate(group):
                 if (p, g) not in self._texts:
-                    self.done(p, g, completion)
-        for judged in self._rounds:
-            judged.result()
+                    self.on_completion(p, g, completion)
+        for call in self._calls:
+            call.result()
         return [
             JudgedGroup(
                 tuple(group),
@@ -68,13 +69,13 @@ class AsyncJudging:
             for p, group in enumerate(completions)
         ]
 
-    def _judge(self) -> None:
-        names = _drain(self._waiting)
-        if not names:  # an earlier look has taken them
+    def _judge_queued(self) -> None:
+        samples = _drain(self._queue)
+        if not samples:  # an earlier call has judged them
             return
-        golds = [self._prompts[p].answer for p, _ in names]
-        found = self._pool.judge(golds, [self._texts[name] for name in names])
-        self._judgements |= dict(zip(names, found, strict=True))
+        golds = [self._prompts[p].answer for p, _ in samples]
+        judgements = self._pool.judge(golds, [self._texts[sample] for sample in samples])
+        self._judgements |= dict(zip(samples, judgements, strict=True))
 
     def __enter__(self) -> "AsyncJudging":
         return self
@@ -96,24 +97,26 @@ def _drain(queue: SimpleQueue[tuple[int, int]]) -> list[tuple[int, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Verdicts on responses, and what each verdict is worth."""
+    """A verifier for responses and the reward of each verdict."""
 
     pool: Verifier
     scale: RewardScale
     decode: Callable[[tuple[int, ...]], str]
 
     def start_judging(self, prompts: Sequence[Prompt]) -> AsyncJudging:
+        """Judging of samples of `prompts`, as a context whose end also ends its thread."""
         return AsyncJudging(self.pool, self.decode, prompts)
 
-    def rollouts(self, prompts: Sequence[Prompt], heard: Sequence[JudgedGroup], version: int) -> Rollouts:
-        """Rewards for P × G judged completions."""
+    def rollouts(self, prompts: Sequence[Prompt], groups: Sequence[JudgedGroup], version: int) -> Rollouts:
+        """The rollouts of P × G judged completions that policy `version` has drawn, with their rewards."""
+        completions, texts, judgements = zip(*groups, strict=True)
         return Rollouts(
             tuple(prompts),
-            tuple(group.completions for group in heard),
-            tuple(group.texts for group in heard),
-            tuple(group.judgements for group in heard),
-            torch.tensor([[self.scale(j.verdict) for j in group.judgements] for group in heard]),
-            torch.tensor([[j.verdict is Verdict.correct for j in group.judgements] for group in heard]),
+            completions,
+            texts,
+            judgements,
+            torch.tensor([[self.scale(j.verdict) for j in group] for group in judgements]),
+            torch.tensor([[j.verdict is Verdict.correct for j in group] for group in judgements]),
             version,
         )
 
@@ -126,21 +129,22 @@ def sample_and_judge(
     sampling: Sampling,
     clock: Clock,
 ) -> Rollouts:
-    """Draw and judge; ranks share the work.
+    """Draw and judge samples of `prompts`, `seeds[p][g]` deciding sample g of prompt p. Ranks share the work.
 
-    A response is judged on the rank that drew it and nowhere else: a time limit is a matter of the moment, and ranks must agree.
+    Each response is judged only on the rank that drew it. Judging it on several ranks could give different verdicts,
+    because a check may run into its time limit on one of them, and all ranks have to agree.
     """
     mine = distributed.strided_shard(prompts)
     with judge.start_judging(mine) as judging:
         with clock.of("generate"):
-            completions = engine.generate(mine, distributed.strided_shard(seeds), sampling, judging.done)
+            completions = engine.generate(mine, distributed.strided_shard(seeds), sampling, judging.on_completion)
         with clock.of("reward"):
-            heard = judging.groups(completions)
-    return judge.rollouts(prompts, distributed.gather_strided(heard, len(prompts)), engine.version)
+            groups = judging.groups(completions)
+    return judge.rollouts(prompts, distributed.gather_strided(groups, len(prompts)), engine.version)
 
 
 class Collector:
-    """Draws G samples for each of an iteration's P prompts from the policy, and judges them."""
+    """Collection of an iteration's rollouts: `samples` (G) responses to each of `prompts` (P) prompts, judged."""
 
     def __init__(
         self,
@@ -157,7 +161,7 @@ class Collector:
         self.prompts, self.samples, self.seed = prompts, samples, seed
 
     def collect(self, iteration: int, clock: Clock) -> Rollouts:
-        """The rollouts of `iteration`, drawn with the weights as they are now; the same on every rank."""
+        """The rollouts of `iteration`, drawn with the model's current weights; the same on every rank."""
         prompts = self.order.prompts_of(iteration, self.prompts)
         distributed.require_equal([prompt.key for prompt in prompts], f"the prompts of iteration {iteration + 1}")
         names = distinct_names([prompt.key for prompt in prompts])
@@ -171,7 +175,10 @@ class Collector:
 
 
 def distinct_names(keys: Sequence[str]) -> list[str]:
-    """`["a", "b", "a"]` as `["a", "b", "a again 1"]`: a prompt that comes twice in an iteration is sampled anew."""
+    """Keys of prompts made distinct: `["a", "b", "a"]` becomes `["a", "b", "a again 1"]`.
+
+    Seeds are made from these names. A prompt that occurs twice in an iteration gets new samples the second time.
+    """
     seen: Counter[str] = Counter()
     names = []
     for key in keys:

@@ -1,7 +1,7 @@
-"""Iterating over this loader IS one iteration: collect, rank, and hand out what there is to fine-tune on.
+"""The train loader: iterating over it is one iteration, which samples, scores and ranks, and yields the micro-batches.
 
-It is a plain iterable without `__len__`: Lightning then asks for one iterator an epoch, no sooner than the epoch before
-has ended, and takes as many batches as come, even none.
+An iteration is a Lightning epoch. The loader is a plain iterable without `__len__`: Lightning then asks for one
+iterator per epoch, not before the previous epoch has ended, and takes as many batches as there are, even none.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,15 +12,15 @@ import torch
 
 from winnow.experience.batching import Experience, Plan
 from winnow.experience.metrics import Clock
-from winnow.types import MicroBatch, Pair, PairBatch, Row
+from winnow.types import MicroBatch, PairBatch
 
 ExperienceSource = Callable[[int, Clock], Experience]
-"""Iteration number (from 0) to what there is to learn from it."""
+"""Iteration number (from 0) and clock → the experience of that iteration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an iteration had to learn from, in which optimiser batches, and how many of those were left out."""
+    """An iteration's experience, its optimiser batches as item indices, and the number of those that were skipped."""
 
     experience: Experience
     dealt: list[list[int]]
@@ -28,21 +28,18 @@ class Outcome:
 
     @property
     def tokens_trained(self) -> int:
-        """Response tokens under a gradient, counted once an epoch."""
+        """Response tokens under a gradient, counted once in each epoch over the experience."""
         items, zero_gradient = self.experience.items, self.experience.zero_gradient
-        return sum(_response_tokens(items[i]) for batch in self.dealt for i in batch if not zero_gradient[i])
-
-
-def _response_tokens(item: Row | Pair) -> int:
-    if isinstance(item, Pair):
-        return item.chosen.response_length + item.rejected.response_length
-    return item.response_length
+        trained = [items[i] for batch in self.dealt for i in batch if not zero_gradient[i]]
+        return sum(row.response_length for item in trained for row in item.rows)
 
 
 class ExperienceLoader:
-    """`iteration` is ours: Lightning's `current_epoch` is stale by one here after a resume.
+    """Loader of the micro-batches of `iteration`, which the caller advances.
 
-    `collecting` is the context under which the model samples and scores outside of a training step (autocast).
+    Lightning's `current_epoch` cannot take its place: after a resume it is behind by one here. `collecting` is the
+    context in which the model samples and scores outside of a training step (autocast). After an iteration, `outcome`
+    says what there was to train on.
     """
 
     def __init__(

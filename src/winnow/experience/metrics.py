@@ -1,4 +1,6 @@
-"""Where an iteration's seconds went."""
+"""Metrics of an iteration: seconds by phase, figures of the rollouts, and the gradient mass of positive and negative
+rows.
+"""
 
 import time
 from collections import Counter, defaultdict
@@ -13,12 +15,12 @@ from torch.nn.utils.rnn import pad_sequence
 from winnow.experience.scoring import ByRow
 from winnow.objectives import Aggregate
 from winnow.run_logs.run_files import SampleRecord
-from winnow.types import Finish, Rollouts
+from winnow.types import Completion, Finish, Rollouts
 from winnow.verdict import Verdict
 
 
 class Clock:
-    """Wall seconds by phase, added up until they are taken."""
+    """Wall-clock seconds by phase, summed until they are taken."""
 
     def __init__(self) -> None:
         self._seconds: defaultdict[str, float] = defaultdict(float)
@@ -36,20 +38,20 @@ class Clock:
         self._started[phase] = time.perf_counter()
 
     def stop(self, phase: str) -> None:
-        """Add what has passed since the phase's start; nothing if it never started."""
+        """Add the seconds since the phase's start; nothing if it was not started."""
         if (started := self._started.pop(phase, None)) is not None:
             self._seconds[phase] += time.perf_counter() - started
 
     def take(self) -> dict[str, float]:
-        """`{"time/generate": 1.2, …}` since the last call."""
+        """The seconds since the last call, as `{"time/generate": 1.2, …}`."""
         taken = {f"time/{phase}": seconds for phase, seconds in self._seconds.items()}
         self._seconds.clear()
         return taken
 
 
 def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[str, float]:
-    """Figures over all sampled rows, so that they compare across algorithms."""
-    completions = [c for group in rollouts.completions for c in group]
+    """Metrics over all sampled rows, kept or not, so that they are comparable across algorithms."""
+    completions = _completions(rollouts)
     lengths = torch.tensor([float(len(c.token_ids)) for c in completions])
     ended = torch.tensor([c.finish is Finish.EOS for c in completions])
     verdicts = Counter(j.verdict for group in rollouts.judgements for j in group)
@@ -79,29 +81,34 @@ def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[s
 
 def sample_records(
     rollouts: Rollouts,
-    iteration: int,
-    selected: Bool[Tensor, "p g"],
-    advantage: Float[Tensor, "p g"] | None,
+    iteration: int | None = None,
+    selected: Bool[Tensor, "p g"] | None = None,
+    advantage: Float[Tensor, "p g"] | None = None,
 ) -> list[SampleRecord]:
-    """One record a response, in the order they were drawn."""
+    """One record for each response, prompt by prompt, in the order in which they were drawn.
+
+    `iteration` counts from 0; an evaluation passes `rollouts` alone.
+    """
     return [
         SampleRecord(
-            iteration=iteration + 1,  # as in metrics.jsonl, where row 0 is the model before training
+            # As in metrics.jsonl, whose row 0 describes the model before training.
+            iteration=None if iteration is None else iteration + 1,
             prompt_key=prompt.key,
             sample=g,
             prompt=prompt.text,
             response=rollouts.texts[p][g],
             answer=prompt.answer,
-            extracted=rollouts.judgements[p][g].answer,
-            verdict=rollouts.judgements[p][g].verdict.value,
+            extracted=judgement.answer,
+            verdict=judgement.verdict.value,
             reward=float(rollouts.rewards[p, g]),
             advantage=None if advantage is None else float(advantage[p, g]),
-            kept=bool(selected[p, g]),
+            kept=selected is not None and bool(selected[p, g]),
             length=len(completion.token_ids),
             finish=completion.finish.value,
+            seconds=judgement.seconds,
         )
         for p, prompt in enumerate(rollouts.prompts)
-        for g, completion in enumerate(rollouts.completions[p])
+        for g, (completion, judgement) in enumerate(zip(rollouts.completions[p], rollouts.judgements[p], strict=True))
     ]
 
 
@@ -112,12 +119,14 @@ def gradient_mass_metrics(
     aggregate: Aggregate,
     has_gradient_without_advantage: bool,
 ) -> dict[str, float]:
-    """Figures over all sampled rows, of which `advantages` holds those in the batch.
+    """Fractions of sampled rows and tokens that have a gradient, and the effective number of rows that share it.
 
-    A row weighs what its tokens' gradient coefficients come to at ratio 1, Σ_t |A_t| times the aggregation's weight of a
-    token. Its sign is that of its mean advantage: every token's own, but for an actor-critic.
+    `advantages` holds the rows in the batch. The mass of a row is the sum of its tokens' gradient coefficients at ratio
+    1, i.e. Σ_t |A_t| times the aggregation's weight of its tokens; `effective_rows` is the effective sample size of
+    these masses. A row is positive or negative by the sign of its mean advantage, which is that of every token's own
+    advantage except with a critic.
     """
-    lengths = _lengths(rollouts)
+    lengths = torch.tensor([len(c.token_ids) for c in _completions(rollouts)])
     mean, mass = torch.zeros(2, len(lengths), dtype=torch.float64)
     tokens = torch.zeros_like(lengths)
     rows = list(advantages)
@@ -133,13 +142,16 @@ def gradient_mass_metrics(
         "train/gradient_mass/tokens_kept_frac": int(lengths[selected.flatten()].sum()) / int(lengths.sum()),
         "train/gradient_mass/tokens_frac": int(tokens.sum()) / int(lengths.sum()),
         "train/gradient_mass/effective_rows": effective_sample_size(mass),
-        **_entropies(rollouts, _places(mean > 0), _places(mean < 0)),
+        **_entropies(rollouts, _row_numbers(mean > 0), _row_numbers(mean < 0)),
     }
 
 
 def pair_gradient_mass_metrics(rollouts: Rollouts, pairs: Sequence[tuple[int, int]]) -> dict[str, float]:
-    """The same of preference pairs (chosen, rejected), named by row: they weigh alike, and the chosen rows are the positive."""
-    lengths = _lengths(rollouts)
+    """The same as `gradient_mass_metrics` for preference pairs of row numbers (chosen, rejected).
+
+    All pairs have the same mass, and the chosen rows are the positive ones.
+    """
+    lengths = torch.tensor([len(c.token_ids) for c in _completions(rollouts)])
     chosen, rejected = ({pair[side] for pair in pairs} for side in (0, 1))
     paired = sorted(chosen | rejected)
     tokens = int(lengths[paired].sum()) / int(lengths.sum())
@@ -153,22 +165,22 @@ def pair_gradient_mass_metrics(rollouts: Rollouts, pairs: Sequence[tuple[int, in
 
 
 def effective_sample_size(weights: Float[Tensor, " n"]) -> float:
-    """(Σ|w|)² / Σw² (Kish 1965): how many of equal weight would be worth as much; 0 without any weight."""
+    """(Σ|w|)² / Σw² (Kish 1965), the number of equal weights that are worth as much; 0 if all weights are 0."""
     squares = float(weights.square().sum())
     return float(weights.abs().sum()) ** 2 / squares if squares > 0 else 0.0
 
 
-def _lengths(rollouts: Rollouts) -> Tensor:
-    return torch.tensor([len(c.token_ids) for group in rollouts.completions for c in group])
+def _completions(rollouts: Rollouts) -> list[Completion]:
+    return [completion for group in rollouts.completions for completion in group]
 
 
-def _places(where: Bool[Tensor, " n"]) -> list[int]:
+def _row_numbers(where: Bool[Tensor, " n"]) -> list[int]:
     return where.nonzero().flatten().tolist()
 
 
 def _entropies(rollouts: Rollouts, positive: Collection[int], negative: Collection[int]) -> dict[str, float]:
-    """The sampler's, over the tokens of either side; nothing of a side without rows."""
-    completions = [c for group in rollouts.completions for c in group]
+    """The sampler's mean entropy over the tokens of positive and of negative rows; no entry for a side without rows."""
+    completions = _completions(rollouts)
     return {
         f"train/entropy/{sign}": float(torch.cat([completions[i].entropies for i in sorted(rows)]).mean())
         for sign, rows in (("positive", positive), ("negative", negative))

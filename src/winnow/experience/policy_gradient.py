@@ -1,7 +1,9 @@
-"""Where the sampler is not quite the trainer: a weight on every token's advantage."""
+"""Experience for policy-gradient algorithms: sample, score, select, estimate advantages; without a critic, and with
+one.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,19 +13,24 @@ from winnow.algorithm import ActorCritic, PolicyGradient
 from winnow.experience.batching import Experience
 from winnow.experience.collect import Collector
 from winnow.experience.metrics import Clock, gradient_mass_metrics, rollout_metrics, sample_records
-from winnow.experience.scoring import ByRow, Scored, Scorer, TokenSequence, score_sequences
+from winnow.experience.scoring import ByRow, Scored, Scorer, score_sequences
 from winnow.models.policy import Critic
-from winnow.objectives import KL
+from winnow.objectives import KL, PolicyObjective
 from winnow.ops.advantage import whiten_tokens
 from winnow.ops.ratio import token
 from winnow.ops.value import explained_variance
-from winnow.types import Row
+from winnow.types import Rollouts, Row
 
 
 def corrected_advantages(
     algorithm: PolicyGradient | ActorCritic, advantages: Mapping[int, Float[Tensor, " _"]], scored: Scored
 ) -> tuple[ByRow, dict[str, float]]:
-    """The (S,) advantages of rows, each token's times its weight, and what is logged of the weights."""
+    """The (S,) advantages of rows times each token's correction weight, and the metrics of the weights.
+
+    The weight is a function of the ratio of the trainer's probability to the sampler's, both at the weights that
+    sampled. It has no gradient. It may multiply the advantage, rather than the surrogate, because every clipping rule
+    is homogeneous in the advantage.
+    """
     if not algorithm.uses_correction or not advantages:
         return advantages, {}
     found, ratios, weights = {}, [], []
@@ -43,13 +50,15 @@ def corrected_advantages(
 
 @dataclass(frozen=True, slots=True)
 class PolicyGradientExperience:
-    """Sample, score, select, weigh: the order of the paper."""
+    """Experience of RAFT, RAFT++, Reinforce, Reinforce-Rej and GRPO: one advantage per response.
+
+    `updates` is the number of optimiser steps per iteration.
+    """
 
     collector: Collector
     scorer: Scorer
     algorithm: PolicyGradient
     updates: int
-    """Optimiser steps an iteration."""
 
     def __call__(self, iteration: int, clock: Clock) -> Experience:
         rollouts = self.collector.collect(iteration, clock)
@@ -64,62 +73,76 @@ class PolicyGradientExperience:
         advantage = self.algorithm.advantages(shaped, selected)
         flat = advantage.flatten().tolist()
         tokens = {i: on_response_tokens(scored.sequences[i], flat[i]) for i in rows}
-        weighed, corrections = corrected_advantages(self.algorithm, {i: tokens[i] for i in live}, scored)
-        tokens |= weighed
+        corrected, corrections = corrected_advantages(self.algorithm, {i: tokens[i] for i in live}, scored)
+        tokens |= corrected
         return Experience(
-            items=[
-                Row(
-                    *scored.sequences[i],
-                    advantage=tokens[i],
-                    old_logprobs=scored.old.get(i) if objective.uses_ratio else None,
-                    ref_logprobs=scored.reference.get(i) if objective.kl_in_loss is not None else None,
-                )
-                for i in rows
-            ],
+            items=[_row(objective, scored, i, tokens[i]) for i in rows],
             zero_gradient=[not tokens[i].any() and not objective.has_gradient_without_advantage for i in rows],
             records=sample_records(rollouts, iteration, selected, advantage),
-            metrics=rollout_metrics(rollouts, selected)
-            | scored.metrics
-            | advantage_metrics(advantage[in_batch])
-            | gradient_mass_metrics(
-                rollouts, selected, tokens, self.algorithm.aggregate, objective.has_gradient_without_advantage
-            )
-            | corrections,
+            metrics=_metrics(self.algorithm, rollouts, scored, selected, advantage[in_batch], tokens) | corrections,
         )
 
     @property
     def needs_old(self) -> bool:
-        """In an iteration of one update its own forward is of the policy that sampled; an exact sampler's numbers cost nothing."""
-        once = self.updates == 1 and not self.scorer.exact
-        return self.algorithm.uses_correction or (self.algorithm.objective.uses_ratio and not once)
+        """Whether old log-probabilities are scored before the first update.
+
+        If an iteration has a single update, that update's own forward is of the policy that sampled and gives them.
+        From an exact sampler they come without a forward, and are then used in any case.
+        """
+        given_by_the_update = self.updates == 1 and not self.scorer.exact
+        return self.algorithm.uses_correction or (self.algorithm.objective.uses_ratio and not given_by_the_update)
 
     def _moving(
         self, rewards: Float[Tensor, "p g"], selected: Bool[Tensor, "p g"], in_batch: Bool[Tensor, "p g"]
     ) -> Bool[Tensor, "p g"]:
-        """Rows that will be forwarded, as far as that is known before a KL term shapes their reward."""
+        """The rows of the batch that will be forwarded, as far as that is known before a KL penalty shapes the reward."""
         if self.algorithm.objective.kl_in_reward is not None or self.algorithm.objective.has_gradient_without_advantage:
             return in_batch
         return in_batch & (self.algorithm.advantages(rewards, selected) != 0)
 
 
 def kl_of_responses(kl: KL | None, scored: Scored, rewards: Float[Tensor, "p g"]) -> Float[Tensor, "p g"]:
-    """β times the estimated KL of each whole response: what `algo.kl.place=reward` takes off its reward."""
+    """β · KL of each whole response, the penalty that `algo.kl.place=reward` subtracts from its reward; else 0."""
     if kl is None:
         return torch.zeros_like(rewards)
     totals = [float(kl(scored.old[i], scored.reference[i]).sum()) for i in range(rewards.numel())]
     return kl.coef * torch.tensor(totals).view_as(rewards)
 
 
-def on_response_tokens(sequence: TokenSequence, advantage: float) -> Float[Tensor, " s"]:
-    """The same at every response token, 0 on the prompt."""
+def on_response_tokens(sequence: Row, advantage: float) -> Float[Tensor, " s"]:
+    """`advantage` at every response token, 0 on the prompt."""
     per_token = torch.zeros(len(sequence.token_ids))
     per_token[sequence.prompt_length :] = advantage
     return per_token
 
 
-def advantage_metrics(advantages: Float[Tensor, " n"]) -> dict[str, float]:
-    """Over whatever was kept; nothing if nothing was."""
-    if not len(advantages):
+def _row(objective: PolicyObjective, scored: Scored, i: int, advantage: Float[Tensor, " _"]) -> Row:
+    """Row `i` with the log-probabilities that `objective` reads, and no others."""
+    return replace(
+        scored.sequences[i],
+        advantage=advantage,
+        old_logprobs=scored.old.get(i) if objective.uses_ratio else None,
+        ref_logprobs=scored.reference.get(i) if objective.kl_in_loss is not None else None,
+    )
+
+
+def _metrics(
+    algorithm: PolicyGradient | ActorCritic,
+    rollouts: Rollouts,
+    scored: Scored,
+    selected: Bool[Tensor, "p g"],
+    advantages: Float[Tensor, " n"],
+    tokens: ByRow,
+) -> dict[str, float]:
+    """All metrics but the correction's and the critic's. `advantages` are those of the batch before the correction,
+    `tokens` those after it, of each token of each row."""
+    other_terms = algorithm.objective.has_gradient_without_advantage
+    mass = gradient_mass_metrics(rollouts, selected, tokens, algorithm.aggregate, other_terms)
+    return rollout_metrics(rollouts, selected) | scored.metrics | _advantage_metrics(advantages) | mass
+
+
+def _advantage_metrics(advantages: Float[Tensor, " n"]) -> dict[str, float]:
+    if not len(advantages):  # nothing was kept
         return {}
     return {
         "train/adv/mean": float(advantages.mean()),
@@ -130,7 +153,7 @@ def advantage_metrics(advantages: Float[Tensor, " n"]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class ActorCriticExperience:
-    """Sample, score, value, credit."""
+    """Experience of PPO: an advantage for each token by GAE on a critic's values."""
 
     collector: Collector
     scorer: Scorer
@@ -147,9 +170,10 @@ class ActorCriticExperience:
             scored = self.scorer.for_objective(
                 objective, objective.uses_ratio or self.algorithm.uses_correction, rollouts, iteration, rows
             )
-            # All rows, kept or not: whitening is over the whole iteration.
-            values = self._values(scored.sequences)
-        response = _stack([_response_mask(sequence) for sequence in scored.sequences]) > 0
+            # All rows, kept or not, because advantages are whitened over the whole iteration.
+            device = next(self.critic.parameters()).device
+            values = score_sequences(self.critic, scored.sequences, self.scorer.budget, device)
+        response = _stack([on_response_tokens(sequence, 1.0) for sequence in scored.sequences]) > 0
         rewards = _token_rewards(rollouts.rewards.flatten(), scored, objective.kl_in_reward, response)
         advantages, returns = self.algorithm.advantage(rewards, _stack(values), response)
         explained = explained_variance(_stack(values), returns, response)
@@ -162,37 +186,23 @@ class ActorCriticExperience:
         )
         return Experience(
             items=[
-                Row(
-                    *scored.sequences[i],
-                    advantage=tokens[i],
-                    old_logprobs=scored.old[i] if objective.uses_ratio else None,
-                    ref_logprobs=scored.reference[i] if objective.kl_in_loss is not None else None,
-                    values=values[i],
-                    returns=returns[i, : lengths[i]],
-                )
+                replace(_row(objective, scored, i, tokens[i]), values=values[i], returns=returns[i, : lengths[i]])
                 for i in rows
             ],
             zero_gradient=[False] * len(rows),  # the critic always has something to learn
             records=sample_records(rollouts, iteration, selected, None),
-            metrics=rollout_metrics(rollouts, selected)
-            | scored.metrics
-            | advantage_metrics(advantages[response & in_batch.unsqueeze(1)])
-            | gradient_mass_metrics(
-                rollouts, selected, tokens, self.algorithm.aggregate, objective.has_gradient_without_advantage
+            metrics=_metrics(
+                self.algorithm, rollouts, scored, selected, advantages[response & in_batch.unsqueeze(1)], tokens
             )
             | corrections
             | {"train/value/explained_var": explained},
         )
 
-    def _values(self, sequences: list[TokenSequence]) -> list[Float[Tensor, " _"]]:
-        device = next(self.critic.parameters()).device
-        return score_sequences(self.critic, sequences, self.scorer.budget, device)
-
 
 def _token_rewards(
     rewards: Float[Tensor, " n"], scored: Scored, kl: KL | None, response: Bool[Tensor, "n s"]
 ) -> Float[Tensor, "n s"]:
-    """The verdict's reward on the last token of each response, less the KL of each token where it shapes the reward."""
+    """Rewards per token for GAE: the verdict's at the last token of a response, minus β · KL of each token (`kl`)."""
     found = torch.zeros(response.shape)
     for i, sequence in enumerate(scored.sequences):
         length = len(sequence.token_ids)
@@ -200,12 +210,6 @@ def _token_rewards(
         if kl is not None:
             found[i, :length] -= kl.coef * kl(scored.old[i], scored.reference[i])
     return found
-
-
-def _response_mask(sequence: TokenSequence) -> Float[Tensor, " s"]:
-    marks = torch.zeros(len(sequence.token_ids))
-    marks[sequence.prompt_length :] = 1
-    return marks
 
 
 def _stack(rows: list[Float[Tensor, " _"]]) -> Float[Tensor, "n s"]:

@@ -1,6 +1,6 @@
-"""Experience for preference learning: pairs from the run's own samples."""
+"""Experience for iterative DPO: preference pairs from the policy's own samples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,7 +14,7 @@ from winnow.types import Pair, Row
 
 @dataclass(frozen=True, slots=True)
 class PreferenceExperience:
-    """Sample, score, pair."""
+    """Sample, pair, and score the members of pairs under the reference policy."""
 
     collector: Collector
     scorer: Scorer
@@ -30,7 +30,7 @@ class PreferenceExperience:
             scored = self.scorer(rollouts, iteration, (), paired, self.algorithm.reference)
 
         def row(i: int) -> Row:
-            return Row(*scored.sequences[i], ref_logprobs=scored.reference[i])
+            return replace(scored.sequences[i], ref_logprobs=scored.reference[i])
 
         selected = torch.zeros(rollouts.correct.numel(), dtype=torch.bool)
         selected[paired] = True

@@ -1,8 +1,10 @@
-"""Prompt and response as one sequence of tokens."""
+"""Scoring of rollouts: log-probabilities under the policy and the reference policy, and the mismatch with the
+sampler's.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -16,63 +18,51 @@ from winnow.objectives import PolicyObjective
 from winnow.ops.kl import k3
 from winnow.packed import Packed, pack
 from winnow.rng import permutation, seed_of
-from winnow.types import Rollouts
+from winnow.types import Rollouts, Row
+
+Forward = Callable[[Packed], Float[Tensor, "b s"]]
+"""Packed rows → a number for each response token, 0 elsewhere."""
+ByRow = Mapping[int, Float[Tensor, " _"]]
+"""Row number (0 … N − 1, prompt by prompt) → an (S,) tensor that is 0 on the prompt."""
+CHECKED_ROWS = 8
+"""Rows per iteration on which an exact sampler's log-probabilities are checked against the training forward's."""
+ReferenceKind = Literal["initial", "previous"]
 
 
-class TokenSequence(NamedTuple):
-    token_ids: tuple[int, ...]
-    prompt_length: int
-
-    @property
-    def response_length(self) -> int:
-        return len(self.token_ids) - self.prompt_length
-
-
-def sequences_of(rollouts: Rollouts) -> list[TokenSequence]:
-    """All N rows, prompt by prompt."""
+def sequences_of(rollouts: Rollouts) -> list[Row]:
+    """The tokens of all N samples, prompt by prompt, without anything to train on yet."""
     return [
-        TokenSequence(prompt.token_ids + completion.token_ids, len(prompt.token_ids))
+        Row(prompt.token_ids + completion.token_ids, len(prompt.token_ids))
         for prompt, group in zip(rollouts.prompts, rollouts.completions, strict=True)
         for completion in group
     ]
 
 
-Forward = Callable[[Packed], Float[Tensor, "b s"]]
-"""Rows -> a number for each response token, zero elsewhere."""
-
-
 def score_sequences(
-    forward: Forward, sequences: Sequence[TokenSequence], budget: TokenBudget, device: torch.device
+    forward: Forward, sequences: Sequence[Row], budget: TokenBudget, device: torch.device
 ) -> list[Float[Tensor, " _"]]:
-    """`forward` over every sequence: (S,) on the CPU for each, zero on the prompt.
-
-    Ranks share the work; rows of a prompt that stand together share its tokens.
-    """
+    """`forward` over every sequence: for each an (S,) tensor on the CPU, 0 on the prompt. Ranks share the work."""
+    # Consecutive sequences, so that the samples of a prompt are on one rank and share its tokens.
     mine = distributed.contiguous_shard(sequences)
     scored: list[Float[Tensor, " _"]] = [torch.empty(0)] * len(mine)
     with torch.no_grad():
         for places in budget.cut([(sequence,) for sequence in mine]):
             numbers = forward(pack([mine[i] for i in places]).to(device)).cpu()
             for row, i in zip(numbers, places, strict=True):
-                scored[i] = row[: len(mine[i].token_ids)].clone()
+                scored[i] = row[: len(mine[i].token_ids)].clone()  # a view would keep the whole matrix
     return distributed.gather_contiguous(scored)
-
-
-ByRow = Mapping[int, Float[Tensor, " _"]]
-"""Row number to a (S,) tensor that is 0 on the prompt."""
-CHECKED_ROWS = 8
-"""Rows an iteration on which the promise of an exact sampler is checked."""
-ReferenceKind = Literal["initial", "previous"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """`old` and `reference` hold the rows that were asked for, `sampled` the sampler's own numbers of every row.
+    """The log-probabilities of an iteration's samples.
 
-    `metrics` are `train/kl_ref`, `rollout/logp_diff/*` and `rollout/mismatch_kl`.
+    `sampled` holds the sampler's own, of every row; `old` those under the policy that sampled, by the trainer's
+    forward, and `reference` those under the reference policy, both of the requested rows. `metrics` are `train/kl_ref`,
+    `rollout/logp_diff/*` and `rollout/mismatch_kl`.
     """
 
-    sequences: list[TokenSequence]
+    sequences: list[Row]
     sampled: Sequence[Float[Tensor, " _"]]
     old: ByRow
     reference: ByRow
@@ -81,11 +71,15 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """`exact` says that the sampler's log-probabilities are the training forward's up to rounding; `initial` is frozen.
+    """Forwards of the policy and of the frozen `initial` policy over sampled rows.
 
-    Every iteration `kl_rows` rows by name, whatever is kept, are scored under the initial policy, for the KL that compares
-    across algorithms, and under the policy, for the gap to the sampler; of an exact sampler `CHECKED` rows are enough.
-    `max_mismatch_kl` bounds the gap, in nats a token: samples that are not of the policy would be learnt from as if they were.
+    `exact` says that the sampler's log-probabilities equal the training forward's up to rounding, so that they serve as
+    old log-probabilities without a forward.
+
+    In every iteration `kl_rows` rows, drawn by seed and iteration whatever is kept, are scored for the metrics: under
+    the initial policy, for a KL that is comparable across algorithms, and under the policy, for the mismatch with the
+    sampler. For an exact sampler `CHECKED_ROWS` rows of them are enough for the latter. `max_mismatch_kl` bounds the
+    mismatch in nats per token: training treats all samples as the policy's own.
     """
 
     policy: Policy
@@ -104,10 +98,13 @@ class Scorer:
         reference: Sequence[int],
         kind: ReferenceKind | None,
     ) -> Scored:
-        """Score rows `old` under the policy that sampled, and rows `reference` under the reference policy `kind`.
+        """Score the rows `old` under the policy that sampled, and the rows `reference` under the reference policy
+        `kind`.
+
+        This has to run before the iteration's first update: the policy then still is the one that sampled.
 
         Raises:
-            Diverged: the sampler is further from the policy than `max_mismatch_kl`.
+            Diverged: the sampler's distribution is further from the policy's than `max_mismatch_kl`.
         """
         sequences = sequences_of(rollouts)
         logged = permutation(seed_of(self.seed, "kl rows", iteration), len(sequences))[: self.kl_rows]
@@ -116,7 +113,7 @@ class Scorer:
         checked = logged[:CHECKED_ROWS] if self.exact else logged
         forwarded = self._scored(self.policy, sequences, sorted({*checked, *(() if self.exact else wanted)}))
         olds = {i: sampled[i] if self.exact else forwarded[i] for i in wanted}
-        initial = self._initially(sequences, sorted({*logged, *(reference if kind == "initial" else ())}))
+        initial = self._initial_scores(sequences, sorted({*logged, *(reference if kind == "initial" else ())}))
         metrics = _logprob_gap(sampled, forwarded, sequences)
         if logged:
             metrics["rollout/mismatch_kl"] = mismatch = _mean_kl(sampled, forwarded, sequences, checked)
@@ -127,9 +124,9 @@ class Scorer:
     def for_objective(
         self, objective: PolicyObjective, needs_old: bool, rollouts: Rollouts, iteration: int, in_batch: Sequence[int]
     ) -> Scored:
-        """What `objective` reads: of the rows in the batch, or of all rows where a KL term shapes the reward.
+        """Score what `objective` reads: the rows `in_batch`, or all rows if a KL penalty is in the reward.
 
-        `needs_old` says whether the rows' log-probabilities under the policy that sampled are read.
+        `needs_old` says whether log-probabilities under the policy that sampled are read for the rows `in_batch`.
         """
         every = range(rollouts.rewards.numel())
         old = in_batch if needs_old else ()
@@ -140,22 +137,22 @@ class Scorer:
         return self(rollouts, iteration, old, in_batch, objective.kl.reference)
 
     def _require_near(self, mismatch: float, iteration: int) -> None:
-        if not mismatch <= self.max_mismatch_kl:  # so that NaN does not pass
+        if not mismatch <= self.max_mismatch_kl:  # not `>`, which is false for NaN
             raise Diverged(
                 f"iteration {iteration + 1}: samples are {mismatch:.2g} nats a token from the policy, above "
-                f"rollout.max_mismatch_kl={self.max_mismatch_kl:g}: the engine has stale weights, or another temperature "
-                "or precision; where that is meant, raise the bound"
+                f"rollout.max_mismatch_kl={self.max_mismatch_kl:g}: the engine has old weights, or another temperature "
+                "or precision; if that is intended, raise the bound"
             )
 
-    def _initially(self, sequences: Sequence[TokenSequence], rows: Sequence[int]) -> ByRow:
+    def _initial_scores(self, sequences: Sequence[Row], rows: Sequence[int]) -> ByRow:
         if not rows:
             return {}
         if self.initial is None:
-            raise RuntimeError("no initial policy was kept, and one is needed")
+            raise RuntimeError("no initial policy was kept, but this run needs one")
         self.initial.to(next(self.policy.parameters()).device)
         return self._scored(self.initial, sequences, rows)
 
-    def _scored(self, policy: Policy | Reference, sequences: Sequence[TokenSequence], rows: Sequence[int]) -> ByRow:
+    def _scored(self, policy: Policy | Reference, sequences: Sequence[Row], rows: Sequence[int]) -> ByRow:
         if not rows:
             return {}
         device = next(self.policy.parameters()).device
@@ -174,9 +171,9 @@ def _sampler_logprobs(rollouts: Rollouts) -> list[Float[Tensor, " _"]]:
 
 
 def _logprob_gap(
-    sampled: Sequence[Float[Tensor, " _"]], forwarded: ByRow, sequences: Sequence[TokenSequence]
+    sampled: Sequence[Float[Tensor, " _"]], forwarded: ByRow, sequences: Sequence[Row]
 ) -> dict[str, float]:
-    """How far the sampler's log-probabilities are from the training forward's."""
+    """Mean and maximum absolute difference between the sampler's and the training forward's log-probabilities."""
     if not forwarded:
         return {}
     gaps = torch.cat([(sampled[i] - logprobs)[sequences[i].prompt_length :].abs() for i, logprobs in forwarded.items()])
@@ -184,9 +181,9 @@ def _logprob_gap(
 
 
 def _mean_kl(
-    p: ByRow | Sequence[Float[Tensor, " _"]], q: ByRow, sequences: Sequence[TokenSequence], rows: Sequence[int]
+    p: ByRow | Sequence[Float[Tensor, " _"]], q: ByRow, sequences: Sequence[Row], rows: Sequence[int]
 ) -> float:
-    """KL(p ‖ q), k3 in nats a token, over the sampled tokens of `rows`."""
-    # Prompt positions are 0 under both and add nothing to the sum.
+    """KL(p ‖ q) by k3, in nats per token, over the sampled tokens of `rows`; p and q are log-probabilities."""
+    # Prompt positions are 0 in both and add nothing to the sum.
     total = sum(float(k3((p[i] - q[i]).double()).sum()) for i in rows)
     return total / sum(sequences[i].response_length for i in rows)

@@ -1,6 +1,6 @@
-"""Experience for supervised learning: demonstrations instead of samples."""
+"""Experience for SFT: the dataset's solutions instead of samples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from winnow.data.problems import Problem
 from winnow.data.prompts import PromptOrder, is_encodable, render
@@ -8,13 +8,12 @@ from winnow.errors import ConfigError
 from winnow.experience.batching import Experience
 from winnow.experience.metrics import Clock
 from winnow.experience.policy_gradient import on_response_tokens
-from winnow.experience.scoring import TokenSequence
 from winnow.types import Row
 
 
 @dataclass(frozen=True, slots=True)
 class SupervisedExperience:
-    """`count` problems an iteration with their solutions, cut at `max_tokens`, an end token after each whole one."""
+    """`count` problems per iteration with their solutions, each followed by the EOS token and cut at `max_tokens`."""
 
     order: PromptOrder
     count: int
@@ -25,15 +24,15 @@ class SupervisedExperience:
             items = [self._row(problem) for problem in self.order.problems_of(iteration, self.count)]
         lengths = [row.response_length for row in items]
         metrics = {"rollout/length/mean": sum(lengths) / len(lengths), "train/samples/kept_frac": 1.0}
-        return Experience(items=list(items), zero_gradient=[False] * len(items), metrics=metrics)
+        return Experience(items=items, zero_gradient=[False] * len(items), metrics=metrics)
 
     def _row(self, problem: Problem) -> Row:
         language_model = self.order.language_model
-        assert problem.solution is not None, "ProblemSet.require_solutions was not asked"
+        assert problem.solution is not None, "ProblemSet.require_solutions was not called"
         prompt = render(problem, language_model.tokenizer, self.order.template)
         solution = language_model.encode(problem.solution)
         if not is_encodable(problem.solution, solution, language_model.tokenizer):
             raise ConfigError(f"solution of {problem.key}: the model's vocabulary cannot say {problem.solution[:60]!r}")
         response = (*solution, language_model.end_id)[: self.max_tokens]
-        sequence = TokenSequence(prompt.token_ids + response, len(prompt.token_ids))
-        return Row(*sequence, on_response_tokens(sequence, 1.0))
+        sequence = Row(prompt.token_ids + response, len(prompt.token_ids))
+        return replace(sequence, advantage=on_response_tokens(sequence, 1.0))

@@ -1,1 +1,1 @@
-"""Programs around Hydra: one-line errors, exit codes, resuming, and sweeps of processes."""
+"""Programs built on Hydra: one-line errors and exit codes, resumed runs, and sweeps whose jobs are processes."""

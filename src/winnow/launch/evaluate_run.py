@@ -1,10 +1,9 @@
-"""`evaluate.py run=DIR`: the model that a run exported, asked as the run asked it."""
+"""`evaluate.py run=DIR`: the model that a run exported, evaluated with the run's prompts, sampling and verifier."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
 from hydra.core.override_parser.types import Override
 
 from winnow.config.command_line import CommandLine
@@ -26,7 +25,7 @@ INHERITED = (
     "seed",
     "plugins",
 )
-"""What of a run's overrides says how its model is asked and judged."""
+"""Sections whose overrides in a run say how its model is prompted, sampled and judged."""
 TRAINING_ONLY = {
     "algo": "",
     "iterations": "",
@@ -49,73 +48,68 @@ TRAINING_ONLY = {
     "debug": "type limit=",
     "study": "",
 }
-"""What an evaluation does not read, and what to type instead, if anything."""
+"""Settings that an evaluation does not read, with what to type instead, if anything."""
 
 
 def with_run_overrides(command: CommandLine, composer: Composer) -> CommandLine:
     """The command with the overrides of the run that it names before its own.
 
     Raises:
-        ConfigError: no run, one without an exported model, or a setting that only training reads.
+        ConfigError: there is no such run or no exported model in it, or a typed setting is read only by training.
     """
-    typed = composer.parse(command.overrides)
-    named = next((o for o in reversed(typed) if o.get_key_element() == "run"), None)
-    resumed = any(o.get_key_element() == "resume" for o in typed)
+    overrides = composer.parse(command.overrides)
+    named = next((o for o in reversed(overrides) if o.get_key_element() == "run"), None)
+    resumed = any(o.get_key_element() == "resume" for o in overrides)
     if not resumed:
-        refuse_training(typed)
-        _refuse_idle_verifier(typed)
+        _refuse_training_settings(overrides)
+        _refuse_idle_verifier(overrides)
+    # A resumed evaluation has the run's overrides already, and each job of a sweep adds those of the run that it names.
     if named is None or named.value() is None or resumed or named.is_sweep_override() or command.multirun:
-        return command  # a resumed evaluation has them already, and each job of a sweep completes its own words
+        return command
     directory = named.value()
     folder = Path(str(directory))
     if not (folder / ".hydra" / "overrides.yaml").is_file():
         raise ConfigError(f"run={directory}: no run directory; type run=outputs/DAY/NAME, or model=… for another model")
     if (folder / "evaluation.json").is_file():
-        raise ConfigError(f"run={directory}: is an evaluation, not a run; type resume={directory} to go on with it")
-    mine = {overridden_key(o) for o in typed}
-    if "model" in mine:
-        raise ConfigError(f"run={directory}: says which model it is; leave out model=, or leave out run=")
-    if "model.path" not in mine and not (folder / "export" / "config.json").is_file():
+        raise ConfigError(f"run={directory}: is an evaluation, not a run; continue it with resume={directory}")
+    typed = {overridden_key(o) for o in overrides}
+    if "model" in typed:
+        raise ConfigError(f"run={directory}: the run determines the model; leave out model=, or leave out run=")
+    if "model.path" not in typed and not (folder / "export" / "config.json").is_file():
         raise ConfigError(
-            f"run={directory}: no exported model in it, as it has not ended; type winnow export {directory} OUT, "
+            f"run={directory}: holds no exported model, as the run has not ended; type winnow export {directory} OUT, "
             f"then run={directory} model.path=OUT"
         )
-    theirs = composer.parse(yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text()))
-    kept = [str(o.input_line) for o in theirs if _is_inherited(o) and overridden_key(o) not in mine]
-    place = [] if "model.path" in mine else [f"model.path={quoted((folder / 'export').resolve())}"]
-    # An export is merged. A model without the group has nothing to leave out.
-    place += ["model/lora=none"] if "model/lora" in read_saved_run(folder).choices and "model/lora" not in mine else []
-    return replace(command, overrides=(*kept, *place, *command.overrides))
-
-
-def _root(override: Override) -> str:
-    return overridden_key(override).split("/")[0].split("@")[0].split(".")[0]
+    run = read_saved_run(folder)
+    inherited = [o for o in composer.parse(run.overrides) if _is_inherited(o) and overridden_key(o) not in typed]
+    added = [] if "model.path" in typed else [f"model.path={quoted((folder / 'export').resolve())}"]
+    if "model/lora" in run.choices and "model/lora" not in typed:
+        added.append("model/lora=none")  # adapters are merged into an export
+    return replace(command, overrides=(*(str(o.input_line) for o in inherited), *added, *command.overrides))
 
 
 def _is_inherited(override: Override) -> bool:
-    return _root(override) in INHERITED and not overridden_key(override).startswith(
-        ("model/lora", "model.lora", "model.path")
-    )
+    key = overridden_key(override)
+    section = key.split("/")[0].split("@")[0].split(".")[0]
+    return section in INHERITED and not key.startswith(("model/lora", "model.lora", "model.path"))
 
 
 def _refuse_idle_verifier(overrides: Sequence[Override]) -> None:
-    """Benchmarks bring their verifiers; that of the rewards judges the dataset's own held-out split only."""
+    """Refuse a verifier of the rewards beside benchmarks: they bring their own, and it would judge no answer."""
     chosen = next((o.value() for o in reversed(overrides) if o.get_key_element() == "eval.sets"), None)
     sets = [str(name) for name in chosen] if isinstance(chosen, list) else []
     for o in overrides if sets else []:
-        if overridden_key(o) == "reward/verifier" or overridden_key(o).startswith("reward.verifier"):
-            node = f"benchmarks.{sets[0]}.verifier"
-            key = (
-                overridden_key(o).replace("reward/verifier", f"reward/verifier@{node}").replace("reward.verifier", node)
-            )
+        key, node = overridden_key(o), f"benchmarks.{sets[0]}.verifier"
+        if key == "reward/verifier" or key.startswith("reward.verifier"):
+            instead = key.replace("reward/verifier", f"reward/verifier@{node}").replace("reward.verifier", node)
             raise ConfigError(
-                f"{o.input_line}: each benchmark brings its own verifier; type {key}={o.value()}, or judge anew "
-                "afterwards: winnow rescore"
+                f"{o.input_line}: each benchmark brings its own verifier; type {instead}={o.value()}, or judge the "
+                "samples again afterwards with winnow rescore"
             )
 
 
-def refuse_training(overrides: Sequence[Override]) -> None:
-    """A knob that does nothing does not exist."""
+def _refuse_training_settings(overrides: Sequence[Override]) -> None:
+    """Refuse settings that would have no effect on an evaluation."""
     for o in overrides:
         key = overridden_key(o)
         for prefix, instead in TRAINING_ONLY.items():

@@ -1,4 +1,7 @@
-"""A job does not outlive its sweep: else the same sweep started again would run beside it, in the same directory."""
+"""Processes of a sweep: a pool that runs its jobs, and the end of a job whose sweep is killed.
+
+A job that outlived its sweep would run in the same directory as the same sweep started again.
+"""
 
 import ctypes
 import os
@@ -13,18 +16,18 @@ from pathlib import Path
 from types import FrameType
 
 PARENT_VARIABLE = "WINNOW_SWEEP"
-"""Environment variable: the process id of the sweep that a job belongs to."""
+"""Environment variable with the process id of the sweep that a job belongs to."""
 PR_SET_PDEATHSIG = 1
-"""Of prctl(2): the signal that a process gets when its parent dies."""
+"""Option of prctl(2) that chooses the signal a process receives when its parent dies."""
 
 
 def exit_when_parent_dies() -> None:
-    """Of a sweep's job: get SIGTERM, and so save and end, when the sweep is killed. Linux only; elsewhere nothing."""
-    sweep = os.environ.pop(PARENT_VARIABLE, None)  # what the job itself starts is no job of the sweep
+    """In a sweep's job, ask for SIGTERM when the sweep is killed; on SIGTERM a job saves and ends. Does nothing outside Linux."""
+    sweep = os.environ.pop(PARENT_VARIABLE, None)  # processes that the job starts itself are not jobs of the sweep
     if sweep is None or sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(sweep):  # it died before it could be asked for
+    if os.getppid() != int(sweep):  # the sweep died before the line above
         os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -46,7 +49,7 @@ class Job:
 
 @dataclass(frozen=True)
 class EndedJob:
-    """How a job ended; of a job that was never started the code is None. Killed by signal n, the code is 128 + n."""
+    """The end of a job. The code is None for a job that was never started, and 128 + n for one that signal n killed."""
 
     job: Job
     exit_code: int | None
@@ -55,20 +58,20 @@ class EndedJob:
 
 @dataclass
 class JobPool:
-    """Runs jobs `at_once`, each with `threads` threads.
+    """Pool that runs `at_once` jobs at a time, each with `threads` threads.
 
-    The first SIGINT, SIGTERM or SIGUSR1 goes on to the jobs, which are waited for while no further one starts; a
-    second one kills them.
+    The first SIGINT, SIGTERM or SIGUSR1 is forwarded to the jobs; the pool then waits for them and starts no further ones. A
+    second signal kills them.
     """
 
     at_once: int
     threads: int
-    holds: tuple[int, ...] = ()  # file descriptors that jobs keep open, and with them their locks
-    received: list[int] = field(default_factory=list)  # signals
+    inherited: tuple[int, ...] = ()  # file descriptors that jobs keep open, and with them the locks on these files
+    received: list[int] = field(default_factory=list)  # numbers of the signals received
     running: dict[int, tuple[Job, subprocess.Popen[bytes], float]] = field(default_factory=dict)
 
     def run(self, jobs: Sequence[Job], on_end: Callable[[EndedJob], None]) -> None:
-        """Return when every job has ended; `on_end` is called for each, in the order in which they end."""
+        """Run the jobs and return when every one has ended; call `on_end` for each, in the order in which they end."""
         waiting = deque(jobs)
         before = {number: signal.signal(number, self._forward) for number in FORWARDED}
         try:
@@ -95,11 +98,11 @@ class JobPool:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=os.environ | threads | {"PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())},
-                pass_fds=self.holds,
-                process_group=0,  # a Ctrl-C reaches the jobs once, through us
+                pass_fds=self.inherited,
+                process_group=0,  # else the terminal would send Ctrl-C to the jobs as well, beside the signal that we forward
             )
         self.running[job.number] = (job, process, time.monotonic())
-        if self.received:  # while the process was being made
+        if self.received:  # the signal came while the process was being made, so that it was not forwarded to it
             process.send_signal(self.received[0])
 
     def _reap(self, on_end: Callable[[EndedJob], None]) -> None:
@@ -119,4 +122,5 @@ class JobPool:
 
 
 def cores() -> int:
+    """Processors that this process may use."""
     return len(os.sched_getaffinity(0))

@@ -1,59 +1,69 @@
-"""A program with a Hydra configuration: composes and checks it, runs it, and exits with a code."""
+"""A program with a Hydra configuration: it composes and checks the configuration, runs the task, and ends with a code."""
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from winnow.config.command_line import CommandLine, as_typed, read_command_line
-from winnow.config.compose import Composer, unique_name
+from winnow.config.compose import CONF, Composer, register_unique_name
 from winnow.config.override_errors import composition_error, one_line
+from winnow.config.saved_runs import SavedRun
 from winnow.errors import BUG, CONFIG, DIVERGED, DONE, INTERRUPTED, ConfigError, Diverged, Stopped
 from winnow.launch import resume
 from winnow.launch.jobs import exit_when_parent_dies
 from winnow.launch.sweep_plan import jobs_of, refuse_two_algorithms, refuse_unchosen
-from winnow.launch.task import ReportFunction, RunFunction, Task, no_report, unwrapped_error
-
-ValidateFunction = Callable[[DictConfig], list[str]]
-CompleteFunction = Callable[[CommandLine, Composer], CommandLine]
 
 
 def unchanged_command(command: CommandLine, composer: Composer) -> CommandLine:
+    """The `complete` of a program whose overrides stand for nothing but themselves."""
     return command
+
+
+def no_report(top: Path) -> None:
+    """The `report` of a program whose sweeps are not compared."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """`folder/NAME.yaml` composed, `validate`d and handed to `run` together with its directory.
+    """A program whose configuration is `folder/NAME.yaml`.
 
-    `validate` raises ConfigError or returns notices; `run` returns the figure that a sweeper optimises. `complete` adds what
-    the words typed stand for; `trace` is what a run must have left to be resumed; `report` says what a sweep came to.
+    Attributes:
+        validate: Raises ConfigError, or returns notices. It is called before a run directory is made.
+        run: Runs the task in the run directory, and returns the figure that a sweeper optimises.
+        complete: Adds the overrides that the typed ones stand for, such as those of the run that `evaluate.py run=` names.
+        trace: Glob pattern of what a run must have left in its directory to be resumed.
+        report: Called with the directory of a sweep whose jobs have all ended; returns what to print about them.
     """
 
     name: str
-    validate: ValidateFunction
-    run: RunFunction
-    folder: Path
-    complete: CompleteFunction = unchanged_command
+    validate: Callable[[DictConfig], list[str]]
+    run: Callable[[DictConfig, Path], float | None]
+    folder: Path = CONF
+    complete: Callable[[CommandLine, Composer], CommandLine] = unchanged_command
     trace: str = resume.CHECKPOINTS
-    report: ReportFunction = no_report
+    report: Callable[[Path], str | None] = no_report
+
+    def main(self) -> NoReturn:
+        """Run the program on `sys.argv`, and exit with its code (`winnow.errors`)."""
+        sys.exit(self.exit_code(sys.argv[1:]))
 
     def exit_code(self, words: Sequence[str]) -> int:
-        """Do what the command line says. An exception that is nobody's fault but ours is not caught."""
+        """Do what the command line says. Errors that are bugs of Winnow are not caught, so that they keep a traceback."""
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
         exit_when_parent_dies()
-        name = unique_name()  # one for the run, however often its directory is asked for
-        OmegaConf.register_new_resolver("winnow.unique", lambda: name, replace=True)
+        register_unique_name()
         try:
             return self._start(read_command_line(words))
         except ConfigError as error:
@@ -68,7 +78,7 @@ class Program:
     def _start(self, command: CommandLine) -> int:
         if command.shows:
             return self._show(command)
-        command, directory = self._resumed(command)
+        command, resumed = self._resumed(command)
         composer = self._composer(command)
         command = self.complete(command, composer)
         cfg = composer.compose(command.overrides, command.multirun)
@@ -78,19 +88,19 @@ class Program:
         else:
             refuse_unchosen(composer, cfg, command.overrides)
             self._validate(composer, cfg)
-        if directory is not None:
-            resume.refuse_changes(directory, cfg)
+        if resumed is not None:
+            resume.refuse_changes(resumed, cfg)
         return self._hydra(command)
 
-    def _resumed(self, command: CommandLine) -> tuple[CommandLine, Path | None]:
-        """The command with what `resume` adds to it, and the directory it goes on in."""
+    def _resumed(self, command: CommandLine) -> tuple[CommandLine, SavedRun | None]:
+        """The command with the overrides that `resume` adds to it, and the run that it continues, if any."""
         composer = self._composer(command)
-        directory = resume.requested_run(composer.parse(command.overrides), self.trace)
-        if directory is None:
+        run = resume.requested_run(composer.parse(command.overrides), self.trace)
+        if run is None:
             return command, None
         if command.multirun:
-            raise ConfigError(f"resume={directory}: continues one run; leave out -m")
-        return resume.with_resumed_overrides(command, directory, composer), directory
+            raise ConfigError(f"resume={run.directory}: continues one run; leave out -m")
+        return resume.with_resumed_overrides(command, run, composer), run
 
     def _composer(self, command: CommandLine) -> Composer:
         return Composer(self.name, self.folder, command)
@@ -99,17 +109,18 @@ class Program:
         task_cfg = composer.for_task(cfg)
         try:
             return self.validate(task_cfg)
-        except InstantiationException as error:  # what the configuration names cannot be built from what it says
+        except InstantiationException as error:  # an object refused its settings while Hydra built it
             raise ConfigError(composition_error(unwrapped_error(error))) from error
 
     def _validate_all(self, composer: Composer, jobs: Sequence[Sequence[str]]) -> None:
-        composed = [composer.compose(lines) for lines in jobs]  # all, before the first validation's imports
+        # All jobs are composed before the first is validated: validation imports torch, which takes seconds.
+        composed = [composer.compose(lines) for lines in jobs]
         notices = [notice for cfg in composed for notice in self._validate(composer, cfg)]
         for notice in dict.fromkeys(notices):
             print(f"note: {notice}")
 
     def _show(self, command: CommandLine) -> int:
-        """Help, configuration, completion: Hydra's, and our words where they fail."""
+        """Print help, a configuration or a completion as Hydra does, but with our messages for its errors."""
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head
         try:
             return self._hydra(command)
@@ -118,7 +129,7 @@ class Program:
             raise ConfigError(composition_error(error)) from error
 
     def _hydra(self, command: CommandLine) -> int:
-        task = Task(self.name, self.run, self.trace, self.report)
+        task = Task(self)
         main = hydra.main(config_path=str(self.folder), config_name=self.name, version_base="1.3")(task)
         with as_typed(command.words):
             try:
@@ -130,17 +141,60 @@ class Program:
         return BUG if any(task.exit_codes) else DONE
 
 
-def main(
-    name: str,
-    validate: ValidateFunction,
-    run: RunFunction,
-    complete: CompleteFunction = unchanged_command,
-    trace: str = resume.CHECKPOINTS,
-    report: ReportFunction = no_report,
-) -> NoReturn:
-    """Run the program on `sys.argv` and exit with its code (`winnow.errors`); its YAML is the package's."""
-    folder = Path(str(files("winnow"))) / "conf"
-    sys.exit(Program(name, validate, run, folder, complete, trace, report).exit_code(sys.argv[1:]))
+@dataclass
+class Task:
+    """The function that Hydra calls once the configuration is composed and the run directory exists.
+
+    It keeps the error of a run from Hydra, which would print it. `exit_codes` are those of a sweep's jobs; the launcher
+    adds them.
+    """
+
+    program: Program
+    error: Exception | None = None
+    exit_codes: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.__module__ = self.program.name  # Hydra names the job after the module of its task
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        hydra = HydraConfig.get()
+        directory = Path(hydra.runtime.output_dir)
+        try:
+            return self.program.run(cfg, directory)
+        except KeyboardInterrupt:
+            remove_if_bare(directory)
+            raise
+        except SystemExit as end:  # Lightning raises it on SIGTERM, without a code, which would pass for success
+            raised = RuntimeError(f"{type(end).__name__}: the run was left with code {end.code}")
+            raised.__cause__ = end
+        except Exception as error:
+            raised = unwrapped_error(error)
+        if isinstance(raised, ConfigError):
+            remove_if_bare(directory)
+        if hydra.mode == RunMode.MULTIRUN:  # a launcher that runs jobs in this process counts their failures
+            raise raised
+        self.error = raised
+        return None
+
+
+def unwrapped_error(error: Exception) -> Exception:
+    """The ConfigError that an object raised while Hydra built it, or `error` itself."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ConfigError):
+        cause = cause.__cause__
+    return cause or error
+
+
+def remove_if_bare(directory: Path) -> None:
+    """Remove a run directory in which only Hydra has written, and its parents while they are empty."""
+    is_first_rank = os.environ.get("LOCAL_RANK", "0") == "0"
+    if not is_first_rank or any(entry.name != ".hydra" for entry in directory.iterdir()):
+        return
+    shutil.rmtree(directory)
+    for parent in directory.parents:
+        if Path.cwd() not in parent.parents or any(parent.iterdir()):
+            return
+        parent.rmdir()
 
 
 def _print_error(line: str, code: int) -> int:

@@ -13,24 +13,25 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from winnow.config.compose import Composer
 from winnow.config.override_errors import composition_error
-from winnow.config.saved_runs import DEPTH
+from winnow.config.saved_runs import DEPTH, read_saved_run
 from winnow.errors import ConfigError
-from winnow.launch.resume import CHECKPOINTS, HYDRA_RECORDS
+from winnow.launch.resume import CHECKPOINTS
 from winnow.launch.sweep_results import JobRow
-from winnow.launch.task import Task
 from winnow.study.arms import IDLE_SECTIONS
 from winnow.study.statistics import detectable_difference
 
 
 def jobs_of(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> list[list[str]]:
-    """The overrides of each job; of a sweeper that chooses them as it goes, those without a sweep.
+    """The overrides of each job.
+
+    A sweeper other than Hydra's basic one chooses values while it runs; for it, the one list holds the overrides without a
+    sweep.
 
     Raises:
-        ConfigError: a sweep over nothing.
+        ConfigError: the sweep is over nothing.
     """
     if cfg.hydra.launcher.get("jobs", 1) < 1:
         raise ConfigError(f"hydra.launcher.jobs={cfg.hydra.launcher.jobs}: must be 1 or more, jobs at a time")
@@ -51,9 +52,10 @@ def jobs_of(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> list[l
 
 
 def refuse_two_algorithms(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> None:
-    """
+    """Check that only one of `arm=` and `algo=` chooses the algorithm.
+
     Raises:
-        ConfigError: `arm=` and `algo=` both say which algorithm.
+        ConfigError: both do.
     """
     typed = {o.get_key_element(): str(o.input_line) for o in composer.parse(lines)}
     chosen = typed.get("arm") or ("arm" in (cfg.hydra.sweeper.params or {}) and "the experiment's arm")
@@ -62,9 +64,10 @@ def refuse_two_algorithms(composer: Composer, cfg: DictConfig, lines: Sequence[s
 
 
 def refuse_unchosen(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> None:
-    """
+    """Check that a single run chooses every value that its configuration would sweep over.
+
     Raises:
-        ConfigError: the configuration says what to sweep over, and one run is asked for that leaves it open.
+        ConfigError: it leaves one open.
     """
     typed = {o.get_key_element() for o in composer.parse(lines)}
     open_keys = {str(key): str(values) for key, values in (cfg.hydra.sweeper.params or {}).items() if key not in typed}
@@ -77,7 +80,8 @@ def refuse_unchosen(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -
 
 
 def config_hash(cfg: DictConfig) -> str:
-    """Twelve hexadecimal digits of the resolved configuration without what is idle: runs that share them are one run."""
+    """Identity of a run: twelve hexadecimal digits of its resolved configuration, without the settings that have no
+    influence on what it computes."""
     part = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in IDLE_SECTIONS])
     plain = OmegaConf.to_container(part, resolve=True)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
@@ -85,46 +89,46 @@ def config_hash(cfg: DictConfig) -> str:
 
 @dataclass(frozen=True)
 class PreviousRuns:
-    """The runs of a sweep's directory by the hash of their configuration."""
+    """The runs in a sweep's directory that earlier starts of the sweep left, and the directories planned for this start.
+
+    Both are keyed by `config_hash`: neither a job's number nor its overrides identify a run.
+    """
 
     runs: dict[str, Path]
-    promised: dict[str, Path] = field(default_factory=dict)
+    planned: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
-    def below(cls, top: Path, task: object) -> "PreviousRuns":
-        """Of a program whose words are completed from elsewhere the planned configuration is not the whole: none is known."""
-        if not isinstance(task, Task) or task.trace != CHECKPOINTS:
-            return cls({})
-        found = ((_saved_hash(directory), directory) for directory in _run_directories(top))
-        return cls({name: directory for name, directory in found if name is not None})
+    def below(cls, top: Path) -> "PreviousRuns":
+        """The runs at any depth below `top` that runs of a sweep have."""
+        hashes = ((_saved_hash(directory), directory) for directory in _run_directories(top))
+        return cls({name: directory for name, directory in hashes if name is not None})
 
-    def place(self, cfg: DictConfig, planned: Path) -> Path:
-        """Where the job of `cfg` ran already; else `planned`, or beside it where another run lies there.
+    def place(self, cfg: DictConfig, directory: Path) -> Path:
+        """The directory of the run of `cfg`: the one that it has already, or `directory`, or one beside it if another run
+        is in that.
 
         Raises:
             ConfigError: another job of the sweep is the same run.
         """
         name = config_hash(cfg)
-        if name in self.promised:
-            raise ConfigError(f"{self.promised[name]}: two jobs of this sweep are the same run; name each value once")
-        taken = planned in self.promised.values() or planned in self.runs.values()
-        directory = self.runs.get(name) or (planned.with_name(f"{planned.name}-{name}") if taken else planned)
-        self.promised[name] = directory
-        return directory
+        if name in self.planned:
+            raise ConfigError(f"{self.planned[name]}: two jobs of this sweep are the same run; name each value once")
+        if directory in (*self.planned.values(), *self.runs.values()):
+            directory = directory.with_name(f"{directory.name}-{name}")
+        self.planned[name] = self.runs.get(name, directory)
+        return self.planned[name]
 
     def is_done(self, directory: Path) -> bool:
-        if directory not in self.runs.values():
-            return False
+        """Whether `directory` holds a run that ended regularly."""
         try:
-            return json.loads((directory / "summary.json").read_text()).get("status") == "done"
+            status = json.loads((directory / "summary.json").read_text()).get("status")
         except (OSError, json.JSONDecodeError):
             return False
+        return status == "done" and directory in self.runs.values()
 
-    def can_go_on(self, directory: Path) -> bool:
-        if directory not in self.runs.values():
-            return False
-        records = all((directory / ".hydra" / name).is_file() for name in HYDRA_RECORDS)
-        return records and next(directory.glob(CHECKPOINTS), None) is not None
+    def is_resumable(self, directory: Path) -> bool:
+        """Whether `directory` holds a run with a checkpoint."""
+        return directory in self.runs.values() and next(directory.glob(CHECKPOINTS), None) is not None
 
 
 def _run_directories(top: Path) -> Iterator[Path]:
@@ -133,32 +137,30 @@ def _run_directories(top: Path) -> Iterator[Path]:
 
 
 def _saved_hash(directory: Path) -> str | None:
-    """None where a kill cut short what Hydra wrote."""
     try:
-        cfg = OmegaConf.load(directory / ".hydra/config.yaml")
-        return config_hash(cfg) if isinstance(cfg, DictConfig) else None
-    except (OSError, YAMLError, OmegaConfBaseException):
+        return config_hash(read_saved_run(directory).cfg)
+    except (ConfigError, OmegaConfBaseException):  # the run was killed while Hydra wrote its configuration
         return None
 
 
 def minimum_detectable_effect(rows: Sequence[JobRow], cfg: DictConfig) -> list[str]:
-    """The difference between two arms that their common seeds find four times in five; nothing where seeds are not swept.
+    """A line with the smallest difference between two arms, paired by seed, that is detected with 80 % power.
 
-    `study.noise` is the standard deviation of such a difference in final accuracy, from earlier runs; without it the
-    figure is in standard deviations.
+    `study.noise` is the standard deviation of such a paired difference in final accuracy, from earlier runs; without it
+    the line is in standard deviations. There is no line for fewer than two arms or two seeds.
     """
     seeds: dict[str, set[object]] = {}
     for row in rows:
         seeds.setdefault(_without_seed(row.overrides), set()).add(row.labels["seed"])
-    fewest = min((len(found) for found in seeds.values()), default=0)
+    fewest = min((len(arm_seeds) for arm_seeds in seeds.values()), default=0)
     if fewest < 2 or len(seeds) < 2:
         return []
     noise = OmegaConf.select(cfg, "study.noise")
     size = detectable_difference(fewest, sd=noise or 1.0)
-    what = f"{100 * size:.1f} points of accuracy" if noise else f"{size:.1f} standard deviations of that difference"
-    return [
-        f"{len(seeds)} arms × {fewest} seeds: between two arms, paired by seed, a difference of {what} is found 4 times in 5"
-    ]
+    effect = (
+        f"{100 * size:.1f} points of accuracy" if noise else f"{size:.1f} standard deviations of the paired difference"
+    )
+    return [f"{len(seeds)} arms × {fewest} seeds: at 80 % power only differences above {effect} are detectable"]
 
 
 def _without_seed(overrides: str) -> str:
@@ -167,18 +169,21 @@ def _without_seed(overrides: str) -> str:
 
 @contextmanager
 def directory_lock(top: Path) -> Iterator[int]:
-    """The descriptor of the lock. Jobs that inherit it keep the lock for as long as one of them lives, also without the sweep.
+    """Lock of a sweep's directory; yields its file descriptor.
+
+    Jobs inherit the descriptor and with it the lock: it is held until the last of them ends, even if the sweep is killed.
 
     Raises:
-        ConfigError: another sweep, or a job that outlived one, has it.
+        ConfigError: another sweep, or a job of one that was killed, holds it.
     """
-    descriptor = os.open(top, os.O_RDONLY)  # a directory can be locked: no file to leave behind
+    descriptor = os.open(top, os.O_RDONLY)  # a directory can be locked itself, so that no lock file is left behind
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"{top}: another sweep, or a job that an ended one left, runs here; wait for it, or choose hydra.sweep.dir"
+                f"{top}: another sweep, or a job of a sweep that was killed, is running here; wait for it to end, "
+                "or choose another hydra.sweep.dir"
             ) from None
         yield descriptor
     finally:

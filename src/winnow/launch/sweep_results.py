@@ -1,27 +1,27 @@
-"""`summary.csv` of a sweep: a row a job, also for jobs that fail."""
+"""Table of a sweep's jobs, `summary.csv`: one row per job, also for jobs that fail."""
 
 import csv
 import json
-import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from winnow.errors import CONFIG, DIVERGED, DONE, INTERRUPTED, PREEMPTED
+from winnow.files import write_atomically
 from winnow.launch.jobs import EndedJob, Job
 from winnow.launch.resume import CHECKPOINTS
 
 LABELS = ("algo", "model", "dataset", "seed")
 FIGURES = ("iterations", "eval_first", "eval_last", "sampled_tokens", "trained_tokens", "seconds")
-COLUMNS = ("job", "overrides", "status", "exit_code", *LABELS, *FIGURES, "directory")
+COLUMNS: tuple[str, ...] = ("job", "overrides", "status", "exit_code", *LABELS, *FIGURES, "directory")
 
 Cell = str | int | float | None
 
 
 @dataclass(frozen=True)
 class JobRow:
-    """One job. `labels` are known before it starts; figures come from its `summary.json`, where it left one."""
+    """One job. Its `labels` are known before it starts; its figures are those of the `summary.json` that it leaves."""
 
     job: int
     overrides: str
@@ -32,6 +32,7 @@ class JobRow:
 
     @property
     def figures(self) -> dict[str, Cell]:
+        """Contents of the job's `summary.json`; empty if it left none that can be read."""
         try:
             return json.loads((self.directory / "summary.json").read_text())
         except (FileNotFoundError, json.JSONDecodeError):
@@ -39,6 +40,7 @@ class JobRow:
 
     @property
     def cells(self) -> dict[str, Cell]:
+        """One value for each of `COLUMNS`."""
         figures = self.figures
         return {
             "job": self.job,
@@ -59,17 +61,16 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def write_rows(path: Path, rows: Sequence[JobRow], earlier: Sequence[Mapping[str, str]] = ()) -> None:
-    """Replace the file in one step: a reader, or a kill, meets either the old rows or the new ones.
+def write_rows(path: Path, rows: Sequence[JobRow], others: Sequence[Mapping[str, str]] = ()) -> None:
+    """Replace the file atomically; `others` are the cells of jobs of other sweeps in the directory, which stay."""
 
-    `earlier` are the cells of jobs of earlier starts, which stay.
-    """
-    part = path.with_name(f".{path.name}.part")
-    with part.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows([cells.get(name) for name in COLUMNS] for cells in [*earlier, *(row.cells for row in rows)])
-    os.replace(part, path)
+    def write(beside: Path) -> None:
+        with beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows([*others, *(row.cells for row in rows)])
+
+    write_atomically(path, write)
 
 
 STATUS_OF_EXIT_CODE = {
@@ -83,52 +84,56 @@ STATUS_OF_EXIT_CODE = {
 
 
 class SweepResults:
-    """`TOP/summary.csv`, rewritten whenever a job ends; the rows of all batches of a sweep.
+    """The jobs of all batches of a sweep, and `TOP/summary.csv`, which is rewritten whenever a job ends.
 
-    Jobs that an earlier start of another sweep left in the same directory keep their rows, failures included.
+    Jobs of other sweeps in the same directory keep their rows, failures included.
     """
 
     def __init__(self, top: Path) -> None:
         self.path = top / "summary.csv"
         self.rows: dict[int, JobRow] = {}
-        self.earlier = read_rows(self.path)
-        self.over: set[int] = set()
+        self.others = read_rows(self.path)
+        self.ended: set[int] = set()
 
     def expect(self, rows: list[JobRow]) -> None:
+        """Add jobs that are about to be started. A row that an earlier start left for one of their directories goes."""
         self.rows |= {row.job: row for row in rows}
-        again = {str(row.directory) for row in rows}
-        self.earlier = [cells for cells in self.earlier if cells.get("directory") not in again]
+        directories = {str(row.directory) for row in rows}
+        self.others = [cells for cells in self.others if cells.get("directory") not in directories]
         self._write()
 
     def end(self, ended: EndedJob) -> None:
+        """Record and print how a job ended."""
         row = replace(self.rows[ended.job.number], status=status_of(ended.exit_code), exit_code=ended.exit_code)
-        self._over(row, _outcome(row, ended))
+        self._end(row, _outcome(row, ended))
 
-    def done_before(self, job: int) -> None:
-        """An earlier start of the sweep has done it."""
+    def skip_done(self, job: int) -> None:
+        """Record and print that an earlier start of the sweep completed the job."""
         row = replace(self.rows[job], status=status_of(DONE), exit_code=DONE)
-        self._over(row, f"done before{_accuracies(row)}")
+        self._end(row, f"already done{_accuracies(row)}")
 
-    def _over(self, row: JobRow, outcome: str) -> None:
+    def _end(self, row: JobRow, outcome: str) -> None:
         self.rows[row.job] = row
         self._write()
-        self.over.add(row.job)
-        print(f"[{len(self.over)}/{len(self.rows)}] {row.job} {row.overrides}: {outcome}", flush=True)
+        self.ended.add(row.job)
+        print(f"[{len(self.ended)}/{len(self.rows)}] {row.job} {row.overrides}: {outcome}", flush=True)
 
     def _write(self) -> None:
-        write_rows(self.path, list(self.rows.values()), self.earlier)
+        write_rows(self.path, list(self.rows.values()), self.others)
 
     def figure(self, job: int) -> float | None:
-        """What a sweeper optimises: final held-out accuracy, or None from a job that failed."""
+        """The figure that a sweeper optimises: final held-out accuracy, or None for a job that failed."""
         value = self.rows[job].figures.get("eval_last") if self.rows[job].exit_code == DONE else None
         return value if isinstance(value, int | float) else None
 
     def close(self) -> None:
+        """Print how many jobs are done, and where their figures are."""
         finished = sum(row.exit_code == DONE for row in self.rows.values())
         print(f"{finished} of {len(self.rows)} jobs done; figures in {self.path}", flush=True)
 
 
 def status_of(exit_code: int | None) -> str:
+    """How a job ended, in words for the table; None is the code of a job that was never started."""
     if exit_code in STATUS_OF_EXIT_CODE:
         return STATUS_OF_EXIT_CODE[exit_code]
     names = {128 + s: f"killed by {s.name}" for s in signal.Signals}
@@ -140,7 +145,7 @@ def _outcome(row: JobRow, ended: EndedJob) -> str:
         return row.status
     took = f"{row.status} in {ended.seconds:.0f} s"
     if ended.exit_code in (PREEMPTED, INTERRUPTED) and next(row.directory.glob(CHECKPOINTS), None) is not None:
-        return f"{took}; resume={row.directory} goes on"
+        return f"{took}; continue with resume={row.directory}"
     if ended.exit_code != DONE:
         return f"{took}; {_last_line(ended.job)} ({ended.job.log})"
     return took + _accuracies(row)

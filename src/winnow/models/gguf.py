@@ -1,4 +1,4 @@
-"""A GGUF file as an ordinary Hugging Face folder, converted once and kept."""
+"""Conversion of a GGUF file to an ordinary Hugging Face folder, done once and cached."""
 
 import base64
 import hashlib
@@ -18,24 +18,24 @@ from winnow.errors import ConfigError
 from winnow.files import cache_directory
 
 LAYOUT = 1
-"""Of what `converted` writes; a change of it makes every cached folder anew."""
+"""The version of what `convert_gguf` writes; raising it makes every cached folder obsolete."""
 
 SPLITS: Mapping[str, PreTokenizer] = {
     "smollm": Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]),
 }
-"""How text is cut before its merges, by `tokenizer.ggml.pre` (llama.cpp's names, `llama-vocab.cpp`).
+"""Pre-tokenizers by their names in `tokenizer.ggml.pre` (llama.cpp, `llama-vocab.cpp`).
 
-Transformers falls back to GPT-2's cut where it does not know the name, and SmolLM's digits then come in the wrong tokens.
+Transformers falls back to GPT-2's pre-tokenizer for names that it does not know, which splits SmolLM's digits wrongly.
 """
 
 
 def packaged_gguf(distribution: str) -> Path:
-    """The GGUF file that an installed package carries; the package is never imported.
+    """The GGUF file inside an installed package, which is never imported.
 
     Raises:
-        ConfigError: the package is missing, carries no such file, or the file is not the one it was installed with.
+        ConfigError: the package is missing, has no such file, or the file has changed since the installation.
     """
-    again = f"pip install --force-reinstall --no-deps {distribution}"
+    reinstall = f"pip install --force-reinstall --no-deps {distribution}"
     try:
         listed = metadata.files(distribution) or []
     except metadata.PackageNotFoundError as error:
@@ -45,19 +45,20 @@ def packaged_gguf(distribution: str) -> Path:
         ) from error
     found = next((entry for entry in listed if entry.suffix == ".gguf"), None)
     if found is None or not (file := Path(str(found.locate()))).is_file():
-        raise ConfigError(f"model.path=package:{distribution}: the package holds no GGUF file; type {again}")
+        raise ConfigError(f"model.path=package:{distribution}: the package holds no GGUF file; type {reinstall}")
     if found.hash is not None and _recorded(found.hash.value) != _digest(file):
-        raise ConfigError(f"{file}: damaged, not the file that {distribution} was installed with; type {again}")
+        raise ConfigError(f"{file}: damaged, not the file that {distribution} was installed with; type {reinstall}")
     return file
 
 
 def convert_gguf(file: Path) -> Path:
     """A folder with float32 weights, tokenizer and generation config, under `$WINNOW_CACHE` (default ~/.cache/winnow).
 
-    Named by the file's SHA-256, made beside its place and renamed: it is whole or not there.
+    Its name contains the file's SHA-256. It is written under a temporary name and renamed, so that it is complete if it
+    exists.
 
     Raises:
-        ConfigError: no file, no `gguf` package, not a GGUF file, damaged, or of a kind that is not known to convert rightly.
+        ConfigError: no such file, no `gguf` package, no GGUF file, damage, or a pre-tokenizer that is not in `SPLITS`.
     """
     if not file.is_file():
         raise ConfigError(f"model.path={file}: no such file; type model.path=FILE.gguf")
@@ -86,14 +87,14 @@ def _publish(temporary: Path, folder: Path) -> None:
     try:
         temporary.rename(folder)
     except OSError:
-        if not folder.is_dir():  # else another process was first, with the same bytes
+        if not folder.is_dir():  # otherwise another process was first, with the same bytes
             raise
 
 
 def _read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     if find_spec("gguf") is None:
         raise ConfigError(
-            f"model.path={file}: reading GGUF takes the package gguf; type make smollm (or pip install gguf)"
+            f"model.path={file}: reading a GGUF file needs the package gguf; type make smollm (or pip install gguf)"
         )
     try:
         split = _split_of(file)
@@ -107,10 +108,10 @@ def _read_gguf(file: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         model = _unquantised(quantised)
     except ConfigError:
         raise
-    except Exception as error:  # damaged bytes are read as lengths, names and shapes, and fail in as many ways
+    except Exception as error:  # damaged bytes are read as lengths, names and shapes, and fail in many ways
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise ConfigError(
-            f"model.path={file}: not a whole GGUF file of a language model ({reason}); get it anew, "
+            f"model.path={file}: not a complete GGUF file of a language model ({reason}); download it again, "
             "or type model.path=DIR with a Hugging Face model folder"
         ) from error
     tokenizer.backend_tokenizer.pre_tokenizer = split
@@ -125,14 +126,14 @@ def _split_of(file: Path) -> PreTokenizer:
     name = str(None if field is None else field.contents())
     if name not in SPLITS:
         raise ConfigError(
-            f"model.path={file}: its tokenizer cuts text by '{name}', and only {', '.join(SPLITS)} is known to be converted "
-            "rightly; type model.path=DIR with a Hugging Face model folder"
+            f"model.path={file}: its pre-tokenizer is '{name}', and only {', '.join(SPLITS)} can be converted; "
+            "type model.path=DIR with a Hugging Face model folder"
         )
     return SPLITS[name]
 
 
 def _unquantised(quantised: PreTrainedModel) -> PreTrainedModel:
-    """The same numbers in a model that may be trained and saved; transformers refuses both for one loaded from GGUF."""
+    """The same weights in a model that can be trained and saved, both of which transformers refuses after loading GGUF."""
     config = quantised.config
     vars(config).pop("quantization_config", None)
     config.name_or_path = ""
@@ -148,5 +149,5 @@ def _digest(file: Path) -> bytes:
 
 
 def _recorded(value: str) -> bytes:
-    """A wheel's RECORD has unpadded URL-safe base64."""
+    """The digest in a wheel's RECORD, which is unpadded URL-safe base64."""
     return base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))

@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al. 2021, arXiv 2106.09685) in place of the model's linear layers, by peft."""
+"""Low-rank adapters (LoRA, Hu et al. 2021, arXiv 2106.09685) on the model's linear layers, by peft."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """W becomes W + alpha / rank · B A, and only A and B learn. B starts at zero, so the policy starts as the base.
+    """Low-rank adapters: W becomes W + alpha / rank · B A, and only A and B are trained.
 
-    No dropout: with it a ratio would not be 1 for an unchanged policy.
+    B starts at zero, so that the policy starts as the base model. There is no dropout, because with it the importance ratio
+    of an unchanged policy would not be 1.
     """
 
     rank: int
@@ -27,9 +28,9 @@ class Lora:
     target_modules: str | list[str]
 
     def attach(self, model: PreTrainedModel) -> "PeftModel":
-        """Replace linear layers of `model` in place, freeze the rest, and return peft's view of it.
+        """Replace linear layers of `model` in place, freeze all other weights, and return peft's view of the model.
 
-        The same A every time: a run's seed is not known to its model.
+        A is the same every time, because models do not know the seed of a run.
 
         Raises:
             ConfigError: a rank below 1, or target modules that this model does not have.
@@ -61,31 +62,31 @@ class Lora:
         return adapter  # pyright: ignore[reportReturnType]
 
     def _require_untied(self, model: PreTrainedModel) -> None:
-        """An adapter on one of two tied layers would untie them, and no merged model could say the same."""
+        """Refuse an adapter on one of two tied layers: it would untie them, and no merged model could represent that."""
         from peft.tuners.lora import LoraLayer
 
         embedding, output = model.get_input_embeddings(), model.get_output_embeddings()
         if model.config.tie_word_embeddings and (isinstance(embedding, LoraLayer) or isinstance(output, LoraLayer)):
             raise ConfigError(
-                f"model.lora.target_modules={self.target_modules}: this model's embedding and output layer are one; "
+                f"model.lora.target_modules={self.target_modules}: this model's embedding and output layer are tied; "
                 "type model.lora.target_modules=all-linear"
             )
 
 
 def no_adapter() -> None:
-    """All weights are trained."""
+    """The absence of adapters: all weights are trained."""
     return None
 
 
 def merged_state(adapter: "PeftModel") -> dict[str, torch.Tensor]:
-    """The weights of an ordinary model that says what the adapted one says, by its own names, on the CPU."""
+    """The weights of an ordinary model that is equivalent to the adapted one, under its own names, on the CPU."""
     return {name: tensor.cpu() for name, tensor in merged_weights(adapter.get_base_model())}
 
 
 def merged_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights of `model` by their own names, one at a time; where it has adapters, merged, and the model stays as it is.
+    """The weights of `model` under their own names, one at a time, with adapters merged; the model itself is unchanged.
 
-    On its device, in its dtype; tied weights are one tensor under two names.
+    They are on the model's device and in its dtype. Tied weights are one tensor under two names.
     """
     layers = {name: module for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
     for key, tensor in model.state_dict().items():

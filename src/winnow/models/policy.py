@@ -1,4 +1,4 @@
-"""The model being trained, as the objective sees it: rows in, aligned log-probabilities out."""
+"""Policy, critic and reference policy: rows of tokens in, log-probabilities or values aligned with the tokens out."""
 
 import copy
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Scores(NamedTuple):
-    """Per position: the token's log-probability, and the entropy of the distribution it was drawn from if asked."""
+    """The log-probability of each token and, on request, the entropy of the distribution that it was drawn from."""
 
     logprobs: Float[Tensor, "b s"]
     entropies: Float[Tensor, "b s"] | None
 
 
 class Policy(nn.Module):
-    """A causal language model at the temperature it is sampled with."""
+    """A causal language model, scored at the temperature at which it is sampled."""
 
     def __init__(self, model: PreTrainedModel, temperature: float) -> None:
         super().__init__()
@@ -33,11 +33,12 @@ class Policy(nn.Module):
         self.plain_head = has_plain_head(model)
 
     def forward(self, rows: Packed, entropies: bool = False) -> Scores:
-        """Scores of the response tokens, zero elsewhere."""
+        """Scores of the response tokens; zero at all other positions."""
         if self.plain_head:
             head = self.model.get_output_embeddings()
             hidden = hidden_states(self.model.base_model, rows)  # pyright: ignore[reportArgumentType]
-            found = head_scores(hidden, head.weight, head.bias, rows.targets, self.temperature, entropies)  # pyright: ignore
+            weight, bias = head.weight, head.bias  # pyright: ignore[reportOptionalMemberAccess]
+            found = head_scores(hidden, weight, bias, rows.targets, self.temperature, entropies)  # pyright: ignore
         else:
             found = logit_scores(logits(self.model, rows), rows.targets, self.temperature, entropies)
         logprobs, entropy = found
@@ -45,10 +46,11 @@ class Policy(nn.Module):
 
 
 class Critic(nn.Module):
-    """A copy of the policy's backbone with a scalar head that starts at zero.
+    """Value model: a copy of the policy's backbone with a scalar head that starts at zero.
 
-    The value at position s is the expected return before token s is drawn, so it reads the hidden state of s − 1. What
-    the policy has frozen is shared, not copied: under LoRA a critic has adapters of its own on the policy's base.
+    The value at position s is the expected return before token s is drawn, and is therefore computed from the hidden state
+    at s − 1. Weights that are frozen in the policy are shared, not copied: under LoRA the critic has its own adapters on the
+    policy's base.
     """
 
     def __init__(self, policy: PreTrainedModel) -> None:
@@ -62,22 +64,22 @@ class Critic(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, rows: Packed) -> Float[Tensor, "b s"]:
-        """Values of the response tokens, zero elsewhere."""
+        """Values at the response tokens; zero at all other positions."""
         values = self.head(hidden_states(self.backbone, rows)).squeeze(1)
-        # Under autocast the head answers in bfloat16, which is too coarse for a return.
+        # Under autocast the head computes in bfloat16, which is too coarse for a return.
         return rows.spread(values if values.dtype == torch.float64 else values.float())
 
 
 @runtime_checkable
 class Reference(Protocol):
-    """Scores under weights that never change; without gradients."""
+    """Reference policy: scores under weights that never change, without gradients."""
 
     def __call__(self, rows: Packed) -> Scores: ...
     def to(self, device: torch.device) -> object: ...
 
 
 class FrozenCopy:
-    """A second copy of all weights."""
+    """Reference policy with its own copy of all weights."""
 
     def __init__(self, policy: Policy) -> None:
         self._policy = copy.deepcopy(policy).requires_grad_(False).eval()
@@ -87,12 +89,15 @@ class FrozenCopy:
             return self._policy(rows)
 
     def to(self, device: torch.device) -> None:
-        """It is nobody's submodule, so nobody else moves it."""
+        """Move the copy, which is a submodule of nothing and would otherwise stay where it is."""
         self._policy.to(device)
 
 
 class AdaptersOff:
-    """The policy itself without its adapters, which are all that training changes: no second copy."""
+    """Reference policy without a second copy of the weights: the policy with its adapters disabled.
+
+    Training changes the adapters alone, so that the weights below them stay those of the initial model.
+    """
 
     def __init__(self, policy: Policy, adapter: "PeftModel") -> None:
         self._policy, self._adapter = policy, adapter
@@ -102,9 +107,9 @@ class AdaptersOff:
             return self._policy(rows)
 
     def to(self, device: torch.device) -> None:
-        """Where the policy is, it is."""
+        """Does nothing: the reference shares the policy's weights and moves with them."""
 
 
 def reference_of(policy: Policy, adapter: "PeftModel | None") -> Reference:
-    """To be made before the first update."""
+    """The reference policy that suits `policy`; it has to be made before the first update."""
     return FrozenCopy(policy) if adapter is None else AdaptersOff(policy, adapter)

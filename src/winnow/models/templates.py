@@ -1,4 +1,4 @@
-"""How a problem becomes a prompt: what `model.template` builds."""
+"""Prompt templates, which `model.template` selects: the problem alone, or inside the tokenizer's chat template."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -10,19 +10,19 @@ from transformers import PreTrainedTokenizerBase
 from winnow.errors import ConfigError
 
 TEMPLATE_DATE = date(2024, 7, 26)
-"""What a chat template reads that asks for the day, so that a prompt does not change with it: Llama 3.2's own default."""
+"""The date given to chat templates that ask for today's, so that prompts do not depend on it: Llama 3.2's own default."""
 
 
 @runtime_checkable
 class Template(Protocol):
     def render(self, problem: str, tokenizer: PreTrainedTokenizerBase) -> str:
-        """The text that the model continues, with every special token that it begins with."""
+        """The text that the model continues, including the special tokens at its beginning."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """The problem and nothing else, after the beginning-of-sequence token where the tokenizer itself puts one."""
+    """The problem alone, after the beginning-of-sequence token if the tokenizer adds one by default."""
 
     def render(self, problem: str, tokenizer: PreTrainedTokenizerBase) -> str:
         bos = beginning(tokenizer)
@@ -31,7 +31,7 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """The tokenizer's own chat template, around the problem and an instruction (paper section 4)."""
+    """The tokenizer's own chat template around the problem and an instruction (paper section 4)."""
 
     system: str | None
     instruction: str
@@ -39,7 +39,7 @@ class Chat:
     def render(self, problem: str, tokenizer: PreTrainedTokenizerBase) -> str:
         if tokenizer.chat_template is None:
             raise ConfigError(
-                "model.template: this tokenizer has no chat template; type model/template=plain for the bare problem"
+                "model.template: this tokenizer has no chat template; type model/template=plain for the problem alone"
             )
         user = {"role": "user", "content": f"{problem} {self.instruction}" if self.instruction else problem}
         system = [{"role": "system", "content": self.system}] if self.system else []
@@ -50,14 +50,14 @@ class Chat:
         except (TemplateError, ValueError) as error:
             raise ConfigError(
                 f"model.template: this tokenizer's chat template refuses the messages ({error}); "
-                "type model.template.system=null, or model/template=plain"
+                "type model.template.system=null or model/template=plain"
             ) from error
         assert isinstance(text, str)
         return text
 
 
 def beginning(tokenizer: PreTrainedTokenizerBase) -> str:
-    """The beginning-of-sequence token if this tokenizer puts it before every text by default (Llama), else nothing."""
+    """The beginning-of-sequence token if the tokenizer puts it before every text by default (Llama), else ""."""
     bos = tokenizer.bos_token
     if not isinstance(bos, str):
         return ""

@@ -1,4 +1,7 @@
-"""From hidden states or logits to log-probabilities and entropies of the tokens they predict."""
+"""Log-probabilities and entropies of predicted tokens, from hidden states (chunk by chunk) or from logits.
+
+`head_scores` fuses the output layer with the log-softmax, so that the (R, V) logits never exist all at once.
+"""
 
 from typing import Any
 
@@ -8,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 LOGITS_AT_ONCE = {"cpu": 2**23, "cuda": 2**27}
-"""Logits that `head_scores` holds at a time: 32 MiB in float32 on the CPU; on a GPU 512 MiB, so that its products stay large."""
+"""Number of logits that `head_scores` holds at a time, by device type: 32 MiB in float32 on the CPU, and 512 MiB on a
+GPU so that its matrix products stay large."""
 
 
 def head_scores(
@@ -19,26 +23,32 @@ def head_scores(
     temperature: float,
     entropies: bool = False,
 ) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"] | None]:
-    """log π(target) and, if asked, the entropy in nats, of softmax((hidden · weightᵀ + bias) / temperature).
+    """log π(target) and, if `entropies`, the entropy in nats, of softmax((hidden · weightᵀ + bias) / temperature).
 
-    Logits are made a chunk of rows at a time, in backward once more, so that no (R, V) tensor exists. Under autocast
-    products are taken in its precision; what follows them is float32 at least.
+    R rows of hidden states, a vocabulary of V. Logits are computed for a chunk of rows at a time, and once more in
+    backward, so that no (R, V) tensor exists. Under autocast, matrix products run in the autocast precision; the
+    softmax and everything after it in float32 at least.
     """
     device = hidden.device.type
+    # Read here and passed on, because backward computes the logits again and runs outside of the autocast context.
     low = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
-    logprobs, found = _HeadScores.apply(hidden, weight, bias, targets, temperature, entropies, low)  # pyright: ignore[reportGeneralTypeIssues]
+    logprobs, found = _HeadScores.apply(  # pyright: ignore[reportGeneralTypeIssues]
+        hidden, weight, bias, targets, temperature, entropies, low
+    )
     return logprobs, found if entropies else None
 
 
 def logit_scores(
     logits: Float[Tensor, "r v"], targets: Int[Tensor, " r"], temperature: float, entropies: bool = False
 ) -> tuple[Float[Tensor, " r"], Float[Tensor, " r"] | None]:
-    """The same from logits that exist, for output layers that are more than one linear map."""
+    """The same as `head_scores` from logits that exist, for models whose output layer is more than one linear map."""
     logs = (_at_least_float32(logits) / temperature).log_softmax(1)
     return _picked(logs, targets), -(logs.exp() * logs).sum(1) if entropies else None
 
 
 class _HeadScores(torch.autograd.Function):
+    """`head_scores` with a backward of its own, which recomputes each chunk's logits instead of keeping them."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -64,12 +74,14 @@ class _HeadScores(torch.autograd.Function):
         return logprobs, entropy
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, grad_entropy: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, grad: Tensor, grad_entropy: Tensor
+    ) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets = ctx.saved_tensors
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
-        of_hidden = torch.empty_like(hidden) if wants_hidden else None
-        of_weight = torch.zeros_like(weight) if wants_weight else None
-        of_bias = torch.zeros_like(bias) if wants_bias else None
+        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
+        grad_weight = torch.zeros_like(weight) if wants_weight else None
+        grad_bias = torch.zeros_like(bias) if wants_bias else None
         with torch.autocast(hidden.device.type, enabled=False):
             h, w, b = _cast(ctx.low, hidden, weight, bias)
             for rows in _chunks(hidden, weight):
@@ -77,17 +89,20 @@ class _HeadScores(torch.autograd.Function):
                 slope = _slope(logits, grad[rows], grad_entropy[rows] if ctx.entropies else None)
                 slope.scatter_add_(1, targets[rows, None], grad[rows, None].to(slope.dtype))
                 slope = slope.div_(ctx.temperature).to(ctx.low) if ctx.temperature != 1 else slope.to(ctx.low)
-                if of_hidden is not None:
-                    of_hidden[rows] = slope @ w
-                if of_weight is not None:
-                    _accumulate(of_weight, slope, h[rows])
-                if of_bias is not None:
-                    of_bias += slope.sum(0)
-        return of_hidden, of_weight, of_bias, None, None, None, None
+                if grad_hidden is not None:
+                    grad_hidden[rows] = slope @ w
+                if grad_weight is not None:
+                    _accumulate(grad_weight, slope, h[rows])
+                if grad_bias is not None:
+                    grad_bias += slope.sum(0)
+        return grad_hidden, grad_weight, grad_bias, None, None, None, None
 
 
 def _slope(logits: Tensor, grad: Tensor, grad_entropy: Tensor | None) -> Tensor:
-    """d/dz of grad · log p(target), but for the target's own share, + grad_entropy · H; z the scaled logits, H = −Σ p log p."""
+    """Derivative by the scaled logits z of grad · log p(target) + grad_entropy · H, where H = −Σ p log p.
+
+    The `grad` that the target's own logit receives in addition is left to the caller.
+    """
     if grad_entropy is None:
         return logits.softmax(1).mul_(-grad[:, None])
     logs = logits.log_softmax(1)

@@ -1,40 +1,39 @@
-"""What is pushed up or down: the log-probability itself, or the ratio of new to old probability."""
+"""Importance ratios of new to old policy, per token; correction weights from the ratio of trainer to sampler.
+
+A ratio function gives the quantity that the advantage multiplies: an importance ratio or, without importance sampling,
+the log-probability itself. A correction function gives the weight on each token's advantage where the sampler's
+probabilities are not exactly the trainer's (another engine, another precision).
+"""
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from winnow.ops import PerToken
+
 MAX_LOG_RATIO = 20.0
-"""Bound on a log-ratio before it is exponentiated: a long response's would overflow, and an infinity times the zero of a
-clipped gradient is not a number. At e^20 every clipping rule has long acted."""
+"""Bound on a log-ratio before it is exponentiated. The log-ratio of a long response would overflow, and an infinite
+ratio times the zero gradient of a clipped token is NaN. At e^20 every clipping rule is long in effect."""
 
 
-def log_probability(
-    logprobs: Float[Tensor, "b s"], old: Float[Tensor, "b s"] | None, response: Bool[Tensor, "b s"]
-) -> Float[Tensor, "b s"]:
-    """No importance sampling: plain log-likelihood (RAFT, Eq. 1)."""
+def log_probability(logprobs: PerToken, old: PerToken | None, response: Bool[Tensor, "b s"]) -> PerToken:
+    """log π(a_t), no importance sampling: its gradient is that of plain log-likelihood (RAFT, Eq. 1)."""
     return logprobs
 
 
-def token(
-    logprobs: Float[Tensor, "b s"], old: Float[Tensor, "b s"], response: Bool[Tensor, "b s"]
-) -> Float[Tensor, "b s"]:
-    """s_t = π(a_t) / π_old(a_t) of each token (Eq. 5)."""
+def token(logprobs: PerToken, old: PerToken, response: Bool[Tensor, "b s"]) -> PerToken:
+    """s_t = π(a_t) / π_old(a_t), the importance ratio of each token (Eq. 5)."""
     return _exp((logprobs - old) * response)
 
 
-def sequence_product(
-    logprobs: Float[Tensor, "b s"], old: Float[Tensor, "b s"], response: Bool[Tensor, "b s"]
-) -> Float[Tensor, "b s"]:
-    """ρ = π(a) / π_old(a) of the whole response, at each of its tokens (Eq. 4)."""
+def sequence_product(logprobs: PerToken, old: PerToken, response: Bool[Tensor, "b s"]) -> PerToken:
+    """ρ = π(a) / π_old(a), the importance ratio of the whole response, repeated at each of its tokens (Eq. 4)."""
     log_ratio = ((logprobs - old) * response).sum(1, keepdim=True)
     return _exp(log_ratio).expand_as(logprobs)
 
 
-def sequence(
-    logprobs: Float[Tensor, "b s"], old: Float[Tensor, "b s"], response: Bool[Tensor, "b s"]
-) -> Float[Tensor, "b s"]:
-    """The geometric mean of the token ratios, at each token (GSPO, arXiv 2507.18071)."""
+def sequence(logprobs: PerToken, old: PerToken, response: Bool[Tensor, "b s"]) -> PerToken:
+    """The geometric mean of the response's token ratios, repeated at each token (GSPO, arXiv 2507.18071)."""
     length = response.sum(1, keepdim=True).clamp(min=1)
     log_ratio = ((logprobs - old) * response).sum(1, keepdim=True) / length
     return _exp(log_ratio).expand_as(logprobs)
@@ -45,15 +44,15 @@ def _exp(log_ratio: Float[Tensor, "b _"]) -> Float[Tensor, "b _"]:
 
 
 def uncorrected(ratio: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """1: samples are taken as the trainer's own."""
+    """1: samples are treated as if the trainer's own forward had drawn them."""
     return torch.ones_like(ratio)
 
 
 def truncated(ratio: Float[Tensor, "*shape"], cap: float) -> Float[Tensor, "*shape"]:
-    """min(ratio, cap): unbiased up to the cap, which bounds the variance (TIS, Yao et al. 2025)."""
+    """min(ratio, cap): unbiased where the ratio is below the cap, which bounds the variance (TIS, Yao et al. 2025)."""
     return ratio.clamp(max=cap)
 
 
 def masked(ratio: Float[Tensor, "*shape"], cap: float, floor: float = 0.0) -> Float[Tensor, "*shape"]:
-    """The ratio within [floor, cap], else 0: a token on which they disagree teaches nothing (IcePop, arXiv 2510.18855)."""
+    """The ratio within [floor, cap], else 0: tokens on which both disagree are left out (IcePop, arXiv 2510.18855)."""
     return torch.where((ratio >= floor) & (ratio <= cap), ratio, 0.0)

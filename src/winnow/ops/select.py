@@ -1,6 +1,7 @@
-"""Which samples are kept: verdicts of P prompts with G samples each to a (P, G) mask, or to pairs.
+"""Sample selection (rejection sampling): (P, G) rewards and verdicts → a (P, G) mask of the samples to keep, or pairs.
 
-Selection reads the verdict and its reward, never a shaped reward.
+Selection reads the verifier's verdict and the reward of that verdict, never a shaped reward: a KL penalty in the reward
+changes advantages, but not which samples are kept.
 """
 
 import torch
@@ -9,47 +10,50 @@ from torch import Tensor
 
 
 def all_samples(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Bool[Tensor, "p g"]:
-    """Keep everything (Reinforce, GRPO, PPO)."""
+    """Every sample is kept (Reinforce, GRPO, PPO)."""
     return torch.ones_like(correct)
 
 
 def positive(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Bool[Tensor, "p g"]:
-    """Keep the correct samples (PSR, arXiv 2506.01347)."""
+    """Only correct samples are kept (PSR, arXiv 2506.01347)."""
     return correct.clone()
 
 
 def negative(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Bool[Tensor, "p g"]:
-    """Keep the samples that are not correct (NSR, arXiv 2506.01347)."""
+    """Only samples that are not correct are kept (NSR, arXiv 2506.01347)."""
     return ~correct
 
 
 def best(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Bool[Tensor, "p g"]:
-    """Keep the highest-reward samples of each prompt that has a success (RAFT, Eq. 1 and Eq. 6).
+    """The highest-reward samples of each prompt that has at least one correct sample (RAFT, Eq. 1; RAFT++, Eq. 6).
 
-    Eq. 6's indicator alone would keep every sample of an all-wrong prompt, where all tie at the maximum.
+    The indicator of Eq. 6, taken literally, would keep every sample of an all-wrong prompt, because all of them tie at
+    the maximum. The released code drops them, and so does this function.
     """
     return (rewards == rewards.amax(1, keepdim=True)) & correct.any(1, keepdim=True)
 
 
 def not_all_wrong(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Bool[Tensor, "p g"]:
-    """Drop prompts without a success (Figure 4, "Remove all wrong")."""
+    """All samples of the prompts that have at least one correct sample (Figure 4, "Remove all wrong")."""
     return correct.any(1, keepdim=True).expand_as(correct).clone()
 
 
 def not_all_correct(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Bool[Tensor, "p g"]:
-    """Drop prompts without a failure (Figure 4, "Remove all correct")."""
+    """All samples of the prompts that have at least one incorrect sample (Figure 4, "Remove all correct")."""
     return (~correct.all(1, keepdim=True)).expand_as(correct).clone()
 
 
 def mixed_prompts(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Bool[Tensor, "p g"]:
-    """Keep a prompt only if its samples disagree (Reinforce-Rej, section 5.1: "Remove both")."""
+    """All samples of the prompts that have both correct and incorrect ones (Reinforce-Rej, section 5.1: "Remove both")."""
     return not_all_wrong(rewards, correct) & not_all_correct(rewards, correct)
 
 
 def extremes(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"], pairs: int = 1) -> Int[Tensor, "n 3"]:
-    """Pairs (prompt, chosen, rejected) for preference learning: the k-th best against the k-th worst, k < `pairs`.
+    """Preference pairs (prompt, chosen, rejected): the k-th best sample of a prompt against its k-th worst, k <
+    `pairs`.
 
-    Equal rewards make no pair, ties go to the earlier sample (Online-DPO-R1's `max_min` rule for pairs = 1).
+    Samples of equal reward make no pair, and ties go to the earlier sample. `pairs` = 1 is the `max_min` rule of
+    Online-DPO-R1.
     """
     order = rewards.argsort(dim=1, descending=True, stable=True)
     reverse = rewards.argsort(dim=1, stable=True)

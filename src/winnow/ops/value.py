@@ -1,15 +1,15 @@
-"""The critic's side of PPO."""
+"""Clipped value loss and explained variance (PPO's critic), and the DPO loss."""
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from winnow.ops import PerToken
 
-def clipped_value_loss(
-    values: Float[Tensor, "b s"], old: Float[Tensor, "b s"], returns: Float[Tensor, "b s"], clip: float
-) -> Float[Tensor, "b s"]:
-    """½ max((v − R)², (v_clip − R)²) with v_clip within `clip` of the old value, per token."""
+
+def clipped_value_loss(values: PerToken, old: PerToken, returns: PerToken, clip: float) -> PerToken:
+    """½ max((v − R)², (v_clip − R)²) per token, v_clip being the value kept within `clip` of the old value."""
     near = old + (values - old).clamp(-clip, clip)
     return 0.5 * torch.maximum((values - returns).square(), (near - returns).square())
 
@@ -17,9 +17,9 @@ def clipped_value_loss(
 def explained_variance(
     values: Float[Tensor, "n s"], returns: Float[Tensor, "n s"], response: Bool[Tensor, "n s"]
 ) -> float:
-    """1 − Var(R − v) / Var(R) over response tokens: 1 is a perfect critic, 0 one that knows only the mean.
+    """1 − Var(R − v) / Var(R) over response tokens: 1 for a perfect critic, 0 for one that predicts only the mean.
 
-    0 as well where the returns do not vary: what is left of their variance is rounding.
+    It is also 0 where the returns do not vary, because what remains of their variance then is rounding.
     """
     target, error = returns[response].double(), (returns - values)[response].double()
     variance = target.var(correction=0)
@@ -27,9 +27,9 @@ def explained_variance(
 
 
 def dpo(margin: Float[Tensor, " b"], beta: float, smoothing: float = 0.0) -> Float[Tensor, " b"]:
-    """−(1 − smoothing) log σ(β·margin) − smoothing log σ(−β·margin) (arXiv 2305.18290, Eq. 7).
+    """−(1 − smoothing) log σ(β·margin) − smoothing log σ(−β·margin), per pair (DPO, arXiv 2305.18290, Eq. 7).
 
-    `margin` is [log π(a⁺) − log π_ref(a⁺)] − [log π(a⁻) − log π_ref(a⁻)], summed over tokens; `smoothing` is the chance
-    that a label is wrong (conservative DPO).
+    `margin` is [log π(a⁺) − log π_ref(a⁺)] − [log π(a⁻) − log π_ref(a⁻)], each summed over the tokens of the response.
+    `smoothing` is the assumed probability that a label is wrong (conservative DPO).
     """
     return -(1 - smoothing) * F.logsigmoid(beta * margin) - smoothing * F.logsigmoid(-beta * margin)

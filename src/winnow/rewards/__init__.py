@@ -1,1 +1,4 @@
-"""From a response to a verdict to a number. Importing this package imports neither torch nor sympy: workers do the latter."""
+"""Verification: from a response's text to a verdict and a reward.
+
+Importing this package loads neither torch nor sympy; only the worker processes import sympy.
+"""

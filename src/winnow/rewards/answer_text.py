@@ -1,4 +1,4 @@
-r"""The answer of a response: the content of its last closed `\boxed{…}`."""
+r"""Answers as text: the last `\boxed{…}` of a response, normalized typography, plain numbers, and units."""
 
 import re
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ _BOX_TOKEN = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 
 
 def last_boxed(response: str) -> str | None:
-    r"""Content of the box that opens last among those that close; None if there is none or if it is blank.
+    r"""Content of the box that opens last among those that close; None if there is no closed box or it is blank.
 
-    Braces are matched with LaTeX's escapes (`\{` opens nothing). Of nested boxes the inner one counts. `\boxed 5` and
-    `\fbox{5}` are not boxes: 2 and 0 of the 7,620 boxes in MATH's training solutions, and each further spelling is one
-    more thing that a policy can find. One pass whatever the text holds: 20,000 unclosed boxes cost what their length costs.
+    Braces are matched with LaTeX's escapes in mind: `\{` opens nothing. Of nested boxes the inner one counts.
+    `\boxed 5` and `\fbox{5}` are not accepted: they are 2 and 0 of the 7,620 boxes in MATH's training solutions, and
+    every further spelling is one more loophole for a policy to find. The text is read in one pass, so that even 20,000
+    unclosed boxes take time in proportion to their length.
     """
     opened: list[re.Match[str]] = []
     last, content = -1, ""
@@ -42,18 +43,24 @@ _SIGNS = str.maketrans(
         "³": "^3",
     }
 )
+# Groups of three digits: 1 000, 1~000, 1\,000, 1\:000, 1\!000, 1,\!000 or 1{,}000. `read_number` reads 1,000.
 _THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:(?: |~|\\[,: ]|,?\\!\s?|\{,\})\d{3})+(?!\d)")
+# Spacing commands, but not the `\\` that ends a row of a matrix.
 _SPACING = re.compile(r"(?<!\\)\\(?:[!,;: ]|q?quad(?![A-Za-z]))|~")
+# Dollar signs, \( \) \[ \], \left and the like; the invisible delimiters `\left.` and `\right.` stay.
 _TYPOGRAPHY = re.compile(r"\\?\$|(?<!\\)\\[()\[\]]|\\(?:left|right|[bB]igg?|displaystyle)(?![A-Za-z])(?!\s*\.)")
 _PERCENT = re.compile(r" ?(?:\\text\{ ?)?\b(?:percent|pct)\b(?: ?\})?")
 _SPACED_LIST = re.compile(r"\s*\d{1,3}(?:, \d{3})+\s*")
+# Space before a command, and around every character that is no letter, digit, underscore or backslash.
 _LOOSE_SPACE = re.compile(r"\s+(?=\\)|\s*([^\w\s\\])\s*")
 
 
 def normalize(text: str) -> str:
-    r"""One spelling for what only typography tells apart: `$`, spacing, `\left`, `\dfrac`, `×`, `1{,}000`, a full stop, `\approx`.
+    r"""`text` in one spelling, for texts that differ in typography alone.
 
-    `100,200` is a hundred thousand two hundred, but `100, 200` are two numbers.
+    Typography is `$`, spacing, `\left`, `\dfrac`, `×`, `1{,}000` and a full stop. Of `x \approx y` the part before
+    `\approx` is kept. `100,200` is a hundred thousand two hundred, but `100, 200` are two numbers. `same_words`,
+    `read_number`, `without_unit` and the guards of `rules` take normalized text.
     """
     text = text if text.isascii() else text.translate(_SIGNS)
     text = _THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), " ".join(text.split()))
@@ -65,22 +72,23 @@ def normalize(text: str) -> str:
     return _LOOSE_SPACE.sub(r"\1", exact.strip() or rounded).strip().rstrip(".,;")
 
 
+# A word set as text that stands alone, or alone on one side of an equation or inside parentheses.
 _WORD = re.compile(r"(?:^|(?<=[=(]))\\(?:text(?:rm|bf|it|normal)?|mathrm|mathbf|mbox)\{([A-Za-z ()]+)\}(?=$|[=)])")
 
 
 def same_words(gold: str, answer: str) -> bool:
-    r"""Whether two `clean` texts are the same, words set as text or not (`\text{MR}=\text{MC}`)."""
+    r"""Whether two normalized texts are equal, whether or not their words are set as text (`\text{MR}=\text{MC}`)."""
     return gold == answer or _WORD.sub(r"\1", gold) == _WORD.sub(r"\1", answer)
 
 
 def same_text(gold: str, answer: str | None) -> bool:
-    """Whether the two are the same but for typography or, for None, whether `gold` says anything."""
+    """Whether the two are equal except for typography; for None, whether `gold` is more than blank."""
     return bool(normalize(gold)) if answer is None else same_words(normalize(gold), normalize(answer))
 
 
 @dataclass(frozen=True)
 class PlainNumber:
-    """A number read from its digits. `decimal`: written with a point or in scientific notation, hence possibly rounded."""
+    """A number read from its digits. A `decimal` has a point or an exponent, and may therefore be rounded."""
 
     value: Fraction
     decimal: bool = False
@@ -102,14 +110,16 @@ _NUMBER = re.compile(
 
 
 def end_of_number(text: str) -> int:
-    """Where the plain number ends with which `text` (`clean`) begins; 0 if it begins with none."""
+    """The index at which the plain number that begins the normalized `text` ends; 0 if it begins with no number."""
     return match.end() if (match := _NUMBER.match(text)) else 0
 
 
 def read_number(text: str) -> PlainNumber | None:
-    r"""Integers, decimals, `1,234`, `a/b`, `\frac{a}{b}`, `3\frac{1}{2}`, `1.5e-3`, `1.5\times10^{-3}`; with a sign or `\%`.
+    r"""The value of a plain number in normalized `text`; None for anything else.
 
-    `text` is `clean`. `2e-1` is 0.2 here, not 2·e − 1. None for anything else, a zero denominator, or more than 400 digits.
+    Plain numbers are integers, decimals, `1,234`, `a/b`, `\frac{a}{b}`, `3\frac{1}{2}`, `1.5e-3` and
+    `1.5\times10^{-3}`, with or without a sign or `\%`. `2e-1` is 0.2 here, not 2·e − 1. Also None: a zero denominator,
+    or more than 400 digits.
     """
     if _INTEGER.fullmatch(text):
         return PlainNumber(Fraction(int(text)))
@@ -124,7 +134,7 @@ def read_number(text: str) -> PlainNumber | None:
 
 
 def _value(part: dict[str, str]) -> Fraction | None:
-    """The unsigned value of the named parts of a number; None if it has none."""
+    """The unsigned value of a number, given the groups of `_NUMBER` that matched; None if it has no value."""
     if "grouped" in part:
         return Fraction(part["grouped"].replace(",", ""))
     if power := part.get("braced") or part.get("inner") or part.get("bare"):
@@ -134,16 +144,17 @@ def _value(part: dict[str, str]) -> Fraction | None:
     top = Fraction(part.get("top") or part.get("num") or part["n"])
     bottom = Fraction(part.get("bottom") or part.get("den") or part["d"])
     whole = part.get("whole") or part.get("units")
-    if not bottom or (whole and not 0 < top < bottom):  # 5\frac{6}{1} is no mixed number
+    if not bottom or (whole and not 0 < top < bottom):  # 5\frac{6}{1} is not a mixed number
         return None
     return Fraction(whole or 0) + top / bottom
 
 
 def same_number(gold: PlainNumber, answer: PlainNumber, relative: float | None = None) -> bool:
-    r"""Exact, unless one was written as a decimal: then within `relative` of the gold or, where that is None, to six places
-    (math-verify's rule) and to one part in a thousand below 0.001, where six places would make every small number equal to 0.
+    r"""Whether two numbers are equal: exactly, unless one of them was written as a decimal.
 
-    A per cent sign on one side only is ignored or carried out: `28\%` equals 28 and 0.28.
+    Decimals are compared to within `relative` times the gold. If `relative` is None, they are compared to six places
+    (math-verify's rule), and below 0.001 to one part in a thousand, because six places would make all small numbers
+    equal to 0. If only one of the two has a percent sign, both readings of it are accepted: `28\%` equals 28 and 0.28.
     """
     if gold.percent is not answer.percent:
         readings = (1, 100)
@@ -161,16 +172,20 @@ def _scaled(percent: PlainNumber, divisor: int) -> PlainNumber:
     return PlainNumber(percent.value / divisor, percent.decimal)
 
 
-_OTHER_VALUE = r"(?:or|and|not|no|dozens?|hundreds?|thousands?|millions?|billions?|trillions?)\b"  # or none
+# Words that change a value, or deny it, and hence are never a unit.
+_OTHER_VALUE = r"(?:or|and|not|no|dozens?|hundreds?|thousands?|millions?|billions?|trillions?)\b"
 _POWER = r"(?:\^(?:\{-?\d\}|-?\d))?"
 _INSIDE = rf"(?!(?:[^{{}}]*\b)?{_OTHER_VALUE})[^{{}}\d]*(?:\^\{{?-?\d\}}?[^{{}}\d]*)*"
+# A unit set as text, and one set in upright letters.
 _PROSE = rf"\\(?:text(?:rm|bf|it|normal)?|mbox) ?\{{{_INSIDE}\}}"
 _LETTERS = rf"\\(?:mathrm|operatorname|rm) ?\{{{_INSIDE}\}}"
+# Units in plain letters: any word of four letters or more, and well-known shorter ones.
 _WORDS = (
-    rf"(?!{_OTHER_VALUE})[A-Za-z]{{4,}}|per|days?|min|hrs?|yrs?|cups?|men|lbs?|ft|mph|kmh|[kcm]m|[km]g|erg|cal|bar|atm|rad|deg|mol"
-    r"|AU|k?pc|Mpc"
+    rf"(?!{_OTHER_VALUE})[A-Za-z]{{4,}}|per|days?|min|hrs?|yrs?|cups?|men|lbs?|ft|mph|kmh|[kcm]m|[km]g"
+    r"|erg|cal|bar|atm|rad|deg|mol|AU|k?pc|Mpc"
 )
-_SYMBOLS = (  # SI's base and derived units with their prefixes, and those of astronomy
+# Symbols of SI's base and derived units with their prefixes, and of astronomy's units.
+_SYMBOLS = (
     r"(?:[YZEPTGMkhdcmnpf]|\\mu ?|µ|μ|u)?(?:mol|rad|Hz|Pa|Wb|lm|lx|eV|bar|pc|[mgsAKNJWCVFTSHL]|\\Omega|Ω)"
     r"|h|Å|\\AA|ly|[MLR]_(?:\{ ?\\(?:odot|oplus) ?\}|\\(?:odot|oplus))"
 )
@@ -184,6 +199,7 @@ def _unit_pattern(bare: str) -> re.Pattern[str]:
 
 
 MAX_TOKENS = 8
+"""Factors of a unit that are recognized, as in m·kg·s^{-2}: a bound on the time that a hostile answer can take."""
 _UNIT_TOKEN = {False: _unit_pattern(_WORDS), True: _unit_pattern(f"{_WORDS}|{_SYMBOLS}")}
 _AFTER_ANYTHING = re.compile(
     rf"(?<=[\w)}}\]])(?:(?: ?/)? ?(?:{_PROSE}|\\mathrm ?\{{(?=[A-Za-z]{{2}}){_INSIDE}\}}){_POWER}){{1,{MAX_TOKENS}}}$"
@@ -191,11 +207,11 @@ _AFTER_ANYTHING = re.compile(
 
 
 def without_unit(text: str, symbols: bool = False) -> str:
-    r"""`text` (`clean`) less the unit at its end.
+    r"""The normalized `text` without the unit at its end.
 
-    After a plain number a unit is what is set as text, a word of four letters or more, or a well-known shorter one; with
-    `symbols` also those of SI, of a single letter or not (`9.8 m/s^2`). After anything else it is what is set as text
-    (`\sqrt{2}\text{ m}`): the m of `\frac{n}{2} m` may well be a variable.
+    After a plain number, a unit is anything set as text, a word of four letters or more, or a well-known shorter one;
+    with `symbols` also any symbol of SI, including single letters (`9.8 m/s^2`). After anything else, only what is set
+    as text is a unit (`\sqrt{2}\text{ m}`): the m of `\frac{n}{2} m` may well be a variable.
     """
     end = end_of_number(text)
     if end and end < len(text) and _is_unit(text, end, _UNIT_TOKEN[symbols]):

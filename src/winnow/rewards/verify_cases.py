@@ -1,4 +1,4 @@
-"""`winnow verify CASES.jsonl`: the verifier's verdict on (gold, pred) rows, and how far it agrees with what is known of them."""
+"""`winnow verify CASES.jsonl`: verdicts on rows of gold and prediction, and their agreement with known labels."""
 
 import json
 from collections import Counter, defaultdict
@@ -14,11 +14,27 @@ from winnow.rewards.verifier import Verifier
 from winnow.verdict import Judgement, Verdict
 
 ROWS_AT_ONCE = 256
+_SHAPE = '{"gold": "1/2", "pred": "\\\\boxed{0.5}"}, with "equivalent": true or false where it is known'
+
+
+def verify_cases(path: Path, out: TextIO, verifier: Verifier) -> None:
+    """Write one JSON row for each case, batch by batch and in order, then the verifier's settings and the agreement."""
+    cases = read_cases(path)
+    agreement = Agreement()
+    while batch := list(islice(cases, ROWS_AT_ONCE)):
+        judgements = verifier.judge_answers([case.gold for case in batch], [case.answer for case in batch])
+        for case, judgement in zip(batch, judgements, strict=True):
+            agreement.count(case, judgement)
+            out.write(json.dumps(_json_row(case, judgement), ensure_ascii=False) + "\n")
+        out.flush()
+    out.write("verifier: " + ", ".join(f"{key}={value}" for key, value in verifier.settings.items()) + "\n")
+    out.write(agreement.table())
 
 
 @dataclass(frozen=True)
 class Case:
-    r"""A row of the file. `pred` is judged by its last closed box or, unlike a response in training, whole if it has none."""
+    r"""A row of the file. `pred` is judged by its last closed box or, unlike a response in training, whole without
+    one."""
 
     gold: str
     pred: str
@@ -30,33 +46,21 @@ class Case:
         return last_boxed(self.pred) or self.pred
 
 
-def verify_cases(path: Path, out: TextIO, pool: Verifier) -> None:
-    """Writes one JSON row a case, in order and as soon as its batch is judged, then who judged and a table of agreement."""
-    cases = read_cases(path)
-    agreement = Agreement()
-    while batch := list(islice(cases, ROWS_AT_ONCE)):
-        for case, judgement in zip(batch, pool.judge_answers(*_columns(batch)), strict=True):
-            agreement.count(case, judgement)
-            out.write(json.dumps(_json_row(case, judgement), ensure_ascii=False) + "\n")
-        out.flush()
-    out.write("verifier: " + ", ".join(f"{key}={value}" for key, value in pool.settings.items()) + "\n")
-    out.write(agreement.table())
-
-
 def read_cases(path: Path) -> Iterator[Case]:
-    """The rows of a JSONL file; blank lines are skipped, keys that are not ours ignored."""
+    """The rows of a JSONL file. Blank lines are skipped and unknown keys ignored.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is not such a row; the message names the line.
+    """
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield _case(line, f"{path}:{number}")
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; type the path of a JSONL file of rows " + _SHAPE) from error
+        raise ConfigError(f"{path}: {error.strerror}; type the path of a JSONL file of rows {_SHAPE}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text ({error.reason}); expected JSONL rows " + _SHAPE) from error
-
-
-_SHAPE = '{"gold": "1/2", "pred": "\\\\boxed{0.5}"}, with "equivalent": true or false where it is known'
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason}); expected JSONL rows {_SHAPE}") from error
 
 
 def _case(line: str, where: str) -> Case:
@@ -65,15 +69,11 @@ def _case(line: str, where: str) -> Case:
     except ValueError as error:
         raise ConfigError(f"{where}: not JSON ({error}); expected {_SHAPE}") from error
     if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("gold", "pred")):
-        raise ConfigError(f'{where}: "gold" and "pred" must both be there, as strings; expected {_SHAPE}')
+        raise ConfigError(f'{where}: "gold" and "pred" must both be present and strings; expected {_SHAPE}')
     equivalent, category = row.get("equivalent"), row.get("category")
     if equivalent is not None and not isinstance(equivalent, bool):
         raise ConfigError(f'{where}: "equivalent" is {equivalent!r}; expected true, false or null')
     return Case(row["gold"], row["pred"], equivalent, category if isinstance(category, str) else "")
-
-
-def _columns(cases: list[Case]) -> tuple[list[str], list[str]]:
-    return [case.gold for case in cases], [case.answer for case in cases]
 
 
 def _json_row(case: Case, judgement: Judgement) -> dict[str, str | float | bool | None]:
@@ -83,14 +83,20 @@ def _json_row(case: Case, judgement: Judgement) -> dict[str, str | float | bool 
 
 @dataclass
 class Tally:
+    """Labelled rows of one category: their number, and the two kinds of disagreement with the label."""
+
     rows: int = 0
-    agree: int = 0
     wrongly_correct: int = 0
     wrongly_rejected: int = 0
 
+    def line(self, category: str) -> str:
+        agreeing = self.rows - self.wrongly_correct - self.wrongly_rejected
+        share = f"{agreeing} ({agreeing / self.rows:.1%})"
+        return f"{category:<24}{self.rows:>8}{share:>16}{self.wrongly_correct:>18}{self.wrongly_rejected:>18}"
+
 
 class Agreement:
-    """Verdicts of all rows, and for the rows whose truth is known: right and wrong ones, by category and altogether."""
+    """Verdicts of all rows, and agreement with the label where a row has one, by category and in all."""
 
     def __init__(self) -> None:
         self.verdicts: Counter[Verdict] = Counter()
@@ -104,7 +110,6 @@ class Agreement:
         accepted = judgement.verdict is Verdict.correct
         for tally in (self.categories[case.category], self.all):
             tally.rows += 1
-            tally.agree += accepted is case.equivalent
             tally.wrongly_correct += accepted and not case.equivalent
             tally.wrongly_rejected += case.equivalent and not accepted
 
@@ -112,13 +117,8 @@ class Agreement:
         lines = ["verdicts: " + (", ".join(f"{name} {count}" for name, count in self.verdicts.most_common()) or "none")]
         if self.all.rows:
             lines.append(f"{'agreement':<24}{'rows':>8}{'agree':>16}{'wrongly correct':>18}{'wrongly rejected':>18}")
-            named = sorted(item for item in self.categories.items() if item[0])
-            lines += [_agreement_line(name, tally) for name, tally in [*named, ("all", self.all)]]
+            lines += [tally.line(name) for name, tally in sorted(self.categories.items()) if name]
+            lines.append(self.all.line("all"))
         else:
-            lines.append('agreement: unknown, no row has "equivalent"')
+            lines.append('agreement: unknown, because no row has "equivalent"')
         return "\n".join(lines) + "\n"
-
-
-def _agreement_line(name: str, tally: Tally) -> str:
-    agree = f"{tally.agree} ({tally.agree / tally.rows:.1%})"
-    return f"{name:<24}{tally.rows:>8}{agree:>16}{tally.wrongly_correct:>18}{tally.wrongly_rejected:>18}"

@@ -1,8 +1,9 @@
-"""A worker process: reads questions, answers each on one line, and is killed by the kernel where one takes too long.
+"""Verification worker process: reads questions and answers each on one line; the kernel kills it at a deadline.
 
-It imports math-verify and never the trainer's main module, as a process of `multiprocessing` would (with torch in it: 250 MB and
-seconds a worker, and an endless loop where a script has no `__main__` guard). A question is a (gold, answer) pair, answer None
-asking whether the gold can be read; a request is a JSON list of them on one line.
+A worker imports math-verify but never the trainer's main module. A process of `multiprocessing` would import it, and
+torch with it: 250 MB and seconds for each worker, and an endless loop if a script has no `__main__` guard. A question
+is a (gold, answer) pair, where an answer of None asks whether the gold can be read. A request is a JSON list of
+questions on one line.
 """
 
 import json
@@ -24,7 +25,7 @@ Check = Callable[..., bool]  # of (gold, answer, **settings of the rule)
 
 
 def serve(check: str, settings: dict[str, str | float | bool], timeout: float, memory_mb: int) -> None:
-    """Answers requests until standard input closes, as it does when the parent goes, however it went."""
+    """Answer requests until standard input closes, which it does when the parent ends, for whatever reason."""
     out = os.dup(1)
     _limit(memory_mb)
     function = partial(_load(check), **settings)
@@ -36,7 +37,10 @@ def serve(check: str, settings: dict[str, str | float | bool], timeout: float, m
 
 
 def _answer(check: Check, gold: str, answer: str | None, timeout: float) -> str:
-    """`verdict seconds`. Nothing is caught at the deadline: SIGALRM's default action ends the process, in C code as well."""
+    """One line, `verdict seconds`.
+
+    No handler runs at the deadline: the default action of SIGALRM ends the process, even while it executes C code.
+    """
     start = perf_counter()
     signal.setitimer(signal.ITIMER_REAL, timeout)
     try:
@@ -48,7 +52,7 @@ def _answer(check: Check, gold: str, answer: str | None, timeout: float) -> str:
 
 
 def _limit(memory_mb: int) -> None:
-    """Address space; no core dumps; Ctrl-C is the parent's affair; the deadline's signal as the kernel has it."""
+    """Bound the address space, forbid core dumps, ignore Ctrl-C (the parent handles it), and reset SIGALRM."""
     with suppress(ValueError, OSError):  # macOS has no such limit: there the deadline alone protects
         resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -63,7 +67,7 @@ def _load(check: str) -> Check:
 
 
 def _silence() -> None:
-    """From here on the terminal belongs to the trainer: parsers print, math-verify logs every time limit it is not given."""
+    """Keep output off the trainer's terminal: parsers print, and math-verify logs that it has no time limit."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""Worker processes, and how questions are dealt to them: in chunks, with one deadline a question."""
+"""Pool of verification workers: questions are assigned in chunks, and each question has its own deadline."""
 
 import json
 import os
@@ -18,9 +18,9 @@ from winnow.verdict import Verdict
 
 Question = tuple[str, str | None]  # gold, answer (None: can the gold be read?)
 
-CHUNK = 32  # questions a worker holds at once; it answers one by one, so that a chunk shares nothing but its delivery
-START_SECONDS = 120.0  # a worker imports sympy: 0.3 s alone, many times that on a machine that is overbooked
-GRACE_SECONDS = 0.5  # what a question may take beyond its timeout before the parent kills, where the kernel did not
+CHUNK = 32  # questions assigned to a worker at once; it answers them one by one, so only their delivery is shared
+START_SECONDS = 120.0  # a worker imports sympy, which takes 0.3 s, and many times that on an overloaded machine
+GRACE_SECONDS = 0.5  # time beyond a question's timeout after which the parent kills a worker that the kernel did not
 
 _BOOT = (
     "import json, sys; path, settings = map(json.loads, sys.argv[1:]); sys.path[:] = path; "
@@ -34,33 +34,33 @@ class Reply(NamedTuple):
 
 
 class _Worker:
-    """One process and its hand: the questions it was dealt and has not answered, the one it works on first."""
+    """One process and the indices of its unanswered questions, of which it is working on the first."""
 
     def __init__(self, settings: str) -> None:
         command = [sys.executable, "-c", _BOOT, json.dumps(sys.path), settings]
-        # A session of its own: Ctrl-C in the terminal reaches the trainer, which then decides.
+        # In a session of its own, so that Ctrl-C in the terminal reaches the trainer alone, which then decides.
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         self.stdin, self.stdout = cast(IO[bytes], self.process.stdin), cast(IO[bytes], self.process.stdout)
-        self.hand: deque[int] = deque()
-        self.reserved: list[int] = []  # the question that ended its predecessor, to be asked alone
+        self.assigned: deque[int] = deque()
+        self.retry: list[int] = []  # the question that ended the process before this one, to be asked alone
         self.ready, self.overdue, self.answered, self.partial = False, False, 0, b""
         self.deadline = monotonic() + START_SECONDS
 
-    def deal(self, hand: Sequence[int], questions: Sequence[Question], timeout: float) -> None:
-        self.hand.extend(hand)
+    def assign(self, indices: Sequence[int], questions: Sequence[Question], timeout: float) -> None:
+        self.assigned.extend(indices)
         self.deadline = monotonic() + timeout + GRACE_SECONDS
-        with suppress(BrokenPipeError):  # it died: its closed output will say so
-            self.stdin.write(json.dumps([questions[index] for index in hand]).encode() + b"\n")
+        with suppress(BrokenPipeError):  # it has died, which its closed output will show
+            self.stdin.write(json.dumps([questions[index] for index in indices]).encode() + b"\n")
             self.stdin.flush()
 
     def lines(self) -> list[str] | None:
-        """The lines that have arrived, whole; None at the end of its output, which is its death."""
+        """The complete lines that have arrived; None at the end of its output, that is, when the process has ended."""
         data = os.read(self.stdout.fileno(), 1 << 16)
         *whole, self.partial = (self.partial + data).split(b"\n")
         return [line.decode() for line in whole] if data else None
 
     def end(self) -> int:
-        """Kills what is left of it; its exit code (negative: the signal it died of)."""
+        """Kill the process if it still runs, and return its exit code (negative: the signal that ended it)."""
         self.process.kill()  # no effect on a process that has ended
         with suppress(BrokenPipeError):
             self.stdin.close()
@@ -74,18 +74,19 @@ def _end_all(workers: list[_Worker]) -> None:
 
 
 class WorkerPool:
-    """Up to `size` workers, started when there is something to ask and replaced when they die.
+    """Up to `size` worker processes, started when there is something to ask and replaced when they die.
 
-    A question that outlives `timeout` seconds kills its worker and no other question: the rest of the chunk goes back to the
-    pile. One that ends its worker in another way is asked once more in a fresh process, lest it pay for memory that its
-    predecessors filled. Any thread may ask; one round runs at a time. Workers die with the interpreter, with `close`, and with
-    whatever interrupts a round (an answer that arrives late must not meet the next question).
+    A question that takes more than `timeout` seconds ends its worker but affects no other question: the rest of the
+    chunk is assigned again. A question that ends its worker in another way is asked once more in a fresh process,
+    because memory that earlier questions filled may have been the cause. Any thread may ask; one round runs at a time.
+    Workers end with the interpreter, with `close`, and with any exception that interrupts a round, because an answer
+    that arrives late must not be taken for the answer to the next question.
     """
 
     def __init__(
         self, size: int, timeout: float, memory_mb: int, check: str, settings: Mapping[str, str | float | bool]
     ) -> None:
-        self.size, self.timeout, self.replaced = size, timeout, 0
+        self.size, self.timeout = size, timeout
         self._settings = json.dumps(
             {"check": check, "settings": dict(settings), "timeout": timeout, "memory_mb": memory_mb}
         )
@@ -99,6 +100,7 @@ class WorkerPool:
         return [worker.process.pid for worker in self._workers]
 
     def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        """One reply for each question, in their order."""
         with self._lock:
             try:
                 return self._round(questions)
@@ -107,7 +109,7 @@ class WorkerPool:
                 raise
 
     def close(self) -> None:
-        """At once: a round that is going on in another thread ends, with an error, instead of being waited for."""
+        """End all workers at once. A round in another thread is not waited for; it ends with a RuntimeError."""
         self._closing = True
         for worker in list(self._workers):
             worker.process.kill()
@@ -117,71 +119,69 @@ class WorkerPool:
 
     def _round(self, questions: Sequence[Question]) -> list[Reply]:
         replies: dict[int, Reply] = {}
-        pile = deque(range(len(questions)))
+        pending = deque(range(len(questions)))
         chunk = max(1, min(CHUNK, len(questions) // (2 * self.size)))
-        self._muster(min(self.size, len(questions)))
+        self._start_missing_workers(min(self.size, len(questions)))
         while len(replies) < len(questions):
             self._require_open()
             for worker in self._workers:
-                if worker.ready and not worker.hand and (worker.reserved or pile):
-                    hand = worker.reserved or [pile.popleft() for _ in range(min(chunk, len(pile)))]
-                    worker.reserved = []
-                    worker.deal(hand, questions, self.timeout)
-            for worker, lines in self._heard():
+                if worker.ready and not worker.assigned and (worker.retry or pending):
+                    indices = worker.retry or [pending.popleft() for _ in range(min(chunk, len(pending)))]
+                    worker.retry = []
+                    worker.assign(indices, questions, self.timeout)
+            for worker, lines in self._wait_for_replies():
                 if lines is None:
-                    self._succeed(worker, questions, replies, pile)
+                    self._replace_worker(worker, replies, pending)
                 else:
-                    self._note(worker, lines, replies)
+                    self._record(worker, lines, replies)
         return [replies[index] for index in range(len(questions))]
 
     def _require_open(self) -> None:
         if self._closing:
-            raise RuntimeError("the answer-checking processes were closed while they were asked")
+            raise RuntimeError("the verification workers were closed while they were asked")
 
-    def _muster(self, count: int) -> None:
-        """Between rounds a worker may have been killed from outside; that is nobody's crash."""
+    def _start_missing_workers(self, count: int) -> None:
+        """Have at least `count` workers; one that was killed from outside between rounds is no question's fault."""
         for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
             self._workers.remove(worker)
             worker.end()
         while len(self._workers) < count:
             self._workers.append(_Worker(self._settings))
 
-    def _heard(self) -> list[tuple[_Worker, list[str] | None]]:
-        """Blocks until a worker speaks, dies or is overdue; what each has said, None for the dead and the overdue."""
-        busy = [worker for worker in self._workers if worker.hand or not worker.ready]
-        patience = min(worker.deadline for worker in busy) - monotonic()
-        speaking = wait([worker.stdout.fileno() for worker in busy], max(0.0, patience))
-        heard = [(worker, worker.lines()) for worker in busy if worker.stdout.fileno() in speaking]
+    def _wait_for_replies(self) -> list[tuple[_Worker, list[str] | None]]:
+        """Block until a worker writes, dies or is overdue; the lines of each, None for the dead and the overdue."""
+        busy = [worker for worker in self._workers if worker.assigned or not worker.ready]
+        remaining = min(worker.deadline for worker in busy) - monotonic()
+        readable = wait([worker.stdout.fileno() for worker in busy], max(0.0, remaining))
+        received = [(worker, worker.lines()) for worker in busy if worker.stdout.fileno() in readable]
         for worker in busy:
-            if worker.stdout.fileno() not in speaking and worker.deadline < monotonic():
+            if worker.stdout.fileno() not in readable and worker.deadline < monotonic():
                 worker.overdue = True
-                heard.append((worker, None))
-        return heard
+                received.append((worker, None))
+        return received
 
-    def _note(self, worker: _Worker, lines: list[str], replies: dict[int, Reply]) -> None:
+    def _record(self, worker: _Worker, lines: list[str], replies: dict[int, Reply]) -> None:
+        """Store the replies of a worker, whose first line says that it is ready, and set its next deadline."""
         for line in lines:
             if worker.ready:
                 verdict, seconds = line.split()
-                replies[worker.hand.popleft()] = Reply(Verdict(verdict), float(seconds))
+                replies[worker.assigned.popleft()] = Reply(Verdict(verdict), float(seconds))
                 worker.answered += 1
             worker.ready = True
         worker.deadline = monotonic() + self.timeout + GRACE_SECONDS
 
-    def _succeed(
-        self, worker: _Worker, questions: Sequence[Question], replies: dict[int, Reply], pile: deque[int]
-    ) -> None:
-        """Puts a new worker in the place of a dead or overdue one, and settles what the question in hand has come to."""
+    def _replace_worker(self, worker: _Worker, replies: dict[int, Reply], pending: deque[int]) -> None:
+        """Start a new worker in place of a dead or overdue one, and decide on the question that it was working on."""
         self._require_open()
         code = worker.end()
         if not worker.ready:
-            raise RuntimeError(f"an answer-checking process ended before it was ready (exit code {code}); see above")
+            raise RuntimeError(f"a verification worker ended before it was ready (exit code {code}); see above")
         self._workers[self._workers.index(worker)] = successor = _Worker(self._settings)
-        self.replaced += 1
-        culprit = worker.hand.popleft()
-        pile.extendleft(reversed(worker.hand))
+        failed = worker.assigned.popleft()
+        pending.extendleft(reversed(worker.assigned))
         if worker.overdue or code == -signal.SIGALRM:
-            replies[culprit] = Reply(Verdict.timeout, self.timeout)
+            replies[failed] = Reply(Verdict.timeout, self.timeout)
         elif worker.answered:
-            successor.reserved = [culprit]
+            successor.retry = [failed]
         else:
-            replies[culprit] = Reply(Verdict.crash, 0.0)
+            replies[failed] = Reply(Verdict.crash, 0.0)

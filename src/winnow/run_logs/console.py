@@ -1,10 +1,9 @@
-"""Progress for whoever watches: a bar on a terminal, a line an iteration in a file or a pipe."""
+"""Progress on standard output: a bar on a terminal, plain lines in a file or a pipe."""
 
 import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console as Screen
@@ -15,78 +14,98 @@ from rich.text import Text
 ConsoleRow = Mapping[str, float | int]
 
 
-class RunConsole:
-    """A run's progress, as a context manager.
-
-    On a terminal the bar shows the phase, the last known value of each metric, and the time left. Elsewhere every
-    iteration is one line of fixed columns, so that `grep` and `column` see a table; what it did not measure is `-`:
-
-        iteration   12/200  reward +0.413  kl  0.0127  entropy  0.281  held-out  71.5%  tokens/s   8,934
-
-    Args:
-        terminal: None asks standard output.
-    """
-
-    def __init__(self, total_iterations: int, terminal: bool | None = None) -> None:
-        self.total = total_iterations
-        self.terminal = sys.stdout.isatty() if terminal is None else terminal
-        self._known: dict[str, float | int] = {}
-        self._bar: _MetricBar | None = None
-
-    def __enter__(self) -> Self:
-        if self.terminal:
-            self._bar = _MetricBar()
-            self._task = self._bar.add_task("", total=self.total)
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar:
-            self._bar.update(self._task, description="")
-            self._bar.stop()
-
-    def say(self, line: str) -> None:
-        """A line for the user, above the bar where there is one."""
-        if self._bar:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print_line(line)
-
-    def phase(self, name: str) -> None:
-        """What is happening now, e.g. "sampling": shown on the bar only."""
-        if self._bar:
-            self._bar.update(self._task, description=name)
-
-    def iteration(self, row: ConsoleRow) -> None:
-        """An iteration is done; `row` is its row of `metrics.jsonl`."""
-        if self._bar is None:
-            return self.say(f"iteration {int(row['iteration']):{len(str(self.total))}}/{self.total}  {_fields(row)}")
-        first = not self._known
-        self._known |= row
-        if first:  # of a resumed run: the iterations before it took this process no time
-            self._bar.reset(self._task, completed=int(row["iteration"]))
-        self._bar.metrics = _fields(self._known)
-        self._bar.update(self._task, completed=row["iteration"])
-
-
 def print_line(line: str) -> None:
-    """To whoever still reads: `| head` is no reason to lose a run."""
+    """Print a line at once. If the reader has gone (`| head`), later output is discarded instead of ending the run."""
     try:
         print(line, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _MetricBar(Progress):
-    """A bar with the metrics on a line of their own: beside the bar they would not fit into 80 columns."""
+class ProgressDisplay:
+    """Progress bar if standard output is a terminal, lines otherwise; the bar lives as long as the `with` block.
 
-    metrics = ""
+    Args:
+        terminal: Whether to show the bar; None means that standard output decides.
+        description_width: Columns that the text before the bar takes at least.
+        line_below: Whether the bar has a line of text below it.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, terminal: bool | None, description_width: int, line_below: bool = False) -> None:
+        self.terminal = sys.stdout.isatty() if terminal is None else terminal
+        self._width, self._below = description_width, "" if line_below else None
+        self._bar: _Bar | None = None
+
+    def __enter__(self) -> Self:
+        if self.terminal:
+            self._bar = _Bar(self._width, self._below)
+            self._task = self._bar.add_task("", total=None)
+            self._bar.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line for the user, above the bar if there is one."""
+        if self._bar:
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print_line(line)
+
+    def show(self, completed: float | None = None, total: float | None = None, description: str | None = None) -> None:
+        """Update the bar, if there is one. None leaves a value as it is."""
+        if self._bar:
+            self._bar.update(self._task, completed=completed, total=total, description=description)
+
+
+class RunConsole(ProgressDisplay):
+    """Progress of a training run.
+
+    On a terminal the bar shows the phase, the last known value of each metric, and the time left. Otherwise every
+    iteration prints one line of fixed columns, so that `grep` and `column` can read it as a table; `-` stands for a
+    value that the iteration did not measure:
+
+        iteration   12/200  reward +0.413  kl  0.0127  entropy  0.281  held-out  71.5%  tokens/s   8,934
+    """
+
+    def __init__(self, total_iterations: int, terminal: bool | None = None) -> None:
+        super().__init__(terminal, description_width=11, line_below=True)
+        self.total = total_iterations
+        self._known: dict[str, float | int] = {}
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.show(0, self.total)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.phase("")
+        super().__exit__(*raised)
+
+    def phase(self, name: str) -> None:
+        """Show what is happening now, such as "sampling"; on the bar only."""
+        self.show(description=name)
+
+    def iteration(self, row: ConsoleRow) -> None:
+        """Show that an iteration has ended; `row` is its row of `metrics.jsonl`."""
+        if self._bar is None:
+            return self.say(f"iteration {int(row['iteration']):{len(str(self.total))}}/{self.total}  {_fields(row)}")
+        if not self._known:  # The iterations before a resume took this process no time.
+            self._bar.reset(self._task, completed=int(row["iteration"]))
+        self._known |= row
+        self._bar.below = _fields(self._known)
+        self.show(row["iteration"])
+
+
+class _Bar(Progress):
+    """A bar with an optional line below it: metrics beside the bar would not fit into 80 columns."""
+
+    def __init__(self, description_width: int, below: str | None) -> None:
+        self.below = below
         super().__init__(
-            TextColumn("{task.description:<11}"),
+            TextColumn(f"{{task.description:<{description_width}}}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True),
@@ -96,7 +115,8 @@ class _MetricBar(Progress):
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield self.make_tasks_table(self.tasks)
-        yield Text(self.metrics, no_wrap=True, overflow="ellipsis")
+        if self.below is not None:
+            yield Text(self.below, no_wrap=True, overflow="ellipsis")
 
 
 def _fields(row: ConsoleRow) -> str:

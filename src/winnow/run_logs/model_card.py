@@ -1,11 +1,13 @@
-"""The README.md of an exported model: what it is, how it was made, how good it is and how sure that is."""
+"""Model card of an exported model, its README.md: training, accuracy with intervals, prompt and configuration."""
 
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from importlib.resources import files
 from pathlib import Path
 
 import yaml
+from jinja2 import StrictUndefined, Template
 
 from winnow.run_logs.run_files import Summary
 
@@ -22,89 +24,53 @@ SECTIONS = (
     "seed",
     "iterations",
 )
+"""Parts of the configuration that the card shows."""
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "math-verify", "peft")
+"""Packages whose versions the card names."""
 
 
 def model_card(summary: Summary, config: Mapping[str, object], rows: Sequence[Mapping[str, float]]) -> str:
-    """`config` is the run's, resolved; `rows` are those of `metrics.jsonl`."""
-    return "\n".join(
-        [
-            "---",
-            yaml.safe_dump(_front(summary, config), sort_keys=False, allow_unicode=True).strip(),
-            "---",
-            f"# {summary.model}, trained with {summary.algo}",
-            "",
-            f"Post-trained on `{summary.dataset}` with verifiable rewards by Winnow: "
-            f"{summary.iterations} iterations, {summary.sampled_tokens:,} tokens sampled, {summary.trained_tokens:,} trained on, "
-            f"seed {summary.seed}.",
-            "",
-            *_evaluations(summary, config, rows),
-            "",
-            "## Prompt",
-            "",
-            f"{_template(config)} SHA-256 of the first training problem's rendered prompt and ids: `{summary.prompt_hash}` "
-            "(`winnow prompt` prints it). Weights are float32.",
-            "",
-            "## Configuration",
-            "",
-            "```yaml",
-            yaml.safe_dump(
-                {key: config[key] for key in SECTIONS if key in config}, sort_keys=False, allow_unicode=True
-            ).strip(),
-            "```",
-            "",
-            f"Python {platform.python_version()}; {', '.join(f'{name} {metadata.version(name)}' for name in PACKAGES)}.",
-            "",
-            "## Limits",
-            "",
-            "Trained to give answers that a verifier accepts, and evaluated on nothing else; one seed says little about another.",
-            "",
-        ]
+    """The card as Markdown with YAML front matter, rendered from `model_card.md.j2`.
+
+    `config` is the run's resolved configuration and `rows` are the rows of its `metrics.jsonl`. Accuracies before and
+    after training are shown with 95 % intervals over prompts.
+    """
+    template = Template(
+        files("winnow.run_logs").joinpath("model_card.md.j2").read_text(encoding="utf-8"),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    evaluated = {name: [row for row in rows if f"eval/{name}/acc" in row] for name in summary.verifiers}
+    return template.render(
+        summary=summary,
+        front_matter=_to_yaml(_front_matter(summary, config)),
+        eval=config["eval"],
+        evaluations=[(name, of_set[0], of_set[-1]) for name, of_set in evaluated.items() if of_set],
+        template=_entry(config, "model", "template"),
+        configuration=_to_yaml({key: config[key] for key in SECTIONS if key in config}),
+        python=platform.python_version(),
+        packages=[f"{name} {metadata.version(name)}" for name in PACKAGES],
     )
 
 
-def _template(config: Mapping[str, object]) -> str:
-    model = config.get("model")
-    node = model.get("template") if isinstance(model, Mapping) else None
-    if not isinstance(node, Mapping) or "instruction" not in node:
-        return "The bare problem."
-    system = f", after the system message `{node['system']}`" if node["system"] else ""
-    return f"The tokenizer's chat template around the problem and `{node['instruction']}`{system}."
-
-
-def _front(summary: Summary, config: Mapping[str, object]) -> dict[str, object]:
+def _front_matter(summary: Summary, config: Mapping[str, object]) -> dict[str, object]:
     front: dict[str, object] = {"library_name": "transformers", "tags": ["winnow", "rlvr", summary.algo]}
-    base, data = (_hub_id(config, *keys) for keys in (("model", "path"), ("dataset", "repository")))
-    return front | ({"base_model": base} if base else {}) | ({"datasets": [data]} if data else {})
+    base, data = _entry(config, "model", "path"), _entry(config, "dataset", "repository")
+    return (
+        front | ({"base_model": base} if _is_hub_id(base) else {}) | ({"datasets": [data]} if _is_hub_id(data) else {})
+    )
 
 
-def _hub_id(config: Mapping[str, object], section: str, key: str) -> str | None:
-    """What a hub would know: `owner/name` that is no folder here."""
+def _entry(config: Mapping[str, object], section: str, key: str) -> object:
     node = config.get(section)
-    value = node.get(key) if isinstance(node, Mapping) else None
-    return value if isinstance(value, str) and value.count("/") == 1 and not Path(value).exists() else None
+    return node.get(key) if isinstance(node, Mapping) else None
 
 
-def _evaluations(summary: Summary, config: Mapping[str, object], rows: Sequence[Mapping[str, float]]) -> list[str]:
-    """Before and after, each with its 95 % interval over prompts."""
-    ask = config["eval"]
-    assert isinstance(ask, Mapping)
-    lines = [
-        f"## Accuracy, avg@{ask['samples']} at T = {ask['temperature']}, at most {ask['max_tokens']} tokens",
-        "",
-        "| set | verifier | before | after | iteration |",
-        "|---|---|---|---|---|",
-    ]
-    for name, verifier in summary.verifiers.items():
-        evaluated = [row for row in rows if f"eval/{name}/acc" in row]
-        if evaluated:
-            first, last = evaluated[0], evaluated[-1]
-            lines.append(
-                f"| {name} | {verifier} | {_accuracy_cell(first, name)} | {_accuracy_cell(last, name)} | {last['iteration']:.0f} |"
-            )
-    return lines
+def _is_hub_id(value: object) -> bool:
+    """Whether a hub would know it: `owner/name` that is no local path."""
+    return isinstance(value, str) and value.count("/") == 1 and not Path(value).exists()
 
 
-def _accuracy_cell(row: Mapping[str, float], name: str) -> str:
-    centre, low, high = (100 * row[f"eval/{name}/{key}"] for key in ("acc", "acc_low", "acc_high"))
-    return f"{centre:.1f} % ({low:.1f}–{high:.1f})"
+def _to_yaml(value: Mapping[str, object]) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True).strip()

@@ -1,25 +1,36 @@
-"""What a run leaves behind: `metrics.jsonl`, `evaluations.jsonl`, `samples/`, `summary.json`. All else is drawn from these."""
+"""Files of a run directory: `metrics.jsonl`, `evaluations.jsonl`, `samples/*.jsonl` and `summary.json`.
+
+Everything else that a run leaves behind (curves, model card, tracker entries, reports) is derived from these four.
+"""
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, ParamSpec
 
+from winnow.files import finite_or_null, replace_json, replace_text
+from winnow.verdict import Verdict
+
 RENAMED_METRICS = {"train/tokens_total": "train/sampled_tokens_total", "train/signal/": "train/gradient_mass/"}
-"""Names, and prefixes that end in a slash, under which earlier versions of Winnow recorded metrics, with today's."""
+"""Metric names, and prefixes that end in a slash, of earlier versions of Winnow, mapped to the current ones."""
 
 Status = Literal["running", "done", "failed", "diverged", "preempted", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
 class SampleRecord:
-    """One judged response. `sample` is its index among the prompt's samples, `length` counts tokens with the EOS."""
+    """One judged response, of a training iteration or of an evaluation.
 
-    iteration: int
+    `sample` is the response's index among the samples of its prompt, `answer` the gold answer and `extracted` the
+    answer found in the response. `length` counts tokens, the EOS included. `seconds` is the time that the check took.
+    `advantage` is None for a response that was not trained on, and so in an evaluation, where `kept` is False.
+    `iteration` and `reward` are not stored with an evaluation: they are None in a record read from its Parquet file.
+    """
+
+    iteration: int | None
     prompt_key: str
     sample: int
     prompt: str
@@ -27,18 +38,31 @@ class SampleRecord:
     answer: str
     extracted: str | None
     verdict: str
-    reward: float
+    reward: float | None
     advantage: float | None
     kept: bool
     length: int
     finish: str
+    seconds: float = 0.0
+
+    @property
+    def correct(self) -> bool:
+        return self.verdict == Verdict.correct
+
+    def row(self) -> dict[str, object]:
+        """The record's `SAMPLE_COLUMNS`, by name."""
+        return {name: getattr(self, name) for name in SAMPLE_COLUMNS}
+
+
+SAMPLE_COLUMNS = tuple(column.name for column in fields(SampleRecord) if column.name != "seconds")
+"""Keys of a line of `samples/*.jsonl`, in order. `seconds` differs between identical runs, so it is left out there."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluationCounts:
-    """How many of the `samples` of each prompt of a set were right, in the set's order.
+    """Number of correct responses, out of `samples`, to each prompt of an evaluation set, in the set's order.
 
-    `prompts` names the prompts and their order: counts of two runs are of the same prompts where it agrees.
+    `prompts` is a hash of the prompts' keys in order: two runs answered the same prompts if their hashes are equal.
     """
 
     iteration: int
@@ -50,11 +74,12 @@ class EvaluationCounts:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a run ended.
+    """Final figures of a run, as `summary.json` holds them.
 
-    `eval_first` and `eval_last` are held-out accuracies (0 to 1) before and after training, None where there was no
-    evaluation; `iterations` is how many are done; `seconds` is what they took, also before a resume. `prompt_hash` is that
-    of the first training problem's rendered prompt; `verifiers` names the one that judges each evaluation set.
+    `eval_first` and `eval_last` are held-out accuracies (0 to 1) before and after training, None if there was no
+    evaluation. `iterations` counts those that are done, and `seconds` the time they took, including the time before a
+    resume. `prompt_hash` is the hash of the first training problem's rendered prompt; `verifiers` names the verifier
+    that judges each evaluation set.
     """
 
     status: Status
@@ -75,9 +100,10 @@ class Summary:
 
 
 class RunFiles:
-    """The files of one run directory. Only the first rank writes them.
+    """Reader and writer of one run directory's files. Only the first rank writes.
 
-    Rows are flushed line by line and never fsynced: what was appended outlives the process, but perhaps not the machine's power.
+    Rows are flushed line by line but not fsynced: an appended row survives the end of the process, though perhaps not a
+    power failure.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -88,7 +114,7 @@ class RunFiles:
         self.summary = directory / "summary.json"
 
     def append(self, row: Mapping[str, float | int]) -> None:
-        """Add one iteration's row. Floats read back bit for bit; non-finite ones are written as null.
+        """Append one iteration's row to `metrics.jsonl`. Floats read back bit for bit; non-finite ones become null.
 
         Raises:
             KeyError: the row has no "iteration".
@@ -98,51 +124,54 @@ class RunFiles:
             file.write(line)
 
     def rows(self) -> list[dict[str, float]]:
-        """All rows, in order, nulls as NaN; none if there is no file yet. A line that a crash cut short is not a row."""
+        """All rows of `metrics.jsonl` in order, with null read as NaN; an empty list if there is no file yet.
+
+        A last line that a crash cut short is left out.
+        """
         return [
             {current_name(key): math.nan if value is None else value for key, value in json.loads(line).items()}
             for line in _lines(self.metrics)
         ]
 
     def append_evaluations(self, counts: Sequence[EvaluationCounts]) -> None:
-        """Add one evaluation, a line a set."""
+        """Append one evaluation to `evaluations.jsonl`, a line for each set."""
         with self.evaluated.open("a", encoding="utf-8") as file:
             file.write("".join(_line(asdict(of_set)) for of_set in counts))
 
     def evaluations(self) -> list[EvaluationCounts]:
-        """All evaluations, in order; none if there is no file yet. A line that a crash cut short is none."""
+        """All evaluations in order, without a last line that a crash cut short; empty if there is no file yet."""
         read = [json.loads(line) for line in _lines(self.evaluated)]
         return [EvaluationCounts(**line | {"correct": tuple(line["correct"])}) for line in read]
 
     def truncate_after(self, iteration: int) -> None:
-        """Forget what was recorded after `iteration`, as a resume from its checkpoint will record it again."""
+        """Delete what was recorded after `iteration`: a resume from that checkpoint records it again."""
         for path in (self.metrics, self.evaluated):
-            _keep(path, iteration)
+            _truncate(path, iteration)
         for path in self.samples.glob("iteration_*.jsonl"):
             if int(path.stem.removeprefix("iteration_")) > iteration:
                 path.unlink()
 
     def amend_last(self, more: Mapping[str, float | int], counts: Sequence[EvaluationCounts]) -> None:
-        """Add an evaluation that was made late to the last row, and its counts; done twice it is as done once."""
+        """Add a belated evaluation to the last row, and its counts. Repeating the call changes nothing."""
         *before, last = _lines(self.metrics)
         row = json.loads(last)
-        _keep(self.evaluated, row["iteration"] - 1)
+        _truncate(self.evaluated, row["iteration"] - 1)
         self.append_evaluations(counts)
-        _replace_file(self.metrics, "".join([*before, _line(row | dict(more))]))
+        replace_text(self.metrics, "".join([*before, _line(row | dict(more))]))
 
     def write_samples(self, iteration: int, records: Sequence[SampleRecord]) -> None:
-        """Write `samples/iteration_000010.jsonl`, a row a response, whole or not at all."""
+        """Write `samples/iteration_000010.jsonl` atomically, a line for each response."""
         self.samples.mkdir(exist_ok=True)
         path = self.samples / f"iteration_{iteration:06d}.jsonl"
-        _replace_file(path, "".join(_line(asdict(record)) for record in records))
+        replace_text(path, "".join(_line(record.row()) for record in records))
 
     def write_summary(self, summary: Summary) -> None:
-        """Write `summary.json`, whole or not at all."""
-        _replace_file(self.summary, json.dumps(_finite(asdict(summary)), indent=2, ensure_ascii=False) + "\n")
+        """Write `summary.json` atomically."""
+        replace_json(self.summary, asdict(summary))
 
 
 def current_name(metric: str) -> str:
-    """Today's name of a metric, given the name under which a run recorded it."""
+    """The current name of a metric, given the name under which a run recorded it."""
     for old, new in RENAMED_METRICS.items():
         if metric == old or (old.endswith("/") and metric.startswith(old)):
             return new + metric.removeprefix(old)
@@ -152,59 +181,40 @@ def current_name(metric: str) -> str:
 def _lines(path: Path) -> list[str]:
     if not path.exists():
         return []
-    # Not splitlines(): it would also break at U+2028 and friends. A last line without an end was cut short.
+    # Not splitlines(), which would also break at U+2028 and the like. A last line without a line end was cut short.
     with path.open(encoding="utf-8", newline="\n") as file:
         return [line for line in file if line.endswith("\n")]
 
 
-def _keep(path: Path, iteration: int) -> None:
-    """The lines up to `iteration`."""
+def _truncate(path: Path, iteration: int) -> None:
+    """Keep the lines up to `iteration`."""
     if path.exists():
-        _replace_file(path, "".join(line for line in _lines(path) if json.loads(line)["iteration"] <= iteration))
+        replace_text(path, "".join(line for line in _lines(path) if json.loads(line)["iteration"] <= iteration))
 
 
-def _line(row: Mapping[str, object]) -> str:
-    return json.dumps(_finite(row), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _finite(row: Mapping[str, object]) -> dict[str, object]:
-    """NaN and infinities become None: they are not JSON, and half of its readers refuse them."""
-    return {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in row.items()}
-
-
-def _replace_file(path: Path, text: str) -> None:
-    """Put `text` at `path` in one step, through a neighbour: a rename is atomic within one file system only.
-
-    A lone surrogate, which a byte-level tokenizer may decode to, is not UTF-8; backslashreplace turns it into the
-    JSON escape that reads back as the same character.
-    """
-    neighbour = path.with_name(f".{path.name}.tmp")
-    with neighbour.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    neighbour.replace(path)
+def _line(row: dict[str, object] | dict[str, float]) -> str:
+    return json.dumps(finite_or_null(row), ensure_ascii=False, allow_nan=False) + "\n"
 
 
 P = ParamSpec("P")
 
 
 class BackgroundWriter:
-    """Does what it is given in order, in one thread beside; `wait` raises what went wrong, as the next `do` does."""
+    """Single background thread that runs submitted work in order; errors surface in a later `do` or in `wait`."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "writer")
         self._begun: list[Future[object]] = []
 
     def do(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """`args` must not change any more."""
+        """Submit `work`. The caller must not change `args` afterwards. Raises the error of earlier work that failed."""
         for past in [future for future in self._begun if future.done()]:
             self._begun.remove(past)
             past.result()
         self._begun.append(self._thread.submit(work, *args, **kwargs))
 
     def wait(self) -> None:
-        """Until everything is done, whatever fails."""
+        """Wait until all submitted work has ended, then raise the first error if any of it failed."""
         begun, self._begun = self._begun, []
         errors = [error for future in begun if (error := future.exception()) is not None]
         if errors:

@@ -1,25 +1,40 @@
-"""What an experiment tracker is to a run."""
+"""Experiment trackers: the interface, the description of a run that they get, and the tracker that does nothing."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from winnow.run_logs.run_files import SampleRecord, Summary
 
 
-class Tracker(Protocol):
-    """Follows one run from `start` to `finish`. None of its methods may stop the run."""
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """Names and configuration of a run, for its summary and its tracker.
 
-    def start(
-        self,
-        directory: Path,
-        config: Mapping[str, object],
-        name: str,
-        group: str | None,
-        tags: Sequence[str],
-        run_id: str | None,
-    ) -> str:
-        """Begin, and return the id under which a resumed run goes on; `run_id` is the one that a checkpoint kept."""
+    `name`, `group` (the sweep, if any) and `tags` are the run's at the tracker; `config` is the resolved configuration.
+    `prompt_hash` is the hash of the first training problem's rendered prompt.
+    """
+
+    algo: str
+    model: str
+    dataset: str
+    seed: int
+    prompt_hash: str
+    name: str
+    group: str | None
+    tags: Sequence[str]
+    config: Mapping[str, object]
+
+
+class Tracker(Protocol):
+    """Interface to an experiment tracker, which follows one run from `start` to `finish`.
+
+    No method may stop the run, whatever fails at the tracker.
+    """
+
+    def start(self, directory: Path, info: RunInfo, run_id: str | None) -> str:
+        """Begin, and return the id under which a resumed run continues; a checkpoint gives it back as `run_id`."""
         ...
 
     def log(self, row: Mapping[str, float | int]) -> None:
@@ -27,24 +42,18 @@ class Tracker(Protocol):
         ...
 
     def samples(self, iteration: int, records: Sequence[SampleRecord]) -> None:
-        """Show some of an iteration's responses; best called before its `log`."""
+        """Show some of an iteration's responses. Call it before the iteration's `log`."""
         ...
 
-    def finish(self, summary: Summary, failed: bool) -> None: ...
+    def finish(self, summary: Summary, failed: bool) -> None:
+        """End the run."""
+        ...
 
 
 class NullTracker:
-    """`logger=none`: the run directory is all there is."""
+    """Tracker that does nothing (`logger=none`): only the run directory is written."""
 
-    def start(
-        self,
-        directory: Path,
-        config: Mapping[str, object],
-        name: str,
-        group: str | None,
-        tags: Sequence[str],
-        run_id: str | None,
-    ) -> str:
+    def start(self, directory: Path, info: RunInfo, run_id: str | None) -> str:
         return run_id or ""
 
     def log(self, row: Mapping[str, float | int]) -> None: ...

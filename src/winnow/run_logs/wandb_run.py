@@ -1,4 +1,7 @@
-"""wandb's service process and its server: what may go wrong there, and how long that may take."""
+"""Weights & Biases tracker, and time limits on everything that wandb's service process and its server may keep waiting.
+
+A failure at W&B never stops a training run: the tracker goes offline or off and says so in one line.
+"""
 
 import contextlib
 import os
@@ -8,7 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -19,7 +22,8 @@ from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
 import wandb
 from winnow.errors import ConfigError
-from winnow.run_logs.run_files import SampleRecord, Summary
+from winnow.run_logs.run_files import SAMPLE_COLUMNS, SampleRecord, Summary
+from winnow.run_logs.tracker import RunInfo
 
 FAILURES = (
     wandb.Error,  # no key, no server, a finished run
@@ -30,25 +34,25 @@ FAILURES = (
     ServerResponseError,
     WandbApiFailedError,
 )
-"""Everything that wandb was seen to raise; the last four derive from nothing but Exception."""
+"""Every exception that wandb was seen to raise; the last four derive from Exception alone."""
 
 GRACE_SECONDS = 2.0
 ENVIRONMENT = {
-    # The timeout of requests made in the caller's time: 10 s for the key's check, 19 s for a table by default.
+    # Timeout of requests that the caller waits for. By default checking the key takes up to 10 s and a table 19 s.
     "WANDB_HTTP_TIMEOUT": "8",
-    # Usage telemetry keeps a process whose requests nobody answers for another 10 s at exit.
+    # Usage telemetry delays the exit of a process whose requests get no answer by another 10 s.
     "WANDB_ERROR_REPORTING": "false",
 }
 
 
 def set_environment() -> None:
-    """Bound wandb's own waits, where the user has not. It reads these variables once a process."""
+    """Set `ENVIRONMENT` where the user has not. wandb reads these variables once in a process, so call this first."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
 
 
 def why_not_online() -> str:
-    """Look for a key and ask the server about it, and return what is wrong; nothing is "". Prompts for nothing."""
+    """Reason why no run can go online, or "". Looks for a key and verifies it with the server; never prompts."""
     try:
         return "" if wandb.login(prompt=False, verify=True) else "no API key; `wandb login` sets one"
     except FAILURES as error:
@@ -57,8 +61,11 @@ def why_not_online() -> str:
 
 @contextlib.contextmanager
 def service_killed_after(seconds: float) -> Iterator[None]:
-    """Bound a wait for wandb's service process. Its own timeouts do not: where a server goes silent, a finish in three
-    waits for ever, and so does the hook that wandb runs at exit. What waits for a killed service gets an error."""
+    """Context in which wandb's service process is killed after `seconds`; calls that wait for it then raise an error.
+
+    wandb's own timeouts do not bound the wait: if the server stops answering, one `finish` in three waits for ever, and
+    so does the hook that wandb runs at exit.
+    """
     connection = wandb_setup.singleton()._connection
     service = connection._proc if connection else None
     watchdog = threading.Timer(seconds, service._process.kill if service else lambda: None)
@@ -71,14 +78,14 @@ def service_killed_after(seconds: float) -> Iterator[None]:
 
 
 def tear_down() -> None:
-    """Let go of the service, which may be dead; whoever needs one starts another."""
-    # Where the service died, teardown exits with the service's exit code.
+    """Disconnect from the service, which may be dead. A later call of wandb starts a new one."""
+    # If the service died, teardown raises SystemExit with the service's exit code.
     with contextlib.suppress(*FAILURES, SystemExit), service_killed_after(GRACE_SECONDS):
         wandb.teardown()
 
 
 def reason(error: Exception) -> str:
-    """What wandb says, in one short line, or the error's class where it says nothing."""
+    """The error's message as one line of at most 120 characters, or its class if it has no message."""
     return textwrap.shorten(str(error), 120, placeholder=" …") or type(error).__name__
 
 
@@ -88,26 +95,25 @@ JOB_TYPE = "train"
 
 INIT_SECONDS, FINISH_SECONDS = 8.0, 15.0
 SLOW_SECONDS = 4.0
-"""A table that takes longer is the last one. Of a server that fell silent wandb reports nothing but the delay."""
+"""No more tables are sent after one that took longer: the delay is the only sign of a server that stopped answering."""
 
 TABLE_ROWS = 64
 TEXT_BYTES = 4096
 TAG_LENGTH, NAME_LENGTH = 64, 128
-SAMPLE_COLUMNS = tuple(field.name for field in fields(SampleRecord))
 
 
 class WandbTracker:
-    """One run on W&B, in the run directory's `wandb/` (or in WANDB_DIR where that is set).
+    """Tracker of one run at W&B, with its files in the run directory's `wandb/`, or in WANDB_DIR if that is set.
 
     Args:
-        entity: user or team; None is the API key's default.
-        mode: `auto` follows WANDB_MODE and goes online where that does not say otherwise, a key is found and the
-            server answers. The others are wandb's own; `online` without a server is offline as well.
-        group: replaces the group given to `start`, as `name` replaces its name; `tags` come on top.
-        say: takes each line for the user, at most one when the run starts and one if something breaks.
+        entity: User or team; None means the API key's default. mode: `auto` follows WANDB_MODE; if that is not set, the
+        run goes online if a key is found and the server answers,
+            and offline otherwise. The other modes are wandb's own; `online` falls back to offline without a server.
+        group: Replaces the group given to `start`, as `name` replaces its name; `tags` are added to its tags.
+        say: Gets each line for the user: at most one when the run starts, and one if something fails.
 
     Raises:
-        ConfigError: `mode` is none of `Mode`.
+        ConfigError: `mode` is not one of `Mode`.
     """
 
     def __init__(
@@ -131,24 +137,16 @@ class WandbTracker:
         self._next_step = 0
         self._accuracies: set[str] = set()
 
-    def start(
-        self,
-        directory: Path,
-        config: Mapping[str, object],
-        name: str,
-        group: str | None,
-        tags: Sequence[str],
-        run_id: str | None,
-    ) -> str:
-        """Open the run, online or offline, and return its id; an id that is already known goes on where it was."""
+    def start(self, directory: Path, info: RunInfo, run_id: str | None) -> str:
+        """Open the run, online or offline, and return its id. With the id of an earlier run, that run is continued."""
         set_environment()
         run_id = run_id or secrets.token_hex(4)
         with self._or_off():
-            self._open(self._settings(directory, name, group, tags, run_id), dict(config))
+            self._open(self._settings(directory, info, run_id), dict(info.config))
         return run_id
 
     def log(self, row: Mapping[str, float | int]) -> None:
-        """Send an iteration's row; W&B's own step is the iteration too, so that a resumed run goes on counting."""
+        """Send an iteration's row. The iteration is W&B's step as well, so that a resumed run continues the count."""
         if self._run is None:
             return
         with self._or_off():
@@ -157,8 +155,10 @@ class WandbTracker:
             self._next_step = int(row["iteration"]) + 1
 
     def samples(self, iteration: int, records: Sequence[SampleRecord]) -> None:
-        """Show the first 64 records as a table. Call it before the iteration's `log`: a step that W&B has closed
-        takes nothing more, and the table then goes with the next one."""
+        """Send the first 64 records as a table.
+
+        Call it before the iteration's `log`, which closes W&B's step; after that the table goes to the next step.
+        """
         if self._run is None or not self._tables:
             return
         table = wandb.Table(columns=list(SAMPLE_COLUMNS), data=[_cells(record) for record in records[:TABLE_ROWS]])
@@ -172,7 +172,7 @@ class WandbTracker:
                 self._no_more_tables(f"one took {seconds:.0f} s")
 
     def finish(self, summary: Summary, failed: bool) -> None:
-        """Close the run with `summary` in its own; gives up on an upload after 15 s, the data stays on disk."""
+        """Close the run after adding `summary` to its own. An upload is given up after 15 s; the data stays on disk."""
         if self._run is None:
             return
         run, self._run = self._run, None
@@ -184,20 +184,20 @@ class WandbTracker:
             self.say(f"W&B did not take everything ({reason(error)}); upload the rest: {_sync_command(run)}")
             tear_down()
 
-    def _settings(
-        self, directory: Path, name: str, group: str | None, tags: Sequence[str], run_id: str
-    ) -> wandb.Settings:
-        """What a run is called and how it behaves. Records reach the disk every second instead of every 15, so that
-        a killed process loses little; names and tags are cut to what the server takes."""
+    def _settings(self, directory: Path, info: RunInfo, run_id: str) -> wandb.Settings:
+        """The run's names, cut to the lengths that the server accepts, and its behaviour.
+
+        Records are flushed to disk every second instead of every 15 s, so that a killed process loses little.
+        """
         return wandb.Settings(
             run_id=run_id,
             project=self.project,
             entity=self.entity,
             root_dir=os.environ.get("WANDB_DIR", str(directory.absolute())),
-            run_name=(self.name or name)[:NAME_LENGTH] or None,
-            run_group=(self.group or group or "")[:NAME_LENGTH] or None,
+            run_name=(self.name or info.name)[:NAME_LENGTH] or None,
+            run_group=(self.group or info.group or "")[:NAME_LENGTH] or None,
             run_job_type=JOB_TYPE,
-            run_tags=tuple(dict.fromkeys(tag[:TAG_LENGTH] for tag in (*tags, *self.tags) if tag)),
+            run_tags=tuple(dict.fromkeys(tag[:TAG_LENGTH] for tag in (*info.tags, *self.tags) if tag)),
             init_timeout=INIT_SECONDS,
             finish_timeout=FINISH_SECONDS,
             finish_timeout_raises=True,
@@ -220,19 +220,19 @@ class WandbTracker:
                 return
             except FAILURES as error:
                 offline = reason(error)
-                tear_down()  # the service would go on trying, and the run's id stays taken
+                tear_down()  # otherwise the service would go on trying and keep the run's id in use
                 self._set_up()
         self._run = _init(settings, config, "offline")
         self.say(f"W&B is offline ({offline}); upload later: {_sync_command(self._run)}")
 
     def _set_up(self) -> wandb.Settings:
-        """The settings of this process: wandb's files, then WANDB_ variables, then `mode`; without wandb's banners."""
+        """This process's settings, without wandb's banners: from wandb's files, then WANDB_ variables, then `mode`."""
         if self.mode == "auto":
             return wandb.setup(wandb.Settings(silent=True)).settings
         return wandb.setup(wandb.Settings(silent=True, mode=self.mode)).settings
 
     def _define_accuracies(self, run: wandb.Run, row: Mapping[str, float | int]) -> None:
-        """Ask for the best of every `eval/{set}/acc`, set by set: wandb has no patterns but a final star."""
+        """Have W&B keep the maximum of every `eval/{set}/acc`, one by one: its only pattern is a * at the end."""
         for key in row:
             if key.startswith("eval/") and key.endswith("/acc") and key not in self._accuracies:
                 run.define_metric(key, step_metric="iteration", summary="max,last")
@@ -250,14 +250,14 @@ class WandbTracker:
             self._turn_off(error)
 
     def _turn_off(self, error: Exception) -> None:
-        """Say so once and let go of wandb's service, which may be dead: a later run of this process starts another."""
+        """Stop tracking, say so once, and disconnect from wandb's service; a later run starts a new one."""
         self._run = None
         self.say(f"W&B is off ({reason(error)}); the run goes on and metrics.jsonl has everything")
         tear_down()
 
 
 def _init(settings: wandb.Settings, config: dict[str, object], mode: Literal["online", "offline"]) -> wandb.Run:
-    """A run of its own (`create_new`: several live in one process, one after another) with `iteration` as its axis."""
+    """New wandb run with `iteration` as its x-axis; `create_new` since one process may hold several runs in turn."""
     run = wandb.init(config=config, mode=mode, resume="allow", reinit="create_new", settings=settings)
     run.define_metric("iteration", hidden=True)
     for namespace in NAMESPACES:
@@ -266,15 +266,15 @@ def _init(settings: wandb.Settings, config: dict[str, object], mode: Literal["on
 
 
 def _cells(record: SampleRecord) -> list[object]:
-    return [_cut(value) if isinstance(value, str) else value for value in asdict(record).values()]
+    return [_cut(value) if isinstance(value, str) else value for value in record.row().values()]
 
 
 def _cut(text: str) -> str:
-    """At most 4 kB of UTF-8; a lone surrogate becomes a question mark."""
+    """The text cut to 4 kB of UTF-8, with a lone surrogate replaced by a question mark."""
     return text.encode(errors="replace")[:TEXT_BYTES].decode(errors="ignore")
 
 
 def _sync_command(run: wandb.Run) -> str:
-    """The command for all legs of a run: a resumed one has a directory for each, under one id."""
+    """The command that uploads all parts of a run: each resume adds a directory under the same id."""
     online = "" if run.offline else "--include-online "
     return f"wandb sync {online}{shlex.quote(str(Path(run.settings.sync_dir).parent))}"

@@ -1,7 +1,7 @@
 """Means over seeds and paired differences, with 95 % intervals. A run is one observation, however many rows it has.
 
 Student's t, not the percentile bootstrap: that resamples a handful of runs and leaves out both the small-sample quantile and
-the factor n / (n − 1) of the variance. Measured (`python tests/study/coverage_of_intervals.py`, 4000 repetitions), what is
+the factor n / (n − 1) of the variance. Measured (`python -m benchmarks.seed_interval_coverage`, 4000 repetitions), what is
 called 95 % holds the truth in
 
     seeds                                                          3      5     10

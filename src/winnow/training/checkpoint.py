@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from winnow.experience.metrics import Clock
+from winnow.files import replace_text
 from winnow.run_logs.run_files import BackgroundWriter
 
 STATE, MANIFEST = "state.ckpt", "manifest.json"
@@ -82,7 +83,7 @@ def write_checkpoint(directory: Path, iteration: int, save: Callable[[Path], obj
     temporary.mkdir(parents=True)
     save(temporary / STATE)
     manifest = {"schema": 1, "iteration": iteration, "sha256": _sha256(temporary / STATE)}
-    _write_synced(temporary / MANIFEST, json.dumps(manifest))
+    replace_text(temporary / MANIFEST, json.dumps(manifest))
     if final.exists():
         shutil.rmtree(final)
     os.replace(temporary, final)
@@ -109,10 +110,3 @@ class SyncedCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
-
-
-def _write_synced(path: Path, text: str) -> None:
-    with path.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

@@ -1,7 +1,7 @@
 """One training run in its directory, from the first line on the terminal to the exported model."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,26 +20,11 @@ from winnow.run_logs.console import RunConsole
 from winnow.run_logs.curves import draw_run
 from winnow.run_logs.model_card import model_card
 from winnow.run_logs.run_files import BackgroundWriter, RunFiles, Status, Summary
-from winnow.run_logs.tracker import Tracker
+from winnow.run_logs.tracker import RunInfo, Tracker
 from winnow.training.callbacks import IterationBookkeeping, StopOnSignal
 from winnow.training.checkpoint import IterationCheckpoint, SyncedCheckpointIO, iteration_of, newest_valid
 from winnow.training.modules import IterationModule
 from winnow.training.progress import IterationData, RunBudget
-
-
-@dataclass(frozen=True, slots=True)
-class RunInfo:
-    """What a run is called, in its summary and at the tracker."""
-
-    algo: str
-    model: str
-    dataset: str
-    seed: int
-    prompt_hash: str
-    name: str
-    group: str | None
-    tags: Sequence[str]
-    config: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +176,8 @@ class Run:
         return state["tracker_id"]
 
     def _open_tracker(self, kept: str | None) -> None:
-        who = self.identity
         if self.trainer.is_global_zero:
-            run_id = self.tracker.start(self.directory, who.config, who.name, who.group, who.tags, kept)
-            self.data.note(tracker_id=run_id)
+            self.data.note(tracker_id=self.tracker.start(self.directory, self.identity, kept))
 
     def _trainer(self, hardware: Hardware) -> pl.Trainer:
         c = self.cadence

@@ -1,8 +1,9 @@
-"""How often the 95 % intervals hold the truth: prompts from a population with a known mean, samples from the prompts.
+"""Coverage of the 95 % intervals over prompts: prompts from a population with a known mean, samples from the prompts.
 
-`python tests/evaluation/interval_coverage.py` prints the tables in Markdown (minutes).
+`python -m benchmarks.prompt_interval_coverage` prints the tables in Markdown (9 minutes).
 """
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -24,24 +25,26 @@ SHAPES: dict[str, Shape] = {
     "Beta(0.05, 2.45): 2 %, all or nothing": (0.05, 2.45),
     "Beta(2, 60): 3 %, even": (2, 60),
 }
-"""Solve probabilities of prompts: the two parameters of a Beta distribution."""
+"""Distributions of the solve probabilities of prompts: the two parameters of a Beta distribution."""
 PROMPTS = (30, 40, 272, 500, 675, 1319)
-"""AIME24, AMC23, Minerva, MATH500, OlympiadBench, GSM8K."""
+"""Prompts of AIME24, AMC23, Minerva, MATH500, OlympiadBench and GSM8K."""
 SAMPLES = (1, 4, 16)
 
 
 def coverage(interval: Callable[[Generator], Interval], truth: float, repetitions: int, seed: int = 0) -> float:
-    """The share of `repetitions` in which `interval` of fresh data holds `truth`, up to rounding."""
+    """The share of `repetitions` in which an interval of fresh data contains `truth`, up to rounding."""
     rng = np.random.default_rng(seed)
     drawn = (interval(rng) for _ in range(repetitions))
     return sum(each.low - 1e-12 <= truth <= each.high + 1e-12 for each in drawn) / repetitions
 
 
 def verdicts(rng: Generator, solve: NDArray[np.float64], samples: int) -> NDArray[np.bool_]:
+    """(P, G) verdicts of prompts with the given (P,) solve probabilities."""
     return rng.random((len(solve), samples)) < solve[:, None]
 
 
 def accuracy_coverage(shape: Shape, prompts: int, samples: int, repetitions: int) -> float:
+    """Coverage of the interval of an accuracy."""
     a, b = shape
 
     def interval(rng: Generator) -> Interval:
@@ -51,7 +54,7 @@ def accuracy_coverage(shape: Shape, prompts: int, samples: int, repetitions: int
 
 
 def pass_coverage(shape: Shape, prompts: int, k: int, repetitions: int, samples: int = 16) -> float:
-    """The truth is 1 − E[(1 − p)^k], a product for a Beta distribution."""
+    """Coverage of the interval of pass@k. The truth is 1 − E[(1 − p)^k], a product for a Beta distribution."""
     a, b = shape
 
     def interval(rng: Generator) -> Interval:
@@ -64,7 +67,11 @@ def pass_coverage(shape: Shape, prompts: int, k: int, repetitions: int, samples:
 def difference_coverage(
     shape: Shape, shared: float, gain: float, prompts: int, samples: int, repetitions: int
 ) -> float:
-    """B has A's solve probability on a `shared` part of the prompts, its own on the rest, and `gain` of what is missing."""
+    """Coverage of the interval of a paired difference B − A.
+
+    B has A's solve probability p on a share `shared` of the prompts and its own on the rest, increased by `gain` · (1 −
+    p).
+    """
     a, b = shape
 
     def interval(rng: Generator) -> Interval:
@@ -76,7 +83,7 @@ def difference_coverage(
 
 
 def length_coverage(sigma_prompts: float, sigma_samples: float, prompts: int, samples: int, repetitions: int) -> float:
-    """Log-normal lengths: a prompt's factor times a sample's."""
+    """Coverage of the interval of a mean length. Lengths are log-normal: a prompt's factor times a sample's."""
 
     def interval(rng: Generator) -> Interval:
         logs = rng.normal(0, sigma_prompts, (prompts, 1)) + rng.normal(0, sigma_samples, (prompts, samples))
@@ -86,14 +93,15 @@ def length_coverage(sigma_prompts: float, sigma_samples: float, prompts: int, sa
 
 
 def show(title: str, columns: Sequence[int], rows: Mapping[str, Callable[[int, int], float]]) -> None:
-    """Print coverage in per cent: a row a name, a column a number of prompts, in each cell a figure for each of `columns`."""
+    """Print coverage in per cent: one row per name, one column per number of prompts, one figure per value of
+    `columns`."""
     print(f"\n{title}\n\n| | {' | '.join(f'P = {p}' for p in PROMPTS)} |\n{'|---' * (len(PROMPTS) + 1)}|")
     for name, of in rows.items():
         cells = [" / ".join(f"{100 * of(prompts, column):.1f}" for column in columns) for prompts in PROMPTS]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def main(repetitions: int = 4000) -> None:
+def main(repetitions: int) -> None:
     show(
         "accuracy, G = 1 / 4 / 16",
         SAMPLES,
@@ -126,4 +134,6 @@ def main(repetitions: int = 4000) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prompt_interval_coverage")
+    parser.add_argument("--repetitions", type=int, default=4000, help="simulated data sets per figure (default 4000)")
+    main(parser.parse_args().repetitions)

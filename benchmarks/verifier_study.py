@@ -1,29 +1,30 @@
-"""How far the verifiers can be trusted: agreement with labelled cases, and each evaluation set's golds against rewritings and
-near misses. `python tests/rewards/verifier_study.py` writes the tables of docs/verifiers.md; `--check` fails if they are stale.
+"""Accuracy of the verifiers: agreement with labelled cases, and verdicts on rewritten golds and near misses.
 
-Reads $WINNOW_DATA. A few minutes on one core; the same tables on every machine.
+`WINNOW_DATA=… python -m benchmarks.verifier_study` writes the tables of docs/verifiers.md, and with `--check` only
+tells whether they are up to date. It takes a few minutes on one core and gives the same tables on every machine.
 """
 
+import argparse
 import json
 import logging
 import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from rewrites import NEAR_MISSES, REWRITINGS, Rewrite
-from traps import TRAPS
-
+from benchmarks.answer_near_misses import NEAR_MISSES
+from benchmarks.answer_rewrites import REWRITINGS, Rewrite
+from benchmarks.verifier_traps import TRAPS
 from winnow.rewards.answer_text import last_boxed, normalize, read_number
 from winnow.rewards.rules import Exact, MathVerify, Numeric, Rule
 from winnow.rewards.verifier import Verifier
 from winnow.verdict import Verdict
 
-PAGE = Path(__file__).parents[2] / "docs" / "verifiers.md"
+PAGE = Path(__file__).parents[1] / "docs" / "verifiers.md"
 RULES: dict[str, Rule] = {"math_verify": MathVerify(), "numeric": Numeric(), "exact": Exact()}
 SETS = {
     "math500": "math_verify",
@@ -33,26 +34,34 @@ SETS = {
     "aime24": "math_verify",
     "amc23": "math_verify",
 }
+"""The verifier of each evaluation set."""
 
 UNREADABLE = {
-    "t(0,4]": "upstream's text is broken: it should say t ∈ (0, 4]; only the same text is accepted",
+    "t(0,4]": "the text is broken upstream (it should be t ∈ (0, 4]); only the same text is accepted",
     r"f(x)=a x+b, where b is an arbitrary integer, and a is an arbitrary positive integer with \mho(a)=0": (
-        "prose; only the same text is accepted"
+        "the gold is prose; only the same text is accepted"
     ),
 }
+"""Golds that no verifier can read, with the reason."""
 FIRM = {
-    "(2,1),(1,2),(-1,-20),(-20,-1)": "one list in four boxes: only the last box is read, here and in training",
-    "D": "`D. it can't be A or B`: a sentence is no choice letter",
+    "(2,1),(1,2),(-1,-20),(-20,-1)": "one list in four boxes; only the last box is read, here and in training",
+    "D": "a sentence is not a choice letter",
     r"\frac{v_{0}}{r_{0}} \frac{1}{\left(1+r / r_{0}\right)^{3 / 2}}": (
-        "equal for positive r and r₀ only, which math_verify does not assume; numeric, Minerva's rule, accepts it"
+        "equal only for positive r and r₀, which math_verify does not assume; numeric, the rule for Minerva, accepts it"
     ),
 }
-KNOWN = {("7.6 Z", "7.6 z"): "math-verify reads capitals as small letters"}
+"""Golds of firm rows on which math_verify disagrees with the label, with the reason."""
+KNOWN = {("7.6 Z", "7.6 z"): "math-verify does not distinguish capitals from small letters"}
+"""Pairs of gold and answer with an unexpected verdict that the tolerance does not explain, with the reason."""
+
+
+Row = Mapping[str, str | bool | None]
+"""A labelled case of verifier_cases.jsonl."""
 
 
 @dataclass
 class Rate:
-    """Of `rows` answers `accepted` were judged correct; `others` went against what was expected of them."""
+    """Counts of judged answers: `accepted` of `rows` were correct. `others` are those with an unexpected verdict."""
 
     rows: int = 0
     accepted: int = 0
@@ -74,13 +83,14 @@ def rows_of(name: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in (data() / "eval" / f"{name}.jsonl").open(encoding="utf-8")]
 
 
-def cases() -> list[dict[str, str | bool | None]]:
+def cases() -> list[Row]:
     return [json.loads(line) for line in (data() / "verifier_cases.jsonl").open(encoding="utf-8")]
 
 
-def rate(pool: Verifier, golds: Sequence[str], rewrite: Rewrite, expected: bool) -> Rate:
+def rate(verifier: Verifier, golds: Sequence[str], rewrite: Rewrite, expected: bool) -> Rate:
+    """The verdicts on `golds` changed by `rewrite`; `expected` says whether these should be correct."""
     pairs = [(gold, answer) for gold in golds if (answer := rewrite(gold)) is not None and answer != gold]
-    judged = pool.judge_answers([gold for gold, _ in pairs], [answer for _, answer in pairs])
+    judged = verifier.judge_answers([gold for gold, _ in pairs], [answer for _, answer in pairs])
     verdicts = [judgement.verdict for judgement in judged]
     others = [
         (*pair, verdict)
@@ -92,14 +102,15 @@ def rate(pool: Verifier, golds: Sequence[str], rewrite: Rewrite, expected: bool)
 
 @cache
 def rates(name: str, rule: str) -> dict[Rewrite, Rate]:
-    """Of every rewriting and near miss of a set's golds, by a rule."""
+    """The rate of every rewriting and near miss of an evaluation set's golds under a rule."""
     golds = [row["answer"] for row in rows_of(name)]
-    with Verifier(rule=RULES[rule], workers=1) as pool:
-        same = {rewrite: rate(pool, golds, rewrite, True) for rewrite in REWRITINGS}
-        return same | {rewrite: rate(pool, golds, rewrite, False) for rewrite in NEAR_MISSES}
+    with Verifier(rule=RULES[rule], workers=1) as verifier:
+        same = {rewrite: rate(verifier, golds, rewrite, True) for rewrite in REWRITINGS}
+        return same | {rewrite: rate(verifier, golds, rewrite, False) for rewrite in NEAR_MISSES}
 
 
 def total(found: Iterable[Rate]) -> Rate:
+    """The sum of several rates."""
     whole = Rate()
     for one in found:
         whole.add(one)
@@ -107,6 +118,7 @@ def total(found: Iterable[Rate]) -> Rate:
 
 
 def within_tolerance(rule: Rule, gold: str, answer: str) -> bool:
+    """True if both are plain numbers that differ by no more than the rule's relative tolerance."""
     left, right = read_number(normalize(gold)), read_number(normalize(answer))
     if not isinstance(rule, Numeric) or left is None or right is None:
         return False
@@ -114,13 +126,13 @@ def within_tolerance(rule: Rule, gold: str, answer: str) -> bool:
 
 
 def reason(rule: Rule, gold: str, answer: str) -> str | None:
-    """Why a verdict that was not expected is as it is; None: nobody knows."""
+    """The reason for an unexpected verdict, or None if it is unknown."""
     if within_tolerance(rule, gold, answer):
         return f"within the tolerance of {rule.settings['relative']:g}"
     return KNOWN.get((gold, answer))
 
 
-# --- tables -------------------------------------------------------------------------------------------------------------------
+# --- tables ---------------------------------------------------------------------------------------------------------
 
 
 def per_cent(part: int, whole: int) -> str:
@@ -155,13 +167,15 @@ def traps_table() -> str:
 
 
 @cache
-def agreement() -> dict[str, tuple[Counter[str], list[tuple[dict[str, str | bool | None], Verdict]]]]:
-    """For firm and strict rows, conventions, and rows that need another extraction: counts by category, and disagreements."""
-    found = {name: (Counter[str](), list[tuple[dict[str, str | bool | None], Verdict]]()) for name in KINDS}
+def agreement() -> dict[str, tuple[Counter[str], list[tuple[Row, Verdict]]]]:
+    """Counts by category, and the disagreements, for each of the three `KINDS` of labelled cases."""
+    found = {name: (Counter[str](), list[tuple[Row, Verdict]]()) for name in KINDS}
     rows = cases()
-    with Verifier(workers=1) as pool:
+    with Verifier(workers=1) as verifier:
         preds = [str(row["pred"]) for row in rows]
-        judged = pool.judge_answers([str(row["gold"]) for row in rows], [last_boxed(pred) or pred for pred in preds])
+        judged = verifier.judge_answers(
+            [str(row["gold"]) for row in rows], [last_boxed(pred) or pred for pred in preds]
+        )
     for row, judgement in zip(rows, judged, strict=True):
         counts, disagreements = found[kind_of(row)]
         counts[f"{row['category']} rows"] += 1
@@ -176,7 +190,7 @@ def agreement() -> dict[str, tuple[Counter[str], list[tuple[dict[str, str | bool
 KINDS = ("firm, the box or the whole", "convention, the box or the whole", "needs a phrase's or the last number")
 
 
-def kind_of(row: dict[str, str | bool | None]) -> str:
+def kind_of(row: Row) -> str:
     if row["extract"] not in (None, "boxed"):
         return KINDS[2]
     return KINDS[0] if row["strength"] == "firm" else KINDS[1]
@@ -215,15 +229,15 @@ def golds_table() -> str:
     lines = []
     for name, rule in SETS.items():
         golds = [row["answer"] for row in rows_of(name)]
-        with Verifier(rule=RULES[rule], workers=1) as pool:
-            bad = pool.check_golds(golds)
+        with Verifier(rule=RULES[rule], workers=1) as verifier:
+            bad = verifier.check_golds(golds)
         why = "; ".join(f"{code(golds[index])}: {UNREADABLE[golds[index]]}" for index in bad)
         lines.append((name, rule, len(golds), len(golds) - len(bad), why or "–"))
     return table(("set", "verifier", "golds", "readable", "exceptions"), lines)
 
 
 def rates_table() -> str:
-    """Of the near misses accepted, those within the verifier's tolerance are counted apart from the others."""
+    """Table of acceptance by set and verifier; near misses within the tolerance are counted separately."""
     lines = []
     for name, chosen in SETS.items():
         for rule in RULES:
@@ -266,7 +280,7 @@ def rewrites_table(rewrites: Sequence[Rewrite]) -> Callable[[], str]:
 
 
 def exceptions_list() -> str:
-    """Every rewriting refused and every near miss accepted by the verifier of its set."""
+    """List of all rewritings refused and all near misses accepted by the verifier of their set."""
     lines = []
     for name, rule in SETS.items():
         same, other = (total(rates(name, rule)[rewrite] for rewrite in kind) for kind in (REWRITINGS, NEAR_MISSES))
@@ -281,7 +295,7 @@ def exceptions_list() -> str:
 
 
 def responses(gold: str, problem: str) -> dict[str, tuple[str, Verdict]]:
-    """Whole responses to a problem, and what a strict verifier says of them."""
+    """Whole responses to a problem, each with the verdict that a strict verifier gives."""
     return {
         "a wrong box, then the gold's": (rf"\boxed{{9999}}? No: \boxed{{{gold}}}.", Verdict.correct),
         "the gold's box, then a wrong one": (rf"\boxed{{{gold}}}? No: \boxed{{9999}}.", Verdict.wrong),
@@ -297,12 +311,12 @@ def responses_table() -> str:
     found: dict[str, list[str]] = {}
     for rule in RULES.values():
         counts: Counter[str] = Counter()
-        with Verifier(rule=rule, workers=1) as pool:
+        with Verifier(rule=rule, workers=1) as verifier:
             for name in SETS:
                 rows = rows_of(name)
                 made = [responses(row["answer"], row["problem"]) for row in rows]
                 for kind in made[0]:
-                    judged = pool.judge([row["answer"] for row in rows], [one[kind][0] for one in made])
+                    judged = verifier.judge([row["answer"] for row in rows], [one[kind][0] for one in made])
                     counts[kind] += len(rows)
                     counts[f"as expected {kind}"] += sum(
                         judgement.verdict is one[kind][1] for judgement, one in zip(judged, made, strict=True)
@@ -328,7 +342,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """`text` with what stands between `<!-- NAME -->` and `<!-- end -->` made anew."""
+    """`text` with every block between `<!-- NAME -->` and `<!-- end -->` regenerated."""
     for name, block in BLOCKS.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
         text = re.sub(pattern, lambda m, b=block: f"{m[1]}{b()}\n{m[2]}", text, flags=re.DOTALL)
@@ -336,11 +350,16 @@ def filled(text: str) -> str:
 
 
 def main() -> int:
-    logging.disable(logging.WARNING)  # math-verify says that it has no time limit, as is meant
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.verifier_study", description="Tables of docs/verifiers.md."
+    )
+    parser.add_argument("--check", action="store_true", help="fail if the tables are out of date; write nothing")
+    check = parser.parse_args().check
+    logging.disable(logging.WARNING)  # math-verify warns that it has no time limit; the workers are killed instead
     before = PAGE.read_text(encoding="utf-8")
     after = filled(before)
-    if "--check" in sys.argv:
-        print("up to date" if before == after else f"out of date: type {' '.join(sys.argv[:1])}")
+    if check:
+        print("up to date" if before == after else "out of date: type python -m benchmarks.verifier_study")
         return int(before != after)
     PAGE.write_text(after, encoding="utf-8")
     return 0

@@ -1,28 +1,27 @@
-"""The arithmetic of each part, on measurements made up so that it can be done in one's head."""
+"""Arithmetic of each part, on invented measurements small enough for mental arithmetic."""
 
 from pathlib import Path
 
 import pytest
 
-from benchmarks import cuda, matmul, memory, rejection_cost, scaling, startup, trl, verifiers
-from benchmarks.child import Timed
-from benchmarks.gpus import Gpu, known
-from benchmarks.iteration import Cost, Drawn, Iteration
-from benchmarks.parts import PARTS
+from benchmarks import cuda, matmul, rejection_cost, scaling, startup, trl, verifiers
+from benchmarks.__main__ import PARTS
+from benchmarks.cuda import Gpu, gpu_named
+from benchmarks.runs import Cost, Iteration, SampledRow, Timed
 from benchmarks.trl import Side
 from benchmarks.workload import Work
 
 
 def iteration(step: float, rollout: float, update: float, trained: int, rows: int = 8, tokens: int = 10) -> Iteration:
-    """CPU seconds as given and twice as many on the wall; `rows` responses of `tokens` tokens to one prompt of 5."""
-    drawn = [Drawn("p", 5, tokens, i < trained) for i in range(rows)]
-    return Iteration(*(Cost(s, 2 * s) for s in (step, rollout, update)), rows=drawn)
+    """CPU seconds as given, wall seconds twice those; `rows` completions of `tokens` tokens to one prompt of 5 tokens."""
+    sampled = [SampledRow("p", 5, tokens, i < trained) for i in range(rows)]
+    return Iteration(*(Cost(s, 2 * s) for s in (step, rollout, update)), rows=sampled)
 
 
 # --- against TRL
 
 
-def test_trl_is_divided_by_ours_pair_by_pair():
+def test_trl_is_divided_by_ours_within_each_pair():
     theirs = [Side(8.0, 20.0, 32), Side(12.0, 40.0, 32), Side(9.0, 30.0, 32)]
     ours = {
         "grpo": [Side(2.0, 20.0, 32), Side(2.0, 20.0, 32), Side(3.0, 30.0, 32)],
@@ -37,18 +36,14 @@ def test_trl_is_divided_by_ours_pair_by_pair():
     assert figures["ours_live_rows_ragged"] == 32
 
 
-def test_without_the_script_it_is_said_and_nothing_is_measured(monkeypatch: pytest.MonkeyPatch):
+def test_without_the_script_the_reason_is_given(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("BENCH_TRL", raising=False)
-    found = trl.skipped()
-    assert found is not None
-    assert "BENCH_TRL is not set" in found.why
+    assert "BENCH_TRL is not set" in str(trl.skipped())
     monkeypatch.setenv("BENCH_TRL", "/nowhere.py")
-    found = trl.skipped()
-    assert found is not None
-    assert found.why == "BENCH_TRL=/nowhere.py: no such file"
+    assert trl.skipped() == "BENCH_TRL=/nowhere.py: no such file"
 
 
-def test_the_script_is_told_of_the_same_work(tmp_path: Path):
+def test_the_script_is_given_the_same_work(tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text("import json, sys\nprint('noise')\nprint('RESULT ' + json.dumps({'words': sys.argv[1:]}))\n")
     said = " ".join(
@@ -63,7 +58,7 @@ def test_the_script_is_told_of_the_same_work(tmp_path: Path):
         trl.their_step(str(script), Work(), 2)
 
 
-def test_different_prompts_are_no_comparison():
+def test_different_prompts_are_refused():
     result = {"total_tok_per_s": 30.0, "completion_tok_per_s": 20.0, "s_per_step": 2.0, "steps": 2}  # 40 prompt tokens
     trl.require_same_prompts(result, [iteration(1, 1, 1, trained=8)])  # 8 rows of 5
     with pytest.raises(RuntimeError, match="other prompts"):
@@ -79,8 +74,8 @@ def test_a_side_is_the_mean_of_its_steps():
 
 
 @pytest.mark.parametrize("algorithm", rejection_cost.ALGORITHMS, ids=lambda a: a.algo)
-def test_patterns_keep_the_share_that_they_say(algorithm: rejection_cost.Rejecting):
-    """RAFT++ keeps what is right of a prompt that has anything right; Reinforce-Rej all of a prompt that is mixed."""
+def test_patterns_keep_the_share_they_are_listed_under(algorithm: rejection_cost.Rejecting):
+    """RAFT++ keeps the correct samples of a prompt; Reinforce-Rej keeps all samples of a mixed prompt."""
     for share, patterns in algorithm.patterns.items():
         if algorithm.algo == "raftpp":
             kept_rows = [pattern.count("1") for pattern in patterns]
@@ -90,7 +85,7 @@ def test_patterns_keep_the_share_that_they_say(algorithm: rejection_cost.Rejecti
     assert len(algorithm.round()) == 3 * rejection_cost.PROMPTS
 
 
-def test_the_cost_of_a_quarter_is_compared_within_its_round():
+def test_costs_are_compared_within_a_round():
     first = [iteration(9, 1, 4.0, 8), iteration(9, 1, 2.4, 4), iteration(9, 1, 1.2, 2)]
     second = [iteration(9, 1, 2.0, 8), iteration(9, 1, 1.0, 4), iteration(9, 1, 0.4, 2)]
     figures = rejection_cost.costs("_x", [1.0, 0.5, 0.25], first + second)
@@ -117,12 +112,12 @@ def test_a_share_of_the_bound():
     assert figures["update_tokens_per_cpu_s_y"] == 25.0
 
 
-def test_growth_of_the_peak():
-    points = {f"{v}x{t}": 1.0 for v in memory.VOCABULARIES for t in memory.LENGTHS} | {
+def test_growth_of_peak_memory():
+    points = {f"{v}x{t}": 1.0 for v in scaling.VOCABULARIES for t in scaling.LENGTHS} | {
         "2048x4096": 64.0,
         "32768x4096": 128.0,
     }
-    figures = memory.growth(points)
+    figures = scaling.memory_growth(points)
     assert figures["update_peak_over_logits"] == 0.25  # 4,096 × 32,768 × 4 bytes are 512 MiB
     assert figures["update_peak_growth_vocabulary"] == 2.0
 
@@ -134,22 +129,21 @@ def test_the_cost_of_a_sample():
 
 
 @pytest.mark.parametrize("case", verifiers.CASES, ids=lambda case: case.name)
-def test_half_of_the_answers_are_right(case: verifiers.Case):
+def test_half_of_the_answers_are_correct(case: verifiers.Case):
     from winnow.config.compose import composed
     from winnow.config.instantiate import build_node
 
     golds, answers = zip(*(case.pair(n) for n in range(6)), strict=True)
-    with build_node(composed("train", [f"reward/verifier={case.verifier}"]).reward.verifier) as pool:
-        verdicts = [str(j.verdict) for j in pool.judge_answers(golds, answers)]
+    with build_node(composed("train", [f"reward/verifier={case.verifier}"]).reward.verifier) as verifier:
+        verdicts = [str(j.verdict) for j in verifier.judge_answers(golds, answers)]
         assert verdicts == ["correct", "wrong"] * 3
-        assert (pool.counts.isolated > 0) is (case.name == "math_verify_algebra")
+        assert (verifier.counts.isolated > 0) is (case.name == "math_verify_algebra")
 
 
-def test_a_command_is_timed_or_its_failure_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_command_is_timed_and_a_failure_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     script = tmp_path / "train.py"
     script.write_text("import sys\nprint('no such thing') or sys.exit(2) if 'bad' in sys.argv else None")
     monkeypatch.setattr(startup, "SCRIPT", script)
-    assert startup.skipped() is None
     assert startup.start(["good"], tmp_path / "run").first is None
     with pytest.raises(RuntimeError, match="no such thing"):
         startup.start(["bad"], tmp_path / "run")
@@ -158,16 +152,16 @@ def test_a_command_is_timed_or_its_failure_is_shown(monkeypatch: pytest.MonkeyPa
 # --- on CUDA
 
 
-def test_peaks_are_known_by_the_name_that_cuda_gives():
-    sxm, pcie = known("NVIDIA H100 80GB HBM3"), known("NVIDIA H100 PCIe")
+def test_peaks_are_found_by_the_name_that_cuda_reports():
+    sxm, pcie = gpu_named("NVIDIA H100 80GB HBM3"), gpu_named("NVIDIA H100 PCIe")
     assert sxm is not None
     assert pcie is not None
     assert (sxm.bandwidth, pcie.bandwidth) == (3.35e12, 2.0e12)
-    assert known("NVIDIA GeForce GT 710") is None
+    assert gpu_named("NVIDIA GeForce GT 710") is None
 
 
 def test_figures_on_cuda():
-    """2 seconds of sampling on the wall and 4 of update: half of a GPU that reads 1 GB/s, a quarter of one that does 2 FLOP/s."""
+    """2 wall seconds of sampling on a GPU that reads 1 GB/s are half of its peak; 4 of update at 2 FLOP/s a quarter."""
     gpu = Gpu("test", flops=2.0, bandwidth=1e9, source="none")
     observed = {"sampling_bytes": 1e9, "update_flops": 2.0, "peak_bytes": 2.0**31}
     found = [Timed(iteration(5, 1, 2, trained=8), observed)]
@@ -181,13 +175,13 @@ def test_figures_on_cuda():
     )
     assert figures["cuda_rollout_share_of_bandwidth_s"] == 0.5
     assert figures["cuda_update_mfu_s"] == 0.25
-    assert figures["cuda_trl_over_ours_s"] == 3.0  # the better of 40 and 30, by 10
+    assert figures["cuda_trl_over_ours_s"] == 3.0  # the faster of 40 and 30, over 10
     assert figures["cuda_trl_memory_share_s"] == 0.5
     assert figures["cuda_trl_engine_s"] == "generate"
     assert "cuda_update_mfu_s" not in cuda.ours("s", found, None)
 
 
-def test_every_figure_is_named_once():
+def test_every_figure_has_one_name():
     keys = [named.key for part in PARTS.values() for named in part.figures]
     assert len(keys) == len(set(keys))
     assert {"trl_over_ours_ragged", "trl_over_ours_forced", "rollout_share_of_matmul_bound"} <= set(keys)

@@ -1,4 +1,7 @@
-r"""Ways in which a verifier is fooled, each with the verdict of every rule: c(orrect), w(rong) or n(o answer)."""
+r"""Traps: responses that fool careless verifiers, each with the verdict of every rule.
+
+The letters are those of math_verify, numeric and exact in this order: c(orrect), w(rong) or n(o answer).
+"""
 
 from typing import NamedTuple
 
@@ -6,6 +9,8 @@ ECHO = r"Solve it and put your final answer within \boxed{}."
 
 
 class Trap(NamedTuple):
+    """A response to a problem with the given gold, and the verdict of each rule as a letter."""
+
     trap: str
     gold: str
     response: str
@@ -103,7 +108,7 @@ TRAPS = [
         ("352146", r"\boxed{352147}", "www"),
         ("10000/3", r"\boxed{10001/3}", "www"),
         ("0", r"\boxed{0.00001}", "www"),
-        ("X=125-1.25P", r"\boxed{X=125-1.26P}", "www"),  # of an expression: at several points
+        ("X=125-1.25P", r"\boxed{X=125-1.26P}", "www"),  # expressions are compared at several points
         (r"\lfloor n/2 \rfloor", r"\boxed{\lfloor n/3 \rfloor}", "www"),
     ),
     *_traps(

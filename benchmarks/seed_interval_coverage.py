@@ -1,8 +1,9 @@
-"""How often intervals over seeds hold the truth, how often Holm lets a false claim through, how often a real one is found.
+"""Coverage of the 95 % intervals over seeds, false claims with and without Holm's correction, and power.
 
-`python tests/study/coverage_of_intervals.py` prints the tables in Markdown (half a minute).
+`python -m benchmarks.seed_interval_coverage` prints the tables in Markdown (half a minute).
 """
 
+import argparse
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -21,39 +22,43 @@ SHAPES: Mapping[str, tuple[Quantile, Quantile]] = {
     "near 1: Beta(29.1, 0.9), mean 0.97": (NEAR_1, NEAR_1),
     "Beta(18, 2), mean 0.9; B near 1": (beta(18, 2).ppf, NEAR_1),
 }
-"""What the figures of arms A and B are distributed like over seeds: quantile functions."""
+"""Distributions of the figures of arms A and B over seeds, as quantile functions."""
 SEEDS = (3, 5, 10)
 REPETITIONS = 4000
 CORRELATION = 0.5
-"""Of the two arms' figures of one seed, before the shape is given to them."""
+"""Correlation of the two arms' figures of one seed, before they are transformed to the shape."""
 RESAMPLES = 500
 
 
 def uniform(rng: Generator, repetitions: int, seeds: int) -> tuple[Values, Values]:
-    """(R, N) uniform figures of arms A and B, dependent within a seed (a Gaussian copula)."""
+    """(repetitions, seeds) uniform figures of arms A and B, dependent within a seed (a Gaussian copula)."""
     shared, a, b = rng.standard_normal((3, repetitions, seeds))
     own = np.sqrt(1 - CORRELATION)
     return norm.cdf(np.sqrt(CORRELATION) * shared + own * a), norm.cdf(np.sqrt(CORRELATION) * shared + own * b)
 
 
 def draw(shape: str, seeds: int, repetitions: int, seed: int = 0) -> tuple[Values, Values]:
+    """(repetitions, seeds) figures of arms A and B with a shape of `SHAPES`."""
     of_a, of_b = SHAPES[shape]
     a, b = uniform(np.random.default_rng(seed), repetitions, seeds)
     return of_a(a), of_b(b)
 
 
 def truth(shape: str) -> tuple[float, float]:
-    """The means, as integrals over the quantile functions."""
+    """The means of arms A and B, as integrals over the quantile functions."""
     middle = (np.arange(500_000) + 0.5) / 500_000
-    return tuple(float(quantile(middle).mean()) for quantile in SHAPES[shape])
+    of_a, of_b = SHAPES[shape]
+    return float(of_a(middle).mean()), float(of_b(middle).mean())
 
 
 def t_coverage(values: Values, mean: float) -> float:
+    """Coverage of Student's t interval of a single arm."""
     estimates = [over_seeds(row) for row in values.tolist()]
     return sum(each.low <= mean <= each.high for each in estimates) / len(estimates)
 
 
 def paired_coverage(a: Values, b: Values, difference: float) -> float:
+    """Coverage of Student's t interval of the paired difference B − A."""
     found = [
         paired_difference(dict(enumerate(x)), dict(enumerate(y))) for x, y in zip(a.tolist(), b.tolist(), strict=True)
     ]
@@ -61,7 +66,7 @@ def paired_coverage(a: Values, b: Values, difference: float) -> float:
 
 
 def bootstrap_coverage(values: Values, mean: float, seed: int = 1) -> float:
-    """Of the percentile bootstrap over seeds, which is not used."""
+    """Coverage of the percentile bootstrap over seeds, which Winnow does not use, for comparison."""
     rng, (repetitions, n), held = np.random.default_rng(seed), values.shape, 0
     for start in range(0, repetitions, 250):
         part = values[start : start + 250]
@@ -73,7 +78,10 @@ def bootstrap_coverage(values: Values, mean: float, seed: int = 1) -> float:
 
 
 def false_claims(claims: int, seeds: int, families: int, seed: int = 2) -> tuple[float, float]:
-    """The share of families with a claim below 0.05, by Holm and without it: `claims` arms like their common baseline."""
+    """The share of families with a p-value below 0.05, with and without Holm's correction.
+
+    A family compares `claims` arms with a common baseline from which none of them differs.
+    """
     figures = np.random.default_rng(seed).standard_normal((families, claims + 1, seeds))
     found = np.zeros(2)
     for baseline, *arms in figures:
@@ -85,7 +93,7 @@ def false_claims(claims: int, seeds: int, families: int, seed: int = 2) -> tuple
 
 
 def power(seeds: int, repetitions: int, alpha: float = 0.05, seed: int = 3) -> float:
-    """How often a difference of the size called detectable is found."""
+    """The share of repetitions in which a difference of the detectable size is found."""
     differences = np.random.default_rng(seed).normal(
         detectable_difference(seeds, 1.0, alpha=alpha), 1.0, (repetitions, seeds)
     )
@@ -94,16 +102,17 @@ def power(seeds: int, repetitions: int, alpha: float = 0.05, seed: int = 3) -> f
 
 
 def row(*cells: object) -> None:
+    """Print a row of a Markdown table."""
     print("| " + " | ".join(map(str, cells)) + " |")
 
 
-def main() -> None:
+def main(repetitions: int) -> None:
     row("figures of A (and B) over seeds", "seeds", "Student's t", "bootstrap", "paired t", "paired bootstrap")
     row(*["---"] * 6)
     for shape in SHAPES:
         mean, other = truth(shape)
         for n in SEEDS:
-            a, b = draw(shape, n, REPETITIONS)
+            a, b = draw(shape, n, repetitions)
             single = t_coverage(a, mean), bootstrap_coverage(a, mean)
             pairs = paired_coverage(a, b, other - mean), bootstrap_coverage(b - a, other - mean)
             row(shape, n, *(f"{share:.1%}" for share in single + pairs))
@@ -111,8 +120,12 @@ def main() -> None:
     row("seeds", "families with a false claim among 10, Holm", "without Holm", "power at the detectable difference")
     row(*["---"] * 4)
     for n in SEEDS:
-        row(n, *(f"{share:.1%}" for share in (*false_claims(10, n, REPETITIONS), power(n, REPETITIONS))))
+        row(n, *(f"{share:.1%}" for share in (*false_claims(10, n, repetitions), power(n, repetitions))))
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.seed_interval_coverage")
+    parser.add_argument(
+        "--repetitions", type=int, default=REPETITIONS, help=f"simulated studies per figure (default {REPETITIONS})"
+    )
+    main(parser.parse_args().repetitions)
