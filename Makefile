@@ -59,13 +59,14 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-# BENCH_TRL=FILE is the script that times TRL's step; PARTS names some of the parts (python -m benchmarks --help).
-bench: $(INSTALLED)  ## what the work costs: against TRL, against this machine's matrix products, and as it grows; most of an hour
+# BENCH_TRL=FILE names the script that times TRL's step; PARTS selects parts (python -m benchmarks --help lists them).
+bench: $(INSTALLED)  ## costs of a step against TRL, against this machine's matrix products, and against size; most of an hour
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks $(PARTS)
 
-docs: $(INSTALLED)  ## the generated tables of README.md and docs/algorithms.md
+docs: $(INSTALLED)  ## the generated tables, then the site: open build/site/index.html
 	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 clean:
 	rm -rf .venv .venv-vllm build dist src/*.egg-info

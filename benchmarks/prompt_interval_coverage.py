@@ -102,6 +102,7 @@ def show(title: str, columns: Sequence[int], rows: Mapping[str, Callable[[int, i
 
 
 def main(repetitions: int) -> None:
+    """Print the tables."""
     show(
         "accuracy, G = 1 / 4 / 16",
         SAMPLES,

@@ -36,6 +36,7 @@ def memory_skipped() -> str | None:
 
 
 def measured_memory() -> Measurement:
+    """Measure one process per vocabulary and length."""
     peaks: dict[str, float] = {}
     for length in LENGTHS:
         for vocabulary in VOCABULARIES:
@@ -89,6 +90,7 @@ TIMED = {64: 4, 256: 3, 1024: 2, 4096: 1}
 
 
 def measured() -> Measurement:
+    """Measure one process per number of samples."""
     figures: dict[str, Value] = {}
     raw: list[dict] = []
     for n, count in TIMED.items():

@@ -107,6 +107,7 @@ def row(*cells: object) -> None:
 
 
 def main(repetitions: int) -> None:
+    """Print the tables."""
     row("figures of A (and B) over seeds", "seeds", "Student's t", "bootstrap", "paired t", "paired bootstrap")
     row(*["---"] * 6)
     for shape in SHAPES:

@@ -35,6 +35,7 @@ CASES = (
 
 
 def measured(repeats: int = REPEATS) -> Measurement:
+    """Measure each command `repeats` times."""
     figures: dict[str, Value] = {}
     raw: list[dict] = []
     for case in CASES:

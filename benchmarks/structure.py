@@ -56,7 +56,7 @@ class Module:
 
     @property
     def room(self) -> str | None:
-        """The package or module directly under `winnow` that the file belongs to; None for `winnow` itself and others."""
+        """The package or module directly under `winnow` that the file belongs to; None for all other files."""
         return room_of(self.name)
 
     def strings(self) -> Iterator[ast.Constant]:
@@ -165,7 +165,7 @@ def circles(graph: Mapping[str, set[str]]) -> list[set[str]]:
 
 
 def upward_imports(tree: Mapping[str, Module]) -> list[tuple[str, str]]:
-    """Pairs of importing and imported module that break the order of `LAYERS`; packages outside the order are left out."""
+    """Pairs of importing and imported module that break the order of `LAYERS`; packages outside it are left out."""
     return [
         (name, other)
         for name, names in import_graph(tree).items()
@@ -225,6 +225,7 @@ def listed(tree: Mapping[str, Module]) -> Iterator[str]:
 
 
 def main() -> None:
+    """Print the table of the directories on the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.structure", description="Structure of source trees.")
     parser.add_argument("directories", nargs="*", type=Path, default=[Path("src")], metavar="SRC_DIR")
     parser.add_argument("--list", action="store_true", help="also the modules and imports behind the counts")

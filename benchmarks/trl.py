@@ -108,6 +108,7 @@ def skipped() -> str | None:
 
 
 def measured(pairs: int = PAIRS, modes: Sequence[Mode] = MODES) -> Measurement:
+    """Measure `pairs` pairs of processes in each of `modes`."""
     figures: dict[str, Value] = {"trl_over_ours_pairs": pairs}
     raw: list[dict] = []
     for mode in modes:

@@ -76,14 +76,17 @@ class Rate:
 
 
 def data() -> Path:
+    """The directory $WINNOW_DATA."""
     return Path(os.environ["WINNOW_DATA"])
 
 
 def rows_of(name: str) -> list[dict[str, str]]:
+    """The rows of an evaluation set."""
     return [json.loads(line) for line in (data() / "eval" / f"{name}.jsonl").open(encoding="utf-8")]
 
 
 def cases() -> list[Row]:
+    """The labelled cases."""
     return [json.loads(line) for line in (data() / "verifier_cases.jsonl").open(encoding="utf-8")]
 
 
@@ -136,19 +139,23 @@ def reason(rule: Rule, gold: str, answer: str) -> str | None:
 
 
 def per_cent(part: int, whole: int) -> str:
+    """A share in per cent, or a dash for none of none."""
     return f"{part / whole:.2%}" if whole else "–"
 
 
 def code(text: str) -> str:
+    """`text` as code in a cell of a Markdown table."""
     return "`" + text.replace("|", r"\|").replace("\n", " ") + "`"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def traps_table() -> str:
+    """Table of the traps."""
     words = {"c": "correct", "w": "wrong", "n": "no answer"}
     return table(
         ("trap", "gold", "response", "math_verify", "numeric", "exact"),
@@ -191,12 +198,14 @@ KINDS = ("firm, the box or the whole", "convention, the box or the whole", "need
 
 
 def kind_of(row: Row) -> str:
+    """The kind of a labelled case, one of `KINDS`."""
     if row["extract"] not in (None, "boxed"):
         return KINDS[2]
     return KINDS[0] if row["strength"] == "firm" else KINDS[1]
 
 
 def agreement_table() -> str:
+    """Table of agreement by category and kind."""
     found = agreement()
     names = sorted(
         {key.removesuffix(" rows") for counts, _ in found.values() for key in counts if key.endswith(" rows")}
@@ -216,6 +225,7 @@ def agreement_table() -> str:
 
 
 def disagreements_table() -> str:
+    """Table of the disagreements, without the rows that need another extraction."""
     lines = []
     for kind, (_, disagreements) in list(agreement().items())[:2]:
         for row, verdict in disagreements:
@@ -226,6 +236,7 @@ def disagreements_table() -> str:
 
 
 def golds_table() -> str:
+    """Table of the golds that can be read."""
     lines = []
     for name, rule in SETS.items():
         golds = [row["answer"] for row in rows_of(name)]
@@ -262,6 +273,8 @@ def rates_table() -> str:
 
 
 def rewrites_table(rewrites: Sequence[Rewrite]) -> Callable[[], str]:
+    """A function that makes the table of `rewrites`, with an example and the acceptance in every set."""
+
     def made() -> str:
         found: dict[str, list[str]] = {rewrite.__name__: [] for rewrite in rewrites}
         examples = dict.fromkeys(found, "")
@@ -308,6 +321,7 @@ def responses(gold: str, problem: str) -> dict[str, tuple[str, Verdict]]:
 
 
 def responses_table() -> str:
+    """Table of the verdicts on whole responses."""
     found: dict[str, list[str]] = {}
     for rule in RULES.values():
         counts: Counter[str] = Counter()
@@ -350,6 +364,7 @@ def filled(text: str) -> str:
 
 
 def main() -> int:
+    """Write or check the tables, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.verifier_study", description="Tables of docs/verifiers.md."
     )

@@ -30,10 +30,12 @@ class Case:
 
 
 def numbers(n: int) -> Pair:
+    """Integers that are equal for even n."""
     return str(n), str(n + n % 2)
 
 
 def decimals(n: int) -> Pair:
+    """Decimal numbers that are equal for even n."""
     return f"{n}.5", f"{n}.5{n % 2}"
 
 
@@ -43,6 +45,7 @@ def roots(n: int) -> Pair:
 
 
 def words(n: int) -> Pair:
+    """Texts that are equal for even n."""
     return f"word {n}", f"word {n + n % 2}"
 
 
@@ -55,6 +58,7 @@ CASES = (
 
 
 def measured(repeats: int = REPEATS) -> Measurement:
+    """Measure each case `repeats` times, after one repeat that is not counted."""
     figures: dict[str, Value] = {}
     raw: list[dict] = []
     for case in CASES:

@@ -47,6 +47,7 @@ class Shape:
         return ["model=custom", f"model.path={folder}", "model/template=plain"]
 
     def config(self) -> Qwen2Config:
+        """The configuration for transformers."""
         return Qwen2Config(
             vocab_size=self.vocab,
             hidden_size=self.hidden,

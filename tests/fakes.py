@@ -1,6 +1,6 @@
-"""Rollouts made by hand, and models whose every number is a simple function of the token.
+"""Hand-made rollouts, and models whose outputs are a simple function of the token.
 
-Of token t the sampler's log-probability is −t/10, the policy's −(t + 1)/10, the initial policy's −(t + 1)/5 and the
+For token t the sampler's log-probability is −t/10, the policy's −(t + 1)/10, the initial policy's −(t + 1)/5 and the
 critic's value t/10. So log π − log π_initial is (t + 1)/10 by the policy's numbers and (t + 2)/10 by the sampler's.
 """
 
@@ -22,13 +22,15 @@ from winnow.verdict import Judgement, Verdict
 
 
 class Drawn(NamedTuple):
-    """A response; correct ones are worth 1, the others −1."""
+    """A response. The reward is 1 if it is correct, else −1."""
 
     token_ids: tuple[int, ...]
     correct: bool
 
 
 class Asked(NamedTuple):
+    """A prompt and its responses."""
+
     prompt: tuple[int, ...]
     responses: tuple[Drawn, ...]
 
@@ -62,7 +64,7 @@ def _on_response(row: int, numbers: Sequence[float]) -> Tensor:
 
 
 def rollouts(asked: Sequence[Asked] = ASKED) -> Rollouts:
-    """As an engine and a judge would have it."""
+    """The rollouts that an engine and a judge would make of `asked`."""
 
     def completion(drawn: Drawn) -> Completion:
         entropies = torch.ones(len(drawn.token_ids))
@@ -81,7 +83,7 @@ def rollouts(asked: Sequence[Asked] = ASKED) -> Rollouts:
 
 
 class HandMade(Collector):
-    """Gives the same rollouts in every iteration."""
+    """A collector that returns the same rollouts in every iteration."""
 
     def __init__(self, asked: Sequence[Asked] = ASKED) -> None:
         self.rollouts = rollouts(asked)
@@ -91,11 +93,11 @@ class HandMade(Collector):
 
 
 class Spy(Policy):
-    """−(t + 1) · `step`, and a record of the rows it was asked about."""
+    """A policy with log-probability −(t + 1) · `step` at token t, which records the rows that it scores."""
 
     def __init__(self, step: float) -> None:
         nn.Module.__init__(self)
-        self.anchor = nn.Parameter(torch.zeros(()))  # says which device it is on
+        self.anchor = nn.Parameter(torch.zeros(()))  # so that the policy has a device
         self.step = step
         self.seen: list[tuple[int, ...]] = []
 
@@ -105,12 +107,12 @@ class Spy(Policy):
 
     @property
     def rows(self) -> list[int]:
-        """Which of `SEQUENCES` were forwarded, in order."""
+        """The indices in `SEQUENCES` of the rows that were forwarded, sorted."""
         return sorted(SEQUENCES.index(tokens) for tokens in self.seen)
 
 
 class SpyCritic(Critic):
-    """t / 10 for response token t."""
+    """A critic with value t / 10 at response token t."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
@@ -123,7 +125,7 @@ class SpyCritic(Critic):
 
 
 def spelt(rows: Packed) -> list[tuple[int, ...]]:
-    """Each row's tokens; the last is a target and nothing else."""
+    """The tokens of each packed row, of which the last is only a target."""
     ends = rows.spread(rows.targets.float())
     return [
         (*rows.tokens[0, rows.places[i, :length]].tolist(), int(ends[i, length]))

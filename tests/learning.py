@@ -1,4 +1,4 @@
-"""What the invariant tests share: made-up experience, and the gradient of one optimiser batch."""
+"""Made-up rows, a small float64 policy and the gradient of one optimiser batch, for several test modules."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ PROMPT = (3, 4, 5)
 
 
 def float64_policy(packed: bool) -> Policy:
-    """GPT-2, in float64 throughout: Qwen2's norm and rotary tables drop to float32 inside, which would cost 1e-8."""
+    """A tiny GPT-2, float64 throughout. In Qwen2, norm and rotary tables are float32 inside, an error of 1e-8."""
     config = GPT2Config(vocab_size=20, n_positions=32, n_embd=16, n_layer=2, n_head=2)
     torch.manual_seed(0)
     model = GPT2LMHeadModel(config).double().eval()
@@ -32,7 +32,7 @@ def float64_policy(packed: bool) -> Policy:
 
 
 def made_up_rows(advantages: Sequence[float], seed: int = 0) -> list[Row]:
-    """Rows of 1 to 3 prompt tokens and 2 to 7 of response; old log-probabilities near the policy's, references further."""
+    """Rows with prompts of 1 to 3 and responses of 2 to 7 tokens; old log-probabilities are close to the policy's."""
     rows = []
     for i, advantage in enumerate(advantages):
         noise = torch.tensor(uniforms(1000 * seed + i, 40))
@@ -48,7 +48,7 @@ def made_up_rows(advantages: Sequence[float], seed: int = 0) -> list[Row]:
 
 
 def rows_of(tokens: Tensor, prompt_length: int) -> Packed:
-    """(B, S) tokens as rows of one length, whose prompts have `prompt_length` tokens."""
+    """(B, S) tokens, packed as rows of one length whose prompts have `prompt_length` tokens."""
     return pack([Row(tuple(ids), prompt_length) for ids in tokens.tolist()])
 
 
@@ -60,7 +60,7 @@ def gradient(
     token_budget: int = 10_000,
     zero_gradient: Sequence[bool] | None = None,
 ) -> Tensor:
-    """Of one optimiser batch holding all `items`, cut to `token_budget`; `zero_gradient` ones are not forwarded."""
+    """The gradient of one optimiser batch of all `items`, cut to `token_budget`, without the `zero_gradient` ones."""
     budget = TokenBudget(token_budget, is_packed(policy.model))
     plan = Plan(minibatches=1, epochs=1, budget=budget, aggregate=aggregate, seed=0)
     zero_gradient = [False] * len(items) if zero_gradient is None else list(zero_gradient)
@@ -82,7 +82,7 @@ def loss_of(policy: Policy, objective: PolicyObjective | PreferenceObjective, ba
 
 
 def quiet_trainer(*callbacks: pl.Callback) -> pl.Trainer:
-    """One epoch on the CPU, nothing printed and nothing written."""
+    """A Lightning trainer for one epoch on the CPU that prints and writes nothing."""
     return pl.Trainer(
         max_epochs=1,
         accelerator="cpu",

@@ -60,8 +60,7 @@ def _weights(batch: Batch, like: Tensor) -> Float[Tensor, "b s"]:
 
 
 def _per_update(value: Tensor, batch: Batch) -> Mean:
-    """A term of the loss as a metric: summed over the micro-batches of an optimiser batch, averaged over optimiser
-    batches.
+    """A term of the loss as a metric: the sum over an optimiser batch's micro-batches, averaged over optimiser batches.
 
     Each micro-batch counts 1/num_micro_batches, so that the counts of an optimiser batch add up to 1.
     """
@@ -73,8 +72,7 @@ def _mean_over(value: Tensor, where: Tensor) -> Mean:
 
 
 def _gradient_magnitudes(loss: Tensor, *logprobs: Tensor) -> list[Tensor]:
-    """|∂ loss / ∂ log π| of every token: the size of its gradient coefficient, whatever ratio and clipping rules are
-    used.
+    """|∂ loss / ∂ log π| of every token: the size of its gradient coefficient under any ratio and clipping rule.
 
     This differentiates only from the loss to the log-probabilities, not through the model, and keeps the graph for the
     training step's own backward.
@@ -84,7 +82,7 @@ def _gradient_magnitudes(loss: Tensor, *logprobs: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class PolicyObjective:
-    """The policy-gradient loss: clipped surrogate of ratio and advantage, plus β · KL, minus c · entropy (`entropy`)."""
+    """The policy-gradient loss: − clipped surrogate of ratio and advantage + β · KL − c · entropy, c = `entropy`."""
 
     ratio: Ratio
     clip: Clip
@@ -109,11 +107,12 @@ class PolicyObjective:
         return self.kl_in_loss is not None or self.entropy != 0
 
     def __call__(self, logprobs: Float[Tensor, "b s"], entropies: Float[Tensor, "b s"] | None, batch: Batch) -> Loss:
-        """The loss of one micro-batch and its metrics; `entropies` is read only if the entropy coefficient is not zero."""
+        """The loss of one micro-batch with its metrics. `entropies` is read only if `self.entropy` is not zero."""
         assert batch.advantages is not None
         weights = _weights(batch, logprobs)
-        # Rows come without old log-probabilities where no ratio reads them, and where the iteration has a single optimiser
-        # step: then this forward itself is of the policy that sampled, the ratio is 1, and its gradient is that of log π.
+        # Rows come without old log-probabilities where no ratio reads them, and where the iteration has a single
+        # optimiser step: then this forward itself is of the policy that sampled, the ratio is 1, and its gradient is
+        # that of log π.
         old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
         quantity = self.ratio(logprobs, old, batch.response)
         surrogate = self.clip(quantity, batch.advantages)
@@ -161,8 +160,7 @@ def _off_policy_metrics(
 
 @dataclass(frozen=True, slots=True)
 class ValueObjective:
-    """The critic's clipped value loss against the returns, over the same rows and with the same weights as the
-    policy's."""
+    """The critic's clipped value loss against the returns, over the policy's rows and with the same weights."""
 
     clip: float
 

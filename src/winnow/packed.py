@@ -80,8 +80,10 @@ class Packed(OnDevice):
     response: Bool[Tensor, "b s"]
 
     def spread(self, numbers: Float[Tensor, " r"]) -> Float[Tensor, "b s"]:
-        """One number per response token as a (B, S) matrix, 0 elsewhere. This is the one shift by one: the number that
-        is computed at the token before s stands at s."""
+        """One number per response token as a (B, S) matrix, 0 elsewhere.
+
+        This is the one shift by one: what was computed at the token before s stands at s.
+        """
         flat = numbers.new_zeros(self.response.numel()).index_copy(0, self.cells, numbers)
         return flat.view_as(self.response)
 

@@ -29,8 +29,7 @@ class Prompt:
 
 
 class Finish(StrEnum):
-    """Reasons for which a completion ends: an EOS token is drawn (it is part of the response), or the budget is used
-    up."""
+    """The reason why a completion ended: an EOS token, which is part of the response, or the limit on its length."""
 
     EOS = "eos"
     LENGTH = "length"

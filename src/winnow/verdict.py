@@ -5,8 +5,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """The result of one check. Only `correct` is a success; the other four are kept apart because each calls for a
-    different repair."""
+    """The result of one check. Only `correct` is a success; the other four call for different repairs."""
 
     correct = "correct"
     wrong = "wrong"

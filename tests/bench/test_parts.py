@@ -13,7 +13,7 @@ from benchmarks.workload import Work
 
 
 def iteration(step: float, rollout: float, update: float, trained: int, rows: int = 8, tokens: int = 10) -> Iteration:
-    """CPU seconds as given, wall seconds twice those; `rows` completions of `tokens` tokens to one prompt of 5 tokens."""
+    """CPU seconds as given, wall seconds twice those; `rows` completions of `tokens` tokens to one prompt of 5."""
     sampled = [SampledRow("p", 5, tokens, i < trained) for i in range(rows)]
     return Iteration(*(Cost(s, 2 * s) for s in (step, rollout, update)), rows=sampled)
 

@@ -1,4 +1,4 @@
-"""A W&B server with one project, `me/winnow`, that keeps the views it is given."""
+"""Stand-in for a W&B server with one project, `me/winnow`, that keeps the views saved on it."""
 
 import json
 import threading
@@ -54,4 +54,4 @@ def view_server() -> Iterator[ViewServer]:
 
 @pytest.fixture(autouse=True)
 def _alone(fresh_wandb: None) -> None:
-    """Every test here."""
+    """Every test here runs without W&B settings or keys of its own."""

@@ -45,7 +45,7 @@ def test_what_the_report_draws_over_iterations_is_on_the_dashboard() -> None:
     named = {name for panel in LINES for name in panel.metrics}
     keys = {
         metric.key for metric in (*OVERVIEW, *GRADIENT_MASS) if metric is not HELD_OUT
-    }  # its key is a word for all sets
+    }  # its key stands for the accuracies of all sets
     assert len(keys) == 9
     assert keys <= named
 

@@ -1,4 +1,4 @@
-"""`winnow dashboard` against a server on this machine."""
+"""`winnow dashboard` with a local server."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Workspace and report as objects: no server, no key."""
+"""Workspace and report as objects, without a server or a key."""
 
 from itertools import combinations
 
@@ -10,7 +10,7 @@ from winnow.run_logs.dashboard import DASHBOARD
 
 
 def drawn(panel) -> dict:
-    """What W&B is sent of a panel, without the id, which is drawn anew."""
+    """The panel as W&B receives it, without its id, which is random."""
     return panel._to_model().model_dump(by_alias=True, exclude_none=True, exclude={"id"})
 
 

@@ -25,13 +25,13 @@ def binomial_bounds(count: int, rate: float) -> tuple[float, float]:
     return count * rate - spread, count * rate + spread
 
 
-def test_a_chain_reads_as_it_is_written() -> None:
+def test_text_answer_and_worked_solution_of_a_chain() -> None:
     assert (CHAIN.text, CHAIN.values, CHAIN.answer) == ("47+38-21=", (85, 64), 64)
     assert worked(CHAIN, (0, 0)) == r"47+38=85,85-21=64;\boxed{64}"
     assert worked(CHAIN, (-10, -10)) == r"47+38=75,75-21=54;\boxed{54}"
 
 
-def test_same_names_same_problem_and_other_names_another() -> None:
+def test_problems_are_a_function_of_seed_index_and_split() -> None:
     assert chain_at(3, 5, "train") == chain_at(3, 5, "train")
     assert demonstration(CHAIN, 3, 5, 0.5, 0.5) == demonstration(CHAIN, 3, 5, 0.5, 0.5)
     streams = {tuple(chain_at(seed, i, split) for i in range(20)) for seed in (1, 2) for split in ("train", "heldout")}

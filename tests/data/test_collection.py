@@ -55,7 +55,7 @@ def test_a_line_separator_inside_a_string_does_not_end_a_row(tmp_path: Path):
     assert [row.place for row in rows_of_file(path, "dataset.path")] == ["line 1", "line 2"]
 
 
-def test_ids_that_come_twice_are_no_keys(tmp_path: Path):
+def test_repeated_ids_are_not_used_as_keys(tmp_path: Path):
     path = write(tmp_path / "d.jsonl", *({"id": 7, "problem": p, "answer": "1"} for p in "ab"))
     found = dataset("jsonl", f"dataset.path={path}").load(none_bad, False).train
     assert [problem.key for problem in found] == ["line 1", "line 2"]
@@ -94,21 +94,21 @@ def test_holding_out_takes_the_same_rows_whatever_the_run(tmp_path: Path):
         ),
     ],
 )
-def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, text: str, message: str):
+def test_a_bad_file_is_a_one_line_error(tmp_path: Path, text: str, message: str):
     path = tmp_path / "f.jsonl"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         dataset("jsonl", f"dataset.path={path}").load(none_bad, False)
 
 
-def test_bytes_that_are_no_text(tmp_path: Path):
+def test_bytes_that_are_not_text(tmp_path: Path):
     path = tmp_path / "f.jsonl"
     path.write_bytes(b'{"problem": "\xff", "answer": "1"}\n')
     with pytest.raises(ConfigError, match="not UTF-8 text"):
         dataset("jsonl", f"dataset.path={path}").load(none_bad, False)
 
 
-def test_dropping_bad_rows_names_some_and_counts_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_dropped_rows_are_counted_and_some_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = write(tmp_path / "b.jsonl", *({"problem": str(i), "answer": "x" if i else "1"} for i in range(9)))
     source = dataset("jsonl", f"dataset.path={path}", "dataset.bad_rows=drop")
     found = source.load(lambda golds: [i for i, gold in enumerate(golds) if gold == "x"], False)
@@ -136,7 +136,7 @@ def test_a_hub_dataset_is_read_from_the_cache(tmp_path: Path, monkeypatch: pytes
     assert benchmark.load()[0].answer == "5"
 
 
-def test_a_dataset_that_cannot_be_downloaded_is_one_line():
+def test_a_dataset_that_cannot_be_downloaded_is_a_one_line_error():
     message = (
         r"dataset openai/gsm8k could not be downloaded: not cached, hub unreachable .*type dataset\.path=FILE\.jsonl"
     )

@@ -9,7 +9,7 @@ from winnow.models.templates import Chat, Plain, Template
 
 
 @pytest.mark.parametrize("limit", range(1, 40))
-def test_the_short_way_finds_what_the_long_way_finds(limit: int):
+def test_long_prompts_are_those_that_tokenizing_all_prompts_finds(limit: int):
     """Each digit is one token of one byte, the case in which the bound on tokens is tight."""
     tokenizer = Pretrained("tiny", "embedded", Plain()).tokenizer()
     tokenizer.chat_template = "{% for m in messages %}<{{ m.content | trim }}>{% endfor %}="

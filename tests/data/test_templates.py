@@ -60,7 +60,7 @@ def test_plain_begins_as_the_tokenizer_does(qwen: PreTrainedTokenizerFast, llama
     assert Plain().render("<|begin_of_text|>1+1", llama) == "<|begin_of_text|>1+1"
 
 
-def test_what_a_template_cannot_do_is_said_in_a_line():
+def test_a_chat_template_that_cannot_be_used_is_a_one_line_error():
     tokenizer = qwen_tokenizer()
     tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
     with pytest.raises(

@@ -1,3 +1,5 @@
+"""Collation of rows and pairs into micro-batches."""
+
 import torch
 
 from fakes import spelt
@@ -32,8 +34,8 @@ def test_rows_of_different_lengths():
     assert (terms.row_weight.tolist(), terms.denominator, terms.num_micro_batches) == ([0.5, 0.25], 7.0, 3)
 
 
-def test_what_is_predicted_is_what_is_response():
-    """The rows' mask and the terms' are one; a forward's numbers land on the response tokens and nowhere else."""
+def test_predictions_are_placed_on_response_tokens():
+    """Packed rows and loss terms have the same mask; a forward's numbers are placed on response tokens only."""
     for rows in ([LONG, SHORT], [SHORT, LONG], [LONG]):
         batch = collate(rows, torch.ones(len(rows)), 2.0, 1)
         assert torch.equal(batch.rows.response, batch.terms.response)
@@ -41,7 +43,7 @@ def test_what_is_predicted_is_what_is_response():
         assert torch.equal(numbers == 1, batch.terms.response)
 
 
-def test_numbers_are_padded_with_zeros_and_keep_to_their_field():
+def test_tensors_are_padded_with_zeros_and_stay_in_their_field():
     terms = collate([LONG, SHORT], torch.ones(2), 2.0, 1).terms
     expected = {
         "advantages": [[0, 0, 0, 1.0, 1.0], [0, -0.5, -0.5, 0, 0]],
@@ -60,7 +62,7 @@ def test_a_field_that_one_row_lacks_is_absent():
     torch.testing.assert_close(alone, torch.tensor([[0, 0, 0, -1.0, -0.6]]))
 
 
-def test_both_sides_of_a_pair_keep_their_place():
+def test_chosen_and_rejected_rows_keep_their_order():
     batch = collate_pairs([Pair(LONG, SHORT), Pair(SHORT, SHORT)], torch.tensor([1.0, 0.0]), 2.0, 1)
     assert spelt(batch.rows) == [LONG.token_ids, SHORT.token_ids, SHORT.token_ids, SHORT.token_ids]
     chosen, rejected = batch.rows.response.chunk(2)

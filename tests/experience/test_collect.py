@@ -1,3 +1,5 @@
+"""Collection of rollouts: seeds of samples, the policy version, and judging by each prompt's own answer."""
+
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -19,7 +21,7 @@ B = Prompt("b", (14,), "b?", "3")
 
 
 class Given(PromptOrder):
-    """The same prompts in every iteration."""
+    """An order that gives the same prompts in every iteration."""
 
     def __init__(self, prompts: list[Prompt]) -> None:
         self.given = prompts
@@ -28,8 +30,8 @@ class Given(PromptOrder):
         return self.given[:count]
 
 
-class Noting:
-    """Samples two tokens that are a function of the seed, and notes what it is asked."""
+class RecordingEngine:
+    """An engine whose samples are two tokens that depend on the seed, and that records the seeds it gets."""
 
     exact = True
 
@@ -46,7 +48,7 @@ class Noting:
         prompts: Sequence[Prompt],
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
-        done: OnCompletion = ignore_completion,
+        on_completion: OnCompletion = ignore_completion,
     ) -> list[list[Completion]]:
         self.seeds += [list(group) for group in seeds]
         return [[self._drawn(seed) for seed in group] for group in seeds]
@@ -65,13 +67,13 @@ def boxed(token_ids: tuple[int, ...]) -> str:
     return f"\\boxed{{{token_ids[0]}}}" if token_ids[0] else "no idea"
 
 
-def collector(small, pool: Verifier, engine: Noting, prompts: list[Prompt], seed: int = 0) -> Collector:
+def collector(small, pool: Verifier, engine: RecordingEngine, prompts: list[Prompt], seed: int = 0) -> Collector:
     judge = Judge(pool, RewardScale(1.0, -1.0, -2.0), boxed)
     return Collector(small.model, engine, Given(prompts), judge, Sampling(1.0, 8), len(prompts), 3, seed)
 
 
 def seeds(small, pool: Verifier, prompts: list[Prompt], seed: int, iteration: int) -> list[list[int]]:
-    engine = Noting()
+    engine = RecordingEngine()
     collector(small, pool, engine, prompts, seed).collect(iteration, Clock())
     return engine.seeds
 
@@ -80,14 +82,14 @@ def test_seeds_are_a_function_of_seed_iteration_prompt_and_sample(small, pool):
     first = seeds(small, pool, [A, B], seed=0, iteration=0)
     assert [len(group) for group in first] == [3, 3]
     assert seeds(small, pool, [A, B], seed=0, iteration=0) == first
-    # Who else is asked, and in which order, does not matter.
+    # The other prompts and their order do not matter.
     assert seeds(small, pool, [B, A], seed=0, iteration=0) == first[::-1]
     others = [seeds(small, pool, [A, B], seed, iteration) for seed, iteration in ((0, 1), (0, 2), (1, 0))]
     drawn = [one for groups in (first, *others) for group in groups for one in group]
     assert len(set(drawn)) == 4 * 6
 
 
-def test_a_prompt_that_comes_twice_is_sampled_anew(small, pool):
+def test_a_prompt_that_occurs_twice_gets_new_samples(small, pool):
     once = seeds(small, pool, [A, B], seed=0, iteration=0)
     twice = seeds(small, pool, [A, B, A], seed=0, iteration=0)
     assert twice[:2] == once
@@ -99,14 +101,14 @@ def test_names_of_repeated_prompts():
 
 
 def test_samples_of_another_policy_are_refused(small, pool):
-    late = collector(small, pool, Noting(behind=1), [A])
+    late = collector(small, pool, RecordingEngine(behind=1), [A])
     with pytest.raises(RuntimeError, match="sampled from policy 4, not 5"):
         late.collect(5, Clock())
-    assert collector(small, pool, Noting(), [A]).collect(5, Clock()).policy_version == 5
+    assert collector(small, pool, RecordingEngine(), [A]).collect(5, Clock()).policy_version == 5
 
 
 def test_each_response_is_judged_by_its_own_prompts_answer(small, pool):
-    """Token 7 answers prompt a, token 3 prompt b, token 0 is no answer at all."""
+    """Token 7 is the answer to prompt a, token 3 to prompt b, and token 0 is no answer."""
     drawn = [[7, 3, 0], [7, 3, 3]]
     completions = [[Completion((t, 2), torch.zeros(2), torch.zeros(2), Finish.EOS) for t in group] for group in drawn]
     judge = Judge(pool, RewardScale(1.0, -1.0, -2.0), boxed)

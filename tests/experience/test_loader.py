@@ -1,3 +1,5 @@
+"""The train loader: one collection per iteration, its micro-batches, and what it reports of them."""
+
 from contextlib import nullcontext
 
 import torch
@@ -10,12 +12,12 @@ from winnow.types import MicroBatch, Pair, Row
 
 
 def row(length: int) -> Row:
-    """A prompt of two tokens and `length` of response."""
+    """A prompt of two tokens and a response of `length`."""
     return Row((1,) * (2 + length), 2, torch.ones(2 + length))
 
 
 class Source:
-    """One experience an iteration, and a note of who asked and how."""
+    """A source of the same experience in each iteration, which records how it is called."""
 
     def __init__(self, experience: Experience) -> None:
         self.experience = experience
@@ -33,7 +35,7 @@ def loader(source: Source, minibatches: int = 2, epochs: int = 2) -> ExperienceL
     return ExperienceLoader(source, plan, Clock(), nullcontext)
 
 
-def test_each_iteration_collects_once_however_many_epochs():
+def test_each_iteration_collects_once_for_all_its_epochs():
     source = Source(Experience([row(n) for n in (1, 2, 3, 4)], [False] * 4))
     found = loader(source)
     assert source.asked == []
@@ -45,7 +47,7 @@ def test_each_iteration_collects_once_however_many_epochs():
     assert torch.is_grad_enabled()
 
 
-def test_every_row_comes_once_an_epoch_dealt_by_the_iteration():
+def test_every_row_occurs_once_per_epoch_in_an_order_of_the_iteration():
     source = Source(Experience([row(n) for n in range(1, 9)], [False] * 8))
     found = loader(source)
 
@@ -59,29 +61,29 @@ def test_every_row_comes_once_an_epoch_dealt_by_the_iteration():
     assert lengths(0) == first
 
 
-def test_where_nothing_is_kept_there_is_no_batch():
+def test_without_a_kept_row_there_is_no_batch():
     found = loader(Source(Experience([], [])))
     assert [*found] == []
     assert found.outcome is not None
     assert (found.outcome.dealt, found.outcome.skipped, found.outcome.tokens_trained) == ([], 4, 0)
 
 
-def test_tokens_trained_count_response_tokens_once_an_epoch():
+def test_tokens_trained_are_the_response_tokens_of_each_epoch():
     found = loader(Source(Experience([row(n) for n in (1, 2, 3, 4)], [False] * 4)))
     assert len([*found]) == 4
     assert found.outcome is not None
     assert (found.outcome.skipped, found.outcome.tokens_trained) == (0, 2 * 10)
 
 
-def test_and_those_of_both_sides_of_a_pair():
+def test_tokens_trained_are_those_of_both_sides_of_a_pair():
     found = loader(Source(Experience([Pair(row(3), row(5))], [False])), minibatches=1, epochs=1)
     assert len([*found]) == 1
     assert found.outcome is not None
     assert found.outcome.tokens_trained == 8
 
 
-def test_but_not_of_rows_that_move_nothing():
-    """One optimiser batch an epoch; the rows of 2 and 4 tokens are zero_gradient."""
+def test_tokens_trained_are_not_those_of_rows_without_a_gradient():
+    """One optimiser batch an epoch; the rows of 2 and 4 tokens have no gradient."""
     rows = [row(n) for n in (1, 2, 3, 4)]
     found = loader(Source(Experience(rows, [False, True, False, True])), minibatches=1)
     assert [sorted(batch.terms.response.sum(1).tolist()) for batch in found if isinstance(batch, MicroBatch)] == [
@@ -93,7 +95,7 @@ def test_but_not_of_rows_that_move_nothing():
 
 
 def test_batches_without_a_gradient_are_skipped_and_their_tokens_not_trained():
-    """Four optimiser batches of one row each, of which only the row of 3 tokens moves anything."""
+    """Four optimiser batches of one row each, of which only the row of 3 tokens has a gradient."""
     found = loader(
         Source(Experience([row(n) for n in (1, 2, 3, 4)], [True, True, False, True])), minibatches=4, epochs=1
     )
@@ -103,7 +105,7 @@ def test_batches_without_a_gradient_are_skipped_and_their_tokens_not_trained():
 
 
 def test_collecting_is_over_before_the_first_batch():
-    """Autocast, say, belongs to sampling; the trainer has its own."""
+    """The context (autocast) is for sampling; the trainer has its own for the training step."""
     open_now: list[bool] = []
     source = Source(Experience([row(1), row(2)], [False] * 2))
     inside = [False]

@@ -1,3 +1,5 @@
+"""Division of an iteration's experience into optimiser batches and micro-batches."""
+
 import dataclasses
 from collections.abc import Sequence
 
@@ -17,7 +19,7 @@ def row(length: int) -> Row:
     return Row((1,) * (length + 2), 2, torch.ones(length + 2))
 
 
-def test_every_row_is_dealt_once_an_epoch_into_even_batches():
+def test_every_row_is_dealt_once_per_epoch_into_batches_of_equal_size():
     batches = deal(10, minibatches=4, epochs=2, seed=7)
     assert sorted(len(b) for b in batches[:4]) == [2, 2, 3, 3]
     assert sorted(i for b in batches[:4] for i in b) == list(range(10))
@@ -42,7 +44,7 @@ def micro_batches(
     return [batch for batch in found if isinstance(batch, MicroBatch)]
 
 
-def test_each_optimiser_batch_has_as_many_micro_batches_and_its_own_denominator():
+def test_optimiser_batches_have_equally_many_micro_batches_and_their_own_denominators():
     rows = [row(n) for n in (1, 2, 3, 10, 1, 1)]
     terms = [batch.terms for batch in micro_batches(plan(8, token_mean), rows, [[0, 1, 2], [3, 4, 5]])]
     assert [b.num_micro_batches for b in terms] == [2] * 4
@@ -65,22 +67,22 @@ def test_batches_without_a_gradient_are_not_stepped():
 
 ADVANTAGES = [1.0, 0.0, -0.5, 0.0, 0.0, 2.0]
 ROWS = made_up_rows(ADVANTAGES)
-INERT = [advantage == 0 for advantage in ADVANTAGES]
+ZERO_GRADIENT = [advantage == 0 for advantage in ADVANTAGES]
 
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("token_budget", [1, 20, 1000])
-def test_inert_rows_are_in_no_micro_batch_and_count_in_the_denominator(token_budget: int, packed: bool):
+def test_rows_without_a_gradient_are_in_no_micro_batch_but_count_in_the_denominator(token_budget: int, packed: bool):
     lengths = sum(row.response_length for row in ROWS)
     for rule, denominator in ((sequence_mean, 6), (token_mean, lengths)):
-        found = micro_batches(plan(token_budget, rule, packed=packed), ROWS, [list(range(6))], INERT)
+        found = micro_batches(plan(token_budget, rule, packed=packed), ROWS, [list(range(6))], ZERO_GRADIENT)
         assert {batch.terms.denominator for batch in found} == {denominator}
         forwarded = [tokens for batch in found for tokens in spelt(batch.rows)]
         assert sorted(forwarded) == sorted(ROWS[i].token_ids for i in (0, 2, 5))
 
 
-def test_a_batch_is_filled_up_with_a_row_that_learns():
-    """Two optimiser batches, cut to single rows: 2 rows that learn, and 1 beside a shorter zero_gradient one."""
+def test_the_filler_is_a_row_with_a_gradient():
+    """Two optimiser batches, cut to single rows: 2 rows with a gradient, and 1 beside a shorter one without."""
     rows = [row(5), row(4), row(1), row(3)]
     found = micro_batches(plan(1), rows, [[0, 1], [2, 3]], [False, False, True, False])
     assert [batch.terms.response.sum(1).tolist() for batch in found] == [[5], [4], [3], [3]]
@@ -90,14 +92,14 @@ def test_a_batch_is_filled_up_with_a_row_that_learns():
 @pytest.mark.parametrize("rule", [sequence_mean, token_mean])
 @pytest.mark.parametrize("token_budget", [20, 1000])
 @pytest.mark.parametrize("packed", [True, False])
-def test_leaving_inert_rows_out_changes_no_gradient(packed: bool, token_budget: int, rule):
+def test_leaving_out_rows_without_a_gradient_does_not_change_the_gradient(packed: bool, token_budget: int, rule):
     policy = float64_policy(packed)
     objective = PolicyObjective(ratio.token, lambda r, a: clip.ppo(r, a, low=0.2, high=0.2), None, 0.0)
     forwarded = gradient(policy, objective, ROWS, rule, token_budget)
-    left_out = gradient(policy, objective, ROWS, rule, token_budget, INERT)
+    left_out = gradient(policy, objective, ROWS, rule, token_budget, ZERO_GRADIENT)
     assert forwarded.abs().max() > 1e-3
     torch.testing.assert_close(left_out, forwarded, rtol=0, atol=1e-12)
-    without = [row for row, zero_gradient in zip(ROWS, INERT, strict=True) if not zero_gradient]
+    without = [row for row, zero_gradient in zip(ROWS, ZERO_GRADIENT, strict=True) if not zero_gradient]
     assert (gradient(policy, objective, without, rule, token_budget) - forwarded).abs().max() > 1e-3
 
 

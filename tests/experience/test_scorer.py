@@ -1,3 +1,5 @@
+"""Scoring: which rows are forwarded under which policy, and the KL and mismatch metrics."""
+
 from dataclasses import replace
 from math import exp
 
@@ -27,7 +29,7 @@ def test_kl_ref_of_the_initial_policy_is_zero():
 
 @pytest.mark.parametrize("token_budget", [1, 12, 1000])
 @pytest.mark.parametrize("exact", [True, False])
-def test_old_is_the_samplers_number_if_exact_and_else_the_policys(exact: bool, token_budget: int):
+def test_old_log_probabilities_are_the_samplers_if_exact_and_else_the_policys(exact: bool, token_budget: int):
     found = spied(exact, token_budget=token_budget).scorer(rollouts(), 0, [3, 0], [4, 1], "initial")
     assert sorted(found.old) == [0, 3]
     assert sorted(found.reference) == [1, 4]
@@ -60,14 +62,14 @@ def test_rows_for_the_metrics_are_a_function_of_seed_and_iteration():
     assert drawn[:4] != drawn[4:]
 
 
-def test_the_gap_between_sampler_and_policy():
-    """The sampler says −t/10 and this policy −(t + 1)/5: (t + 2)/10 apart, at most 1.0, for token 8."""
+def test_the_difference_between_sampler_and_policy():
+    """The sampler has −t/10 and this policy −(t + 1)/5, which differ by (t + 2)/10: at most 1.0, for token 8."""
     found = spied(kl_rows=6, step=0.2).scorer(rollouts(), 0, (), (), None).metrics
     assert found["rollout/logp_diff/mean"] == pytest.approx(sum((t + 2) / 10 for t in TOKENS) / 11)
     assert found["rollout/logp_diff/max"] == pytest.approx(1.0)
 
 
-def test_the_gap_is_to_the_policy_even_if_the_sampler_is_called_exact():
+def test_the_difference_is_measured_even_if_the_sampler_is_declared_exact():
     found = [spied(exact, kl_rows=6).scorer(rollouts(), 0, (), (), None).metrics for exact in (True, False)]
     for name in ("rollout/logp_diff/mean", "rollout/logp_diff/max", "rollout/mismatch_kl"):
         assert found[0][name] == found[1][name]
@@ -91,30 +93,30 @@ def test_a_sampler_too_far_from_the_policy_ends_the_run(exact: bool):
         scorer(rollouts(), 2, (), (), None)
 
 
-def test_a_sampler_that_is_not_a_number_apart_does_not_pass():
+def test_a_mismatch_that_is_nan_ends_the_run():
     scorer = spied(exact=False, kl_rows=6, step=float("nan"), max_mismatch_kl=1.0).scorer
     with pytest.raises(Diverged, match="samples are nan nats"):
         scorer(rollouts(), 0, (), (), None)
 
 
-def test_the_samplers_own_numbers_come_along():
+def test_the_samplers_log_probabilities_are_returned_too():
     found = spied(exact=False).scorer(rollouts(), 0, (), (), None)
     for i in range(6):
         torch.testing.assert_close(found.sampled[i], sampler(i))
 
 
-def test_nothing_asked_nothing_forwarded_nothing_said():
+def test_without_rows_to_score_nothing_is_forwarded_or_logged():
     kit = spied()
     found = kit.scorer(rollouts(), 0, [0, 1], (), None)
     assert found.metrics == {}
     assert (kit.policy.seen, kit.initial.seen) == ([], [])
 
 
-def test_more_rows_for_the_metrics_than_there_are():
+def test_kl_rows_may_exceed_the_number_of_rows():
     assert logged(0, 0, kl_rows=100) == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_missing_initial_policy_is_an_error_only_where_one_is_needed():
+def test_a_missing_initial_policy_is_an_error_only_if_it_is_needed():
     scorer = replace(spied().scorer, initial=None)
     assert sorted(scorer(rollouts(), 0, [0], [0], "previous").reference) == [0]
     with pytest.raises(RuntimeError, match="no initial policy was kept"):

@@ -27,7 +27,7 @@ SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""Llama 3's cut; Qwen2's has \\p{N} where this has \\p{N}{1,3}."""
+"""Llama 3's pre-tokenizer; Qwen2's has \\p{N} in place of \\p{N}{1,3}."""
 
 QWEN_SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 LLAMA_SPECIAL = (
@@ -88,7 +88,7 @@ def qwen_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def llama_tokenizer() -> PreTrainedTokenizerFast:
-    """Puts <|begin_of_text|> before every text, and names no padding."""
+    """A tokenizer that puts <|begin_of_text|> before every text and has no padding token."""
     tokenizer = _trained(SPLIT, LLAMA_SPECIAL)
     bos = "<|begin_of_text|>"
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -133,7 +133,7 @@ SHAPE: dict[str, Any] = {
 
 
 def qwen(folder: Path, tied: bool = True) -> Path:
-    """Qwen2.5-Math: the hub's generation config asks for sampling tricks, its end is <|endoftext|> alone."""
+    """Qwen2.5-Math, whose generation config asks for filtered sampling and names <|endoftext|> as the only end."""
     tokenizer = qwen_tokenizer()
     config = Qwen2Config(
         vocab_size=len(tokenizer) + 3,  # the family pads its embeddings
@@ -147,7 +147,7 @@ def qwen(folder: Path, tied: bool = True) -> Path:
 
 
 def llama(folder: Path) -> Path:
-    """Llama-3.2-Instruct: tied embeddings, scaled rotary positions, three ends in its generation config."""
+    """Llama-3.2-Instruct: tied embeddings, scaled rotary positions, and three ends in its generation config."""
     tokenizer = llama_tokenizer()
     ends = ["<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"]
     config = LlamaConfig(
@@ -177,7 +177,7 @@ def _saved(
     ends: Sequence[str],
     generation: dict[str, Any],
 ) -> Path:
-    """Random weights stored as bfloat16, as hubs do."""
+    """A checkpoint of random weights in bfloat16, as hubs store them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = kind(config).to(torch.bfloat16)

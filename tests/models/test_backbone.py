@@ -1,4 +1,5 @@
-"""Each token once, or rows padded on the right: either way what each row says alone, by transformers' own attention."""
+"""Packed and right-padded forwards give the scores and gradients of each row alone under transformers' own
+attention."""
 
 import random
 from collections.abc import Sequence
@@ -43,11 +44,11 @@ from .checkpoints import qwen
 
 TEMPERATURE = 0.7
 PACKABLE = ["qwen2", "llama", "gpt2"]
-"""The other has a sliding window."""
+"""The remaining style has a sliding window."""
 
 
 def rows(*lengths: tuple[int, int], prompts: int | None = None) -> list[Row]:
-    """Of these prompt and response lengths; the prompts are `prompts` different ones at most, cut."""
+    """Rows of these prompt and response lengths; prompts are beginnings of at most `prompts` different ones."""
     draw = random.Random(0)
     given = [tuple(draw.randrange(VOCAB) for _ in range(20)) for _ in range(prompts or len(lengths))]
     return [
@@ -87,7 +88,7 @@ def alone(model: PreTrainedModel, row: Row, temperature: float = TEMPERATURE) ->
     return torch.cat([nothing, picked]), torch.cat([nothing, -(logs.exp() * logs).sum(-1)])
 
 
-def test_the_cases_are_what_they_are_called() -> None:
+def test_the_cases_have_the_blocks_that_their_names_say() -> None:
     assert len(pack(CASES["several blocks"]).blocks) == 4
     assert len(pack(CASES["several blocks, shuffled"]).blocks) == 5
     for case in CASES.values():
@@ -98,7 +99,7 @@ def test_the_cases_are_what_they_are_called() -> None:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("style", "packed"), [*((s, False) for s in STYLES), *((s, True) for s in PACKABLE)])
-def test_rows_together_say_what_each_says_alone(style: str, case: str, packed: bool) -> None:
+def test_scores_of_rows_together_are_those_of_each_row_alone(style: str, case: str, packed: bool) -> None:
     with torch.no_grad():
         found = policy(style, packed)(pack(CASES[case]), entropies=True)
         expected = [alone(tiny(style).eval(), row) for row in CASES[case]]
@@ -117,7 +118,7 @@ def slopes(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 def loss(logprobs: Sequence[Tensor], entropies: Sequence[Tensor]) -> Tensor:
-    """Every token its own weight, so that none can stand in for another."""
+    """A loss in which every token has a weight of its own, so that no token can be mistaken for another."""
     numbers = [
         (torch.arange(len(a)) * (i + 1) * (a.sin() + b)).sum()
         for i, (a, b) in enumerate(zip(logprobs, entropies, strict=True))
@@ -127,8 +128,8 @@ def loss(logprobs: Sequence[Tensor], entropies: Sequence[Tensor]) -> Tensor:
 
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("case", CASES)
-def test_and_learn_what_each_learns_alone(case: str, packed: bool) -> None:
-    """GPT-2 is in float64 throughout."""
+def test_gradients_of_rows_together_are_those_of_each_row_alone(case: str, packed: bool) -> None:
+    """With GPT-2, which computes everything in float64."""
     together, model = policy("gpt2", packed, torch.float64), tiny("gpt2", torch.float64).eval()
     found = together(pack(CASES[case]), entropies=True)
     assert found.entropies is not None
@@ -157,7 +158,7 @@ def test_a_value_is_the_same_packed_and_padded(style: str) -> None:
 
 
 def test_a_packed_forward_computes_each_token_once() -> None:
-    """9 prompt tokens and 27 of response, less one for each of 6 rows; padded, 6 rows of 12."""
+    """9 prompt and 27 response tokens less the last of each of 6 rows, against 6 padded rows of 12."""
     for packed, shape in ((True, (1, 30)), (False, (6, 12))):
         one = policy("llama", packed)
         seen: list[tuple[int, ...]] = []
@@ -220,11 +221,11 @@ def other(name: str, **changes: Any) -> PreTrainedModel:
 @pytest.mark.parametrize("scale", [0.02, 0.3])
 @pytest.mark.parametrize(
     "name",
-    # a window, a bias by distance, a cap on scores, a convolution, a window that only its mask knows
+    # a window, a bias by distance, a cap on scores, a convolution, a window that only the mask has
     ["qwen2_sliding", "bloom", "gemma2", "lfm2", "qwen2_moe"],
 )
-def test_what_packing_would_change_keeps_its_own_attention(name: str, scale: float) -> None:
-    """Also with the weights of a new model, which hardly tells its tokens apart."""
+def test_a_model_that_packing_would_change_keeps_its_own_attention(name: str, scale: float) -> None:
+    """Also with the small weights of a new model, which hardly distinguishes tokens."""
     make = tiny if name in STYLES else other
     model = make(name, initializer_range=scale).eval()
     before = model.config._attn_implementation
@@ -247,7 +248,7 @@ def test_most_heads_are_one_linear_map(style: str) -> None:
     assert has_plain_head(tiny(style).eval())
 
 
-def test_a_cap_is_seen_where_logits_are_too_small_to_feel_it() -> None:
+def test_a_cap_is_detected_even_if_logits_are_small() -> None:
     assert not has_plain_head(other("gemma2", initializer_range=0.02))
 
 
@@ -255,7 +256,7 @@ def test_a_cap_is_seen_where_logits_are_too_small_to_feel_it() -> None:
     "name",
     ["gemma2", "cohere", "granite", "minicpm3"],  # a cap on logits, a factor, a divisor, a divisor of what goes in
 )
-def test_a_head_that_is_more_is_left_to_the_model(name: str) -> None:
+def test_a_head_that_is_not_one_linear_map_is_left_to_the_model(name: str) -> None:
     model = other(name, initializer_range=0.3)
     before = other(name, initializer_range=0.3)
     pack_where_exact(model)
@@ -271,7 +272,7 @@ def test_a_head_that_is_more_is_left_to_the_model(name: str) -> None:
             torch.testing.assert_close(scores.entropies[i, : len(logprobs)], entropies, rtol=0, atol=1e-5)
 
 
-def test_what_a_model_does_not_let_be_saved_is_said_at_start_up() -> None:
+def test_slow_paths_of_a_model_are_reported_at_start_up() -> None:
     def said(model: PreTrainedModel, attention: str = "auto") -> list[str]:
         pack_where_exact(model)
         return slow_path_notices(OmegaConf.create({"hardware": {"attention": attention}}), Policy(model, 1.0))
@@ -302,7 +303,7 @@ def test_adapters_learn_the_same_packed_and_padded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("adapted", [False, True])
-def test_an_export_says_nothing_of_our_attention(adapted: bool, tmp_path: Path) -> None:
+def test_an_export_does_not_mention_packed_attention(adapted: bool, tmp_path: Path) -> None:
     lora = Lora(4, 8, "all-linear") if adapted else None
     loaded = Pretrained("x", str(qwen(tmp_path / "checkpoint")), Plain(), lora).load()
     assert is_packed(loaded.model)

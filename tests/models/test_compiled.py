@@ -1,3 +1,5 @@
+"""Compiled blocks: the same gradients as without compilation."""
+
 import pytest
 import torch
 from torch import nn
@@ -21,7 +23,7 @@ def gradients(model: PreTrainedModel) -> list[torch.Tensor]:
 
 
 def test_compiled_blocks_have_the_same_gradients() -> None:
-    """By the tracer alone: the code that inductor makes of it takes a minute to build."""
+    """With the tracer alone, because building inductor's code takes a minute."""
     plain, compiled = tiny("llama"), tiny("llama")
     for model in (plain, compiled):
         pack_where_exact(model)
@@ -32,7 +34,7 @@ def test_compiled_blocks_have_the_same_gradients() -> None:
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0  # something was compiled
 
 
-def test_what_has_no_blocks_is_refused() -> None:
+def test_a_model_without_blocks_is_refused() -> None:
     class Bare(nn.Module): ...
 
     with pytest.raises(ConfigError, match=r"Bare has no blocks to compile; type hardware.compile=false"):

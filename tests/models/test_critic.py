@@ -1,4 +1,4 @@
-"""A value is an expectation from before its token is drawn."""
+"""Critic: the value at a position is the expected return before its token is drawn."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ TOKENS = torch.tensor([[3, 4, 5, 6, 7, 8], [9, 10, 11, 12, 13, 14]])
 
 @pytest.fixture
 def critic(small: LanguageModel) -> Critic:
-    """Not as new: with a head that says something."""
+    """A critic whose head is not zero, as that of a new critic is."""
     critic = Critic(small.model).double()
     torch.manual_seed(0)
     nn.init.normal_(critic.head.weight)
@@ -22,7 +22,7 @@ def critic(small: LanguageModel) -> Critic:
 
 
 @pytest.mark.parametrize("s", range(6))
-def test_a_value_has_not_seen_its_token(critic: Critic, s: int):
+def test_a_value_does_not_depend_on_its_own_token(critic: Critic, s: int):
     other = TOKENS.clone()
     other[:, s] += 1
     with torch.no_grad():
@@ -32,13 +32,13 @@ def test_a_value_has_not_seen_its_token(critic: Critic, s: int):
     assert ((after - before)[:, s + 1 :].abs() > 1e-6).all()
 
 
-def test_nothing_is_known_before_the_first_token(critic: Critic):
+def test_values_before_the_first_response_token_are_zero(critic: Critic):
     values = critic(rows_of(TOKENS, 1))
     assert values[:, 0].tolist() == [0.0, 0.0]
     assert (values[:, 1:].abs() > 1e-3).all()
 
 
-def test_a_new_critic_says_zero_and_can_learn(small: LanguageModel):
+def test_a_new_critic_is_zero_and_can_learn(small: LanguageModel):
     critic = Critic(small.model).double()
     values = critic(rows_of(TOKENS, 1))
     assert values.abs().max() == 0

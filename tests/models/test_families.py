@@ -1,4 +1,4 @@
-"""Qwen2.5 and Llama 3.2 from end to end: prompt ids, sampled ends, masks, export. Random weights, real options."""
+"""Qwen2.5 and Llama 3.2 end to end, with random weights: prompt ids, ends of responses, masks, and export."""
 
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ def names(loaded: LanguageModel) -> list[str]:
     return [str(loaded.tokenizer.convert_ids_to_tokens(i)) for i in loaded.eos_ids]
 
 
-def test_the_options_are_the_familys(family: Pretrained):
+def test_the_architecture_options_are_those_of_the_family(family: Pretrained):
     loaded = family.load()
     config = loaded.model.config
     assert {p.dtype for p in loaded.model.parameters()} == {torch.float32}
@@ -48,8 +48,9 @@ def test_the_options_are_the_familys(family: Pretrained):
     assert config.rope_parameters["rope_type"] == ("llama3" if family.name == "llama" else "default")
 
 
-def test_every_end_counts_the_chat_templates_too(family: Pretrained):
-    """Qwen's generation config names <|endoftext|> alone: without <|im_end|> a response would run on into another turn."""
+def test_the_chat_templates_end_token_is_one_of_the_eos_ids(family: Pretrained):
+    """Qwen's generation config names only <|endoftext|>; without <|im_end|> a response would continue into another
+    turn."""
     qwens, llamas = ["<|endoftext|>", "<|im_end|>"], ["<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"]
     assert names(family.load()) == (llamas if family.name == "llama" else qwens)
 
@@ -61,7 +62,7 @@ def test_a_demonstration_ends_as_an_assistants_turn_does(family: Pretrained):
 
 
 @pytest.mark.parametrize("system", [None, SYSTEM])
-def test_prompt_ids_are_apply_chat_templates(family: Pretrained, system: str | None):
+def test_prompt_ids_are_those_of_apply_chat_template(family: Pretrained, system: str | None):
     loaded = family.load()
     prompt = render(PROBLEM, loaded.tokenizer, Chat(system, BOXED))
     turns = [{"role": "user", "content": f"{PROBLEM.text} {BOXED}"}]
@@ -74,7 +75,7 @@ def test_prompt_ids_are_apply_chat_templates(family: Pretrained, system: str | N
 
 
 def test_a_plain_prompt_is_what_the_tokenizer_makes_of_the_problem(family: Pretrained):
-    """Llama's begins with <|begin_of_text|>, once, also where the problem brings one; Qwen's with nothing."""
+    """Llama's begins with one <|begin_of_text|>, even if the problem has one already; Qwen's has no such token."""
     loaded = family.load()
     prompt = render(PROBLEM, loaded.tokenizer, Plain())
     assert list(prompt.token_ids) == loaded.tokenizer(PROBLEM.text)["input_ids"]
@@ -120,8 +121,8 @@ def test_the_mask_is_the_response_with_its_end(family: Pretrained):
         assert ended.rows.targets.tolist() == [7, end]
 
 
-def test_a_sample_has_the_training_forwards_probability_whatever_the_hub_wants(family: Pretrained):
-    """The generation config asks for top-k 1 or top-p 0.1: obeyed, every sample would be the likeliest."""
+def test_a_sample_has_the_training_forwards_probability_despite_the_generation_config(family: Pretrained):
+    """The generation config asks for top-k 1 or top-p 0.1, under which every sample would be the likeliest one."""
     loaded = family.load()
     wants = loaded.model.generation_config
     assert wants is not None
@@ -137,7 +138,7 @@ def test_a_sample_has_the_training_forwards_probability_whatever_the_hub_wants(f
         torch.testing.assert_close(one.logprobs, said, rtol=0, atol=1e-5)
 
 
-def test_an_export_says_the_same(family: Pretrained, tmp_path: Path):
+def test_an_export_gives_the_same_logits(family: Pretrained, tmp_path: Path):
     loaded = family.load()
     export_model(loaded, tmp_path / "export", "card")
     tokens = torch.tensor([render(PROBLEM, loaded.tokenizer, family.template).token_ids])

@@ -168,7 +168,7 @@ def test_an_unknown_pre_tokenizer_is_refused(tmp_path: Path, original: LlamaForC
         gguf.convert_gguf(path)
 
 
-def test_what_is_missing_is_named(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch):
+def test_missing_files_and_packages_are_named(tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ConfigError, match=r"nowhere\.gguf: no such file"):
         Pretrained("small", str(tmp_path / "nowhere.gguf"), Plain()).load()
     with pytest.raises(ConfigError, match=r"package is not installed; type make smollm"):
@@ -213,7 +213,7 @@ def smollm(monkeypatch: pytest.MonkeyPatch) -> Pretrained:
 
 
 @pytest.mark.slow
-def test_smollm_reads_and_speaks(smollm: Pretrained):
+def test_smollm_has_its_published_tokens_and_answers_a_question(smollm: Pretrained):
     loaded = smollm.load()
     turn = [{"role": "user", "content": "What is 2+2?"}]
     ids = loaded.tokenizer.apply_chat_template(turn, add_generation_prompt=True)["input_ids"]

@@ -1,4 +1,4 @@
-"""Memory settings change memory, never the objective."""
+"""Gradient checkpointing, float32 master weights and attention implementations: none changes the objective."""
 
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def test_a_critic_recomputes_as_its_policy_does(loaded: LanguageModel):
     assert all(torch.equal(p.grad, kept[name]) for name, p in critic.named_parameters() if p.grad is not None)
 
 
-def test_what_is_trained_is_float32(loaded: LanguageModel):
+def test_trained_weights_are_float32(loaded: LanguageModel):
     require_float32_masters(loaded.model)
     trained = [p for p in loaded.model.parameters() if p.requires_grad]
     name = next(name for name, p in loaded.model.named_parameters() if p is trained[-1])

@@ -55,7 +55,7 @@ def test_a_custom_model_needs_a_path():
     assert OmegaConf.missing_keys(composed("model=custom")) == {"model.path"}
 
 
-def test_a_model_that_is_nowhere(tmp_path: Path):
+def test_a_model_that_does_not_exist(tmp_path: Path):
     assert load("Qwen/Nowhere").startswith("model Qwen/Nowhere could not be downloaded: not cached, hub unreachable")
     assert "type model.path=DIR" in load("Qwen/Nowhere")
     assert load("./nowhere") == (
@@ -119,7 +119,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_folder_that_is_not_a_whole_model(damage: str, checkpoint: Path):
+def test_a_folder_that_is_not_a_complete_model(damage: str, checkpoint: Path):
     change, words = DAMAGE[damage]
     change(checkpoint)
     assert words in load(checkpoint)
@@ -177,7 +177,7 @@ except ConfigError as error:
 """
 
 
-def test_a_gated_model_says_what_to_accept(gated_hub: str, tmp_path: Path):
+def test_the_error_for_a_gated_model_names_its_licence(gated_hub: str, tmp_path: Path):
     """In a process of its own, because the hub's client reads the address when it is imported."""
     proxies = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1")
     there = {"HF_ENDPOINT": gated_hub, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)} | proxies

@@ -1,4 +1,4 @@
-"""Hand-computed bytes for the paper's models."""
+"""Memory estimate, against bytes computed by hand for the paper's models."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,7 +47,7 @@ H100 = 79.6e9
 
 @dataclass(frozen=True)
 class Configured:
-    """A source that has no weights to give."""
+    """A model source with a configuration and neither weights nor tokenizer."""
 
     shape: PreTrainedConfig
     lora: Lora | None = None
@@ -58,10 +58,10 @@ class Configured:
         return self.shape
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        raise AssertionError("a tokenizer was asked for")
+        raise AssertionError("the tokenizer was loaded")
 
     def load(self, attention: str | None = None) -> LanguageModel:
-        raise AssertionError("weights were asked for")
+        raise AssertionError("weights were loaded")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def large() -> ModelShape:
 
 
 def test_shapes_are_the_published_ones(small: ModelShape, large: ModelShape):
-    """The hub's counts: 1.54 and 7.62 billion."""
+    """The hub states 1.54 and 7.62 billion parameters."""
     assert (small.parameters, large.parameters) == (1_543_714_304, 7_615_616_512)
     assert small.trainable == small.backbone == small.parameters  # the output layer is the embedding
     assert large.backbone == large.parameters - 152064 * 3584
@@ -104,7 +104,7 @@ def test_what_is_held_all_the_time(small: ModelShape):
 
 
 def test_the_cache_of_a_token(small: ModelShape, large: ModelShape):
-    """28 layers of 2 × 128 (4 × 128) keys and as many values."""
+    """28 layers with 2 × 128 (or 4 × 128) keys and as many values."""
     assert (cache_per_token(small, bfloat16=False), cache_per_token(large, bfloat16=False)) == (57_344, 114_688)
     assert (cache_per_token(small, bfloat16=True), cache_per_token(large, bfloat16=True)) == (28_672, 57_344)
 
@@ -133,7 +133,7 @@ def test_rows_that_fit_fill_what_is_left(small: ModelShape, large: ModelShape):
     assert rows_that_fit(large, PLAN, H100) == 0
 
 
-def test_the_line_says_what_fits_and_what_to_type(small: ModelShape, large: ModelShape):
+def test_the_line_shows_whether_the_run_fits_and_what_to_type(small: ModelShape, large: ModelShape):
     def line(shape: ModelShape, available: float = H100, **changes: Any) -> str:
         return estimate(shape, replace(PLAN, **changes)).line(available)
 
@@ -148,7 +148,7 @@ def test_the_line_says_what_fits_and_what_to_type(small: ModelShape, large: Mode
     assert line(small, rows=64, recompute=False, token_budget=4096, available=50e9).endswith(
         "does not fit; type hardware.gradient_checkpointing=true"
     )
-    assert line(large).endswith("does not fit; type model/lora=adapter, or a smaller model")
+    assert line(large).endswith("does not fit; type model/lora=adapter, or choose a smaller model")
     adapted = shape_of(Configured(LARGE, Lora(16, 32, "all-linear")))
     assert ": fits" in line(adapted, rows=16, reference=False, token_budget=4096)
 

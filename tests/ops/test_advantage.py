@@ -1,3 +1,5 @@
+"""Advantage estimators against values computed by hand."""
+
 import math
 
 import pytest
@@ -18,7 +20,7 @@ def test_grpo_levels_for_four_samples():
     assert levels[3:].abs().max() == 0
 
 
-def test_centre_and_scale_are_apart():
+def test_centre_and_scale_are_independent():
     assert advantage.group(ONE_OF_FOUR, centre="mean", scale="none").tolist() == [[0.75, -0.25, -0.25, -0.25]]
     leave_one_out = advantage.group(ONE_OF_FOUR, centre="leave_one_out", scale="none")
     assert leave_one_out.tolist()[0] == pytest.approx([1.0, -1 / 3, -1 / 3, -1 / 3])
@@ -33,7 +35,7 @@ def test_whitened_uses_all_samples_of_the_iteration():
     ]
 
 
-def test_signed_weighs_the_two_signs():
+def test_signed_weights_positive_and_negative_rewards_separately():
     assert advantage.signed(torch.tensor([[1.0, -1.0]]), w_pos=0.1, w_neg=1.0).tolist() == [[pytest.approx(0.1), -1.0]]
 
 
@@ -50,8 +52,8 @@ def test_gae_by_hand():
     assert returns.tolist()[0] == pytest.approx([0.0, 0.72, 1.0])
 
 
-def test_gae_without_discount_is_the_return_less_the_value():
-    """γ = λ = 1, the paper's PPO: padding after a short response changes nothing."""
+def test_gae_without_discount_is_the_return_minus_the_value():
+    """γ = λ = 1, the paper's PPO. Padding after a short response has no effect."""
     rewards = torch.tensor([[0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, -1.0]])
     values = torch.tensor([[0.0, 0.2, 0.3, 7.0], [0.0, 0.1, 0.2, 0.3]])
     response = torch.tensor([[False, True, True, False], [False, True, True, True]])
@@ -61,7 +63,7 @@ def test_gae_without_discount_is_the_return_less_the_value():
     assert returns[1].tolist() == pytest.approx([0, -1, -1, -1])
 
 
-def test_whiten_tokens_sees_response_tokens_only():
+def test_whiten_tokens_uses_response_tokens_only():
     a = torch.tensor([[5.0, 1.0, 3.0]])
     white = advantage.whiten_tokens(a, torch.tensor([[False, True, True]]))
     assert white.tolist()[0] == pytest.approx([0, -1 / math.sqrt(2), 1 / math.sqrt(2)])

@@ -1,3 +1,5 @@
+"""Clipping rules and importance ratios: values and derivatives computed by hand."""
+
 import math
 
 import pytest
@@ -7,14 +9,14 @@ from winnow.ops import clip, ratio
 
 
 def slope(rule, at: float, advantage: float, **settings: float) -> float:
-    """The derivative of a token's gain by its ratio."""
+    """The derivative of a token's surrogate by its ratio."""
     r = torch.tensor([[at]], requires_grad=True)
     rule(r, torch.tensor([[advantage]]), **settings).sum().backward()
     assert r.grad is not None
     return r.grad.item()
 
 
-def test_ppo_stops_the_gradient_only_where_the_step_already_helped():
+def test_ppo_cuts_off_the_gradient_only_past_the_bound_in_the_advantages_direction():
     bounds = {"low": 0.2, "high": 0.2}
     assert slope(clip.ppo, 1.5, 1.0, **bounds) == 0
     assert slope(clip.ppo, 1.5, -1.0, **bounds) == -1
@@ -23,34 +25,34 @@ def test_ppo_stops_the_gradient_only_where_the_step_already_helped():
     assert slope(clip.ppo, 1.5, 0.0, **bounds) == 0
 
 
-def test_ratio_min_stops_it_above_whatever_the_sign():
+def test_ratio_min_cuts_off_the_gradient_above_the_bound_for_either_sign():
     bounds = {"low": 0.2, "high": 0.2}
     assert slope(clip.ratio_min, 1.5, -1.0, **bounds) == 0
     assert slope(clip.ratio_min, 0.5, -1.0, **bounds) == -1
     assert slope(clip.ratio_min, 1.5, 1.0, **bounds) == 0
 
 
-def test_dual_bounds_what_a_negative_token_can_cost():
+def test_dual_bounds_the_surrogate_of_a_negative_advantage():
     r, bad = torch.tensor([[5.0]]), torch.tensor([[-1.0]])
     assert clip.ppo(r, bad, 0.2, 0.2).item() == -5
     assert clip.dual(r, bad, 0.2, 0.2, c=3.0).item() == -3
     assert slope(clip.dual, 5.0, -1.0, low=0.2, high=0.2, c=3.0) == 0
 
 
-def test_lower_bound_and_floor_are_inert_for_positive_advantages():
+def test_lower_bound_and_floor_have_no_effect_on_positive_advantages():
     r, good = torch.tensor([[0.1, 0.9, 1.1, 4.0]]), torch.ones(1, 4)
     reference = clip.ppo(r, good, 0.2, 0.2)
     assert torch.equal(clip.ppo(r, good, 0.9, 0.2), reference)
     assert torch.equal(clip.dual(r, good, 0.2, 0.2, 3.0), reference)
 
 
-def test_clip_higher_lets_a_good_token_gain_more():
+def test_clip_higher_raises_the_bound_for_positive_advantages():
     r, good = torch.tensor([[1.25]]), torch.ones(1, 1)
     assert clip.ppo(r, good, 0.2, 0.2).item() == pytest.approx(1.2)
     assert clip.ppo(r, good, 0.2, 0.28).item() == pytest.approx(1.25)
 
 
-def test_cispo_weighs_the_log_probability_by_the_clipped_ratio():
+def test_cispo_weights_the_log_probability_by_the_clipped_ratio():
     logprob = torch.tensor([[math.log(0.5)]], requires_grad=True)
     old = torch.tensor([[math.log(0.25)]])
     clip.cispo((logprob - old).exp(), torch.tensor([[2.0]]), low=1.0, high=0.2).sum().backward()

@@ -1,4 +1,4 @@
-"""KL estimators against enumeration over a toy policy of three actions."""
+"""KL estimators against exact sums over a toy policy of three actions."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ REFERENCE = torch.tensor([0.2, 0.5, 0.3], dtype=torch.float64)
 
 
 def expectation_and_gradient(estimator) -> tuple[float, torch.Tensor]:
-    """E_π[estimate], and E_π[∇ estimate] with the samples held fixed, as a loss term differentiates it."""
+    """E_π[estimate], and E_π[∇ estimate] with the samples held fixed, which is the gradient of a loss term."""
     logits = LOGITS.clone().requires_grad_()
     logs = logits.log_softmax(0)
     probabilities = logs.exp().detach()

@@ -1,3 +1,5 @@
+"""The chunked output layer against a plain log-softmax over all logits."""
+
 import math
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +39,7 @@ def test_entropy_of_a_fair_coin_is_log_two():
 
 R, H, V = 23, 6, 37
 CHUNK = 5
-"""Rows of logits at a time: five chunks, the last of three rows."""
+"""Rows of logits per chunk: five chunks, the last of three rows."""
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def chunked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(dtype: torch.dtype, bias: bool) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """Hidden states, weight, bias and targets; every gradient is wanted."""
+    """Hidden states, weight and bias, which require gradients, and targets."""
     draw = torch.Generator().manual_seed(0)
     hidden, weight, shift = (torch.randn(shape, generator=draw, dtype=dtype) for shape in ((R, H), (V, H), (V,)))
     targets = torch.randint(V, (R,), generator=draw)
@@ -66,7 +68,7 @@ def outcome(
     entropies: bool,
     autocast: bool = False,
 ) -> list[Tensor]:
-    """Log-probabilities, entropies if asked, and the gradients of a weighted sum of them."""
+    """Log-probabilities, entropies if requested, and the gradients of a weighted sum of both."""
     *leaves, targets = made(dtype, bias)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         found, entropy = scores(*leaves, targets, temperature, entropies)
@@ -81,7 +83,7 @@ def outcome(
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.usefixtures("chunked")
-def test_in_chunks_as_all_at_once(temperature: float, bias: bool, entropies: bool):
+def test_chunks_agree_with_all_logits_at_once(temperature: float, bias: bool, entropies: bool):
     settings = (torch.float64, temperature, bias, entropies)
     found, expected = outcome(head_scores, *settings), outcome(full, *settings)
     assert len(found) == len(expected) == 3 + bias + entropies
@@ -92,7 +94,7 @@ def test_in_chunks_as_all_at_once(temperature: float, bias: bool, entropies: boo
 
 @pytest.mark.usefixtures("chunked")
 def test_only_what_is_trained_gets_a_gradient():
-    """Under LoRA, hidden states alone."""
+    """With LoRA only the hidden states need one."""
     hidden, weight, _, targets = made(torch.float64, bias=False)
     frozen = weight.detach()
     found, _ = head_scores(hidden, frozen, None, targets, 1.0)
@@ -106,7 +108,7 @@ def test_only_what_is_trained_gets_a_gradient():
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.usefixtures("chunked")
 def test_under_autocast_products_are_bfloat16_and_what_follows_is_float32(temperature: float):
-    """Values are those of autocast to float32's rounding; gradients to bfloat16's, 2⁻⁸ of the largest."""
+    """Values agree with autocast up to float32 rounding, gradients up to bfloat16 rounding, 2⁻⁸ of the largest."""
     settings = (torch.float32, temperature, True, True)
     found, expected = outcome(head_scores, *settings, autocast=True), outcome(full, *settings, autocast=True)
     plain = outcome(full, *settings)
@@ -119,7 +121,7 @@ def test_under_autocast_products_are_bfloat16_and_what_follows_is_float32(temper
 
 
 class Largest(TorchDispatchMode):
-    """The most elements of any tensor that an operation gives."""
+    """The largest number of elements in any tensor that an operation returns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +138,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("entropies", [False, True])
 @pytest.mark.usefixtures("chunked")
 def test_all_logits_never_exist(entropies: bool, autocast: bool):
-    """Forward and backward: at most a chunk of them, or the weight and its gradient."""
+    """In forward and backward the largest tensor is one chunk of logits, or the weight or its gradient."""
     settings = (torch.float32, 0.7, True, entropies, autocast)
     with Largest() as chunks:
         outcome(head_scores, *settings)

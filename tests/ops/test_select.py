@@ -1,3 +1,5 @@
+"""Selection rules on four small prompts."""
+
 import torch
 
 from winnow.ops import select
@@ -24,7 +26,7 @@ def test_best_takes_the_highest_reward_where_successes_differ():
     assert select.best(rewards, rewards > 0).tolist() == [[False, True, False]]
 
 
-def test_positive_and_negative_part_the_samples():
+def test_positive_and_negative_split_the_samples():
     assert kept(select.positive) == [[0, 0, 0], [1, 0, 1], [1, 1, 1], [0, 1, 0]]
     assert kept(select.negative) == [[1, 1, 1], [0, 1, 0], [0, 0, 0], [1, 0, 1]]
 

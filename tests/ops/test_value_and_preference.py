@@ -1,3 +1,5 @@
+"""Value loss, explained variance, DPO loss and aggregations against values computed by hand."""
+
 import math
 
 import pytest
@@ -20,7 +22,7 @@ def test_explained_variance_of_a_perfect_and_a_constant_critic():
 
 
 def test_explained_variance_of_returns_that_do_not_vary_is_zero():
-    """Advantage plus value, both rounded, is −1 only up to 1e-7."""
+    """The returns, a sum of rounded advantages and values, are −1 only up to 1e-7."""
     returns, values = torch.tensor([[-1.0, -1.0000001]]), torch.tensor([[0.1, -0.3]])
     assert explained_variance(values, returns, torch.ones(1, 2, dtype=torch.bool)) == 0
 

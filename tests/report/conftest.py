@@ -1,4 +1,4 @@
-"""A server that speaks as much of W&B's protocol as a run needs, on 127.0.0.1."""
+"""Stand-in for a W&B server on 127.0.0.1, with as much of the protocol as a run needs."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import pytest
 
 
 class WandbServer(ThreadingHTTPServer):
-    """Keeps every GraphQL request in `asked` and the rows of each run's history in `history`, by run id.
+    """Server that keeps every GraphQL request in `asked` and the rows of each run's history in `history`, by run id.
 
     Operations named in `silent` get no answer at all; `"*"` silences everything.
     """
@@ -26,7 +26,7 @@ class WandbServer(ThreadingHTTPServer):
         self.silent: set[str] = set()
 
     def handle_error(self, request, client_address) -> None:
-        """Clients that hang up are part of the game."""
+        """Ignore errors: clients that hang up are expected."""
 
     def answer(self, operation: str, variables: dict) -> dict:
         project = {"id": "p", "name": "winnow", "entity": {"id": "e", "name": "me"}}
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_PUT = do_POST
 
     def log_message(self, format, *args) -> None:
-        """Silence."""
+        """Print nothing."""
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def test_a_pipe_is_not_a_terminal_and_terminal_asks_stdout(monkeypatch) -> None:
 
 @pytest.fixture
 def screen(monkeypatch, capsys) -> Callable[[], str]:
-    """What a terminal of 80 columns has been sent."""
+    """Returns the output sent so far to a terminal of 80 columns."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm")
     return lambda: capsys.readouterr().out

@@ -10,7 +10,7 @@ def test_work_is_done_in_order_beside_the_caller() -> None:
     later.do(go.wait, 10)
     for number in range(3):
         later.do(done.append, number)
-    assert done == []  # the caller was not held up
+    assert done == []  # `do` returned before the work was done
     go.set()
     later.wait()
     assert done == [0, 1, 2]
@@ -30,5 +30,5 @@ def test_what_went_wrong_is_raised_once() -> None:
     go.set()
     with pytest.raises(OSError, match="no space left"):
         later.wait()
-    assert done == [1]  # the rest was waited for
+    assert done == [1]  # `wait` waited for the rest although one failed
     later.wait()

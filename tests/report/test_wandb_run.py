@@ -1,4 +1,4 @@
-"""Real runs: written by wandb, read back with `wandb leet inspect --json`, sent to a server on this machine."""
+"""Runs written by wandb itself, read back with `wandb leet inspect --json`, and uploaded to a local server."""
 
 import functools
 import inspect
@@ -42,7 +42,7 @@ def info(name: str = "run", group: str | None = None, tags: Sequence[str] = ()) 
 
 
 class Lines(list[str]):
-    """What the user was told."""
+    """Lines for the user."""
 
     def __call__(self, line: str) -> None:
         self.append(line)
@@ -56,7 +56,7 @@ def train(
     before: Callable[[int], None] = lambda iteration: None,
     group: str | None = "sweep",
 ) -> str:
-    """A run as the trainer makes it: reward 0.1 per iteration, accuracy 0.5 once and 0.25 after."""
+    """A run like the trainer's, whose reward grows by 1/8 per iteration; accuracy is 0.5 once, then 0.25."""
     directory.mkdir(exist_ok=True)
     run_id = run.start(directory, info(directory.name, group, ["seed=1"]), run_id)
     for iteration in iterations:
@@ -84,7 +84,7 @@ def wandb_cli(*arguments: str | Path) -> str:
 
 
 def service() -> subprocess.Popen:
-    """wandb's service process."""
+    """Return wandb's service process."""
     connection = wandb_setup.singleton()._connection
     assert connection
     assert connection._proc
@@ -93,7 +93,7 @@ def service() -> subprocess.Popen:
 
 @functools.cache
 def inspected(leg: Path) -> list[dict]:
-    """The records of the `.wandb` file in a directory of wandb's, of a run that has ended."""
+    """Records of the `.wandb` file in one of wandb's directories, for a run that has ended."""
     return [json.loads(line) for line in wandb_cli("leet", "inspect", "--json", leg).splitlines()]
 
 
@@ -186,7 +186,7 @@ def test_runs_of_one_process_are_separate(tmp_path: Path) -> None:
 
 def test_a_resumed_run_keeps_id_and_steps_and_is_uploaded_whole(tmp_path: Path, wandb_server, monkeypatch) -> None:
     run_id = train(tmp_path / "run", WandbTracker(say=Lines()), range(1, 3))
-    time.sleep(1)  # wandb sorts legs by the second they began in
+    time.sleep(1)  # wandb sorts the directories of a run by the second in which they began
     assert train(tmp_path / "run", WandbTracker(say=Lines()), range(3, 5), run_id=run_id) == run_id
     assert [history(leg) for leg in legs(tmp_path / "run")] == [[(1, 0.125), (2, 0.25)], [(3, 0.375), (4, 0.5)]]
     steps = [row["step"]["num"] for leg in legs(tmp_path / "run") for row in records(leg, "history")]
@@ -221,7 +221,7 @@ def test_wandb_mode_disabled_and_wandb_dir_are_honoured(tmp_path: Path, monkeypa
     train(tmp_path / "run", WandbTracker(say=Lines()))
     assert len(legs(tmp_path / "elsewhere")) == 1
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    wandb.teardown()  # the environment is read once a session
+    wandb.teardown()  # otherwise wandb would not read the environment again
     train(tmp_path / "run", WandbTracker(say=Lines()))
     assert list((tmp_path / "run").iterdir()) == []
     assert len(legs(tmp_path / "elsewhere")) == 1
@@ -343,8 +343,10 @@ run.finish(Summary("done", "grpo", "tiny", "arithmetic", 1, 2, 0.5, 0.75, 640, 3
 
 @pytest.mark.parametrize("silent", [True, False])
 def test_a_process_without_a_server_ends_soon_and_says_one_line(tmp_path: Path, wandb_server, silent: bool) -> None:
-    """A server that takes requests and never answers, as behind a firewall, and a port where none is. With wandb's
-    telemetry on, a process that met the former stays for another ten seconds at exit."""
+    """A server that accepts requests and never answers, like one behind a firewall, and a port without a server.
+
+    With wandb's telemetry on, the former would delay the exit of the process by another ten seconds.
+    """
     wandb_server.silent.add("*")
     url = wandb_server.url if silent else "http://127.0.0.1:9"
     environment = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": url, "WANDB_HTTP_TIMEOUT": "1"}
@@ -379,7 +381,7 @@ time.sleep(60)
 
 
 def test_a_killed_run_loses_a_second_at_most(tmp_path: Path) -> None:
-    """With wandb's own interval of 15 s the file would be empty."""
+    """With wandb's default flush interval of 15 s the file would be empty."""
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     for pid in int(process.stdout.readline()), process.pid:

@@ -40,13 +40,13 @@ def test_other_golds_or_settings_are_asked_about(cache: Path):
     assert asked.times == 3
 
 
-def test_what_time_ran_out_for_is_asked_again(cache: Path):
+def test_a_result_that_is_not_final_is_not_cached(cache: Path):
     asked = Asked(final=False)
     assert cached_bad_golds(GOLDS, RULE, asked) == cached_bad_golds(GOLDS, RULE, asked) == {"x^{3}"}
     assert asked.times == 2
 
 
-def test_few_leave_no_file_and_a_damaged_or_unwritable_cache_is_done_without(
+def test_few_golds_are_not_cached_and_an_unusable_cache_is_ignored(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
     asked = Asked()

@@ -45,7 +45,7 @@ def test_rules_read_the_same_text_the_same_way(verifiers: Mapping[str, Verifier]
         (Exact(), {"name": "exact"}),
     ],
 )
-def test_a_verifier_says_what_it_is(rule: Rule, settings: dict[str, object]) -> None:
+def test_a_verifier_reports_its_name_and_settings(rule: Rule, settings: dict[str, object]) -> None:
     with Verifier(rule=rule) as verifier:
         assert verifier.settings == json.loads(json.dumps(verifier.settings)) == settings
         assert verifier.name == settings["name"]
@@ -65,7 +65,7 @@ def test_the_tolerance_reaches_the_workers(relative: float, verdict: str) -> Non
 
 
 @pytest.mark.parametrize("relative", [-1e-4, 1.0, float("nan")])
-def test_a_tolerance_that_cannot_be_meant_is_refused(relative: float) -> None:
+def test_a_tolerance_outside_its_range_is_refused(relative: float) -> None:
     with pytest.raises(ConfigError, match="relative"):
         Numeric(relative=relative)
 

@@ -52,7 +52,7 @@ def test_plain_numbers(text: str, value: Fraction) -> None:
 @pytest.mark.parametrize(
     "text", ["", "x", "1/0", r"\frac{1}{0}", "1,23", "1,234,5", "2^3", "5 6", "--5", "5e", "1e9999", "1" * 500]
 )
-def test_no_plain_numbers(text: str) -> None:
+def test_texts_that_are_not_plain_numbers(text: str) -> None:
     assert read_number(normalize(text)) is None
 
 
@@ -124,7 +124,7 @@ def test_settled_without_algebra(gold: str, answer: str, equal: bool | None) -> 
         "5+0" + " " * 3000,
     ],
 )
-def test_no_answer_to_a_question_whose_answer_is_five(answer: str) -> None:
+def test_answers_that_a_guard_refuses_where_the_gold_is_five(answer: str) -> None:
     assert settle("5", answer) is False
 
 

@@ -36,7 +36,7 @@ def test_rows_then_table(tmp_path: Path, verifier: Verifier) -> None:
     assert len(lines) == 10
 
 
-def test_nothing_known_is_said(tmp_path: Path, verifier: Verifier) -> None:
+def test_rows_without_labels_have_no_agreement(tmp_path: Path, verifier: Verifier) -> None:
     path, out = tmp_path / "cases.jsonl", io.StringIO()
     path.write_text('{"gold": "5", "pred": "5"}\n')
     verify_cases(path, out, verifier)

@@ -39,7 +39,7 @@ def test_asked_twice(tmp_path: Path):
 import os, signal
 from winnow.training.callbacks import StopOnSignal
 stop = StopOnSignal()
-stop._listen()
+stop._install()
 os.kill(os.getpid(), signal.SIGTERM)
 os.kill(os.getpid(), signal.SIGTERM)
 """

@@ -18,7 +18,7 @@ from winnow.rewards.verifier import Verifier
 from winnow.rng import permutation, seed_of
 
 BadRows = Literal["error", "drop", "keep"]
-"""What to do with rows whose gold the verifier cannot read. Benchmarks keep them and compare as text, because a
+"""Treatment of rows whose gold the verifier cannot read. Benchmarks keep them and compare as text, because a
 benchmark without some of its rows would have another size and meaning."""
 Field = str | list[str]
 """A field's name, or several names of which the first that a row has counts: hubs and local copies rarely agree."""

@@ -11,7 +11,7 @@ from winnow.errors import ConfigError
 BadGolds = Callable[[Sequence[str]], Sequence[int]]
 """The function that returns the indices of the golds that the verifier cannot read."""
 Overlap = Literal["drop", "keep"]
-"""What to do with training problems that are in an evaluation set."""
+"""Treatment of training problems that are in an evaluation set."""
 
 
 @dataclass(frozen=True, slots=True)

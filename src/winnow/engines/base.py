@@ -1,4 +1,4 @@
-"""What every sampler promises."""
+"""The interface of sampling engines: token ids in, completions out."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
@@ -8,25 +8,26 @@ from transformers import PreTrainedModel
 from winnow.types import Completion, Prompt, Sampling
 
 OnCompletion = Callable[[int, int, Completion], object]
-"""Told of sample g of prompt p when it has ended, by engines that know before all have."""
+"""Callback (p, g, completion) for sample g of prompt p. Engines that know when a sample has ended call it at that
+moment."""
 
 
 def ignore_completion(prompt: int, sample: int, completion: Completion) -> None:
-    """For those who can wait for the whole."""
+    """The callback that does nothing, for callers that only use the result of `generate`."""
 
 
 @runtime_checkable
 class Engine(Protocol):
-    """Token ids in, token ids out; it knows no tokenizer, no reward and no algorithm."""
+    """A sampler of completions. It knows neither tokenizer nor reward nor algorithm."""
 
     exact: bool
-    """Whether its log-probabilities are the training forward's up to rounding, so that none need be recomputed."""
+    """Whether its log-probabilities equal the training forward's up to rounding, so that they serve as old ones."""
 
     version: int
-    """The policy version that the next samples come from."""
+    """The policy version that the next samples are drawn from; −1 before the first `sync`."""
 
     def sync(self, model: PreTrainedModel, version: int) -> None:
-        """Sample from these weights from now on; a version already held costs nothing."""
+        """Sample from the weights of `model` from now on. This is free if the engine already has `version`."""
         ...
 
     def generate(
@@ -34,7 +35,7 @@ class Engine(Protocol):
         prompts: Sequence[Prompt],
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
-        done: OnCompletion = ignore_completion,
+        on_completion: OnCompletion = ignore_completion,
     ) -> list[list[Completion]]:
-        """G completions per prompt, where `seeds[p][g]` alone decides the draws of sample g of prompt p."""
+        """Completions of each prompt, one per seed. The draws of sample g of prompt p depend on `seeds[p][g]` alone."""
         ...

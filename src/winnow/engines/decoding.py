@@ -1,4 +1,7 @@
-"""A key-value cache that is cheap to append to and cheap to drop rows from."""
+"""Batched decoding: a key-value cache that appends in place and admits and drops rows, and steps with fixed shapes.
+
+R rows are decoded together. They are padded on the left, so that all of them grow at the same column of the cache.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +17,12 @@ from winnow.types import Prompt
 
 
 class AppendingLayer(DynamicLayer):
-    """A full-attention layer that writes new positions in place, into buffers with room to spare.
+    """Key-value cache of a full-attention layer that writes new positions in place, into buffers with spare room.
 
-    Transformers' own dynamic layer concatenates, which copies the whole cache at every token; its static
-    layer holds the longest possible response from the start, and every step attends to all of it. Here `keys`
-    and `values`, (rows, heads, positions, head_dim), are views of the filled part of buffers that grow by a
-    sixteenth when full. (More room costs more than it saves: it lies between the rows, and attention has to
-    read across it.)
+    Transformers' dynamic layer concatenates, which copies the whole cache at every token; its static layer has the size
+    of the longest possible response from the start, and every step attends to all of it. Here `keys` and `values`,
+    (rows, heads, positions, head_dim), are views of the filled part of buffers that grow by a sixteenth when full. More
+    room costs more than it saves: it lies between the rows, and attention has to read across it.
     """
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -31,10 +33,8 @@ class AppendingLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Append (rows, heads, new positions, head_dim); return all keys and values so far.
-
-        Under autocast rotated keys come in float32, but attention takes them in the dtype of the values.
-        """
+        """Append (rows, heads, new positions, head_dim) and return all keys and values so far."""
+        # Under autocast rotated keys are float32, but attention takes keys in the dtype of the values.
         key_states = key_states.to(value_states.dtype)
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -46,12 +46,12 @@ class AppendingLayer(DynamicLayer):
         return self._hold(*self._buffers)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Make row i what row `beam_idx[i]` was: repeats and drops rows as well as reordering them."""
+        """Replace row i by the former row `beam_idx[i]`, which repeats and drops rows as well as reordering them."""
         self._hold(*(buffer.index_select(0, beam_idx) for buffer in self._buffers))
 
     @classmethod
     def of(cls, keys: Tensor, values: Tensor) -> "AppendingLayer":
-        """Of keys and values that are there."""
+        """A layer that is filled with `keys` and `values`."""
         layer = cls()
         layer.update(keys, values)
         return layer
@@ -62,7 +62,11 @@ class AppendingLayer(DynamicLayer):
         return keys[..., : length or self._length, :], values[..., : length or self._length, :]
 
     def join(self, other: "AppendingLayer") -> None:
-        """Append the rows of `other`; the narrower ones are filled up on the left, with zeros, for attention multiplies them."""
+        """Append the rows of `other`; the shorter of the two is padded on the left.
+
+        The padding is zeros, not uninitialised memory: attention multiplies it by a weight of zero, and NaN would
+        survive.
+        """
         width = max(self._length, other._length)
         joined = [
             torch.cat([_widened(mine[..., : self._length, :], width), _widened(theirs[..., : other._length, :], width)])
@@ -72,7 +76,7 @@ class AppendingLayer(DynamicLayer):
         self._hold(*joined)
 
     def drop_first(self, positions: int) -> None:
-        """Forget the first positions of all rows."""
+        """Drop the first `positions` of all rows."""
         self._length -= positions
         self._hold(*(buffer[..., positions:, :] for buffer in self._buffers))
 
@@ -93,50 +97,42 @@ def _widened(states: Tensor, width: int) -> Tensor:
 
 
 def appending_cache(config: PreTrainedConfig) -> Cache:
-    """An empty cache for a model of `config`; sliding-window and recurrent layers stay transformers' own."""
+    """An empty cache for a model of `config`. Sliding-window and recurrent layers remain transformers' own."""
     cache = DynamicCache(config=config)
     cache.layers = [AppendingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 
 def appending_layers(cache: Cache) -> list[AppendingLayer]:
-    """Every layer that keeps all keys and values."""
+    """The layers of `cache` that keep all keys and values."""
     return [layer for layer in cache.layers if isinstance(layer, AppendingLayer)]
 
 
 def can_join(cache: Cache) -> bool:
-    """Whether every layer keeps all keys and values."""
+    """Whether rows can be added to `cache`, i.e. every layer keeps all keys and values."""
     return all(type(layer) is AppendingLayer for layer in cache.layers)
-
-
-def join_caches(cache: Cache, other: Cache) -> None:
-    """Append the rows of `other` to `cache`, both of the same model."""
-    for mine, theirs in zip(appending_layers(cache), appending_layers(other), strict=True):
-        mine.join(theirs)
-
-
-def drop_first_positions(cache: Cache, positions: int) -> None:
-    """Forget the first positions of every layer."""
-    for layer in appending_layers(cache):
-        layer.drop_first(positions)
 
 
 @dataclass(slots=True)
 class Decoding:
-    """R rows. They are filled up on the left, so that all grow at one place."""
+    """The state of R rows that are decoded together, whose shapes grow by a column with every token."""
 
     model: PreTrainedModel
     cache: Cache
     visible: Bool[Tensor, "r w"] | None
-    """False on filling; W positions in the cache. None where nothing is filled up."""
+    """False on padding, for the W = `width` positions in the cache. None if there is no padding."""
     width: int
     position: Int[Tensor, "r 1"]
-    """Of the last token in its own row, filling not counted."""
+    """The position of each row's last token, padding not counted."""
     logits: Float[Tensor, "r v"]
-    """Of the next token; float32 at least."""
+    """The logits of each row's next token, in float32 at least."""
 
     def feed(self, tokens: Int[Tensor, " r"], growing: Bool[Tensor, " r"]) -> None:
-        """Append a token to each row. Rows that have ended stay at their position: learned positions come to an end."""
+        """Append a token to each row and compute the logits of the next.
+
+        Rows that have ended (`growing` false) are computed too but stay at their position: a table of learned positions
+        ends.
+        """
         self.width += 1
         self.position = self.position + growing[:, None]
         if self.visible is not None:
@@ -144,47 +140,39 @@ class Decoding:
         self.logits = forward(self.model, self.cache, tokens[:, None], self.position, self.visible)
 
     def seen(self) -> Bool[Tensor, "r w"]:
-        """`visible`, also where nothing is filled up."""
+        """`visible` as a tensor, also if there is no padding."""
         if self.visible is not None:
             return self.visible
         return torch.ones(len(self.position), self.width, dtype=torch.bool, device=self.position.device)
 
     def select(self, rows: Int[Tensor, " r"]) -> None:
-        """Repeat or drop rows."""
+        """Replace row i by the former row `rows[i]`, which repeats or drops rows."""
         self.cache.reorder_cache(rows)  # pyright: ignore[reportArgumentType]
         self.logits, self.position = self.logits[rows], self.position[rows]
         self.visible = None if self.visible is None else self.visible[rows]
 
-    @property
-    def can_admit(self) -> bool:
-        """Whether rows can join: not where a layer keeps something else than all keys and values."""
-        return can_join(self.cache)
-
     def admit(self, others: "Decoding") -> None:
-        """Append the rows of `others`, the shorter ones filled up on the left; what is then filling in all rows is dropped."""
+        """Append the rows of `others`, the shorter ones padded on the left; drop columns that are all padding."""
         width = max(self.width, others.width)
-        visible = torch.cat([_visible_at_width(self, width), _visible_at_width(others, width)])
-        join_caches(self.cache, others.cache)
+        visible = [nn.functional.pad(rows.seen(), (width - rows.width, 0), value=False) for rows in (self, others)]
         self.logits = torch.cat([self.logits, others.logits])
         self.position = torch.cat([self.position, others.position])
         spare = width - 1 - int(self.position.max())
-        if spare:
-            drop_first_positions(self.cache, spare)
+        for mine, theirs in zip(appending_layers(self.cache), appending_layers(others.cache), strict=True):
+            mine.join(theirs)
+            mine.drop_first(spare)
         self.width = width - spare
-        self.visible = visible[:, spare:]
-
-
-def _visible_at_width(rows: Decoding, width: int) -> Bool[Tensor, "r w"]:
-    return nn.functional.pad(rows.seen(), (width - rows.width, 0), value=False)
+        self.visible = torch.cat(visible)[:, spare:]
 
 
 def prefill(model: PreTrainedModel, prompts: Sequence[Prompt], pad_id: int) -> Decoding:
-    """Run P prompts through the model together, each once."""
+    """A decoding of P prompts, one row each, run through the model together."""
     lengths = torch.tensor([len(prompt.token_ids) for prompt in prompts])
     width = int(lengths.max())
     tokens = torch.tensor([(pad_id,) * (width - len(p.token_ids)) + p.token_ids for p in prompts]).to(model.device)
-    position = (torch.arange(width) - (width - lengths)[:, None]).to(model.device)  # negative on filling
-    visible = position >= 0 if int(lengths.min()) < width else None  # None is the fast path of every kernel
+    position = (torch.arange(width) - (width - lengths)[:, None]).to(model.device)  # negative on padding
+    # Without padding no mask: every attention kernel then takes its fast path.
+    visible = position >= 0 if int(lengths.min()) < width else None
     cache = appending_cache(model.config)
     position = position.clamp(min=0)
     logits = forward(model, cache, tokens, position, visible)
@@ -194,7 +182,7 @@ def prefill(model: PreTrainedModel, prompts: Sequence[Prompt], pad_id: int) -> D
 def forward(
     model: PreTrainedModel, cache: Cache, tokens: Tensor, position: Tensor, visible: Tensor | None
 ) -> Float[Tensor, "r v"]:
-    """Append (R, q) tokens to the cache; the logits after the last, in float32 at least."""
+    """Append (R, q) tokens to the cache and return the logits after the last, in float32 at least."""
     sees = {"attend": LeftPadded(visible)} if is_packed(model) else {"attention_mask": visible}
     output = model(
         input_ids=tokens, position_ids=position, past_key_values=cache, use_cache=True, logits_to_keep=1, **sees
@@ -204,11 +192,12 @@ def forward(
 
 
 POSITION_BUCKET = 256
-"""Positions that are added, and captured anew, when the buffers are full: attention reads all of them, filled or not."""
+"""Positions by which full buffers of fixed shape grow. Attention reads all of them, filled or not, so that more cost
+more per step; each growth needs a new CUDA graph, so that fewer cost more captures."""
 
 
 class FixedLayer(AppendingLayer):
-    """Writes new positions at `column`, a number on the device; what it returns is the whole buffer."""
+    """A layer of fixed shape: it writes new positions at `column`, a device tensor, and returns the whole buffer."""
 
     def __init__(self, keys: Tensor, values: Tensor, width: int, column: Int[Tensor, "1"]) -> None:
         super().__init__()
@@ -225,7 +214,7 @@ class FixedLayer(AppendingLayer):
 
 
 class FixedDecoding:
-    """As `Decoding` between two changes of its rows; on CUDA by graphs."""
+    """Decoding with fixed shapes between two changes of the rows, so that on CUDA a graph replays each step."""
 
     def __init__(self, state: Decoding) -> None:
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -239,7 +228,7 @@ class FixedDecoding:
         self._widen()
 
     def feed(self, tokens: Int[Tensor, " r"], growing: Bool[Tensor, " r"]) -> None:
-        """As `Decoding.feed`."""
+        """Append a token to each row, as `Decoding.feed`."""
         if self.filled == self.visible.shape[1]:
             self._widen()
         self.tokens.copy_(tokens[:, None])
@@ -253,7 +242,7 @@ class FixedDecoding:
             self._step()
 
     def thawed(self) -> Decoding:
-        """With rows that can be dropped and joined again."""
+        """The same rows as a `Decoding`, to which rows can be added and from which they can be dropped."""
         self._graph = None
         for i, layer in enumerate(appending_layers(self.cache)):
             self.cache.layers[i] = AppendingLayer.of(*layer.filled(self.filled))
@@ -262,18 +251,22 @@ class FixedDecoding:
 
     def _widen(self) -> None:
         width = (self.filled // POSITION_BUCKET + 1) * POSITION_BUCKET
-        for i, layer in enumerate(appending_layers(self.cache)):  # in place, so that one layer at a time is there twice
+        # Replaced layer by layer, so that only one layer at a time is in memory twice.
+        for i, layer in enumerate(appending_layers(self.cache)):
             self.cache.layers[i] = FixedLayer(*layer.filled(self.filled), width, self.column)
         self.visible = nn.functional.pad(self.visible[:, : self.filled], (0, width - self.filled), value=False)
         self._graph = None
 
     def _step(self) -> None:
-        """The same again if it is run again: that is what a capture asks for."""
+        """Compute one step from this object's tensors. Repeating it changes nothing, as capturing a graph requires."""
         self.visible.index_fill_(1, self.column, True)
         self.logits = forward(self.model, self.cache, self.tokens, self.position, self.visible)
 
     def _captured(self) -> torch.cuda.CUDAGraph:
-        """Autocast keeps the copies of weights that the first, uncaptured step makes; the graph reads those."""
+        """A CUDA graph of one step, captured after an uncaptured one.
+
+        In that first step autocast makes and keeps its low-precision copies of the weights, which the graph then reads.
+        """
         beside = torch.cuda.Stream()
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):

@@ -1,4 +1,4 @@
-"""What rows have drawn so far."""
+"""Sampling with the model that is being trained: exact draws by seed, continuous batching, optional CUDA graphs."""
 
 import inspect
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from winnow.engines.base import OnCompletion, ignore_completion
-from winnow.engines.decoding import Decoding, FixedDecoding, prefill
+from winnow.engines.decoding import Decoding, FixedDecoding, can_join, prefill
 from winnow.errors import ConfigError
 from winnow.models.attention import is_packed
 from winnow.rng import uniforms
@@ -21,7 +21,7 @@ from winnow.types import Completion, Finish, Prompt, Sampling
 
 @dataclass(frozen=True, slots=True)
 class DrawRecord:
-    """N rows of at most T draws; column T takes what rows draw after their end, and is never read."""
+    """The draws of N rows, at most T each. Rows that have ended write to column T, which is never read."""
 
     tokens: Int[Tensor, "n t1"]
     logprobs: Float[Tensor, "n t1"]
@@ -29,19 +29,14 @@ class DrawRecord:
 
     @classmethod
     def empty(cls, rows: int, columns: int, like: Float[Tensor, "..."]) -> "DrawRecord":
-        """On the device and in the dtype of `like`."""
+        """A record of T = `columns` draws on the device and in the dtype of `like`."""
         shape = (rows, columns + 1)
         return cls(like.new_zeros(shape, dtype=torch.long), like.new_zeros(shape), like.new_zeros(shape))
-
-    def write(self, row: Tensor, column: Tensor, token: Tensor, logprob: Tensor, entropy: Tensor) -> None:
-        self.tokens[row, column] = token
-        self.logprobs[row, column] = logprob
-        self.entropies[row, column] = entropy
 
     def completions(
         self, rows: Int[Tensor, " k"], lengths: Int[Tensor, " k"], by_eos: Bool[Tensor, " k"]
     ) -> list[Completion]:
-        """Of rows that have ended: their first `lengths` draws."""
+        """The completions of ended rows: the first `lengths` draws of each, `by_eos` where the last is an EOS."""
         tokens, logprobs, entropies = self.tokens[rows].tolist(), self.logprobs[rows].cpu(), self.entropies[rows].cpu()
         return [
             Completion(
@@ -55,22 +50,24 @@ class DrawRecord:
 
 
 BLOCK = 64
-"""Tokens that are summed before the running sum: it then goes over V / 64 numbers, and over the 64 of one block."""
+"""Tokens per block of `draw_tokens`: it takes running sums over the V / 64 blocks and over the 64 tokens of one block,
+not over the whole vocabulary."""
 
 
 def draw_tokens(
     logits: Float[Tensor, "r v"], uniform: Float[Tensor, " r"]
 ) -> tuple[Int[Tensor, " r"], Float[Tensor, " r"], Float[Tensor, " r"]]:
-    """Invert the cumulative distribution at `uniform`, in [0, 1): token, log-probability, entropy (nats).
+    """Inverse-transform sampling at `uniform` ∈ [0, 1): tokens, their log-probabilities, and entropies (nats).
 
-    First the block, then the token in it. Running sums are in float64. A token of probability 0 reaches nothing, and
-    the goal stays below what the sum came to: whatever the rounding, some token reaches beyond the goal, and the first
-    that does is possible.
+    First the block is chosen, then the token in it. Running sums are in float64. Whatever the rounding, a token is
+    found and has a probability above 0: tokens of probability 0 are excluded, and the goal is kept below the total of
+    the sum.
     """
     logprobs = logits.log_softmax(-1)
     size = min(BLOCK, logits.shape[1])
     blocks = -(-logits.shape[1] // size)
-    # Below the smallest normal number nothing is ever drawn, and arithmetic is many times slower on a CPU.
+    # Probabilities below the smallest normal number are never drawn, and a CPU computes with them many times more
+    # slowly.
     probs = torch.nn.functional.threshold(logits.softmax(-1), torch.finfo(logits.dtype).tiny, 0.0)
     spare = blocks * size - logits.shape[1]
     parted = (torch.nn.functional.pad(probs, (0, spare)) if spare else probs).view(len(logits), blocks, size)
@@ -78,13 +75,14 @@ def draw_tokens(
     row = torch.arange(len(logits), device=logits.device)
     place, _ = _first_beyond(parted[row, block], rest)
     token = block * size + place
-    # Where a probability is 0 its logarithm may be −∞, and their product must be 0.
+    # Where a probability is 0 its logarithm may be −∞; clamped, their product is 0 and not NaN.
     entropy = -(probs * logprobs.clamp(min=torch.finfo(logits.dtype).min)).sum(-1)
     return token, logprobs.gather(-1, token[:, None]).squeeze(-1), entropy
 
 
 def _first_beyond(masses: Float[Tensor, "r k"], share: Float[Tensor, " r"]) -> tuple[Tensor, Tensor]:
-    """The first of K masses at which the running sum passes `share` of the whole; and what share of that mass is passed."""
+    """The first of K masses at which the running sum exceeds `share` of the total, and its share that is below."""
+    # A mass of 0 has a running sum of 0, which exceeds no goal.
     reach = masses.cumsum(-1, dtype=torch.float64).masked_fill_(masses == 0, 0.0)
     total = reach.amax(-1)
     goal = torch.minimum(share * total, total.nextafter(torch.zeros_like(total)))
@@ -95,15 +93,18 @@ def _first_beyond(masses: Float[Tensor, "r k"], share: Float[Tensor, " r"]) -> t
 
 
 COMPACT_AT = 1 / 8
-"""The share of finished rows at which they leave the cache, and waiting prompts take their place: until then each costs a
-step's work for nothing, and dropping them copies all that stay. Measured on a CPU, 256 rows: flat from 0.1 to 0.25, worse
-outside."""
+"""The share of finished rows at which they are dropped and waiting prompts take their place. Until then each of them
+costs a useless step; dropping them copies the cache of all others. Measured on a CPU with 256 rows: flat from 0.1 to
+0.25, worse outside."""
 COMPACT_FIXED_AT = 1 / 2
-"""The same with fixed shapes, where a change of rows is also captured anew."""
+"""The same with fixed shapes, where every change of rows also needs a new CUDA graph."""
 
 
 class Generation:
-    """All rows of one `generate`: those that wait, those that are decoded, those that have ended."""
+    """The rows of one `generate` call: some wait, some are being decoded, some have ended.
+
+    `row`, `column` and `length` describe the rows that are being decoded.
+    """
 
     def __init__(
         self,
@@ -121,26 +122,27 @@ class Generation:
         self.names = [(p, g) for p, group in enumerate(seeds) for g in range(len(group))]
         self.max_rows = len(self.names) if max_rows is None else max_rows
         self.sizes = [len(group) for group in seeds]
-        self.waiting = 0  # the first prompt that is not yet begun, and its first row
-        self.next_row = 0
+        self.waiting = 0  # the first prompt that is not begun yet
+        self.next_row = 0  # the first row of that prompt
         device = model.device
         draws = [uniforms(seed, sampling.max_tokens + 1) for group in seeds for seed in group]
         self.draws = torch.from_numpy(np.stack(draws)).to(device)
         self.eos = torch.tensor(eos_ids, dtype=torch.long, device=device)
         self.record: DrawRecord | None = None
-        self.row = torch.zeros(0, dtype=torch.long, device=device)
-        self.column = torch.zeros_like(self.row)  # that the next token is written to
-        self.length = torch.zeros_like(self.row)  # of rows that have ended; 0 before
+        self.row = torch.zeros(0, dtype=torch.long, device=device)  # index among all rows of the call
+        self.column = torch.zeros_like(self.row)  # column of the record that the next token is written to
+        self.length = torch.zeros_like(self.row)  # number of tokens of rows that have ended, 0 for the others
 
     def run(self) -> Iterator[dict[int, Completion]]:
-        """Rows as they end, a few at a time."""
+        """Completions by row as rows end, a few at a time."""
         state: Decoding | FixedDecoding | None = self._begin(None)
         compact_at = COMPACT_FIXED_AT if self.graphs else COMPACT_AT
         while state is not None:
             state = FixedDecoding(state) if self.graphs else state
             while True:
                 token = self._step(state)
-                unfinished = (self.length == 0).nonzero().squeeze(-1)  # the host waits for its length: once a step
+                # Their number is the one thing in a step for which the host waits for the device.
+                unfinished = (self.length == 0).nonzero().squeeze(-1)
                 if len(unfinished) <= (1 - compact_at) * len(self.row):
                     break
                 state.feed(token, self.length == 0)
@@ -153,14 +155,13 @@ class Generation:
             state = self._begin(state if len(unfinished) > 0 else None)
 
     def _step(self, state: Decoding | FixedDecoding) -> Tensor:
-        """Draw a token for each row, and note which rows it ends."""
+        """Draw a token for each row and mark the rows that it ends."""
         last = self.sampling.max_tokens
         if self.record is None:
             self.record = DrawRecord.empty(len(self.names), last, state.logits)
-        token, logprob, entropy = draw_tokens(
-            state.logits / self.sampling.temperature, self.draws[self.row, self.column]
-        )
-        self.record.write(self.row, self.column, token, logprob, entropy)
+        at = self.row, self.column
+        token, logprob, entropy = draw_tokens(state.logits / self.sampling.temperature, self.draws[at])
+        self.record.tokens[at], self.record.logprobs[at], self.record.entropies[at] = token, logprob, entropy
         drawn = self.column + 1
         ends = (torch.isin(token, self.eos) | (drawn == last)) & (self.length == 0)
         self.length = torch.where(ends, drawn, self.length)
@@ -178,8 +179,8 @@ class Generation:
         self.row, self.column, self.length = self.row[rows], self.column[rows], self.length[rows]
 
     def _begin(self, state: Decoding | None) -> Decoding | None:
-        """Prefill the waiting prompts that there is room for, and let them join."""
-        if state is not None and not state.can_admit:
+        """Prefill as many waiting prompts as there is room for and add their rows to `state`."""
+        if state is not None and not can_join(state.cache):
             return state
         first, rows = self.waiting, 0
         while self.waiting < len(self.prompts) and (
@@ -203,10 +204,10 @@ class Generation:
 
 
 class TorchEngine:
-    """Decodes with the model that is being trained: no second copy of its weights, and its own numbers.
+    """Sampler that decodes with the trained model itself: no second copy of the weights, and exact log-probabilities.
 
-    Each prompt is run through the model once; its keys and values are then repeated for its samples, and all
-    samples of all prompts are decoded side by side. Only `forward` is called: no generation_config has a say.
+    Each prompt is run through the model once; its keys and values are then repeated for its samples, and the samples of
+    all prompts are decoded together. Only the model's `forward` is called, so that a generation_config has no effect.
     """
 
     exact = True
@@ -214,9 +215,12 @@ class TorchEngine:
     def __init__(
         self, eos_ids: Sequence[int], pad_id: int = 0, max_rows: int | None = None, graphs: bool = False
     ) -> None:
-        """Each of `eos_ids` ends a response. `max_rows` bounds the cache's memory: no more rows are decoded at once, and
-        prompts wait until there is room for them (but one prompt's samples always begin together). With `graphs` shapes
-        stay fixed between changes of rows, and a CUDA graph replays each step."""
+        """Each of `eos_ids` ends a response.
+
+        `max_rows` bounds the rows that are decoded at once, and with them the cache's memory: prompts wait until there
+        is room, but the samples of one prompt always begin together. With `graphs`, shapes stay fixed between changes
+        of rows and a CUDA graph replays each step.
+        """
         if max_rows is not None and max_rows < 1:
             raise ConfigError(f"engine.max_rows={max_rows} leaves no row to decode: type 1 or more, or null")
         self.version = -1
@@ -224,7 +228,7 @@ class TorchEngine:
         self._model: PreTrainedModel | None = None
 
     def sync(self, model: PreTrainedModel, version: int) -> None:
-        """Keep a reference: the weights are the trainer's own, and always current."""
+        """Keep a reference to the trainer's model, whose weights are always current."""
         if model is not self._model:
             require_position_ids(model)
             if self._graphs:
@@ -236,14 +240,15 @@ class TorchEngine:
         prompts: Sequence[Prompt],
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
-        done: OnCompletion = ignore_completion,
+        on_completion: OnCompletion = ignore_completion,
     ) -> list[list[Completion]]:
         if self._model is None:
             raise RuntimeError("TorchEngine.generate was called before sync: it has no model to sample from")
-        if not any(seeds):  # a rank may have no prompt
+        if not any(seeds):  # with more ranks than prompts
             return [[] for _ in seeds]
-        # Not inference_mode: a buffer that a forward updates (dynamic RoPE) could never be trained through.
-        # Blocks that are compiled for the updates are not for sampling, whose cache is a different object in every step.
+        # Not inference_mode: a buffer that a forward updates under it (dynamic RoPE) can no longer be used in training.
+        # Eager, because blocks compiled for updates would recompile in sampling, whose cache is another object each
+        # step.
         with torch.no_grad(), evaluating(self._model), torch.compiler.set_stance("force_eager"):
             generation = Generation(
                 self._model, prompts, seeds, sampling, self._eos_ids, self._pad_id, self._max_rows, self._graphs
@@ -252,14 +257,14 @@ class TorchEngine:
             for ended in generation.run():
                 rows |= ended
                 for row, completion in ended.items():
-                    done(*generation.names[row], completion)
+                    on_completion(*generation.names[row], completion)
         found = iter(rows[row] for row in range(len(rows)))
         return [[next(found) for _ in group] for group in seeds]
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Dropout off; afterwards every module is back in the mode it was in."""
+    """Context with all modules in eval mode (dropout off); afterwards each is back in the mode that it was in."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -280,11 +285,14 @@ def require_position_ids(model: nn.Module) -> None:
 
 
 def require_fixed_shapes(model: PreTrainedModel) -> None:
-    """A captured step never returns to the host: neither for transformers' masks nor for rotations that depend on the length."""
+    """Refuse models whose step cannot be captured in a CUDA graph.
+
+    A captured step never returns to the host, as transformers' masks and rotary positions that depend on the length do.
+    """
     if not is_packed(model):
         raise ConfigError(
-            f"engine.graphs=true: {type(model).__name__} runs on transformers' own attention here; leave it out, "
-            "or type hardware.attention=auto where that is what is in the way"
+            f"engine.graphs=true: {type(model).__name__} uses transformers' own attention here; leave it out, "
+            "or type hardware.attention=auto if another attention was chosen"
         )
     rotation = (getattr(model.config.get_text_config(), "rope_parameters", None) or {}).get("rope_type", "default")
     if rotation in ("dynamic", "longrope"):

@@ -1,6 +1,6 @@
-"""Sampling by vLLM, in this process and on the trainer's device: paged keys and values, continuous batching, its own kernels.
+"""Sampling with vLLM, in the trainer's process and on its device.
 
-Written for vLLM 0.32, whose API moves monthly: nothing else in this package knows it.
+It is written for vLLM 0.32, whose API changes monthly; no other module of this package uses vLLM.
 """
 
 import copy
@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from winnow import distributed
 from winnow.engines.base import OnCompletion, ignore_completion
 from winnow.errors import ConfigError
 from winnow.models.lora import merged_weights
@@ -28,23 +29,23 @@ if TYPE_CHECKING:
 
 
 Request = tuple[Prompt, Sequence[int]]
-"""A prompt and a seed for each of its samples."""
+"""A prompt, and a seed for each of its samples."""
 ENVIRONMENT = {
-    # The weights are handed over as tensors, which no other process could take.
+    # vLLM stays in this process: weights are passed to it as tensors, which another process could not take.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
-"""Where the environment does not say otherwise; vLLM reads them as it is imported."""
+"""Environment variables that vLLM reads when it is imported; those that are set already are kept."""
 
 
 class VllmEngine:
-    """A second copy of the weights, renewed with every policy version, in vLLM's own kernels.
+    """Sampler with its own copy of the weights, refreshed after every update, and vLLM's kernels.
 
-    `entropies` of a completion are −log π of each drawn token: vLLM gives no entropy, and of one draw this is the unbiased
-    estimate. Means over many tokens are comparable with an exact engine's, single numbers are not.
+    The `entropies` of a completion are −log π of each drawn token: vLLM gives no entropies, and from one draw this is
+    the unbiased estimate. Means over many tokens are comparable with an exact engine's, single numbers are not.
 
-    On CUDA the engine sleeps while the trainer updates, and holds no memory then.
+    On CUDA the engine sleeps while the trainer updates and holds no memory during that time.
     """
 
     exact = False
@@ -58,7 +59,7 @@ class VllmEngine:
         max_model_len: int | None,
         enforce_eager: bool,
     ) -> None:
-        """Each of `eos_ids` ends a response. The others are vLLM's, which starts at the first `sync`."""
+        """Each of `eos_ids` ends a response. The other settings are vLLM's own; vLLM starts at the first `sync`."""
         self.version = -1
         self._eos_ids, self._ranks = tuple(eos_ids), tensor_parallel_size
         self.settings: dict[str, Any] = {
@@ -74,7 +75,7 @@ class VllmEngine:
 
     @staticmethod
     def require(config: PreTrainedConfig, cuda: bool) -> None:
-        """Before any weight is loaded.
+        """Check before any weight is loaded that vLLM can run a model of this configuration.
 
         Raises:
             ConfigError: vLLM is not installed, or has no attention for this model on a CPU.
@@ -91,8 +92,8 @@ class VllmEngine:
         known = CPUAttentionBackend.get_supported_head_sizes()
         if size not in known:
             raise ConfigError(
-                f"engine=vllm: on a CPU vLLM has attention for heads of {', '.join(map(str, known))}, and this model's "
-                f"have {size}; type engine=torch"
+                f"engine=vllm: on a CPU vLLM has attention for heads of {', '.join(map(str, known))}, "
+                f"and this model's have {size}; type engine=torch"
             )
 
     def sync(self, model: PreTrainedModel, version: int) -> None:
@@ -101,7 +102,7 @@ class VllmEngine:
         if self._llm is None:
             self._llm = self._start(model)
         self._model = model
-        self._renew(self._llm, model, version)
+        self._refresh(self._llm, model, version)
         self.version = version
 
     def generate(
@@ -109,60 +110,61 @@ class VllmEngine:
         prompts: Sequence[Prompt],
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
-        done: OnCompletion = ignore_completion,
+        on_completion: OnCompletion = ignore_completion,
     ) -> list[list[Completion]]:
         if self._llm is None or self._model is None:
             raise RuntimeError("VllmEngine.generate was called before sync: it has no weights to sample from")
-        self.sync(self._model, self.version)
-        before, together = self._shared(prompts, seeds)
+        self.sync(self._model, self.version)  # wakes the engine if it sleeps since the last call
+        before, requests = self._shared_requests(prompts, seeds)
         mine = range(before, before + len(prompts))
         found: dict[tuple[int, int], Completion] = {}
         with _without_autocast(self._model):
-            for (p, g), completion in self._ended(self._llm, together, sampling):
+            for (p, g), completion in self._completions(self._llm, requests, sampling):
                 found[p, g] = completion
                 if p in mine:
-                    done(p - before, g, completion)
+                    on_completion(p - before, g, completion)
         if self._model.device.type == "cuda":
-            self._llm.sleep(level=2)  # the weights are not kept: waking brings new ones
+            self._llm.sleep(level=2)  # drops the weights too; `sync` brings new ones
             self._asleep = True
         return [[found[p, g] for g in range(len(group))] for p, group in zip(mine, seeds, strict=True)]
 
-    def _ended(
-        self, llm: "LLM", asked: Sequence[Request], sampling: Sampling
+    def _completions(
+        self, llm: "LLM", requests: Sequence[Request], sampling: Sampling
     ) -> Iterator[tuple[tuple[int, int], Completion]]:
-        """Places of samples and what was drawn, in the order they end."""
+        """((p, g), completion) of sample g of request p, in the order in which samples end."""
         engine, limit = llm.llm_engine, llm.model_config.max_model_len
-        places = [(p, g) for p, (_, seeds) in enumerate(asked) for g in range(len(seeds))]
-        for i, (p, g) in enumerate(places):
-            prompt, seeds = asked[p]
+        samples = [(p, g) for p, (_, seeds) in enumerate(requests) for g in range(len(seeds))]
+        for i, (p, g) in enumerate(samples):
+            prompt, seeds = requests[p]
             if len(prompt.token_ids) >= limit:
                 raise ConfigError(
-                    f"engine=vllm: prompt {prompt.key} has {len(prompt.token_ids)} tokens, and a sequence may have {limit}; "
+                    f"engine=vllm: prompt {prompt.key} has {len(prompt.token_ids)} tokens, "
+                    f"and a sequence may have {limit}; "
                     "type engine.max_model_len=… higher, or for training rollout.max_prompt_tokens=… lower"
                 )
             ids = {"prompt_token_ids": list(prompt.token_ids)}
             engine.add_request(str(i), ids, self._sampling(sampling, seeds[g]))
         while engine.has_unfinished_requests():
             for output in engine.step():
-                yield places[int(output.request_id)], self._completion(output.outputs[0])
+                yield samples[int(output.request_id)], self._completion(output.outputs[0])
 
     def _start(self, model: PreTrainedModel) -> "LLM":
-        """vLLM for a model of this shape, its weights random until the first are pushed."""
+        """vLLM for a model of this shape; its weights are random until the first are pushed."""
         _prepare_environment()
         from vllm import LLM  # pyright: ignore[reportMissingImports]
 
-        processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+        processes = distributed.world_size()
         if processes % self._ranks:
             raise ConfigError(
-                f"engine.tensor_parallel_size={self._ranks} does not divide hardware.devices={processes}, which are what "
-                "vLLM runs on; type engine.tensor_parallel_size=1"
+                f"engine.tensor_parallel_size={self._ranks} does not divide hardware.devices={processes}, "
+                "on which vLLM runs; type engine.tensor_parallel_size=1"
             )
-        if processes > 1:  # the trainer's processes are vLLM's; it finds itself by these
-            os.environ.setdefault("RANK", str(dist.get_rank()))
+        if processes > 1:  # vLLM runs in the trainer's processes and reads its rank from these
+            os.environ.setdefault("RANK", str(distributed.rank()))
             os.environ.setdefault("LOCAL_RANK", "0")
         settings = dict(self.settings)
         if model.device.type == "cpu":
-            # The share would be less whatever else this process holds, the trainer's part of it included.
+            # On a CPU vLLM would subtract from the share all that this process holds, the trainer's memory included.
             settings["kv_cache_memory_bytes"] = int(settings["gpu_memory_utilization"] * memory_bytes())
         config = copy.deepcopy(model.config)
         config.architectures = [type(model).__name__]
@@ -173,20 +175,25 @@ class VllmEngine:
                     model=folder,
                     load_format="dummy",
                     skip_tokenizer_init=True,
-                    generation_config="vllm",  # not the repository's, which may say top_p or a repetition penalty
-                    logprobs_mode="processed_logprobs",  # of the distribution drawn from, temperature included
+                    generation_config="vllm",  # not the model's, which may set top_p or a repetition penalty
+                    logprobs_mode="processed_logprobs",  # of the distribution that is sampled, temperature included
                     enable_sleep_mode=model.device.type == "cuda",
                     distributed_executor_backend="external_launcher" if processes > 1 else None,
-                    seed=0,  # of no draw: every request has its own
+                    seed=0,  # decides no draw, because every request has a seed
                     **settings,
                 )
             except ValueError as error:
-                said = " ".join(str(error).split()).partition(" [type=")[0]  # pydantic's dump of its input
-                raise ConfigError(f"engine=vllm: {said}") from error
+                reason = " ".join(str(error).split()).partition(" [type=")[0]  # without pydantic's dump of its input
+                raise ConfigError(f"engine=vllm: {reason}") from error
 
-    def _renew(self, llm: "LLM", model: PreTrainedModel, version: int) -> None:
+    def _refresh(self, llm: "LLM", model: PreTrainedModel, version: int) -> None:
+        """Give vLLM the weights of `model` as policy `version`, and wake it if it sleeps.
+
+        Memory for keys and values comes back only after the weights, and the prefix cache, which holds those of the old
+        weights, is emptied.
+        """
         if self._asleep:
-            torch.cuda.empty_cache()  # what the trainer's allocator only keeps in reserve
+            torch.cuda.empty_cache()  # releases what the trainer's allocator holds in reserve
             llm.wake_up(["weights"])
         with _without_autocast(model), torch.no_grad():
             self._push(llm, model)
@@ -198,13 +205,14 @@ class VllmEngine:
 
     def _push(self, llm: "LLM", model: PreTrainedModel) -> None:
         tied = model.all_tied_weights_keys or {}
-        once = ((name, weight) for name, weight in merged_weights(model) if name not in tied)  # as in a checkpoint
+        # Tied weights once, as in a checkpoint.
+        once = ((name, weight) for name, weight in merged_weights(model) if name not in tied)
         llm.collective_rpc("reload_weights", kwargs={"weights_iterator": once})
         if model.device.type == "cpu":
             llm.apply_model(_repack_output)
 
     def _sampling(self, how: Sampling, seed: int) -> "SamplingParams":
-        """Temperature alone: what is sampled is what is trained."""
+        """vLLM's parameters for temperature sampling alone, so that the sampled distribution is the trained one."""
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
         from vllm.sampling_params import RequestOutputKind  # pyright: ignore[reportMissingImports]
 
@@ -219,13 +227,14 @@ class VllmEngine:
             seed=seed,
             max_tokens=how.max_tokens,
             stop_token_ids=list(self._eos_ids),
-            ignore_eos=True,  # vLLM's own idea of it
-            logprobs=0,  # of the drawn token alone
+            ignore_eos=True,  # only `stop_token_ids` end a response
+            logprobs=0,  # only those of the drawn tokens
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
     def _completion(self, drawn: "CompletionOutput") -> Completion:
+        # Each completion comes with the versions of the weights that its tokens were drawn with.
         policies = {span.version for span in drawn.weight_versions}
         if policies != {str(self.version)}:
             raise RuntimeError(f"vLLM sampled from policies {policies}, not from {self.version}")
@@ -233,24 +242,27 @@ class VllmEngine:
         logprobs = torch.tensor([at[i].logprob for at, i in zip(drawn.logprobs, ids, strict=True)])
         return Completion(ids, logprobs, -logprobs, Finish.EOS if ids[-1] in self._eos_ids else Finish.LENGTH)
 
-    def _shared(self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]]) -> tuple[int, list[Request]]:
-        """What the ranks that hold one model between them sample together, and how many prompts stand before this rank's."""
-        asked = list(zip(prompts, seeds, strict=True))
+    def _shared_requests(self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]]) -> tuple[int, list[Request]]:
+        """How many requests come before this rank's own, and the requests of all ranks that share one model.
+
+        Under tensor parallelism the ranks that hold the parts of a model have to sample together.
+        """
+        own = list(zip(prompts, seeds, strict=True))
         if self._ranks == 1:
-            return 0, asked
+            return 0, own
         from vllm.distributed.parallel_state import get_tp_group  # pyright: ignore[reportMissingImports]
 
         group = get_tp_group()
         shares: list[list[Request]] = [[] for _ in range(self._ranks)]
-        dist.all_gather_object(shares, asked, group=group.cpu_group)
+        dist.all_gather_object(shares, own, group=group.cpu_group)
         return sum(map(len, shares[: group.rank_in_group])), [pair for share in shares for pair in share]
 
 
 def _repack_output(model: nn.Module) -> None:
-    """A CPU's matrix products read a packed copy of each weight, which a reload makes anew when it writes the weight.
+    """Pack the output layer's weights again, for vLLM on a CPU.
 
-    An output layer that is tied to the embedding is written as the embedding, and would go on with the copy of its first
-    weights.
+    Matrix products there read a packed copy of each weight, which a reload renews when it writes that weight. An output
+    layer that is tied to the embedding is written as the embedding, and would keep the copy of its first weights.
     """
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm  # pyright: ignore[reportMissingImports]
     from vllm.model_executor.layers.vocab_parallel_embedding import (  # pyright: ignore[reportMissingImports]
@@ -270,7 +282,7 @@ def _prepare_environment() -> None:
 
 @contextmanager
 def _threads_kept() -> Iterator[None]:
-    """On a CPU vLLM replaces `torch.set_num_threads` by a function that does nothing, for the whole process."""
+    """Context that restores `torch.set_num_threads`, which vLLM on a CPU replaces by a no-op for the whole process."""
     setter = torch.set_num_threads
     try:
         yield
@@ -279,5 +291,5 @@ def _threads_kept() -> Iterator[None]:
 
 
 def _without_autocast(model: PreTrainedModel) -> torch.autocast:
-    """vLLM's layers choose their own precision, and weights are merged in theirs."""
+    """Context without autocast: vLLM's layers choose their precision, and weights are merged in their own."""
     return torch.autocast(model.device.type, enabled=False)

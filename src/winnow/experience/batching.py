@@ -1,6 +1,4 @@
-"""Optimiser batches and micro-batches: an iteration's rows or pairs, dealt, cut to the token budget, sharded and
-collated.
-"""
+"""Optimiser batches and micro-batches: an iteration's rows or pairs dealt, sharded, cut to a budget and collated."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +7,7 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from winnow import distributed
 from winnow.objectives import Aggregate
@@ -79,7 +78,7 @@ class TokenBudget:
 
 @dataclass(slots=True)
 class _Load:
-    """Size of one forward: tokens without repetition (`once`), rows, longest row; `prompts` are those counted so far."""
+    """The size of one forward: tokens without repetition (`once`), rows, longest row, and the prompts it has."""
 
     once: int = 0
     rows: int = 0
@@ -149,11 +148,7 @@ def _terms(
 def _padded_matrix(values: Sequence[Tensor | None], width: int) -> Float[Tensor, "b s"] | None:
     if any(value is None for value in values):
         return None
-    present = [value for value in values if value is not None]
-    padded = present[0].new_zeros((len(present), width))
-    for i, value in enumerate(present):
-        padded[i, : len(value)] = value
-    return padded
+    return torch.stack([pad(value, (0, width - len(value))) for value in values if value is not None])
 
 
 def deal(count: int, minibatches: int, epochs: int, seed: int) -> list[list[int]]:
@@ -220,7 +215,7 @@ class Plan:
         ]
 
     def _weights_and_counts(self, items: Sequence[Row | Pair]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-        """The weight of each item's tokens, and what each adds to the denominator. A preference pair counts 1 in both."""
+        """The weight of each item's tokens and its part of the denominator; both are 1 for a preference pair."""
         if any(isinstance(item, Pair) for item in items):
             return torch.ones(len(items)), torch.ones(len(items))
         return self.aggregate(torch.tensor([item.response_length for item in items if isinstance(item, Row)]))

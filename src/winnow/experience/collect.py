@@ -143,22 +143,18 @@ def sample_and_judge(
     return judge.rollouts(prompts, distributed.gather_strided(groups, len(prompts)), engine.version)
 
 
+@dataclass(eq=False)
 class Collector:
     """Collection of an iteration's rollouts: `samples` (G) responses to each of `prompts` (P) prompts, judged."""
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        engine: Engine,
-        order: PromptOrder,
-        judge: Judge,
-        sampling: Sampling,
-        prompts: int,
-        samples: int,
-        seed: int,
-    ) -> None:
-        self.model, self.engine, self.order, self.judge, self.sampling = model, engine, order, judge, sampling
-        self.prompts, self.samples, self.seed = prompts, samples, seed
+    model: PreTrainedModel
+    engine: Engine
+    order: PromptOrder
+    judge: Judge
+    sampling: Sampling
+    prompts: int
+    samples: int
+    seed: int
 
     def collect(self, iteration: int, clock: Clock) -> Rollouts:
         """The rollouts of `iteration`, drawn with the model's current weights; the same on every rank."""

@@ -1,6 +1,4 @@
-"""Metrics of an iteration: seconds by phase, figures of the rollouts, and the gradient mass of positive and negative
-rows.
-"""
+"""Metrics of an iteration: seconds by phase, figures over all rollouts, gradient mass; and the records of samples."""
 
 import time
 from collections import Counter, defaultdict

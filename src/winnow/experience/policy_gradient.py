@@ -1,6 +1,4 @@
-"""Experience for policy-gradient algorithms: sample, score, select, estimate advantages; without a critic, and with
-one.
-"""
+"""Experience for policy-gradient algorithms, without and with a critic: sample, score, select, estimate advantages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -95,7 +93,7 @@ class PolicyGradientExperience:
     def _moving(
         self, rewards: Float[Tensor, "p g"], selected: Bool[Tensor, "p g"], in_batch: Bool[Tensor, "p g"]
     ) -> Bool[Tensor, "p g"]:
-        """The rows of the batch that will be forwarded, as far as that is known before a KL penalty shapes the reward."""
+        """The rows of the batch that will be forwarded, as far as is known before a KL penalty shapes the reward."""
         if self.algorithm.objective.kl_in_reward is not None or self.algorithm.objective.has_gradient_without_advantage:
             return in_batch
         return in_batch & (self.algorithm.advantages(rewards, selected) != 0)
@@ -134,8 +132,10 @@ def _metrics(
     advantages: Float[Tensor, " n"],
     tokens: ByRow,
 ) -> dict[str, float]:
-    """All metrics but the correction's and the critic's. `advantages` are those of the batch before the correction,
-    `tokens` those after it, of each token of each row."""
+    """All metrics but the correction's and the critic's.
+
+    `advantages` are those of the batch before the correction; `tokens` holds those after it, per token, by row.
+    """
     other_terms = algorithm.objective.has_gradient_without_advantage
     mass = gradient_mass_metrics(rollouts, selected, tokens, algorithm.aggregate, other_terms)
     return rollout_metrics(rollouts, selected) | scored.metrics | _advantage_metrics(advantages) | mass

@@ -1,6 +1,4 @@
-"""Scoring of rollouts: log-probabilities under the policy and the reference policy, and the mismatch with the
-sampler's.
-"""
+"""Scoring of rollouts: log-probabilities under policy and reference policy, and their mismatch with the sampler's."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,8 +96,7 @@ class Scorer:
         reference: Sequence[int],
         kind: ReferenceKind | None,
     ) -> Scored:
-        """Score the rows `old` under the policy that sampled, and the rows `reference` under the reference policy
-        `kind`.
+        """Score the rows `old` under the policy that sampled and the rows `reference` under reference policy `kind`.
 
         This has to run before the iteration's first update: the policy then still is the one that sampled.
 

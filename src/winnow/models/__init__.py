@@ -1,0 +1,1 @@
+"""Language models: loading, prompt templates, attention, policy and critic, adapters, and a memory estimate."""

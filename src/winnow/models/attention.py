@@ -1,8 +1,9 @@
-"""Attention as this project computes it: registered with transformers, told by each forward which tokens see which.
+"""Attention over packed or left-padded rows, registered with transformers under the name `PACKED`.
 
-Transformers hands the keyword `attend` of a forward through to every layer's attention. Layers that add something of their own
-(sliding windows, soft caps, sinks) are refused here, and models that do so elsewhere by `backbone.pack_where_exact`: they run on
-transformers' own attention, on padded rows.
+Transformers passes the keyword argument `attend` of a forward on to the attention of every layer, and `attend` defines
+which tokens see which. Layers with features of their own (sliding windows, soft caps, sinks) raise here, and models
+with such features elsewhere are detected by `backbone.pack_where_exact`; both keep transformers' own attention, on
+padded rows.
 """
 
 from importlib.util import find_spec
@@ -19,14 +20,15 @@ from winnow.packed import Packed
 
 PACKED = "winnow_packed"
 FEW_QUERIES = 8
-"""Queries of a key up to which plain products are the faster attention on a CPU; measured with 256 rows of 70 to 190 keys."""
+"""Queries per key up to which plain matrix products are the faster attention on a CPU, measured with 256 rows of 70 to
+190 keys."""
 FLASH = "flash_attention_2"
 Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"]
 
 
 @runtime_checkable
 class Attend(Protocol):
-    """Which tokens see which."""
+    """Interface of an attention computation, which defines the tokens that each token sees."""
 
     def __call__(
         self,
@@ -49,7 +51,7 @@ def attention(
     attend: Attend | None = None,
     **more: Any,
 ) -> tuple[Tensor, None]:
-    """Transformers' interface; without `attend`, rows of equal length that begin together."""
+    """The function that transformers calls; without `attend`, causal attention over rows of equal length."""
     unknown = [name for name in ("sliding_window", "softcap", "s_aux", "position_bias") if more.get(name) is not None]
     if unknown or dropout or attention_mask is not None:
         raise NotImplementedError(f"{type(module).__name__} uses {unknown or 'dropout or a mask'}")
@@ -57,19 +59,20 @@ def attention(
 
 
 def causal(query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-    """Each token sees its row up to itself."""
+    """Causal attention: each token sees its row up to itself."""
     shared = query.shape[1] // key.shape[1]
     if shared > 1 and query.is_cuda and not torch.is_autocast_enabled("cuda") and query.dtype.itemsize > 2:
-        # Of CUDA's kernels those that know shared heads want 16 bits, but for one that stores all scores.
+        # CUDA's kernels for grouped-query attention need 16 bits, except for one that stores all scores.
         key, value = (t.repeat_interleave(shared, 1) for t in (key, value))
         shared = 1
     return sdpa(query, key, value, is_causal=query.shape[2] > 1, scale=scale, enable_gqa=shared > 1).transpose(1, 2)
 
 
 class LeftPadded:
-    """New tokens at the end of rows that are filled up on the left; False in `visible` is filling, None is no filling.
+    """Attention of new tokens at the end of left-padded rows, for decoding with a key-value cache.
 
-    Heads that share a key are its queries: nothing is repeated, where repeating reads a cache several times over.
+    `visible` is (R, W) and False at padding; None means no padding. Query heads that share a key are treated as further
+    queries of it. Nothing is repeated, because repeating keys would read the cache several times over.
     """
 
     def __init__(self, visible: Bool[Tensor, "r w"] | None) -> None:
@@ -79,7 +82,7 @@ class LeftPadded:
 
     def __call__(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         heads, new = query.shape[1:3]
-        query = query.to(value.dtype)  # under autocast rotated queries come in float32
+        query = query.to(value.dtype)  # under autocast, rotated queries are float32
         if self._bias is None and new > 1:
             return causal(query, key, value, scale)
         groups = key.shape[1]
@@ -89,34 +92,35 @@ class LeftPadded:
         return answer.unflatten(2, (shared, new)).flatten(1, 2).transpose(1, 2)
 
     def _mask(self, query: Tensor, width: int, shared: int) -> Tensor | None:
-        """(r, 1, q, w): q is 1, or the new tokens once for each of the heads that share a key."""
+        """(R, 1, Q, W), where Q is 1, or the number of new tokens times the number of heads that share a key."""
         if self._bias is None:
             return None
         if query.shape[2] == 1:
             return self._bias.to(query.dtype)
         if self._prefill is None:
-            self._prefill = self._of_several(query, width, shared)
+            self._prefill = self._prefill_mask(query, width, shared)
         return self._prefill
 
-    def _of_several(self, query: Tensor, width: int, shared: int) -> Tensor:
+    def _prefill_mask(self, query: Tensor, width: int, shared: int) -> Tensor:
         assert self.visible is not None
         new = query.shape[2]
         place = torch.arange(width, device=query.device)
         own = place[width - new :, None]
-        # Filling sees itself, for a softmax over nothing is not a number.
+        # Padding sees itself, because a softmax over nothing is NaN.
         sees = (place <= own) & self.visible[:, None, :] | (place == own)
         return _bias(sees[:, None]).to(query.dtype).repeat(1, 1, shared, 1)
 
 
 class EachTokenOnce:
-    """Attention of packed rows: in blocks of padded rows, from which each token takes its answer once.
+    """Attention of packed rows, computed in blocks of padded rows; each token takes its output from one of its rows.
 
-    Everything else in a model works on one token at a time, so that only here do rows exist.
+    All other parts of a model work on single tokens, so that attention is the only place where rows matter. A token of
+    a shared prompt stands in several rows, and its output is the same in all of them.
     """
 
     def __init__(self, rows: Packed) -> None:
         self.rows = rows
-        self.calls = 0  # of layers
+        self.calls = 0  # by layers, counted for `backbone.pack_where_exact`
         starts, cells = [], 0
         for first, end, width in rows.blocks:
             starts += range(cells, cells + (end - first) * width, width)
@@ -137,7 +141,7 @@ class EachTokenOnce:
 
 
 class Ragged:
-    """The same by a kernel that needs no padding: PyTorch's variable-length FlashAttention (CUDA, 16 bits)."""
+    """Attention of packed rows without padding, by PyTorch's variable-length FlashAttention (CUDA, 16 bits)."""
 
     def __init__(self, rows: Packed) -> None:
         self.rows = rows
@@ -149,35 +153,29 @@ class Ragged:
         from torch.nn.attention.varlen import varlen_attn
 
         sizes = {states.shape[-1] for states in (query, key, value)}
-        if len(sizes) > 1 or max(sizes) > 256 or max(sizes) % 8:  # what FlashAttention has no kernel for
+        if len(sizes) > 1 or max(sizes) > 256 or max(sizes) % 8:  # FlashAttention has no kernel for these
             return EachTokenOnce(self.rows)(query, key, value, scale)
-        # Under autocast rotated queries and keys come in float32.
+        # Under autocast, rotated queries and keys are float32.
         q, k, v = (
             _tokens_first(states).to(value.dtype).index_select(0, self.rows.line) for states in (query, key, value)
         )
-        found = varlen_attn(
-            q,
-            k,
-            v,
-            self.starts,
-            self.starts,
-            self.longest,
-            self.longest,
-            scale=scale,
-            window_size=(-1, 0),
-            enable_gqa=query.shape[1] != key.shape[1],
-        )
+        shared_heads = query.shape[1] != key.shape[1]
+        bounds = (self.starts, self.starts, self.longest, self.longest)
+        found = varlen_attn(q, k, v, *bounds, scale=scale, window_size=(-1, 0), enable_gqa=shared_heads)
         assert isinstance(found, Tensor)
         return found.index_select(0, self.home)[None]
 
 
 def _bias(visible: Bool[Tensor, "r 1 q w"]) -> Float[Tensor, "r 1 q w"]:
-    """What is added to the scores: nothing, or −∞ where a key is hidden."""
+    """The term that is added to the scores: 0, or −∞ where a key is hidden."""
     return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, -torch.inf)
 
 
 def _few_queries(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
-    """On the CPU two plain products take half the time of the fused kernel, which works on tiles of 32 queries."""
+    """Attention of queries that are few per key.
+
+    On a CPU two plain products take half the time of the fused kernel, which works on tiles of 32 queries.
+    """
     if query.device.type != "cpu" or query.shape[2] > FEW_QUERIES:
         return sdpa(query, key, value, attn_mask=mask, scale=scale)
     scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(2, 3)
@@ -185,7 +183,7 @@ def _few_queries(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None,
 
 
 def packed_attention(rows: Packed) -> Attend:
-    """For rows where they are now; on CUDA under 16-bit autocast without padding."""
+    """The attention for packed rows on their current device: without padding on CUDA under 16-bit autocast."""
     device = rows.tokens.device.type
     ragged = device == "cuda" and torch.is_autocast_enabled(device)
     return Ragged(rows) if ragged else EachTokenOnce(rows)
@@ -199,10 +197,12 @@ AttentionInterface.register(PACKED, attention)
 
 
 def implementation(wanted: Attention, cuda: bool, bfloat16: bool) -> str | None:
-    """What transformers loads a model with; None for `auto`: ours where a model can take it, else transformers' choice.
+    """The attention implementation to load a model with.
+
+    None, for `auto`, stands for packed attention if the model supports it, and else for transformers' choice.
 
     Raises:
-        ConfigError: the implementation asked for cannot run here.
+        ConfigError: the requested implementation cannot run here.
     """
     if wanted == FLASH and (lacking := _lacking(cuda, bfloat16)):
         raise ConfigError(f"hardware.attention={FLASH}: {lacking}; type hardware.attention=auto")
@@ -210,7 +210,7 @@ def implementation(wanted: Attention, cuda: bool, bfloat16: bool) -> str | None:
 
 
 def _lacking(cuda: bool, bfloat16: bool) -> str | None:
-    """What FlashAttention needs and this run has not."""
+    """The first requirement of FlashAttention that this run does not meet, as a message."""
     if not cuda:
         return "it needs a CUDA GPU"
     if not bfloat16:
@@ -219,4 +219,5 @@ def _lacking(cuda: bool, bfloat16: bool) -> str | None:
 
 
 def is_packed(model: PreTrainedModel) -> bool:
+    """Whether the model runs on packed attention."""
     return model.config._attn_implementation == PACKED

@@ -1,4 +1,8 @@
-"""One forward over rows: hidden states or logits at the tokens that predict something, and nowhere else."""
+"""Forward passes over rows: hidden states or logits at the tokens that predict a response token, and at no others.
+
+Also the checks and settings of a model that decide how it runs: packed attention, a plain linear head, gradient
+checkpointing, compilation, and float32 master weights.
+"""
 
 from typing import Any
 
@@ -16,25 +20,28 @@ from winnow.packed import Packed, PromptedSequence, pack
 from winnow.types import Row
 
 TOLERANCE = 1e-3
-"""Nats between two ways to compute a log-probability that are one in exact arithmetic: rounding in float32 is far below, a
-token that saw another row's far above."""
+"""Nats between two computations of a log-probability that agree in exact arithmetic. Rounding in float32 is far below
+it, and the effect of attending to another row's token is far above."""
 
 
 def hidden_states(backbone: PreTrainedModel, rows: Packed) -> Float[Tensor, "r h"]:
-    """What each response token is predicted from: of packed rows, each token once, or else of right-padded ones."""
+    """The hidden state from which each response token is predicted, by a packed or else by a right-padded forward."""
     hidden = backbone(**_inputs(backbone, rows)).last_hidden_state
     return hidden[0].index_select(0, rows.sources) if is_packed(backbone) else hidden[rows.response[:, 1:]]
 
 
 def logits(model: PreTrainedModel, rows: Packed, attend: Attend | None = None) -> Float[Tensor, "r v"]:
-    """As the model's own output layer has them."""
+    """The logits of the model's own output layer for each response token."""
     if is_packed(model):
         return model(**_inputs(model, rows, attend), logits_to_keep=rows.sources).logits[0]
     return model(**_inputs(model, rows)).logits[rows.response[:, 1:]]
 
 
 def _inputs(model: PreTrainedModel, rows: Packed, attend: Attend | None = None) -> dict[str, Any]:
-    """Causal attention needs no mask for filling on the right; `use_cache=False` keeps transformers from building one."""
+    """Keyword arguments of a forward over `rows`.
+
+    Causal attention needs no mask for padding on the right, and `use_cache=False` keeps transformers from building one.
+    """
     if not is_packed(model):
         return {"input_ids": rows.padded(), "use_cache": False}
     return {
@@ -46,8 +53,8 @@ def _inputs(model: PreTrainedModel, rows: Packed, attend: Attend | None = None) 
 
 
 def pack_where_exact(model: PreTrainedModel) -> None:
-    """Give `model` our attention if it then says of packed rows what it says of padded ones; leave it its own otherwise."""
-    # A layer that forgets keys has a window, which some models say to their masks alone.
+    """Switch `model` to packed attention if its log-probabilities stay the same; otherwise leave its own in place."""
+    # A cache layer that drops keys belongs to a sliding window, of which some models inform only their masks.
     if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
         return
     before, rows = model.config._attn_implementation or "eager", _probe(model)
@@ -57,17 +64,18 @@ def pack_where_exact(model: PreTrainedModel) -> None:
         model.set_attn_implementation(PACKED)
         try:
             found, _ = logit_scores(logits(model, rows, attend), rows.targets, 1.0)
-            # A layer that mixes tokens by other means, a convolution say, mixes rows, if too little to see in a new model.
+            # A layer that mixes tokens by other means, such as a convolution, also mixes rows, which in a new model
+            # with its small weights may be too little to detect.
             everywhere = attend.calls == model.config.get_text_config().num_hidden_layers
             exact = is_packed(model) and everywhere and _agree(found, expected)
-        except (NotImplementedError, TypeError, ValueError):  # what other models say to an attention they cannot take
+        except (NotImplementedError, TypeError, ValueError):  # raised by models that cannot use this attention
             exact = False
     if not exact:
         model.set_attn_implementation(before)
 
 
 def has_plain_head(model: PreTrainedModel) -> bool:
-    """Whether its logits are one linear map of its hidden states, and nothing more."""
+    """Whether the logits are a single linear map of the hidden states."""
     head, backbone = model.get_output_embeddings(), model.base_model
     if type(head) is not nn.Linear or backbone is model:
         return False
@@ -80,7 +88,7 @@ def has_plain_head(model: PreTrainedModel) -> bool:
     finally:
         watch.remove()
     given, output = passed[-1]
-    # To the last bit: of a new model's small logits a soft cap takes less than any tolerance.
+    # Compared exactly, because a soft cap changes the small logits of a new model by less than any tolerance.
     return torch.equal(given, hidden) and torch.equal(output.to(said.dtype), said)
 
 
@@ -89,7 +97,7 @@ def _agree(found: Tensor, expected: Tensor) -> bool:
 
 
 def _probe(model: PreTrainedModel) -> Packed:
-    """Two responses to one prompt and one to a shorter one."""
+    """Three short rows: two responses to one prompt, and one to a shorter prompt."""
     names = [i % model.config.get_text_config().vocab_size for i in range(11)]
     rows: list[PromptedSequence] = [
         Row((*names[:3], *names[3:7]), 3),
@@ -100,14 +108,18 @@ def _probe(model: PreTrainedModel) -> Packed:
 
 
 def enable_gradient_checkpointing(*models: PreTrainedModel) -> None:
-    """Keep what goes into each block, and run the block again in backward: the same gradients, less memory, more time.
+    """Gradient checkpointing: store each block's input and recompute the block in backward.
 
-    Transformers recomputes in training mode only, and loads models for evaluation; there is no dropout to be turned on.
+    Gradients are the same, for less memory and more time. The models are put into training mode, because transformers
+    recomputes in that mode only and loads models in evaluation mode; there is no dropout that this could turn on.
+
+    Raises:
+        ConfigError: a model does not support it.
     """
     for model in models:
         if not model.supports_gradient_checkpointing:
             raise ConfigError(
-                f"hardware.gradient_checkpointing=true: {type(model).__name__} has none; "
+                f"hardware.gradient_checkpointing=true: {type(model).__name__} does not support it; "
                 "type hardware.gradient_checkpointing=false"
             )
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -115,9 +127,12 @@ def enable_gradient_checkpointing(*models: PreTrainedModel) -> None:
 
 
 def compile_blocks(*models: PreTrainedModel, backend: str = "inductor") -> None:
-    """Fuse the small operations of each block, for any number of tokens: all blocks share one compilation.
+    """Compile each block, which fuses its small operations; one compilation serves all blocks and numbers of tokens.
 
-    Attention stays as it is: it is told of its rows by objects, which a compiler would have to guard.
+    Attention is left out, because it receives its rows as objects, which the compiler would have to guard.
+
+    Raises:
+        ConfigError: a model has no blocks that transformers marks as such.
     """
     for model in models:
         blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
@@ -130,13 +145,13 @@ def compile_blocks(*models: PreTrainedModel, backend: str = "inductor") -> None:
 
 
 def require_float32_masters(module: nn.Module) -> None:
-    """Every trained weight is float32; autocast makes the bfloat16 copies that matrix products take.
+    """Check that every trained weight is float32; for bfloat16 products autocast makes copies.
 
-    In bfloat16 (8 bits of mantissa) an update of less than 1/256 of a weight is rounded away, which at a learning rate of
-    1e-6 is nearly every one.
+    In bfloat16 (8 bits of mantissa) an update of less than 1/256 of a weight is lost in rounding, which at a learning
+    rate of 1e-6 is nearly every update.
 
     Raises:
-        RuntimeError: the first weight that is something else.
+        RuntimeError: names the first trained weight of another type.
     """
     for name, parameter in module.named_parameters():
         if parameter.requires_grad and parameter.dtype != torch.float32:

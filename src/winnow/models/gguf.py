@@ -133,7 +133,7 @@ def _split_of(file: Path) -> PreTokenizer:
 
 
 def _unquantised(quantised: PreTrainedModel) -> PreTrainedModel:
-    """The same weights in a model that can be trained and saved, both of which transformers refuses after loading GGUF."""
+    """The same weights in a model that can be trained and saved; transformers forbids both for one loaded from GGUF."""
     config = quantised.config
     vars(config).pop("quantization_config", None)
     config.name_or_path = ""

@@ -23,8 +23,8 @@ OTHER_MODEL = "type model.path=DIR with a downloaded copy, or model=tiny"
 def locate_model(path: str) -> str:
     """The folder or hub id from which transformers can load `path`.
 
-    `path` is `embedded` (this package's own model), `package:NAME` (a GGUF file in an installed package), `FILE.gguf`, a
-    folder, or the id of a hub repository that is cached or can be downloaded.
+    `path` is `embedded` (this package's own model), `package:NAME` (a GGUF file in an installed package), `FILE.gguf`,
+    a folder, or the id of a hub repository that is cached or can be downloaded.
 
     Raises:
         ConfigError: there is no model at `path`; the message says what is missing.

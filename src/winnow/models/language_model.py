@@ -1,9 +1,9 @@
-"""The tokens that end a response."""
+"""Language models: weights with tokenizer and end-of-sequence ids, their sources, and their export."""
 
 import hashlib
 import os
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,57 +35,13 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 
-PROBE_ANSWER = "forty-two"
-
-
-def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Every id that the generation config, the tokenizer or the chat template ends with, in order.
-
-    One may name what the others do not: Qwen2.5-Math's config ends with <|endoftext|>, its chat turns with <|im_end|>.
-    """
-    listed = model.generation_config.eos_token_id if model.generation_config is not None else None
-    named = [*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id, turn_end(tokenizer)]
-    return tuple(sorted({i for i in named if isinstance(i, int)}))
-
-
-def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The special token that the chat template puts after what an assistant says, found by rendering such a turn."""
-    if tokenizer.chat_template is None:
-        return None
-    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE_ANSWER}]
-    try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-    except (TemplateError, ValueError):  # a template for other conversations than these: it has no say
-        return None
-    assert isinstance(text, str)
-    _, said, after = text.rpartition(PROBE_ANSWER)
-    ids = tokenizer.encode(after, add_special_tokens=False) if said else []
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return next((i for i in ids if i in special), None)
-
-
-CHARACTERS = "0123456789+-=,;}"
-r"""Every character of problems and demonstrations beyond `\boxed{`, which is one token."""
-
-PAD, EOS, UNUSED = "<pad>", "<eos>", "<unused>"
-BOXED = r"\boxed{"
-TOKENS = (PAD, EOS, BOXED, *CHARACTERS, UNUSED)
-"""In the order of their ids."""
-
-
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(TOKENS)}, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_tokens([AddedToken(BOXED, normalized=False)])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNUSED)
-
-
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """Weights in float32, every end-of-sequence id, the one that a demonstration ends with, and the id that fills padding.
+    """A model with float32 weights and its tokenizer.
 
-    With LoRA, the linear layers of `model` are LoRA layers in place, and `adapter` is peft's view of the same modules.
+    `eos_ids` are all ids that end a response, `end_id` is the one that ends a demonstration, and `pad_id` fills
+    padding. With LoRA, the linear layers of `model` are LoRA layers in place, and `adapter` is peft's view of the same
+    modules.
     """
 
     model: PreTrainedModel
@@ -93,7 +49,7 @@ class LanguageModel:
     eos_ids: tuple[int, ...]
     end_id: int
     pad_id: int
-    adapter: "PeftModel | None" = field(default=None)
+    adapter: "PeftModel | None" = None
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
@@ -105,7 +61,7 @@ class LanguageModel:
 
 
 class ModelSource(Protocol):
-    """What `conf/model` builds: a name, how problems are put to the model, its shape, and the weights when asked."""
+    """Interface of the objects that `conf/model` builds, from which a model is loaded."""
 
     @property
     def name(self) -> str: ...
@@ -114,21 +70,27 @@ class ModelSource(Protocol):
     @property
     def lora(self) -> Lora | None: ...
     def config(self) -> PreTrainedConfig:
-        """Without loading weights, as `tokenizer`."""
+        """The configuration, without loading weights."""
         ...
 
-    def tokenizer(self) -> PreTrainedTokenizerBase: ...
-    def load(self, attention: str | None = None) -> LanguageModel:
-        """`attention` names one of transformers' implementations; None is ours where the model can take it."""
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, without loading weights."""
         ...
+
+    def load(self, attention: str | None = None) -> LanguageModel:
+        """The model on one of transformers' attention implementations, or for None on packed attention if it can."""
+        ...
+
+
+LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True)
 class Pretrained:
-    """`path` is a folder, a hub id, a GGUF file, `package:NAME` for one in an installed package, or `embedded`.
+    """A checkpoint at `path`, which `hub.locate_model` resolves.
 
-    Weights are float32 whatever the checkpoint holds: AdamW at the paper's learning rate leaves most bfloat16 weights
-    where they are. Code from a repository is never run.
+    Weights become float32 whatever the checkpoint holds, because AdamW at the paper's learning rate leaves most
+    bfloat16 weights unchanged. Code from a repository is never run.
     """
 
     name: str
@@ -137,47 +99,40 @@ class Pretrained:
     lora: Lora | None = None
 
     def config(self) -> PreTrainedConfig:
-        where = locate_model(self.path)
-        try:
-            return AutoConfig.from_pretrained(where, trust_remote_code=False)
-        except (OSError, ValueError) as error:
-            raise loading_error(self.path, error) from error
+        return self._read(AutoConfig, locate_model(self.path))
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self._tokenizer_of(locate_model(self.path))
+        return self._read_tokenizer(locate_model(self.path))
 
     def load(self, attention: str | None = None) -> LanguageModel:
         where = locate_model(self.path)
-        tokenizer = self._tokenizer_of(where)
-        try:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                where,
-                dtype=torch.float32,
-                trust_remote_code=False,
-                attn_implementation=attention,
-                output_loading_info=True,
-            )
-            model, found = loaded
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise loading_error(self.path, error) from error
-        if found["missing_keys"]:  # transformers would draw them at random, and warn
+        tokenizer = self._read_tokenizer(where)
+        settings = {"dtype": torch.float32, "attn_implementation": attention, "output_loading_info": True}
+        model, found = self._read(AutoModelForCausalLM, where, **settings)
+        if found["missing_keys"]:  # transformers would draw them at random and only warn
             first = min(found["missing_keys"])
             raise ConfigError(
                 f"model.path={self.path}: {len(found['missing_keys'])} weights are missing, first {first}"
             )
-        model.name_or_path = self.path  # what an adapter names as its base: no path of this machine
+        model.name_or_path = self.path  # what an adapter names as its base, which must not be a path of this machine
         return _assemble(model, tokenizer, self.lora, pack=attention is None)
 
-    def _tokenizer_of(self, where: str) -> PreTrainedTokenizerBase:
+    def _read_tokenizer(self, where: str) -> PreTrainedTokenizerBase:
+        # Any exception, because what a damaged tokenizer file raises depends on its first wrong part.
+        return self._read(AutoTokenizer, where, errors=(Exception,))
+
+    def _read(
+        self, kind: Any, where: str, errors: tuple[type[Exception], ...] = LOADING_ERRORS, **settings: Any
+    ) -> Any:
         try:
-            return AutoTokenizer.from_pretrained(where, trust_remote_code=False)
-        except Exception as error:  # what a damaged file raises depends on its first wrong part
+            return kind.from_pretrained(where, trust_remote_code=False, **settings)
+        except errors as error:
             raise loading_error(self.path, error) from error
 
 
 @dataclass(frozen=True, slots=True)
 class FreshTiny:
-    """A Qwen2-shaped model with random weights over the embedded tokenizer, from which the embedded base is made."""
+    """A Qwen2 model with random weights over the embedded tokenizer, from which the embedded base model is made."""
 
     name: str
     template: Template
@@ -218,7 +173,7 @@ class FreshTiny:
 def _assemble(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lora: Lora | None, pack: bool
 ) -> LanguageModel:
-    _without_dropout(model)
+    _remove_dropout(model)
     if pack:
         pack_where_exact(model)
     eos_ids = end_ids(model, tokenizer)
@@ -230,17 +185,8 @@ def _assemble(
     return LanguageModel(model, tokenizer, eos_ids, ends[0], pad if isinstance(pad, int) else eos_ids[0], adapter)
 
 
-def fingerprint(model: PreTrainedModel) -> str:
-    """Tells weights apart by about 1,024 evenly spaced numbers of each parameter; cheap at any size."""
-    digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        flat = parameter.detach().flatten()
-        digest.update(name.encode() + flat[:: max(1, len(flat) // 1024)].float().cpu().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _without_dropout(model: PreTrainedModel) -> None:
-    """With dropout a ratio would not be 1 for an unchanged policy."""
+def _remove_dropout(model: PreTrainedModel) -> None:
+    """Set dropout to 0, because with it the importance ratio of an unchanged policy would not be 1."""
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -248,19 +194,76 @@ def _without_dropout(model: PreTrainedModel) -> None:
             object.__setattr__(module, "attention_dropout", 0.0)
 
 
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Every end-of-sequence id of the generation config, the tokenizer and the chat template, in ascending order.
+
+    Each may name one that the others do not: Qwen2.5-Math's config names <|endoftext|>, but its chat turns end with
+    <|im_end|>.
+    """
+    listed = model.generation_config.eos_token_id if model.generation_config is not None else None
+    named = [*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id, turn_end(tokenizer)]
+    return tuple(sorted({i for i in named if isinstance(i, int)}))
+
+
+PROBE_ANSWER = "forty-two"
+
+
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The special token that the chat template puts after an assistant's message, found by rendering one."""
+    if tokenizer.chat_template is None:
+        return None
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE_ANSWER}]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False)
+    except (TemplateError, ValueError):  # the template is for conversations of another kind
+        return None
+    assert isinstance(text, str)
+    _, said, after = text.rpartition(PROBE_ANSWER)
+    ids = tokenizer.encode(after, add_special_tokens=False) if said else []
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return next((i for i in ids if i in special), None)
+
+
+CHARACTERS = "0123456789+-=,;}"
+r"""Every character of arithmetic problems and demonstrations except `\boxed{`, which is one token."""
+PAD, EOS, UNUSED = "<pad>", "<eos>", "<unused>"
+BOXED = r"\boxed{"
+TOKENS = (PAD, EOS, BOXED, *CHARACTERS, UNUSED)
+"""The embedded model's vocabulary in the order of its ids."""
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """The embedded model's tokenizer: one token for each of `CHARACTERS`, and one for the start of a box."""
+    tokenizer = Tokenizer(models.BPE({token: i for i, token in enumerate(TOKENS)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens([AddedToken(BOXED, normalized=False)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNUSED)
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """A hash that tells weights apart by about 1,024 evenly spaced numbers of each parameter; cheap at any size."""
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        digest.update(name.encode() + flat[:: max(1, len(flat) // 1024)].float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 ADAPTER_CARD = """---
 library_name: peft
 base_model: {base}
 ---
-Low-rank adapter of the model in the folder above, which has it merged into its weights. Onto the base model:
+Low-rank adapter of the model in the folder above, whose weights have it merged in. To load it onto the base model:
 `PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "adapter")`.
 """
 
 
 def export_model(language_model: LanguageModel, directory: Path, card: str) -> None:
-    """Weights, configuration, tokenizer and a model card, complete or not there at all.
+    """Write weights, configuration, tokenizer and model card to `directory`, which then is complete or absent.
 
-    Of an adapted model the weights are merged, and its adapters alone are in `adapter/`; the model itself stays as it is.
+    For a model with adapters the exported weights are merged, and `adapter/` holds the adapters alone; the model itself
+    is not changed.
     """
     temporary = directory.with_name(f".tmp-{directory.name}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -275,6 +278,6 @@ def export_model(language_model: LanguageModel, directory: Path, card: str) -> N
     language_model.tokenizer.save_pretrained(temporary)
     (temporary / "README.md").write_text(card)
     for weights in temporary.rglob("*.safetensors"):
-        weights.chmod(0o644)  # written 600, which a server under another account could not read
+        weights.chmod(0o644)  # they are written with mode 600, which a server under another account could not read
     shutil.rmtree(directory, ignore_errors=True)
     os.replace(temporary, directory)

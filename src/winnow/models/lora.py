@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Lora:
     """Low-rank adapters: W becomes W + alpha / rank · B A, and only A and B are trained.
 
-    B starts at zero, so that the policy starts as the base model. There is no dropout, because with it the importance ratio
-    of an unchanged policy would not be 1.
+    B starts at zero, so that the policy starts as the base model. There is no dropout, because with it the importance
+    ratio of an unchanged policy would not be 1.
     """
 
     rank: int
@@ -62,7 +62,7 @@ class Lora:
         return adapter  # pyright: ignore[reportReturnType]
 
     def _require_untied(self, model: PreTrainedModel) -> None:
-        """Refuse an adapter on one of two tied layers: it would untie them, and no merged model could represent that."""
+        """Refuse an adapter on one of two tied layers, which it would untie; no merged model could represent that."""
         from peft.tuners.lora import LoraLayer
 
         embedding, output = model.get_input_embeddings(), model.get_output_embeddings()

@@ -1,7 +1,8 @@
-"""How much memory a run will take, from the model's configuration alone.
+"""Memory estimate of a run, from the model's configuration alone, without loading weights.
 
-A run holds weights, gradients and AdamW's moments all the time, and on top of them one of three things at a time: the cache of
-sampling, logits and activations of a micro-batch, or the temporaries of AdamW's step. Bytes throughout; GB is 1e9.
+A run holds weights, gradients and AdamW's moments all the time, and in addition one of three things at a time: the
+key-value cache of sampling, the logits and activations of a micro-batch, or the temporaries of AdamW's step. All sizes
+are in bytes; a GB is 1e9.
 """
 
 import os
@@ -18,7 +19,7 @@ from winnow.packed import MAX_PROMPT_REPEATS
 
 
 def memory_bytes() -> int:
-    """Main memory, or what the process's control group may take of it."""
+    """The size of main memory, or the limit of the process's control group if that is lower."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = Path("/sys/fs/cgroup/memory.max")
     if limit.is_file() and (text := limit.read_text().strip()) != "max":
@@ -28,19 +29,23 @@ def memory_bytes() -> int:
 
 GB = 1e9
 USABLE = 0.93
-"""Of what there is; the rest goes to the CUDA context (about 0.5 GB), cuBLAS workspaces and fragmentation."""
+"""The usable share of memory; the rest goes to the CUDA context (about 0.5 GB), cuBLAS workspaces and fragmentation."""
 LOGIT, LOGIT_WITH_ENTROPY = 10, 16
-"""A logit while it exists, in `ops.logprobs.head_scores`, counted with every allocation traced: logits and probabilities 8 in
-float32, with a copy in bfloat16 for the products 10; with entropies four float32 tables."""
+"""Bytes per logit in `ops.logprobs.head_scores`, counted by tracing every allocation: 8 for logits and probabilities in
+float32, 10 with a bfloat16 copy for the matrix products; with entropies, four float32 tables."""
 DRAWN_LOGIT = 28
-"""A logit of a decoded row, in `draw`, counted likewise: the model's logits and six float32 tables at most."""
+"""Bytes per logit of a decoded row in `draw`, counted likewise: the model's logits and at most six float32 tables."""
+LOWER_MAX_TOKENS = "a lower rollout.max_tokens"
 ROOM = 17 / 16
-"""What `kv_cache.AppendingLayer` holds, over what it uses."""
+"""The allocated size of `engines.decoding.AppendingLayer` over the size that is in use."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """What memory depends on. `backbone` is the model without its output layer; `kv_width` is heads × size of the keys."""
+    """The sizes of a model that its memory depends on; parameters are counts.
+
+    `backbone` is the model without its output layer, and `kv_width` the number of key heads times their size.
+    """
 
     parameters: int
     trainable: int
@@ -55,9 +60,11 @@ class ModelShape:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """`rows` are decoded at once, `samples` a prompt; an optimiser batch has `batch_rows`, in micro-batches of `token_budget`.
+    """The settings of a run that its memory depends on.
 
-    `reference` is a frozen copy (adapters need none); `recompute` is gradient checkpointing.
+    `rows` are decoded at once, with `samples` per prompt. An optimizer batch has `batch_rows`, in micro-batches of
+    `token_budget` tokens. `reference` stands for a frozen copy of the weights, which adapters do not need; `recompute`
+    for gradient checkpointing.
     """
 
     rows: int
@@ -79,19 +86,22 @@ class MemoryPlan:
 
     @property
     def repeated(self) -> float:
-        """How often a packed token recurs in attention."""
+        """Mean number of times that a packed token occurs in attention, which repeats shared prompts."""
         once = self.prompt_tokens + self.samples * self.response_tokens
         return min(MAX_PROMPT_REPEATS, self.samples * self.row_tokens / once)
 
     @property
     def micro_batch(self) -> int:
-        """Tokens of the largest: a row longer than the budget goes alone, and a batch may be smaller than it."""
+        """Tokens of the largest micro-batch.
+
+        A row that is longer than the budget is a micro-batch of its own, and a batch may be smaller than the budget.
+        """
         return min(max(self.token_budget, self.row_tokens), self.batch_rows * self.row_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Bytes of each part; `line` says them and whether they fit."""
+    """The bytes of each part of a run's memory."""
 
     shape: ModelShape
     plan: MemoryPlan
@@ -105,7 +115,7 @@ class Estimate:
 
     @property
     def held(self) -> float:
-        """From the first update to the last."""
+        """Bytes that are held all the time, from the first update to the last."""
         return self.weights + self.gradients + self.optimiser
 
     @property
@@ -116,13 +126,13 @@ class Estimate:
         return self.total <= USABLE * available
 
     def line(self, available: float) -> str:
-        """`available` bytes of the device, in words, with what to type where they do not suffice."""
+        """One line for the user: the estimate against `available` bytes, and what to type if they do not suffice."""
         parts = (
-            f"weights {_gb(self.weights)}, gradients {_gb(self.gradients)}, AdamW {_gb(self.optimiser)}, and one at a time: "
-            f"KV cache {_gb(self.sampling)}, logits {_gb(self.logits)} + activations {_gb(self.activations)}, "
-            f"AdamW's step {_gb(self.step)}"
+            f"weights {_gb(self.weights)}, gradients {_gb(self.gradients)}, AdamW {_gb(self.optimiser)}, "
+            f"and one at a time: KV cache {_gb(self.sampling)}, logits {_gb(self.logits)} + "
+            f"activations {_gb(self.activations)}, AdamW's step {_gb(self.step)}"
         )
-        end = "fits" if self.fits(available) else f"does not fit; type {self._instead(available)}"
+        end = "fits" if self.fits(available) else f"does not fit; {self._instead(available)}"
         inside = f" ({parts})" if self.total > GB else ""
         return f"memory: {_gb(self.total)} of {_gb(available)} GB{inside}: {end}"
 
@@ -130,27 +140,29 @@ class Estimate:
         left = USABLE * available - self.held
         if self.step > left:
             adapted = self.shape.trainable < self.shape.parameters
-            return "a smaller model" if adapted else "model/lora=adapter, or a smaller model"
+            return "choose a smaller model" if adapted else "type model/lora=adapter, or choose a smaller model"
         words = []
         if self.logits + self.activations > left:
             words.append(self._smaller_batch(left))
         if self.sampling > left:
             rows = rows_that_fit(self.shape, self.plan, available)
-            words.append(f"engine.max_rows={rows}" if rows else "rollout.max_tokens=… lower")
-        return " ".join(words)
+            words.append(f"engine.max_rows={rows}" if rows else LOWER_MAX_TOKENS)
+        return "type " + " and ".join(dict.fromkeys(words))
 
     def _smaller_batch(self, left: float) -> str:
         budget = int((left - self.logits) // _activations(self.shape, self.plan)) // 256 * 256
         if budget >= self.plan.row_tokens:
             return f"hardware.token_budget={budget}"
-        return "rollout.max_tokens=… lower" if self.plan.recompute else "hardware.gradient_checkpointing=true"
+        return LOWER_MAX_TOKENS if self.plan.recompute else "hardware.gradient_checkpointing=true"
 
 
 def shape_of(source: ModelSource) -> ModelShape | None:
-    """Without weights: the architecture is laid out on torch's meta device. None for one without attention heads.
+    """The shape of a model, or None for an architecture without attention heads.
+
+    No weights are loaded: the architecture is built on torch's meta device.
 
     Raises:
-        ConfigError: the configuration could not be had, or is of no model that continues text.
+        ConfigError: the configuration cannot be loaded, or does not belong to a causal language model.
     """
     config = source.config()
     try:
@@ -158,7 +170,8 @@ def shape_of(source: ModelSource) -> ModelShape | None:
             model = AutoModelForCausalLM.from_config(config)
     except ValueError as error:
         raise ConfigError(
-            f"model {source.name}: {type(config).__name__} is of no causal language model; choose a decoder (Qwen, Llama, …)"
+            f"model {source.name}: {type(config).__name__} is not a causal language model; "
+            "choose a decoder (Qwen, Llama, …)"
         ) from error
     text = config.get_text_config()
     heads = getattr(text, "num_attention_heads", None)
@@ -183,7 +196,7 @@ def shape_of(source: ModelSource) -> ModelShape | None:
 
 
 def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
-    """Float32 masters; under bfloat16 autocast keeps a copy of two bytes of every weight that a forward takes.
+    """The memory of a run with float32 master weights; bfloat16 autocast keeps a two-byte copy of every weight in use.
 
     A critic is a second backbone beside the policy's in every update; with adapters it shares the frozen base.
     """
@@ -200,41 +213,42 @@ def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
         sampling=plan.rows * _row(shape, plan),
         logits=_logits(shape, plan),
         activations=plan.micro_batch * _activations(shape, plan),
-        step=4 * learned,  # torch's AdamW takes the roots of all second moments at once, on CUDA
+        step=4 * learned,  # on CUDA torch's AdamW computes the square roots of all second moments at once
     )
 
 
 def rows_that_fit(shape: ModelShape, plan: MemoryPlan, available: float) -> int:
-    """How many rows can be decoded at once in what weights, gradients and AdamW leave of `available` bytes; 0 is none."""
+    """The number of rows that can be decoded at once beside weights, gradients and AdamW in `available` bytes."""
     left = USABLE * available - estimate(shape, replace(plan, rows=0)).held
     return max(0, int(left // _row(shape, plan)))
 
 
 def cache_per_token(shape: ModelShape, bfloat16: bool) -> int:
-    """Keys and values of all layers."""
+    """Bytes of a token's keys and values in all layers."""
     return shape.layers * shape.kv_width * 2 * (2 if bfloat16 else 4)
 
 
 def _row(shape: ModelShape, plan: MemoryPlan) -> float:
-    """A decoded row: its cache when full, its logits, and its share of the prompt's forward (three tables of the MLP)."""
+    """Bytes of a decoded row: its full cache, its logits, and its share of the prompt's forward (three MLP tables)."""
     prefill = plan.prompt_tokens * 3 * 4 * shape.intermediate / plan.samples
     cache = plan.row_tokens * cache_per_token(shape, plan.bfloat16) * ROOM
     return cache + DRAWN_LOGIT * shape.vocabulary + prefill
 
 
 def _logits(shape: ModelShape, plan: MemoryPlan) -> float:
-    """A chunk of them, and the gradient of the output layer before it is added to the others."""
+    """Bytes of one chunk of logits, and of the output layer's gradient before it is added to the others."""
     alive = min(plan.micro_batch * shape.vocabulary, max(plan.logits_at_once, shape.vocabulary))
     head = 4 * shape.vocabulary * shape.width if shape.trainable == shape.parameters else 0
     return (LOGIT_WITH_ENTROPY if plan.entropies else LOGIT) * alive + head
 
 
 def _activations(shape: ModelShape, plan: MemoryPlan) -> float:
-    """A token of a micro-batch. Counted on Qwen2 by what its blocks save for backward, attention matrices not stored:
+    """Bytes of activations per token of a micro-batch, counted on Qwen2 by what its blocks save for backward.
 
-    9 widths, 2 of the keys and 4 of the MLP in float32; under autocast the norms keep to float32 and the MLP halves. With
-    recomputation a block keeps its input, and one block at a time is whole. Attention keeps queries, keys, values and answers of
-    every cell, and a prompt has one before each of its responses. Adapters save little more.
+    Attention matrices are not stored. A block saves 9 hidden widths, 2 key widths and 4 MLP widths in float32; under
+    autocast the norms stay in float32 and the MLP's share halves. With recomputation every block keeps its input, and
+    one block at a time is complete. Attention keeps queries, keys, values and outputs of every cell of a padded block,
+    and a prompt has a cell before each of its responses. Adapters save little in addition.
     """
     width, keys, mlp = shape.width, shape.kv_width, shape.intermediate
     block = 32 * width + 4 * keys + 8 * mlp if plan.bfloat16 else 4 * (9 * width + 2 * keys + 4 * mlp)

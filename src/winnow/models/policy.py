@@ -48,9 +48,9 @@ class Policy(nn.Module):
 class Critic(nn.Module):
     """Value model: a copy of the policy's backbone with a scalar head that starts at zero.
 
-    The value at position s is the expected return before token s is drawn, and is therefore computed from the hidden state
-    at s − 1. Weights that are frozen in the policy are shared, not copied: under LoRA the critic has its own adapters on the
-    policy's base.
+    The value at position s is the expected return before token s is drawn, and is therefore computed from the hidden
+    state at s − 1. Weights that are frozen in the policy are shared, not copied: under LoRA the critic has its own
+    adapters on the policy's base.
     """
 
     def __init__(self, policy: PreTrainedModel) -> None:

@@ -10,11 +10,14 @@ from transformers import PreTrainedTokenizerBase
 from winnow.errors import ConfigError
 
 TEMPLATE_DATE = date(2024, 7, 26)
-"""The date given to chat templates that ask for today's, so that prompts do not depend on it: Llama 3.2's own default."""
+"""The date given to chat templates that ask for today's, so that prompts do not depend on it: Llama 3.2's own
+default."""
 
 
 @runtime_checkable
 class Template(Protocol):
+    """Interface of prompt templates."""
+
     def render(self, problem: str, tokenizer: PreTrainedTokenizerBase) -> str:
         """The text that the model continues, including the special tokens at its beginning."""
         ...

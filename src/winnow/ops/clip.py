@@ -39,8 +39,7 @@ def ratio_min(ratio: PerToken, advantage: PerToken, low: float, high: float) -> 
 
 
 def cispo(ratio: PerToken, advantage: PerToken, low: float, high: float) -> PerToken:
-    """The gradient of sg[clip(r, 1 − low, 1 + high)]·A·log π: every token keeps a bounded one (CISPO, arXiv
-    2506.13585).
+    """sg[clip(r, 1 − low, 1 + high)]·A·log π in its gradient, which no token loses (CISPO, arXiv 2506.13585).
 
     sg is the stop-gradient. It is computed as sg[clip(r) / r]·r·A, which has the same gradient and needs only the
     ratio.

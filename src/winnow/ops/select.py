@@ -44,13 +44,12 @@ def not_all_correct(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"])
 
 
 def mixed_prompts(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Bool[Tensor, "p g"]:
-    """All samples of the prompts that have both correct and incorrect ones (Reinforce-Rej, section 5.1: "Remove both")."""
+    """All samples of the prompts with both correct and incorrect ones (Reinforce-Rej, section 5.1: "Remove both")."""
     return not_all_wrong(rewards, correct) & not_all_correct(rewards, correct)
 
 
 def extremes(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"], pairs: int = 1) -> Int[Tensor, "n 3"]:
-    """Preference pairs (prompt, chosen, rejected): the k-th best sample of a prompt against its k-th worst, k <
-    `pairs`.
+    """Preference pairs (prompt, chosen, rejected): a prompt's k-th best sample against its k-th worst, k < `pairs`.
 
     Samples of equal reward make no pair, and ties go to the earlier sample. `pairs` = 1 is the `max_min` rule of
     Online-DPO-R1.

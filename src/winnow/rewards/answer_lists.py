@@ -18,11 +18,10 @@ _SIGN_OF = ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"})
 
 
 def split_answers(text: str) -> list[str]:
-    r"""The answers that `text` lists outside of brackets, or `[text]` if it is one answer, such as a tuple or an
-    interval.
+    r"""The answers that `text` lists outside of brackets, or `[text]` if it is a single answer.
 
-    `text` is normalized (`answer_text.normalize`). `a \pm b` lists two answers, one with the upper signs and one with
-    the lower ones. A number with grouped digits (`1,234`) is one answer.
+    A tuple or an interval is a single answer. `text` is normalized (`answer_text.normalize`). `a \pm b` lists two
+    answers, one with the upper signs and one with the lower ones. A number with grouped digits (`1,234`) is one answer.
     """
     if read_number(text) is not None:
         return [text]

@@ -23,7 +23,7 @@ _MATH_VERIFY = MathVerify()
 
 @dataclass
 class Counts:
-    """How many answers were judged in each way; the three add up to all responses that held an answer."""
+    """Numbers of answers judged in each way, which add up to the number of responses that held an answer."""
 
     settled: int = 0  # in-process, by text and plain numbers
     cached: int = 0

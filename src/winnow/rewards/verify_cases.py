@@ -33,8 +33,10 @@ def verify_cases(path: Path, out: TextIO, verifier: Verifier) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    r"""A row of the file. `pred` is judged by its last closed box or, unlike a response in training, whole without
-    one."""
+    r"""A row of the file.
+
+    `pred` is judged by its last closed box. Unlike a response in training it is judged as a whole if it has no box.
+    """
 
     gold: str
     pred: str

@@ -29,6 +29,8 @@ _BOOT = (
 
 
 class Reply(NamedTuple):
+    """A worker's verdict and the seconds that it took."""
+
     verdict: Verdict
     seconds: float
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -170,15 +170,6 @@ def _read_dashboard() -> Dashboard:
 DASHBOARD = _read_dashboard()
 
 
-class Savable(Protocol):
-    """A report or a workspace."""
-
-    @property
-    def url(self) -> str: ...
-
-    def save(self) -> object: ...
-
-
 def publish_dashboard(project: str) -> Iterator[str]:
     """Save a new report and a new workspace, and yield a line with the address of each.
 
@@ -213,7 +204,7 @@ def _log_in() -> None:
         raise ConfigError(f"nothing was saved to W&B: {problem}")
 
 
-def _save_view(kind: str, project: str, view: Savable) -> str:
+def _save_view(kind: str, project: str, view: "wr.Report | Workspace") -> str:
     try:
         with service_killed_after(SAVE_SECONDS):
             view.save()

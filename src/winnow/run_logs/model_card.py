@@ -11,20 +11,6 @@ from jinja2 import StrictUndefined, Template
 
 from winnow.run_logs.run_files import Summary
 
-SECTIONS = (
-    "algo",
-    "model",
-    "dataset",
-    "reward",
-    "rollout",
-    "update",
-    "optim",
-    "eval",
-    "hardware",
-    "seed",
-    "iterations",
-)
-"""Parts of the configuration that the card shows."""
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "math-verify", "peft")
 """Packages whose versions the card names."""
 
@@ -44,11 +30,11 @@ def model_card(summary: Summary, config: Mapping[str, object], rows: Sequence[Ma
     evaluated = {name: [row for row in rows if f"eval/{name}/acc" in row] for name in summary.verifiers}
     return template.render(
         summary=summary,
-        front_matter=_to_yaml(_front_matter(summary, config)),
-        eval=config["eval"],
+        config=config,
+        front_matter=_front_matter(summary, config),
         evaluations=[(name, of_set[0], of_set[-1]) for name, of_set in evaluated.items() if of_set],
         template=_entry(config, "model", "template"),
-        configuration=_to_yaml({key: config[key] for key in SECTIONS if key in config}),
+        to_yaml=_to_yaml,
         python=platform.python_version(),
         packages=[f"{name} {metadata.version(name)}" for name in PACKAGES],
     )

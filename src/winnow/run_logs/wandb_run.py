@@ -244,16 +244,13 @@ class WandbTracker:
 
     @contextlib.contextmanager
     def _or_off(self) -> Iterator[None]:
+        """Context in which a failure ends the tracking; the user is told once."""
         try:
             yield
         except FAILURES as error:
-            self._turn_off(error)
-
-    def _turn_off(self, error: Exception) -> None:
-        """Stop tracking, say so once, and disconnect from wandb's service; a later run starts a new one."""
-        self._run = None
-        self.say(f"W&B is off ({reason(error)}); the run goes on and metrics.jsonl has everything")
-        tear_down()
+            self._run = None
+            self.say(f"W&B is off ({reason(error)}); the run goes on and metrics.jsonl has everything")
+            tear_down()
 
 
 def _init(settings: wandb.Settings, config: dict[str, object], mode: Literal["online", "offline"]) -> wandb.Run:

@@ -1,1 +1,1 @@
-"""What Lightning runs: modules whose `training_step` is an objective, and the callbacks around an iteration."""
+"""Training with Lightning: modules whose `training_step` is an objective, callbacks, checkpoints, and the run."""

@@ -1,11 +1,11 @@
-"""What surrounds an iteration: evaluation, figures, samples, counters."""
+"""Lightning callbacks around an iteration: evaluation, metrics and counters; and stopping on signals."""
 
 import os
 import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from types import FrameType
 
 import pytorch_lightning as pl
@@ -24,40 +24,37 @@ from winnow.training.progress import IterationData, RunBudget, RunProgress
 MetricRow = dict[str, float]
 
 
+@dataclass(eq=False)
 class IterationBookkeeping(pl.Callback):
-    """Runs before the checkpoint callback, so that what it counts is in the checkpoint.
+    """Callback that evaluates every `every` iterations, and records metrics, samples and progress after each iteration.
 
-    Files and the tracker are written `later`, beside the next iteration; whoever reads them waits for that first.
-    `collecting` is the context under which the model samples and scores outside of a training step (autocast).
-    `spent` says that the budget has ended the run.
+    It runs before the checkpoint callback, so that its counters are in the checkpoint. Files and the tracker are
+    written by `writer` while the next iteration already runs; code that reads them has to wait for it first.
+    `collecting` is the context in which the model samples and scores outside of a training step (autocast). `spent` is
+    true once the budget has ended the run.
     """
 
-    def __init__(
-        self,
-        evaluator: HeldOutEvaluator,
-        every: int,
-        budget: RunBudget,
-        files: RunFiles,
-        tracker: Tracker,
-        console: RunConsole,
-        clock: Clock,
-        later: BackgroundWriter,
-        collecting: Callable[[], AbstractContextManager],
-    ) -> None:
-        self.evaluator, self.every, self.later, self.collecting = evaluator, every, later, collecting
-        self.files, self.tracker, self.console, self.clock = files, tracker, console, clock
-        self.budget, self.spent = budget, False
-        self._began = 0.0
+    evaluator: HeldOutEvaluator
+    every: int
+    budget: RunBudget
+    files: RunFiles
+    tracker: Tracker
+    console: RunConsole
+    clock: Clock
+    writer: BackgroundWriter
+    collecting: Callable[[], AbstractContextManager]
+    spent: bool = field(default=False, init=False)
+    _began: float = field(default=0.0, init=False)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The accuracy before training; a resumed run has it already."""
+        """Evaluate the model before training and record it as iteration 0; a resumed run has that already."""
         self._began = time.perf_counter()
         data = _data(trainer)
         if trainer.is_global_zero:
             self.files.truncate_after(data.progress.iteration if data.progress.iteration > 0 else -1)
         if data.progress.iteration > 0:
             self._end_if_spent(trainer, data.progress)
-            self._make_up(trainer, data)
+            self._evaluate_after_resume(trainer, data)
             return
         found = self._evaluate(trainer, 0)
         accuracy = found.figures[self.evaluator.accuracy_key()]
@@ -69,8 +66,8 @@ class IterationBookkeeping(pl.Callback):
         }
         self._publish(trainer, {"iteration": 0, **found.figures, **self.clock.take(), **total}, found)
 
-    def _make_up(self, trainer: pl.Trainer, data: IterationData) -> None:
-        """The last evaluation, where a signal kept it from being made and no iteration is left to make it."""
+    def _evaluate_after_resume(self, trainer: pl.Trainer, data: IterationData) -> None:
+        """Make the final evaluation if all iterations are done but a signal has prevented it."""
         iteration = data.progress.iteration
         if not self._is_last(iteration, trainer) or data.progress.evaluated == iteration:
             return
@@ -110,19 +107,21 @@ class IterationBookkeeping(pl.Callback):
             data.note(eval_last=row[self.evaluator.accuracy_key()], evaluated=iteration)
         now = time.perf_counter()
         data.note(seconds=before + now - self._began)
-        if found is not None:  # it took time too
+        if found is not None:  # the evaluation may have used up the budget's seconds
             self._end_if_spent(trainer, data.progress)
-        # Demonstrations are not sampled; their speed is that of learning from them.
+        # With demonstrations nothing is sampled, and the tokens per second are those of training.
         tokens = row.pop("sampled_tokens", float(outcome.tokens_trained))
-        row |= _speed(tokens, now - self._began) | self.clock.take() | {"time/total": data.progress.seconds}
+        seconds = now - self._began
+        row |= {"perf/iteration_s": seconds, "perf/tokens_per_s": tokens / seconds}
+        row |= self.clock.take() | {"time/total": data.progress.seconds}
         self._began = now
         if trainer.is_global_zero:
-            self.later.do(self.files.write_samples, iteration, outcome.experience.records)
-            self.later.do(self.tracker.samples, iteration, outcome.experience.records)
+            self.writer.do(self.files.write_samples, iteration, outcome.experience.records)
+            self.writer.do(self.tracker.samples, iteration, outcome.experience.records)
         self._publish(trainer, row, found)
 
     def _end_if_spent(self, trainer: pl.Trainer, progress: RunProgress) -> None:
-        """By the first rank's clock: ranks end together."""
+        """End the run after this iteration if its budget is used up; the first rank decides for all."""
         self.spent = trainer.strategy.broadcast(self.budget.reached(progress))
         trainer.should_stop = trainer.should_stop or self.spent
 
@@ -139,7 +138,10 @@ class IterationBookkeeping(pl.Callback):
         )
 
     def _due(self, iteration: int, trainer: pl.Trainer) -> bool:
-        """Not when a signal ends the run: whoever sent it may not wait for an evaluation."""
+        """Whether to evaluate after `iteration`.
+
+        A signal that ends the run brings no extra evaluation, because its sender may not wait for one.
+        """
         return self._is_last(iteration, trainer) or (self.every > 0 and iteration % self.every == 0)
 
     def _is_last(self, iteration: int, trainer: pl.Trainer) -> bool:
@@ -153,9 +155,9 @@ class IterationBookkeeping(pl.Callback):
     def _publish(self, trainer: pl.Trainer, row: MetricRow, found: HeldOutResult | None) -> None:
         if trainer.is_global_zero:
             if found is not None:
-                self.later.do(self.files.append_evaluations, found.counts)
-            self.later.do(self.files.append, row)
-            self.later.do(self.tracker.log, row)
+                self.writer.do(self.files.append_evaluations, found.counts)
+            self.writer.do(self.files.append, row)
+            self.writer.do(self.tracker.log, row)
             self.console.iteration(row)
 
 
@@ -176,10 +178,6 @@ def _counters(data: IterationData, outcome: Outcome) -> MetricRow:
     }
 
 
-def _speed(tokens: float, seconds: float) -> MetricRow:
-    return {"perf/iteration_s": seconds, "perf/tokens_per_s": tokens / seconds}
-
-
 def _module(pl_module: pl.LightningModule) -> IterationModule:
     assert isinstance(pl_module, IterationModule)
     return pl_module
@@ -192,7 +190,10 @@ def _data(trainer: pl.Trainer) -> IterationData:
 
 
 class StopOnSignal(pl.Callback):
-    """`code` is None until a signal came."""
+    """Callback that ends the run after the current iteration on a signal, and at once on a second one.
+
+    `code` is the exit code that belongs to the signal, None until one has come.
+    """
 
     def __init__(self) -> None:
         self.code: int | None = None
@@ -201,16 +202,17 @@ class StopOnSignal(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         for number in EXIT_CODE_OF_SIGNAL:
             self._before[number] = signal.getsignal(number)  # pyright: ignore[reportArgumentType]
-        self._listen()
+        self._install()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Between the two hooks Lightning puts its own handler in front, which would end the run after the next
-        # micro-batch, without a checkpoint. What it heard meanwhile, we heard too.
-        self._listen()
+        # Between `on_fit_start` and this hook Lightning installs its own handler, which would end the run after the
+        # next micro-batch, without a checkpoint. That handler calls ours too, so that a signal that came in between is
+        # known here and Lightning's note of it can be removed.
+        self._install()
         trainer._signal_connector.received_sigterm = False
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ranks stop together, whichever of them heard the signal."""
+        """Stop all ranks after the same iteration, whichever of them got the signal."""
         if trainer.strategy.reduce_boolean_decision(self.code is not None, all=False):
             self.code = self.code or PREEMPTED
             trainer.should_stop = True
@@ -220,14 +222,13 @@ class StopOnSignal(pl.Callback):
             signal.signal(number, handler)
         self._before = {}
 
-    def _listen(self) -> None:
+    def _install(self) -> None:
         for number in EXIT_CODE_OF_SIGNAL:
-            signal.signal(number, self._asked)
+            signal.signal(number, self._on_signal)
 
-    def _asked(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.code is not None:
             os._exit(128 + number)
         self.code = EXIT_CODE_OF_SIGNAL[signal.Signals(number)]
-        print(
-            f"{signal.Signals(number).name}: finishing this iteration, then saving; again to stop at once", flush=True
-        )
+        name = signal.Signals(number).name
+        print(f"{name}: finishing this iteration, then saving; a second signal stops at once", flush=True)

@@ -1,4 +1,4 @@
-"""Checkpoints at iteration boundaries: written whole or not at all, and checked before they are trusted."""
+"""Checkpoints at iteration boundaries, written atomically and verified by hash before they are loaded."""
 
 import hashlib
 import json
@@ -21,18 +21,19 @@ STATE, MANIFEST = "state.ckpt", "manifest.json"
 
 
 def newest_valid(directory: Path) -> Path | None:
-    """The state file of the newest checkpoint under `directory` whose bytes are those that were written.
+    """The state file of the newest intact checkpoint under `directory`, None if there is none.
 
-    Neither torch nor safetensors notices a flipped bit; the manifest's hash does.
+    A checkpoint is intact if its SHA-256 is that of the manifest: neither torch nor safetensors notices a flipped bit.
     """
     for folder in sorted(directory.glob("iteration_*"), reverse=True):
         if _is_valid(folder):
             return folder / STATE
-        print(f"{folder}: incomplete or damaged, passed over")
+        print(f"{folder}: incomplete or damaged, skipped")
     return None
 
 
 def iteration_of(state: Path) -> int:
+    """The iteration after which the state file `state` was written."""
     return int(state.parent.name.removeprefix("iteration_"))
 
 
@@ -50,23 +51,26 @@ def _sha256(path: Path) -> str:
 
 
 class IterationCheckpoint(Checkpoint):
-    """`checkpoints/iteration_000010/` every so many iterations and at the end; the newest `keep` stay.
+    """Callback that writes `checkpoints/iteration_000010/` every `every` iterations and at the end.
 
-    Being a `Checkpoint`, Lightning runs it after all other callbacks of an epoch's end, so the counters are up to date.
+    The newest `keep` checkpoints are kept.
+
+    It derives from `Checkpoint` because Lightning runs such callbacks after all others, when the counters are up to
+    date.
     """
 
-    def __init__(self, directory: Path, every: int, keep: int, clock: Clock, later: BackgroundWriter) -> None:
-        self.directory, self.every, self.keep, self.clock, self.later = directory, every, keep, clock, later
+    def __init__(self, directory: Path, every: int, keep: int, clock: Clock, writer: BackgroundWriter) -> None:
+        self.directory, self.every, self.keep, self.clock, self.writer = directory, every, keep, clock, writer
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         iteration = trainer.datamodule.progress.iteration  # pyright: ignore[reportAttributeAccessIssue]
         if iteration % self.every == 0 or iteration == trainer.max_epochs or trainer.should_stop:
             with self.clock.of("checkpoint"):
-                self.later.wait()  # no checkpoint of an iteration whose row is not on disk
+                self.writer.wait()  # so that metrics.jsonl is never behind a checkpoint
                 self.save(trainer, iteration)
 
     def save(self, trainer: pl.Trainer, iteration: int) -> None:
-        """All ranks take part in Lightning's dump; the first writes and renames."""
+        """Save the state after `iteration`. All ranks take part in collecting it; the first writes the files."""
         if not trainer.is_global_zero:
             trainer.save_checkpoint(self.directory / STATE)
             return
@@ -75,7 +79,7 @@ class IterationCheckpoint(Checkpoint):
 
 
 def write_checkpoint(directory: Path, iteration: int, save: Callable[[Path], object]) -> Path:
-    """A temporary folder beside the others, complete with its manifest, then one rename."""
+    """Write a checkpoint and its manifest into a temporary folder, rename that to its final name and return it."""
     final = directory / f"iteration_{iteration:06d}"
     temporary = directory / f".tmp-{final.name}"
     for leftover in [*directory.glob(".tmp-*"), *directory.glob(".del-*")]:  # of a run that was killed
@@ -91,14 +95,19 @@ def write_checkpoint(directory: Path, iteration: int, save: Callable[[Path], obj
 
 
 def delete_old(directory: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints."""
     for old in sorted(directory.glob("iteration_*"))[:-keep]:
-        # Renamed first: a half-deleted folder must not look like a checkpoint.
+        # Renamed first, so that a folder whose deletion was interrupted does not look like a checkpoint.
         os.replace(old, doomed := old.with_name(f".del-{old.name}"))
         shutil.rmtree(doomed)
 
 
 class SyncedCheckpointIO(TorchCheckpointIO):
-    """Lightning's own writer goes through $TMPDIR, which tears files when that is another file system."""
+    """Writer of a checkpoint file that goes directly to its path and is flushed to disk.
+
+    Lightning's own writes to $TMPDIR first and moves the file. If that is another file system the move is a copy, which
+    can be interrupted half-way.
+    """
 
     def save_checkpoint(
         self,

@@ -1,4 +1,8 @@
-"""What the modules share: the optimiser, the global denominator, guarded steps, and figures that add up."""
+"""LightningModules, one for each kind of training step: policy gradient, actor-critic, preference (DPO).
+
+Their common base owns the optimiser, scales the loss for Lightning, guards updates whose gradient is zero or not
+finite, and sums metrics over micro-batches and ranks.
+"""
 
 import math
 from collections.abc import Iterator
@@ -7,7 +11,6 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -18,12 +21,15 @@ from winnow.objectives import PolicyObjective, PreferenceObjective, ValueObjecti
 from winnow.types import Loss, Mean, MicroBatch, PairBatch
 
 MAX_NONFINITE_STEPS = 5
-"""Updates in a row whose gradient is not finite before the run gives up."""
+"""Number of consecutive updates with a gradient that is not finite after which the run ends as diverged."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptimizerSettings:
-    """AdamW. `warmup` is in iterations; `grad_clip` bounds the norm of each parameter group, 0 is off."""
+    """Settings of AdamW and its learning-rate schedule.
+
+    `warmup` is in iterations. `grad_clip` bounds the gradient norm of each parameter group separately; 0 is off.
+    """
 
     lr: float
     betas: tuple[float, float]
@@ -34,7 +40,7 @@ class OptimizerSettings:
     schedule: Literal["constant", "linear", "cosine"]
 
     def factor(self, iteration: int, iterations: int) -> float:
-        """What the learning rate of `iteration` (from 0) is multiplied by; a function of the iteration alone."""
+        """The factor on the learning rate in `iteration` (from 0), a function of the iteration without any state."""
         if iteration < self.warmup:
             return (iteration + 1) / self.warmup
         done = (iteration - self.warmup) / max(iterations - self.warmup, 1)
@@ -42,11 +48,11 @@ class OptimizerSettings:
 
 
 ONE_EVENT = Mean(1, 0)
-"""An event: summed, and never divided."""
+"""One event of a metric that is a count: it is summed and never divided."""
 
 
 class IterationModule(pl.LightningModule):
-    """Subclasses say what is trained and what one micro-batch loses."""
+    """Base of the modules. A subclass defines `training_step`, the loss of one micro-batch."""
 
     def __init__(self, policy: Policy, optim: OptimizerSettings) -> None:
         super().__init__()
@@ -56,7 +62,7 @@ class IterationModule(pl.LightningModule):
         self._bad_in_a_row = 0
 
     def groups(self) -> Iterator[tuple[nn.Module, float]]:
-        """Each separately clipped part and its learning rate."""
+        """The parts of the model that are parameter groups, clipped separately, each with its learning rate."""
         yield self.policy, self.optim.lr
 
     def configure_optimizers(self) -> Optimizer:
@@ -64,19 +70,22 @@ class IterationModule(pl.LightningModule):
         return AdamW([{"params": params} for params in parts])
 
     def set_optimiser(self, optimizer: Optimizer, factor: float) -> None:
-        """The settings of this run, also where a checkpoint brought its own."""
+        """Set this run's hyperparameters; the optimiser state of a checkpoint brings those of the run that wrote it."""
         o = self.optim
         for group, (_, lr) in zip(optimizer.param_groups, self.groups(), strict=True):
             group |= {"lr": lr * factor, "betas": o.betas, "eps": o.eps, "weight_decay": o.weight_decay}
 
     def on_train_batch_start(self, batch: MicroBatch | PairBatch, batch_idx: int) -> None:
-        # Constant within an iteration, so Lightning's windows and our optimiser batches begin and end together.
+        # Lightning steps the optimiser after every `accumulate_grad_batches` micro-batches. The plan gives every
+        # optimiser batch of an iteration the same number of them, so that the steps fall on the ends of optimiser
+        # batches.
         self.trainer.accumulate_grad_batches = _num_micro_batches(batch) // distributed.world_size()
 
     def scale_loss(self, loss: Loss, batch: MicroBatch | PairBatch) -> Tensor:
-        """The loss as Lightning must see it, its metrics noted.
+        """The loss to return from `training_step`; its metrics are added to the iteration's.
 
-        Lightning divides by accumulate_grad_batches and DDP averages over ranks; the denominator is already global.
+        The loss is already divided by the denominator of the whole optimiser batch. But Lightning divides it once more
+        by `accumulate_grad_batches`, and DDP averages gradients over ranks; this multiplies by both numbers beforehand.
         """
         for name, mean in loss.metrics.items():
             self._note(name, mean)
@@ -93,7 +102,8 @@ class IterationModule(pl.LightningModule):
         finite = all(torch.isfinite(norm) for norm in norms)
         for group, norm in zip(optimizer.param_groups, norms, strict=True):
             if norm == 0 or not finite:
-                # Without gradients AdamW touches nothing; with zeros it would still move weights by momentum and decay.
+                # AdamW skips parameters whose gradient is None. With gradients of zero it would still move the weights,
+                # by momentum and weight decay.
                 for parameter in group["params"]:
                     parameter.grad = None
         if finite:
@@ -109,14 +119,9 @@ class IterationModule(pl.LightningModule):
             )
 
     def take_metrics(self) -> dict[str, float]:
-        """Everything noted since the last call, over all ranks, divided once."""
-        mine = {name: mean.read for name, mean in self._means.items()}
-        parts: list[dict[str, Mean]] = [mine]
-        if distributed.world_size() > 1:
-            parts = [{} for _ in range(distributed.world_size())]
-            dist.all_gather_object(parts, mine)
+        """The metrics since the last call, summed over micro-batches and ranks and then divided once."""
         totals: dict[str, Mean] = {}
-        for part in parts:
+        for part in distributed.all_gather({name: mean.read for name, mean in self._means.items()}):
             for name, mean in part.items():
                 totals[name] = totals.get(name, Mean(0, 0)) + mean
         self._means = {}
@@ -127,13 +132,13 @@ class IterationModule(pl.LightningModule):
 
     @property
     def strict_loading(self) -> bool:
-        """What is frozen is not in a checkpoint: it is loaded anew, and its fingerprint compared."""
+        """False if parameters are frozen: they are not in checkpoints, but loaded anew and compared by fingerprint."""
         return all(parameter.requires_grad for parameter in self.parameters())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        frozen = {
-            name for name, parameter in self.named_parameters(remove_duplicate=False) if not parameter.requires_grad
-        }
+        # Tied parameters have several names, all of which are in the state dict.
+        parameters = self.named_parameters(remove_duplicate=False)
+        frozen = {name for name, parameter in parameters if not parameter.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
         checkpoint["bad_in_a_row"] = self._bad_in_a_row
 
@@ -146,16 +151,23 @@ def _num_micro_batches(batch: MicroBatch | PairBatch) -> int:
 
 
 class PolicyGradientModule(IterationModule):
+    """Training step of RAFT, RAFT++, Reinforce, Reinforce-Rej, GRPO and SFT."""
+
     def __init__(self, policy: Policy, optim: OptimizerSettings, objective: PolicyObjective) -> None:
         super().__init__(policy, optim)
         self.objective = objective
 
     def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
+        return self.scale_loss(self.policy_loss(batch), batch)
+
+    def policy_loss(self, batch: MicroBatch) -> Loss:
         scores = self.policy(batch.rows, entropies=self.objective.entropy != 0)
-        return self.scale_loss(self.objective(scores.logprobs, scores.entropies, batch.terms), batch)
+        return self.objective(scores.logprobs, scores.entropies, batch.terms)
 
 
-class ActorCriticModule(IterationModule):
+class ActorCriticModule(PolicyGradientModule):
+    """Training step of PPO: policy and critic are two parameter groups of one optimiser."""
+
     def __init__(
         self,
         policy: Policy,
@@ -165,23 +177,23 @@ class ActorCriticModule(IterationModule):
         objective: PolicyObjective,
         value_objective: ValueObjective,
     ) -> None:
-        super().__init__(policy, optim)
-        self.critic, self.critic_lr = critic, critic_lr
-        self.objective, self.value_objective = objective, value_objective
+        super().__init__(policy, optim, objective)
+        self.critic, self.critic_lr, self.value_objective = critic, critic_lr, value_objective
 
     def groups(self) -> Iterator[tuple[nn.Module, float]]:
         yield from super().groups()
         yield self.critic, self.critic_lr
 
     def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
-        scores = self.policy(batch.rows, entropies=self.objective.entropy != 0)
-        policy = self.objective(scores.logprobs, scores.entropies, batch.terms)
+        policy = self.policy_loss(batch)
         value = self.value_objective(self.critic(batch.rows), batch.terms)
         total = {"train/loss/total": policy.metrics["train/loss/total"] + value.metrics["train/loss/value"].only_total}
         return self.scale_loss(Loss(policy.value + value.value, policy.metrics | value.metrics | total), batch)
 
 
 class PreferenceModule(IterationModule):
+    """Training step of DPO."""
+
     def __init__(self, policy: Policy, optim: OptimizerSettings, objective: PreferenceObjective) -> None:
         super().__init__(policy, optim)
         self.objective = objective

@@ -1,4 +1,4 @@
-"""Lightning's handle on the loader, and the counters that a checkpoint needs."""
+"""Progress of a run: the counters and results that a checkpoint holds besides weights and optimiser; and its budget."""
 
 from dataclasses import asdict, dataclass, field, replace
 
@@ -10,7 +10,7 @@ from winnow.run_logs.run_files import Status, Summary
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """What a run has done so far, and what its summary needs; `eval_last` is of iteration `evaluated`."""
+    """Counters and results of a run so far; `eval_last` is the held-out accuracy after iteration `evaluated`."""
 
     iteration: int = 0
     prompts: int = 0
@@ -26,7 +26,7 @@ class RunProgress:
     verifiers: dict[str, str] = field(default_factory=dict)
 
     def summary(self, status: Status, algo: str, model: str, dataset: str, seed: int) -> Summary:
-        """What a run of these names has come to."""
+        """The summary of a run of algorithm, model and dataset with these names, as of now."""
         return Summary(
             status=status,
             algo=algo,
@@ -45,7 +45,10 @@ class RunProgress:
 
 
 class IterationData(pl.LightningDataModule):
-    """All randomness is named by the iteration, so a checkpoint of the data is these counters."""
+    """The Lightning data module of a run: its train loader and its progress.
+
+    Every random draw is keyed by the iteration, so that the state of the data in a checkpoint is these counters.
+    """
 
     def __init__(self, loader: ExperienceLoader) -> None:
         super().__init__()
@@ -56,10 +59,12 @@ class IterationData(pl.LightningDataModule):
         return self.loader
 
     def advance(self, progress: RunProgress) -> None:
+        """Set the progress, and with it the iteration that the loader collects next."""
         self.progress = progress
         self.loader.iteration = progress.iteration
 
     def note(self, **changes: float | int | str | dict[str, str] | None) -> None:
+        """Replace the named fields of `progress`."""
         self.progress = replace(self.progress, **changes)  # pyright: ignore[reportArgumentType]
 
     def state_dict(self) -> dict[str, float | str | dict[str, str] | None]:
@@ -71,9 +76,10 @@ class IterationData(pl.LightningDataModule):
 
 @dataclass(frozen=True, slots=True)
 class RunBudget:
-    """Since the start of the run, resumes added up: response tokens sampled, those under a gradient, and seconds.
+    """Limits on a run: response tokens sampled, response tokens trained, seconds.
 
-    None is without end. A run ends after the first iteration in which one is reached, however much it goes over.
+    They count from the start of the run, over all resumes. None is no limit. A run ends after the first iteration in
+    which it reaches a limit; that iteration may exceed it.
     """
 
     sampled_tokens: int | None = None
@@ -81,11 +87,6 @@ class RunBudget:
     seconds: float | None = None
 
     def reached(self, progress: RunProgress) -> bool:
-        return any(
-            limit is not None and spent >= limit
-            for limit, spent in (
-                (self.sampled_tokens, progress.sampled_tokens),
-                (self.trained_tokens, progress.trained_tokens),
-                (self.seconds, progress.seconds),
-            )
-        )
+        # Limits have the names of the counters of `RunProgress` that they bound.
+        limits = asdict(self).items()
+        return any(limit is not None and getattr(progress, counter) >= limit for counter, limit in limits)

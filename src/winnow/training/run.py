@@ -1,4 +1,4 @@
-"""One training run in its directory, from the first line on the terminal to the exported model."""
+"""A training run in its directory: start or resume, train, and leave summary, curves and the exported model."""
 
 import os
 from collections.abc import Sequence
@@ -29,6 +29,8 @@ from winnow.training.progress import IterationData, RunBudget
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
+    """Lightning's settings of device, number of processes, strategy and precision."""
+
     accelerator: str
     devices: int
     strategy: str
@@ -37,7 +39,11 @@ class Hardware:
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """How many iterations at most and what they may cost; every how many to evaluate and to save; `keep` checkpoints stay."""
+    """The length of a run, at most `iterations` within `budget`, and the intervals of evaluations and checkpoints.
+
+    The model is evaluated every `evaluate` iterations (0: only before and after training) and saved every `save`
+    iterations; the newest `keep` checkpoints are kept.
+    """
 
     iterations: int
     budget: RunBudget
@@ -47,7 +53,7 @@ class Intervals:
 
 
 class Run:
-    """Everything built, nothing begun."""
+    """A training run whose objects are all built; `fit` trains."""
 
     def __init__(
         self,
@@ -63,11 +69,11 @@ class Run:
         tracker: Tracker,
         lines: Sequence[str],
     ) -> None:
-        self.directory, self.identity, self.cadence = directory, identity, cadence
+        self.directory, self.info, self.intervals = directory, identity, cadence
         self.language_model, self.module, self.tracker, self.lines = language_model, module, tracker, lines
         self.files = RunFiles(directory)
         self.console = RunConsole(cadence.iterations, terminal=None if is_first_rank() else False)
-        self.clock, self.later, self.signals = Clock(), BackgroundWriter(), StopOnSignal()
+        self.clock, self.writer, self.signals = Clock(), BackgroundWriter(), StopOnSignal()
         self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting))
         self.resumed_from: int | None = None
         self.verifiers = evaluator.verifiers()
@@ -79,35 +85,37 @@ class Run:
             tracker,
             self.console,
             self.clock,
-            self.later,
+            self.writer,
             self._collecting,
         )
         self.trainer = self._trainer(hardware)
 
     def fit(self, resume: bool) -> float | None:
-        """Train to the last iteration, or to the end of the budget, and return the final held-out accuracy.
+        """Train to the last iteration, or until the budget is used up, and return the final held-out accuracy.
 
         Raises:
-            Diverged: the gradients were not finite, again and again.
-            Stopped: a signal came; what it asked for is saved.
+            ConfigError: there is nothing to resume, or `iterations` is less than what is done.
+            Diverged: the gradients were not finite in several consecutive updates, or samples were not of the policy.
+            Stopped: a signal ended the run; a checkpoint is saved.
         """
         checkpoint = newest_valid(self.directory / "checkpoints") if resume else None
         if resume and checkpoint is None:
-            raise ConfigError(f"resume={self.directory}: no checkpoint there is whole; type another run, or start anew")
-        tracker_id = self._kept(checkpoint)
+            raise ConfigError(f"resume={self.directory}: no intact checkpoint; type another run, or start a new one")
+        tracker_id = self._checked_tracker_id(checkpoint)
         self.resumed_from = None if checkpoint is None else iteration_of(checkpoint)
-        if self.resumed_from is not None and self.resumed_from > self.cadence.iterations:
+        if self.resumed_from is not None and self.resumed_from > self.intervals.iterations:
             raise ConfigError(
-                f"iterations={self.cadence.iterations}: {self.directory} has done {self.resumed_from}; iterations is a "
-                f"total, so type iterations={self.resumed_from + 1} or more"
+                f"iterations={self.intervals.iterations}: {self.directory} has done {self.resumed_from}; "
+                f"iterations is a total, so type iterations={self.resumed_from + 1} or more"
             )
         with self.console:
-            going_on = [] if checkpoint is None else [f"resuming after iteration {self.resumed_from}"]
-            for line in [*self.lines, *going_on] if is_first_rank() else []:
+            resuming = [] if checkpoint is None else [f"resuming after iteration {self.resumed_from}"]
+            for line in [*self.lines, *resuming] if is_first_rank() else []:
                 self.console.say(line)
             self._open_tracker(tracker_id)
             if self.trainer.is_global_zero:
-                self.files.write_summary(self._summary("running", None))  # over the "done" of a run that is prolonged
+                # Replaces the "done" of a run that is extended.
+                self.files.write_summary(self._summary("running", None))
             status, error = self._fit(checkpoint)
             self._finish(status, error)
         if isinstance(error, BaseException):
@@ -119,14 +127,15 @@ class Run:
             try:
                 self.trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
             finally:
-                self.later.wait()
+                self.writer.wait()
         except Diverged as error:
             return "diverged", error
         except BaseException as error:
-            # Recorded, then raised again by `fit`.
+            # `fit` raises it again once `_finish` has recorded it in summary.json and at the tracker.
             return "failed", error
-        whole = self.bookkeeping.spent or self.data.progress.iteration == self.cadence.iterations
-        if self.signals.code is None or whole:
+        # A signal during the last iteration has not cut the run short.
+        complete = self.bookkeeping.spent or self.data.progress.iteration == self.intervals.iterations
+        if self.signals.code is None or complete:
             return "done", None
         return ("preempted" if self.signals.code == PREEMPTED else "interrupted"), Stopped(self.signals.code)
 
@@ -137,50 +146,50 @@ class Run:
         if progress.iteration > 0:
             self.console.say(f"curves: {draw_run(self.directory)}")
         if status == "done":
-            card = model_card(summary, self.identity.config, self.files.rows())
+            card = model_card(summary, self.info.config, self.files.rows())
             export_model(self.language_model, self.directory / "export", card)
             self.console.say(
                 f"held-out accuracy {_percent(progress.eval_first)} -> {_percent(progress.eval_last)} "
                 f"in {progress.seconds:.0f} s; model: {self.directory / 'export'}"
             )
         if status in ("preempted", "interrupted"):
-            self.console.say(f"saved after iteration {progress.iteration}: resume={self.directory} goes on")
-        self.files.write_summary(summary)  # last: whoever reads "done" finds everything else there
+            self.console.say(f"saved after iteration {progress.iteration}; to continue, type resume={self.directory}")
+        self.files.write_summary(summary)  # last, so that "done" means that all other files are there
         self.tracker.finish(summary, failed=status in ("failed", "diverged"))
 
     def _summary(self, status: Status, error: BaseException | None) -> Summary:
-        who = self.identity
+        info = self.info
         return replace(
-            self.data.progress.summary(status, who.algo, who.model, who.dataset, who.seed),
-            prompt_hash=who.prompt_hash,
+            self.data.progress.summary(status, info.algo, info.model, info.dataset, info.seed),
+            prompt_hash=info.prompt_hash,
             verifiers=self.verifiers,
             error=None if error is None else f"{type(error).__name__}: {error}",
             resumed_from=self.resumed_from,
         )
 
-    def _kept(self, checkpoint: Path | None) -> str | None:
-        """The tracker's id in the checkpoint, once its initial weights are known to be ours.
+    def _checked_tracker_id(self, checkpoint: Path | None) -> str | None:
+        """The tracker's id in the checkpoint, after a check that the run began with the weights that are loaded now.
 
-        KL and preference terms are measured from the initial model, which is loaded anew and not in the checkpoint.
+        KL and DPO terms are relative to the initial model, which is not in the checkpoint but loaded anew.
         """
         mine = fingerprint(self.language_model.model)
-        self.data.note(initial_weights=mine, prompt_hash=self.identity.prompt_hash, verifiers=self.verifiers)
+        self.data.note(initial_weights=mine, prompt_hash=self.info.prompt_hash, verifiers=self.verifiers)
         if checkpoint is None:
             return None
         state = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)[IterationData.__qualname__]
         if state["initial_weights"] != mine:
             raise ConfigError(
-                f"resume={self.directory}: the run began with other weights than model {self.identity.model} holds now; "
-                "give model.path the weights it began with, or start anew"
+                f"resume={self.directory}: the run began with other weights than model {self.info.model} holds now; "
+                "set model.path to the weights it began with, or start a new run"
             )
         return state["tracker_id"]
 
     def _open_tracker(self, kept: str | None) -> None:
         if self.trainer.is_global_zero:
-            self.data.note(tracker_id=self.tracker.start(self.directory, self.identity, kept))
+            self.data.note(tracker_id=self.tracker.start(self.directory, self.info, kept))
 
     def _trainer(self, hardware: Hardware) -> pl.Trainer:
-        c = self.cadence
+        c = self.intervals
         return pl.Trainer(
             max_epochs=c.iterations,
             accelerator=hardware.accelerator,
@@ -190,7 +199,7 @@ class Run:
             callbacks=[
                 self.signals,
                 self.bookkeeping,
-                IterationCheckpoint(self.directory / "checkpoints", c.save, c.keep, self.clock, self.later),
+                IterationCheckpoint(self.directory / "checkpoints", c.save, c.keep, self.clock, self.writer),
             ],
             plugins=[SyncedCheckpointIO()],
             logger=False,
@@ -202,12 +211,12 @@ class Run:
         )
 
     def _collecting(self) -> AbstractContextManager:
-        """Sampling and scoring happen outside of `training_step`, in the same precision."""
+        """The precision context of `training_step`, for sampling and scoring outside of it."""
         return self.trainer.precision_plugin.forward_context()
 
 
 def is_first_rank() -> bool:
-    """Before Lightning has connected the ranks, the environment knows."""
+    """Whether this is the first rank by the environment, which says so before Lightning has connected the ranks."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 

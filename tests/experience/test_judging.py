@@ -1,4 +1,4 @@
-"""Responses are judged while others are still sampled; what is found does not depend on when."""
+"""Responses are judged while others are still being sampled, and the result does not depend on the order."""
 
 import threading
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ GROUPS = [[Completion((t,), torch.zeros(1), torch.zeros(1), Finish.EOS) for t in
 
 
 class Pool(Verifier):
-    """Says whether a text is the gold; `open` holds it back."""
+    """A verifier that compares text and gold, and waits for `open` before it answers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,21 +28,21 @@ class Pool(Verifier):
         return [Judgement(Verdict.correct if g == t else Verdict.wrong, t) for g, t in zip(golds, texts, strict=True)]
 
 
-def hearing(pool: Pool) -> AsyncJudging:
+def judging_by(pool: Pool) -> AsyncJudging:
     return AsyncJudging(pool, lambda ids: str(ids[0]), PROMPTS)
 
 
-def test_what_has_ended_is_judged_before_the_rest_has() -> None:
+def test_a_response_is_judged_before_the_others_have_ended() -> None:
     pool = Pool()
     pool.open.set()
-    with hearing(pool) as heard:
-        heard.on_completion(1, 1, GROUPS[1][1])
+    with judging_by(pool) as judging:
+        judging.on_completion(1, 1, GROUPS[1][1])
         for _ in range(1000):
             if pool.asked:
                 break
             threading.Event().wait(0.01)
-        assert pool.asked == [["3"]]  # and three are not even told of
-        found = heard.groups(GROUPS)
+        assert pool.asked == [["3"]]  # three are not reported yet
+        found = judging.groups(GROUPS)
     assert [[j.verdict for j in group.judgements] for group in found] == [
         [Verdict.correct, Verdict.wrong],
         [Verdict.wrong, Verdict.correct],
@@ -52,23 +52,23 @@ def test_what_has_ended_is_judged_before_the_rest_has() -> None:
     assert sorted(text for texts in pool.asked for text in texts) == ["3", "3", "7", "7"]  # each once
 
 
-def test_what_comes_in_while_the_verifier_is_busy_is_asked_together() -> None:
+def test_responses_that_end_while_the_verifier_is_busy_are_judged_together() -> None:
     pool = Pool()
-    with hearing(pool) as heard:
-        heard.on_completion(0, 0, GROUPS[0][0])
+    with judging_by(pool) as judging:
+        judging.on_completion(0, 0, GROUPS[0][0])
         while not pool.asked:
             threading.Event().wait(0.01)
         for p, g in ((0, 1), (1, 0), (1, 1)):
-            heard.on_completion(p, g, GROUPS[p][g])
+            judging.on_completion(p, g, GROUPS[p][g])
         pool.open.set()
-        heard.groups(GROUPS)
+        judging.groups(GROUPS)
     assert [len(texts) for texts in pool.asked if texts] == [1, 3]
 
 
-def test_a_failure_of_the_verifier_is_raised() -> None:
+def test_an_error_of_the_verifier_is_raised() -> None:
     class Broken(Pool):
         def judge(self, golds: Sequence[str], texts: Sequence[str]) -> list[Judgement]:
             raise RuntimeError("no worker starts")
 
-    with hearing(Broken()) as heard, pytest.raises(RuntimeError, match="no worker starts"):
-        heard.groups(GROUPS)
+    with judging_by(Broken()) as judging, pytest.raises(RuntimeError, match="no worker starts"):
+        judging.groups(GROUPS)

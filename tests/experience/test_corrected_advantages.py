@@ -1,12 +1,16 @@
-"""With `step=0.05` the policy gives token t the log-probability −(t + 1)/20 and the sampler −t/10: a ratio of exp((t − 1)/20)."""
+"""The correction weight on each token's advantage, where sampler and policy disagree.
+
+With `step=0.05` the policy gives token t the log-probability −(t + 1)/20 and the sampler −t/10: a ratio of
+exp((t − 1)/20).
+"""
 
 from functools import partial
 from math import exp
 
 import pytest
 import torch
-from test_credit import ADVANTAGES, ppo
-from test_weigh import algorithm, rows_of, weigh
+from test_actor_critic import ADVANTAGES, ppo
+from test_policy_gradient import algorithm, experience, rows_of
 
 from fakes import RESPONSES, SEQUENCES, STARTS, HandMade, SpyCritic, spied
 from winnow.experience.metrics import Clock
@@ -24,64 +28,66 @@ def at(place: int, numbers: list[float]) -> torch.Tensor:
     return torch.tensor([0.0] * STARTS[place] + numbers)
 
 
-def test_each_tokens_advantage_is_times_its_truncated_ratio():
+def test_each_tokens_advantage_is_multiplied_by_its_truncated_ratio():
     """Row 0 is tokens 4 and 2 at reward 1, row 1 is 5, 3 and 2 at −1, row 5 is 8 and 1 at 1."""
-    rows = rows_of(weigh(algorithm(**EVERY, **TRUNCATED), spied(exact=False, step=0.05).scorer))
+    rows = rows_of(experience(algorithm(**EVERY, **TRUNCATED), spied(exact=False, step=0.05).scorer))
     torch.testing.assert_close(rows[0].advantage, at(0, [CAP, exp(0.05)]))
     torch.testing.assert_close(rows[1].advantage, at(1, [-CAP, -exp(0.10), -exp(0.05)]))
     torch.testing.assert_close(rows[5].advantage, at(5, [CAP, 1.0]))
 
 
-def test_or_masked():
-    rows = rows_of(weigh(algorithm(**EVERY, **MASKED), spied(exact=False, step=0.05).scorer))
+def test_each_tokens_advantage_is_multiplied_by_its_masked_ratio():
+    rows = rows_of(experience(algorithm(**EVERY, **MASKED), spied(exact=False, step=0.05).scorer))
     torch.testing.assert_close(rows[0].advantage, at(0, [0.0, exp(0.05)]))
     torch.testing.assert_close(rows[1].advantage, at(1, [0.0, -exp(0.10), -exp(0.05)]))
     torch.testing.assert_close(rows[5].advantage, at(5, [0.0, 0.0]))
 
 
-def test_old_log_probabilities_stay_the_policys():
-    plain = rows_of(weigh(algorithm(**EVERY), spied(exact=False, step=0.05).scorer))
+def test_old_log_probabilities_remain_the_policys():
+    plain = rows_of(experience(algorithm(**EVERY), spied(exact=False, step=0.05).scorer))
     for a, b in zip(
-        plain, rows_of(weigh(algorithm(**EVERY, **MASKED), spied(exact=False, step=0.05).scorer)), strict=True
+        plain, rows_of(experience(algorithm(**EVERY, **MASKED), spied(exact=False, step=0.05).scorer)), strict=True
     ):
         torch.testing.assert_close(a.old_logprobs, b.old_logprobs)
 
 
-def test_a_row_that_is_masked_throughout_is_inert():
-    found = weigh(algorithm(**EVERY, **MASKED), spied(exact=False, step=0.05).scorer)
+def test_a_row_whose_tokens_are_all_masked_has_no_gradient():
+    found = experience(algorithm(**EVERY, **MASKED), spied(exact=False, step=0.05).scorer)
     # Rows 2 (token 6), 4 (token 3: e^0.1, kept) and 5 (tokens 8 and 1).
     assert found.zero_gradient == [False, False, True, False, False, True]
-    assert found.records[5].advantage == 1  # what the algorithm says of it, before any correction
+    assert found.records[5].advantage == 1  # the record has the advantage before the correction
 
 
-def test_figures_are_over_the_tokens_in_the_batch():
+def test_metrics_are_over_the_tokens_in_the_batch():
     """Rows 0 and 5 are kept: tokens 4, 2, 8, 1."""
-    found = weigh(algorithm(**TRUNCATED), spied(exact=False, step=0.05).scorer).metrics
+    found = experience(algorithm(**TRUNCATED), spied(exact=False, step=0.05).scorer).metrics
     assert found["train/correction/mean"] == pytest.approx((2 * CAP + exp(0.05) + 1) / 4)
     assert found["train/correction/changed_frac"] == 0.5
     assert found["train/adv/mean"] == 1
-    masked = weigh(algorithm(**MASKED), spied(exact=False, step=0.05).scorer).metrics
+    masked = experience(algorithm(**MASKED), spied(exact=False, step=0.05).scorer).metrics
     assert masked["train/correction/mean"] == pytest.approx(exp(0.05) / 4)
     assert masked["train/correction/changed_frac"] == 0.75
 
 
-def test_without_a_correction_nothing_is_said_and_nothing_is_scored():
+def test_without_a_correction_nothing_is_logged_and_nothing_is_scored():
     kit = spied(exact=False)
-    found = weigh(algorithm(ratio=ratio.log_probability), kit.scorer)
+    found = experience(algorithm(ratio=ratio.log_probability), kit.scorer)
     assert not [name for name in found.metrics if "correction" in name]
     assert kit.policy.rows == []
 
 
-def test_a_correction_scores_rows_that_no_ratio_asks_for():
+def test_a_correction_scores_rows_that_no_ratio_needs():
     kit = spied(exact=False, step=0.05)
-    rows = rows_of(weigh(algorithm(ratio=ratio.log_probability, **TRUNCATED), kit.scorer))
+    rows = rows_of(experience(algorithm(ratio=ratio.log_probability, **TRUNCATED), kit.scorer))
     assert kit.policy.rows == [0, 5]
     torch.testing.assert_close(rows[0].advantage, at(0, [CAP, exp(0.05)]))
     assert rows[0].old_logprobs is None
 
 
 def test_where_nothing_is_kept_there_is_nothing_to_correct():
-    found = weigh(algorithm(select=lambda rewards, correct: correct & ~correct, **TRUNCATED), spied(exact=False).scorer)
+    found = experience(
+        algorithm(select=lambda rewards, correct: correct & ~correct, **TRUNCATED), spied(exact=False).scorer
+    )
     assert (found.items, "train/correction/mean" in found.metrics) == ([], False)
 
 

@@ -1,3 +1,5 @@
+"""Experience of PPO: rewards per token, values, advantages and returns of each row."""
+
 from functools import partial
 from statistics import mean, pvariance, stdev
 
@@ -23,7 +25,7 @@ ADVANTAGES = [
     [-1 - 0.3],
     [1 - 0.8, 1 - 0.1],
 ]
-"""With γ = λ = 1: the reward that is still to come, less the value."""
+"""Advantages of each row's tokens with γ = λ = 1: the reward of the response minus the value of the token."""
 
 
 def ppo(**changed) -> ActorCritic:
@@ -44,7 +46,7 @@ def ppo(**changed) -> ActorCritic:
     return ActorCritic(**(settings | changed))
 
 
-def credit(algorithm: ActorCritic, scorer: Scorer | None = None, critic: SpyCritic | None = None) -> Experience:
+def experience(algorithm: ActorCritic, scorer: Scorer | None = None, critic: SpyCritic | None = None) -> Experience:
     return ActorCriticExperience(HandMade(), scorer or spied().scorer, critic or SpyCritic(), algorithm)(0, Clock())
 
 
@@ -57,15 +59,15 @@ def per_token(place: int, numbers: list[float]) -> torch.Tensor:
 
 
 def test_the_reward_sits_on_the_last_response_token():
-    """With γ = 0.5 and λ = 1 it is halved for every token before the last."""
-    rows = by_place(credit(ppo(advantage=partial(advantage.gae, gamma=0.5))))
+    """With γ = 0.5 and λ = 1 the return is halved with every token before the last."""
+    rows = by_place(experience(ppo(advantage=partial(advantage.gae, gamma=0.5))))
     torch.testing.assert_close(rows[0].returns, per_token(0, [0.5, 1.0]))
     torch.testing.assert_close(rows[1].returns, per_token(1, [-0.25, -0.5, -1.0]))
     torch.testing.assert_close(rows[4].returns, per_token(4, [-1.0]))
 
 
 def test_values_returns_and_advantages_are_those_of_the_row():
-    rows = by_place(credit(ppo()))
+    rows = by_place(experience(ppo()))
     assert list(rows) == [0, 1, 2, 3, 4, 5]
     for place, row in rows.items():
         reward = 1.0 if place in (0, 5) else -1.0
@@ -74,10 +76,10 @@ def test_values_returns_and_advantages_are_those_of_the_row():
         torch.testing.assert_close(row.advantage, per_token(place, ADVANTAGES[place]))
 
 
-def test_kl_in_the_reward_is_taken_off_token_by_token():
+def test_kl_in_the_reward_is_subtracted_token_by_token():
     """β = 0.5 of k1: row 0 has rewards −0.3 and 1 − 0.2, row 1 has −0.35, −0.25 and −1 − 0.2."""
     kit = spied()
-    rows = by_place(credit(ppo(kl=KL(kl.k1, coef=0.5, place="reward")), kit.scorer))
+    rows = by_place(experience(ppo(kl=KL(kl.k1, coef=0.5, place="reward")), kit.scorer))
     torch.testing.assert_close(rows[0].returns, per_token(0, [0.5, 0.8]))
     torch.testing.assert_close(rows[1].returns, per_token(1, [-1.8, -1.45, -1.2]))
     torch.testing.assert_close(rows[5].returns, per_token(5, [1 - 0.5 - 0.15, 1 - 0.15]))
@@ -86,7 +88,7 @@ def test_kl_in_the_reward_is_taken_off_token_by_token():
 
 
 def test_unselected_rows_stay_at_advantage_zero():
-    rows = by_place(credit(ppo(select=select.mixed_prompts, rejected="zero")))
+    rows = by_place(experience(ppo(select=select.mixed_prompts, rejected="zero")))
     assert list(rows) == [0, 1, 2, 3, 4, 5]
     for place in (2, 3):
         assert rows[place].advantage is not None
@@ -96,8 +98,8 @@ def test_unselected_rows_stay_at_advantage_zero():
         torch.testing.assert_close(rows[place].advantage, per_token(place, ADVANTAGES[place]))
 
 
-def test_or_are_dropped():
-    rows = by_place(credit(ppo(select=select.mixed_prompts, rejected="drop")))
+def test_unselected_rows_are_dropped():
+    rows = by_place(experience(ppo(select=select.mixed_prompts, rejected="drop")))
     assert list(rows) == [0, 1, 4, 5]
     torch.testing.assert_close(rows[5].advantage, per_token(5, ADVANTAGES[5]))
     torch.testing.assert_close(rows[5].values, per_token(5, [0.8, 0.1]))
@@ -105,7 +107,7 @@ def test_or_are_dropped():
 
 @pytest.mark.parametrize("rejected", ["drop", "zero"])
 def test_whitening_is_over_all_response_tokens_kept_or_not(rejected: str):
-    rows = by_place(credit(ppo(select=select.mixed_prompts, whiten=True, rejected=rejected)))
+    rows = by_place(experience(ppo(select=select.mixed_prompts, whiten=True, rejected=rejected)))
     tokens = [a for advantages in ADVANTAGES for a in advantages]
     assert len(tokens) == 11
     for place in (0, 1, 4, 5):
@@ -116,33 +118,33 @@ def test_whitening_is_over_all_response_tokens_kept_or_not(rejected: str):
         assert rows[place].advantage.abs().max() == 0
 
 
-def test_old_and_reference_are_those_of_the_row():
+def test_old_and_reference_log_probabilities_are_those_of_the_row():
     kit, critic = spied(), SpyCritic()
-    rows = by_place(credit(ppo(select=select.mixed_prompts, kl=KL(kl.k3, coef=0.1)), kit.scorer, critic))
+    rows = by_place(experience(ppo(select=select.mixed_prompts, kl=KL(kl.k3, coef=0.1)), kit.scorer, critic))
     for place, row in rows.items():
         torch.testing.assert_close(row.old_logprobs, sampler(place))
         torch.testing.assert_close(row.ref_logprobs, initial_of(place))
-    # Dropped rows: valued, for whitening, but not compared.
+    # Dropped rows have values, which whitening needs, but no reference log-probabilities.
     assert kit.initial.rows == [0, 1, 4, 5]
     assert sorted(critic.seen) == sorted(SEQUENCES)
 
 
-def test_rows_without_an_advantage_still_teach_the_critic():
-    assert credit(ppo(select=select.mixed_prompts, rejected="zero")).zero_gradient == [False] * 6
+def test_rows_without_an_advantage_still_train_the_critic():
+    assert experience(ppo(select=select.mixed_prompts, rejected="zero")).zero_gradient == [False] * 6
 
 
-def test_figures():
-    """Returns are the rewards, values t/10; an error is a return less a value, which here is the advantage."""
+def test_metrics():
+    """Returns are the rewards, values are t/10; the critic's error, return minus value, is here the advantage."""
     errors = [a for advantages in ADVANTAGES for a in advantages]
     returns = [1.0, 1.0] + [-1.0] * 7 + [1.0, 1.0]
-    found = credit(ppo()).metrics
+    found = experience(ppo()).metrics
     assert found["train/value/explained_var"] == pytest.approx(1 - pvariance(errors) / pvariance(returns))
     assert found["train/adv/mean"] == pytest.approx(mean(errors))
     assert found["train/adv/abs_max"] == pytest.approx(1.7)
     assert found["train/gradient_mass/rows_frac"] == found["train/gradient_mass/tokens_frac"] == 1
     rows = [mean(abs(a) for a in advantages) for advantages in ADVANTAGES]
     assert found["train/gradient_mass/effective_rows"] == pytest.approx(sum(rows) ** 2 / sum(a * a for a in rows))
-    found = credit(ppo(select=select.mixed_prompts, rejected="zero")).metrics
+    found = experience(ppo(select=select.mixed_prompts, rejected="zero")).metrics
     assert found["train/gradient_mass/rows_frac"] == pytest.approx(4 / 6)
     assert (
         found["train/gradient_mass/tokens_kept_frac"]

@@ -1,3 +1,5 @@
+"""Preference pairs from rollouts: which samples are paired, and what is scored for them."""
+
 from typing import Literal
 
 import pytest
@@ -13,7 +15,7 @@ from winnow.ops import select
 from winnow.types import Pair
 
 
-def pair(
+def experience(
     reference: Literal["initial", "previous"] = "initial", scorer: Scorer | None = None, asked=ASKED
 ) -> Experience:
     algorithm = Preference(select.extremes, beta=0.1, smoothing=0.0, reference=reference)
@@ -25,8 +27,8 @@ def pairs_of(experience: Experience) -> list[Pair]:
 
 
 def test_chosen_is_the_better_and_rejected_the_worse_of_a_prompt():
-    """In prompt 0 the better came first, in prompt 2 it came second; prompt 1 is a tie and makes no pair."""
-    found = pair()
+    """In prompt 0 the better sample is the first, in prompt 2 the second; prompt 1 is a tie and makes no pair."""
+    found = experience()
     places = [(SEQUENCES.index(p.chosen.token_ids), SEQUENCES.index(p.rejected.token_ids)) for p in pairs_of(found)]
     assert places == [(0, 1), (5, 4)]
     assert [p.rejected.token_ids[p.rejected.prompt_length :] for p in pairs_of(found)] == [RESPONSES[1], RESPONSES[4]]
@@ -48,7 +50,7 @@ def test_chosen_is_the_better_and_rejected_the_worse_of_a_prompt():
     ],
 )
 def test_the_reference_is_the_initial_policy_or_the_one_that_sampled(reference, exact: bool, expected):
-    found = pair(reference, spied(exact).scorer)
+    found = experience(reference, spied(exact).scorer)
     for member in [side for p in pairs_of(found) for side in (p.chosen, p.rejected)]:
         torch.testing.assert_close(member.ref_logprobs, expected(SEQUENCES.index(member.token_ids)))
         assert member.advantage is None
@@ -57,16 +59,16 @@ def test_the_reference_is_the_initial_policy_or_the_one_that_sampled(reference, 
 
 def test_only_members_of_pairs_are_scored():
     kit = spied()
-    pair("initial", kit.scorer)
+    experience("initial", kit.scorer)
     assert (kit.policy.rows, kit.initial.rows) == ([], [0, 1, 4, 5])
     kit = spied(exact=False)
-    pair("previous", kit.scorer)
+    experience("previous", kit.scorer)
     assert (kit.policy.rows, kit.initial.rows) == ([0, 1, 4, 5], [])
 
 
-def test_ties_alone_make_no_pair():
+def test_prompts_whose_samples_all_tie_make_no_pair():
     kit = spied()
-    found = pair("initial", kit.scorer, asked=[ALL_WRONG])
+    found = experience("initial", kit.scorer, asked=[ALL_WRONG])
     assert (found.items, found.zero_gradient) == ([], [])
     assert found.metrics["train/dpo/pairs"] == 0
     assert kit.initial.seen == []
