@@ -25,12 +25,12 @@ WORDS = ("limit=12", "batch=8", "eval.samples=4", "hardware=cpu", "hardware.thre
 
 @pytest.fixture(scope="module")
 def programs() -> dict[str, Program]:
-    found = {}
+    loaded = {}
     for name in ("train", "evaluate"):
         names = runpy.run_path(str(ROOT / f"{name}.py"))
         more = {"complete": names["with_run_overrides"], "trace": "evaluation.json"} if name == "evaluate" else {}
-        found[name] = Program(name, names["validate"], names[name], ROOT / "conf", **more)
-    return found
+        loaded[name] = Program(name, names["validate"], names[name], ROOT / "conf", **more)
+    return loaded
 
 
 @pytest.fixture
@@ -51,14 +51,14 @@ def evaluate(programs: dict[str, Program], directory: Path | str, *words: str) -
 
 def test_what_an_evaluation_leaves(programs: dict[str, Program], here: Path, capfd: pytest.CaptureFixture[str]):
     assert evaluate(programs, "whole", *WORDS) == 0
-    found = rows(here / "whole")
-    assert [(row["prompt_key"], row["sample"]) for row in found] == [
+    samples = rows(here / "whole")
+    assert [(row["prompt_key"], row["sample"]) for row in samples] == [
         (f"heldout:{p}", g) for p in range(12) for g in range(4)
     ]
-    assert all(row["correct"] == (row["extracted"] == row["gold"]) for row in found)
+    assert all(row["correct"] == (row["extracted"] == row["gold"]) for row in samples)
     results = json.loads((here / "whole" / "results.json").read_text())
     figures = results["sets"]["arithmetic"]
-    assert figures["accuracy"]["estimate"] == pytest.approx(sum(row["correct"] for row in found) / 48)
+    assert figures["accuracy"]["estimate"] == pytest.approx(sum(row["correct"] for row in samples) / 48)
     assert figures["accuracy"]["low"] < figures["accuracy"]["estimate"] < figures["accuracy"]["high"]
     assert (figures["prompts"], figures["whole"], figures["samples"]) == (12, 1024, 4)
     assert list(figures["pass_at"]) == ["1", "2", "4"]
@@ -156,9 +156,9 @@ def test_a_sweep_over_runs_has_a_row_per_run(programs: dict[str, Program], here:
     with (here / "sweep" / "summary.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["overrides"], row["status"]) for row in rows] == [(f"run=run{n} limit=4", "done") for n in (1, 2)]
-    found = [json.loads((here / "sweep" / str(n) / "results.json").read_text()) for n in (0, 1)]
-    assert [result["seed"] for result in found] == [1, 2]
-    assert [float(row["eval_last"]) for row in rows] == [result["average"]["estimate"] for result in found]
+    results = [json.loads((here / "sweep" / str(n) / "results.json").read_text()) for n in (0, 1)]
+    assert [result["seed"] for result in results] == [1, 2]
+    assert [float(row["eval_last"]) for row in rows] == [result["average"]["estimate"] for result in results]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_sweep_over_runs_has_a_row_per_run(programs: dict[str, Program], here:
         ("hardware.devices=2", ("one device",)),
         ("eval.sets=[math50]", ("no benchmark math50", "did you mean math500?")),
         ("eval.sets=[gsm8k,gsm8k]", ("gsm8k is named twice",)),
-        ("eval.sets=[gsm8k] eval.folder=.", ("no gsm8k.jsonl there", "benchmarks.gsm8k.path=FILE.jsonl")),
+        ("eval.sets=[gsm8k] eval.folder=.", ("no gsm8k.jsonl in it", "benchmarks.gsm8k.path=FILE.jsonl")),
         ("eval.sets=[gsm8k] benchmarks.gsm8k.path=empty.jsonl", ("empty.jsonl: the file has no rows",)),
         ("eval.sets=[gsm8k] benchmarks.gsm8k.path=broken.jsonl", ("broken.jsonl:2: not a JSON object",)),
         ("eval.sets=[gsm8k] benchmarks.gsm8k.path=other.jsonl", ("no field 'question' or 'problem' (found: q, a)",)),

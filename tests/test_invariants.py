@@ -1,4 +1,4 @@
-"""Truths that hold between algorithms, stated under the denominators for which they hold."""
+"""Invariants of gradients, and identities between algorithms under the denominators for which they hold."""
 
 import itertools
 from dataclasses import replace
@@ -35,7 +35,7 @@ PPO = CLIPS["ppo"]
 
 @pytest.fixture(params=["packed", "padded"])
 def policy(request: pytest.FixtureRequest) -> Policy:
-    """With each token once, and with transformers' attention on padded rows."""
+    """A policy on packed rows, and one with transformers' attention on padded rows."""
     return float64_policy(packed=request.param == "packed")
 
 
@@ -45,8 +45,8 @@ def plain() -> PolicyObjective:
 
 def objectives() -> list[tuple[str, PolicyObjective]]:
     found = [("log_probability", plain())]
-    for (r, rule), (c, gain) in itertools.product(RATIOS.items(), CLIPS.items()):
-        found.append((f"{r}-{c}", PolicyObjective(rule, gain, None, 0.0)))
+    for (r, rule), (c, clipping) in itertools.product(RATIOS.items(), CLIPS.items()):
+        found.append((f"{r}-{c}", PolicyObjective(rule, clipping, None, 0.0)))
     for estimator in (kl.k1, kl.k2, kl.k3):
         term = KL(estimator, coef=0.1, clamp=10.0)
         found.append((estimator.__name__, PolicyObjective(ratio.token, PPO, term, 0.0)))
@@ -56,18 +56,18 @@ def objectives() -> list[tuple[str, PolicyObjective]]:
 
 @pytest.mark.parametrize("rule", AGGREGATES.values(), ids=AGGREGATES)
 @pytest.mark.parametrize("objective", [o for _, o in objectives()], ids=[n for n, _ in objectives()])
-def test_a_gradient_ignores_row_order_padding_and_micro_batches(policy, objective, rule):
+def test_a_gradient_does_not_depend_on_row_order_padding_or_micro_batches(policy, objective, rule):
     rows = made_up_rows(ADVANTAGES)
     whole = gradient(policy, objective, rows, rule)
     shuffled = [rows[i] for i in (4, 0, 6, 2, 5, 1, 3)]
     assert whole.abs().max() > 1e-6
     torch.testing.assert_close(gradient(policy, objective, shuffled, rule), whole, **CLOSE)
-    # One row a micro-batch: no padding at all. Two or three: other neighbours, other padding.
+    # One row per micro-batch has no padding; two or three have other neighbours and other padding.
     torch.testing.assert_close(gradient(policy, objective, rows, rule, token_budget=1), whole, **CLOSE)
     torch.testing.assert_close(gradient(policy, objective, shuffled, rule, token_budget=25), whole, **CLOSE)
 
 
-def test_a_preference_gradient_ignores_them_too(policy):
+def test_a_preference_gradient_does_not_depend_on_them_either(policy):
     rows = made_up_rows([0.0] * 8)
     pairs = [Pair(replace(a, advantage=None), replace(b, advantage=None)) for a, b in itertools.pairwise(rows)]
     objective = PreferenceObjective(beta=0.3, smoothing=0.1)
@@ -78,7 +78,7 @@ def test_a_preference_gradient_ignores_them_too(policy):
 
 
 def on_policy(policy: Policy, rows: list[Row]) -> list[Row]:
-    """The rows as if the policy as it is had drawn them."""
+    """The rows with old log-probabilities as if the current policy had drawn them."""
     found = []
     for row in rows:
         with torch.no_grad():
@@ -95,7 +95,7 @@ def test_raft_and_raftpp_agree_while_the_policy_is_the_one_that_sampled(policy, 
     torch.testing.assert_close(gradient(policy, raftpp, rows, rule), gradient(policy, plain(), rows, rule), **CLOSE)
 
 
-def test_they_differ_once_it_has_moved(policy):
+def test_raft_and_raftpp_differ_once_the_policy_has_moved(policy):
     rows = made_up_rows([1.0] * 5)
     raftpp = PolicyObjective(ratio.token, PPO, None, 0.0)
     assert (gradient(policy, raftpp, rows) - gradient(policy, plain(), rows)).abs().max() > 1e-3
@@ -106,15 +106,17 @@ CORRECT = ZERO_ONE == 1
 PLUS_MINUS = 2 * ZERO_ONE - 1
 
 
-def test_raft_and_grpo_do_not_care_whether_wrong_is_0_or_minus_1():
-    """GRPO up to the eps of its denominator, 1.5e-6."""
+def test_raft_and_grpo_are_the_same_with_rewards_0_or_minus_1_for_wrong():
+    """GRPO is so up to the eps in its denominator, 1.5e-6."""
     assert torch.equal(select.best(ZERO_ONE, CORRECT), select.best(PLUS_MINUS, CORRECT))
     torch.testing.assert_close(advantage.group(ZERO_ONE), advantage.group(PLUS_MINUS), rtol=0, atol=3e-6)
 
 
 def test_reinforce_rej_with_0_and_1_is_raftpp_on_mixed_prompts(policy):
-    """Under `zero` the two have the same denominator, hence the same gradient; under `drop` they differ by one factor:
-    the number of rows that Rej keeps over the number that RAFT++ keeps."""
+    """Under `zero` both have the same denominator and the same gradient.
+
+    Under `drop` they differ by a factor: the number of rows that Reinforce-Rej keeps over the number that RAFT++ keeps.
+    """
     mixed = select.mixed_prompts(ZERO_ONE, CORRECT)
     rej = torch.where(mixed, advantage.reward(ZERO_ONE), 0).flatten().tolist()
     raftpp = torch.where(mixed & select.best(ZERO_ONE, CORRECT), 1.0, 0).flatten().tolist()
@@ -129,20 +131,22 @@ def test_reinforce_rej_with_0_and_1_is_raftpp_on_mixed_prompts(policy):
     )
 
 
-def test_centring_and_both_filters_agree_on_who_learns_nothing():
+def test_centring_and_both_filters_agree_on_the_prompts_without_a_gradient():
     centred = advantage.group(PLUS_MINUS, centre="mean", scale="none")
     assert torch.equal((centred == 0).all(1), ~select.mixed_prompts(PLUS_MINUS, CORRECT).any(1))
 
 
-def test_lower_clip_and_dual_floor_are_inert_for_positive_advantages(policy):
+def test_lower_clip_and_dual_floor_have_no_effect_on_positive_advantages(policy):
     rows = made_up_rows([1.0] * 6)
-    gains = (PPO, partial(clip.ppo, low=0.9, high=0.2), partial(clip.dual, low=0.2, high=0.2, c=3.0))
-    first, *others = [gradient(policy, PolicyObjective(ratio.token, gain, None, 0.0), rows) for gain in gains]
+    clippings = (PPO, partial(clip.ppo, low=0.9, high=0.2), partial(clip.dual, low=0.2, high=0.2, c=3.0))
+    first, *others = [
+        gradient(policy, PolicyObjective(ratio.token, clipping, None, 0.0), rows) for clipping in clippings
+    ]
     for other in others:
         assert torch.equal(first, other)
 
 
-def test_an_all_wrong_prompt_teaches_reinforce_and_remove_all_correct_only():
+def test_only_reinforce_and_remove_all_correct_learn_from_an_all_wrong_prompt():
     rewards, correct = torch.full((1, 4), -1.0), torch.zeros(1, 4, dtype=torch.bool)
     plain_reward = advantage.reward(rewards)
     assert not select.best(rewards, correct).any()

@@ -1,7 +1,8 @@
-"""Losses of batches small enough to add up on paper.
+"""Losses and metrics of objectives on batches small enough to compute by hand.
 
-Row 0 answers with three tokens and weighs ½, row 1 with two and weighs 1; the optimiser batch has denominator 4. A token
-of row 0 therefore counts ⅛ and one of row 1 ¼. Off the responses there is junk, which must not matter.
+Row 0 has a response of three tokens and weight ½, row 1 one of two tokens and weight 1; the optimiser batch has
+denominator 4. A token of row 0 therefore has weight ⅛ and one of row 1 ¼. Outside of the responses stand arbitrary
+numbers, which must have no effect.
 """
 
 import math
@@ -32,7 +33,7 @@ RATIOS = rows((1.5, 1.25, 0.5), (2, 0.5), elsewhere=3)
 RESPONSE = rows((1, 1, 1), (1, 1), elsewhere=0) == 1
 TOKEN_WEIGHT = rows((1 / 8, 1 / 8, 1 / 8), (1 / 4, 1 / 4), elsewhere=0)
 DELTAS = rows((2, 2, 0), (-2, 0))
-"""log π − log π_ref; half their squares are 2, 2, 0 and 2, 0, which weigh in at 4/8 + 2/4 = 1."""
+"""log π − log π_ref; half their squares are 2, 2, 0 and 2, 0, a weighted sum of 4/8 + 2/4 = 1."""
 POLICY_LOSS = 0.25
 """−[⅛ · 2 · (−1 − 2 − 3) + ¼ · (−1) · (−1 − 4)] = −[−1.5 + 1.25]"""
 
@@ -65,11 +66,11 @@ def value_and_slope(objective: PolicyObjective, batch: Batch) -> tuple[float, Te
     return loss.item(), logprobs.grad
 
 
-def with_idle_row(batch: Batch) -> Batch:
+def with_filler_row(batch: Batch) -> Batch:
     return replace(batch, row_weight=torch.tensor([0.5, 0.0], dtype=torch.float64))
 
 
-def test_likelihood_falls_where_the_advantage_is_negative_and_rises_where_it_is_positive(batch: Batch):
+def test_likelihood_rises_with_a_positive_and_falls_with_a_negative_advantage(batch: Batch):
     value, slope = value_and_slope(plain(), batch)
     assert value == pytest.approx(POLICY_LOSS)
     # −⅛ · 2 and −¼ · (−1)
@@ -85,7 +86,7 @@ def test_token_ratio_unclipped(batch: Batch):
 
 
 def test_token_ratio_clipped(batch: Batch):
-    """−[⅛ · 2 · (1.2 + 1.2 + 0.5) + ¼ · (−1) · (2 + 0.8)] = −0.725 + 0.7; clipped tokens have no slope."""
+    """−[⅛ · 2 · (1.2 + 1.2 + 0.5) + ¼ · (−1) · (2 + 0.8)] = −0.725 + 0.7; clipped tokens have no gradient."""
     value, slope = value_and_slope(PolicyObjective(ratio.token, PPO, None, 0.0), batch)
     assert value == pytest.approx(-0.025)
     torch.testing.assert_close(slope, rows((0, 0, -0.125), (0.5, 0), elsewhere=0))
@@ -95,7 +96,7 @@ def test_kl_in_the_loss_is_added(batch: Batch):
     value, slope = value_and_slope(plain(KL(kl.k2, coef=0.1)), batch)
     assert value == pytest.approx(POLICY_LOSS + 0.1 * 1)
     _, without = value_and_slope(plain(), batch)
-    # 0.1 · ⅛ · 2 and 0.1 · ¼ · (−2): above the reference the log-probability is pulled down, below it up.
+    # 0.1 · ⅛ · 2 and 0.1 · ¼ · (−2): a log-probability above the reference is lowered, one below it raised.
     torch.testing.assert_close(slope - without, rows((0.025, 0.025, 0), (-0.05, 0), elsewhere=0))
 
 
@@ -105,7 +106,7 @@ def test_kl_in_the_reward_is_not_in_the_loss(batch: Batch):
 
 
 def test_the_kl_of_a_token_is_clamped_on_both_sides(batch: Batch):
-    """At most 1 instead of 2: half the penalty, and no slope."""
+    """At most 1 instead of 2: half the penalty, and no gradient."""
     value, slope = value_and_slope(plain(KL(kl.k2, coef=0.1, clamp=1.0)), batch)
     assert value == pytest.approx(POLICY_LOSS + 0.1 * 0.5)
     torch.testing.assert_close(slope, value_and_slope(plain(), batch)[1])
@@ -114,7 +115,7 @@ def test_the_kl_of_a_token_is_clamped_on_both_sides(batch: Batch):
     assert clamped.tolist() == [2.0, 1.0, -1.0, -2.0]
 
 
-def test_entropy_is_taken_off(batch: Batch):
+def test_entropy_is_subtracted(batch: Batch):
     """⅛ · (1 + 2 + 1) + ¼ · (2 + 0) = 1"""
     entropies = rows((1, 2, 1), (2, 0)).requires_grad_()
     loss = plain(entropy=0.01)(LOGPROBS, entropies, batch).value
@@ -124,15 +125,15 @@ def test_entropy_is_taken_off(batch: Batch):
 
 
 @pytest.mark.parametrize("rule", [ratio.log_probability, ratio.token])
-def test_a_row_of_weight_zero_is_not_there(batch: Batch, rule):
-    """The first row alone: ⅛ a token, whatever stands in the second."""
+def test_a_row_of_weight_zero_has_no_effect(batch: Batch, rule):
+    """The loss is that of the first row alone, ⅛ per token, whatever the second holds."""
     objective = PolicyObjective(rule, PPO if rule is ratio.token else clip.unclipped, KL(kl.k2, coef=0.1), 0.01)
     entropies = rows((1, 2, 1), (2, 0))
     # 1.5 or −0.725 for the policy, +0.1 · 4/8 for the KL, −0.01 · 4/8 for the entropy
     expected = (-0.725 if rule is ratio.token else 1.5) + 0.05 - 0.005
     for second in (LOGPROBS[1], LOGPROBS[1] - 3):
         logprobs = torch.stack([LOGPROBS[0], second]).requires_grad_()
-        loss = objective(logprobs, entropies, with_idle_row(batch))
+        loss = objective(logprobs, entropies, with_filler_row(batch))
         assert loss.value.item() == pytest.approx(expected)
         loss.value.backward()
         assert logprobs.grad is not None
@@ -143,7 +144,7 @@ def test_a_row_of_weight_zero_is_not_there(batch: Batch, rule):
             assert loss.metrics["train/ratio/mean"].value == pytest.approx(3.25 / 3)
 
 
-def test_figures_of_the_policy(batch: Batch):
+def test_metrics_of_the_policy(batch: Batch):
     """Five tokens, of which 1.5 and 1.25 are clipped above and, with a negative advantage, 0.5 below."""
     metrics = PolicyObjective(ratio.token, PPO, KL(kl.k2, coef=0.1), 0.0)(LOGPROBS, None, batch).metrics
     assert metrics["train/clip_frac"] == Mean(3, 5)
@@ -152,7 +153,7 @@ def test_figures_of_the_policy(batch: Batch):
     assert metrics["train/ratio/mean"].value == pytest.approx((1.5 + 1.25 + 0.5 + 2 + 0.5) / 5)
     # Σ (r − 1 − log r)
     assert metrics["train/kl_old"].value == pytest.approx((0.75 - math.log(1.5 * 1.25 * 0.5 * 2 * 0.5)) / 5)
-    # Half of an optimiser batch each: the halves' losses add up.
+    # The batch is half of an optimiser batch, and the losses of the halves add up.
     parts = {"train/loss/policy": -0.025, "train/loss/kl": 1.0, "train/loss/total": -0.025 + 0.1}
     for name, expected in parts.items():
         assert metrics[name].total == pytest.approx(expected)
@@ -160,7 +161,7 @@ def test_figures_of_the_policy(batch: Batch):
 
 
 def masses(objective: PolicyObjective, batch: Batch) -> tuple[float, float]:
-    """Of half an optimiser batch: what its tokens above and below zero pull with."""
+    """The gradient mass of tokens with positive and with negative advantage, of half an optimiser batch."""
     metrics = objective(LOGPROBS.clone().requires_grad_(), None, batch).metrics
     positive, negative = metrics["train/gradient_mass/positive"], metrics["train/gradient_mass/negative"]
     assert positive.count == negative.count == 0.5
@@ -168,40 +169,43 @@ def masses(objective: PolicyObjective, batch: Batch) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(
-    ("rule", "gain", "positive", "negative"),
+    ("rule", "clipping", "positive", "negative"),
     [
         # 3 · ⅛ · 2 and 2 · ¼ · 1
         (ratio.log_probability, clip.unclipped, 0.75, 0.5),
         (ratio.token, clip.unclipped, 0.25 * (1.5 + 1.25 + 0.5), 0.25 * (2 + 0.5)),
-        # 1.5 and 1.25 are clipped, and 0.5 of a negative advantage.
+        # Clipped are 1.5 and 1.25, and the 0.5 of a negative advantage.
         (ratio.token, PPO, 0.25 * 0.5, 0.25 * 2),
-        # Of clipped tokens the weight, and no more, stays.
+        # Clipped tokens keep a gradient of their clipped weight.
         (ratio.token, partial(clip.cispo, low=0.2, high=0.2), 0.25 * (1.2 + 1.2 + 0.8), 0.25 * (1.2 + 0.8)),
-        # 1.5 · 1.25 · 0.5 and 2 · 0.5 stand at three and two tokens, and every token moves all of them.
+        # Ratios 1.5 · 1.25 · 0.5 and 2 · 0.5 at three and two tokens, each of which depends on every token of the row.
         (ratio.sequence_product, clip.unclipped, 3 * 0.75 * 0.9375, 2 * 0.5 * 1),
     ],
 )
-def test_gradient_mass_by_the_sign_of_the_advantage(batch: Batch, rule, gain, positive: float, negative: float):
-    objective = PolicyObjective(rule, gain, None, 0.0)
+def test_gradient_mass_by_the_sign_of_the_advantage(batch: Batch, rule, clipping, positive: float, negative: float):
+    objective = PolicyObjective(rule, clipping, None, 0.0)
     assert masses(objective, batch) == pytest.approx((positive, negative))
-    assert masses(objective, with_idle_row(batch)) == pytest.approx((positive, 0))
+    assert masses(objective, with_filler_row(batch)) == pytest.approx((positive, 0))
 
 
 def test_gradient_mass_is_of_the_advantages_alone(batch: Batch):
     assert masses(plain(KL(kl.k2, coef=0.1)), batch) == pytest.approx((0.75, 0.5))
 
 
-def test_where_nothing_is_differentiated_there_is_no_gradient_mass(batch: Batch):
+def test_without_a_gradient_there_is_no_gradient_mass(batch: Batch):
     assert not any(key.startswith("train/gradient_mass/") for key in plain()(LOGPROBS, None, batch).metrics)
 
 
 VALUES = rows((1, 0, 0), (-1, 3))
-"""Against old values of 0, 0, 0 and −1, 2: the first and the last have moved by 1."""
+"""The old values are 0, 0, 0 and −1, 2, so that the first and the last have moved by 1."""
 
 
 def test_value_loss(batch: Batch):
-    """Clip ½. Row 0 aims at 1, 1, 2: ½·(½)², for the value is exact and the clipped one is ½ off, ½·1² and ½·2²;
-    row 1 at 1, 3: ½·2² and ½·(½)². In all ⅛ · 2.625 + ¼ · 2.125."""
+    """The clip is ½, and the sum is ⅛ · 2.625 + ¼ · 2.125.
+
+    Row 0 has returns 1, 1, 2 and losses ½·(½)² (the value is exact, but the clipped one is ½ off), ½·1² and ½·2²; row 1
+    has returns 1, 3 and losses ½·2² and ½·(½)².
+    """
     values = VALUES.clone().requires_grad_()
     loss = ValueObjective(clip=0.5)(values, batch)
     assert loss.value.item() == pytest.approx(2.625 / 8 + 2.125 / 4)
@@ -209,13 +213,13 @@ def test_value_loss(batch: Batch):
     assert loss.metrics["train/loss/value"].count == 0.5
     assert loss.metrics["train/value/clip_frac"] == Mean(2, 5)
     loss.value.backward()
-    # weight · (value − return) where the value itself is the worse one
+    # weight · (value − return) where the value itself has the larger loss
     torch.testing.assert_close(values.grad, rows((0, -1 / 8, -2 / 8), (-2 / 4, 0), elsewhere=0))
 
 
 def test_value_loss_of_a_row_of_weight_zero(batch: Batch):
     values = VALUES.clone().requires_grad_()
-    loss = ValueObjective(clip=0.5)(values, with_idle_row(batch))
+    loss = ValueObjective(clip=0.5)(values, with_filler_row(batch))
     assert loss.value.item() == pytest.approx(2.625 / 8)
     assert loss.metrics["train/value/clip_frac"] == Mean(1, 3)
     loss.value.backward()
@@ -239,11 +243,11 @@ def side(response: list[list[int]], reference: Tensor, weight: tuple[float, floa
 
 
 def two_pairs(weight: tuple[float, float] = (1.0, 1.0)) -> PairBatch:
-    """Two pairs of an optimiser batch of four. Log-ratios to the reference: 3 against −1, and −1 against 2."""
+    """Two pairs of an optimiser batch of four, with log-ratios (chosen, rejected) of (3, −1) and (−1, 2)."""
     ref_chosen = torch.tensor([[0, -2, -4], [0, -2, 0]], dtype=torch.float64)
     ref_rejected = torch.tensor([[0, -1, 0, 0], [0, -1, -2, -2]], dtype=torch.float64)
     return PairBatch(
-        pack([Row((0,) * length, 1) for length in (3, 2, 2, 4)]),  # the objective never looks at tokens
+        pack([Row((0,) * length, 1) for length in (3, 2, 2, 4)]),  # the objective does not read tokens
         side([[0, 1, 1], [0, 1, 0]], ref_chosen, weight),
         side([[0, 1, 0, 0], [0, 1, 1, 1]], ref_rejected, weight),
     )
@@ -272,7 +276,7 @@ def test_preference_raises_the_chosen_and_lowers_the_rejected():
     torch.testing.assert_close(rejected.grad, expected)
 
 
-def test_figures_of_preference():
+def test_metrics_of_preference():
     loss = PreferenceObjective(BETA, 0.0)(CHOSEN, REJECTED, two_pairs())
     assert loss.metrics["train/dpo/acc"] == Mean(1, 2)
     assert loss.metrics["train/dpo/margin"] == Mean(BETA * (4 - 3), 2)
@@ -295,7 +299,7 @@ def test_gradient_mass_of_chosen_and_rejected():
         assert metrics[f"train/gradient_mass/{sign}"].count == 0.5
 
 
-def test_a_pair_of_weight_zero_is_not_there():
+def test_a_pair_of_weight_zero_has_no_effect():
     loss = PreferenceObjective(BETA, 0.0)(CHOSEN, REJECTED, two_pairs(weight=(1.0, 0.0)))
     assert loss.value.item() == pytest.approx(-math.log(sigmoid(2)) / 4)
     assert loss.metrics["train/dpo/acc"] == Mean(1, 1)

@@ -1,4 +1,4 @@
-"""Rows without padding, each shared prompt once."""
+"""Packed rows: no padding, and each shared prompt once."""
 
 import pytest
 import torch
@@ -22,12 +22,12 @@ def one(length: int) -> Row:
 
 
 def areas(rows: Packed) -> list[tuple[int, int]]:
-    """Of each block: the tokens in it, and the places."""
+    """For each block, the number of tokens in it and its area."""
     return [(sum(rows.lengths[first:end]), (end - first) * width) for first, end, width in rows.blocks]
 
 
-def test_a_shared_prompt_comes_once_and_last_tokens_not_at_all():
-    """4 prompt tokens and 10 of response, less one for each of 5 rows."""
+def test_a_shared_prompt_is_computed_once_and_last_tokens_not_at_all():
+    """4 prompt tokens and 10 response tokens, minus one for each of 5 rows."""
     rows = pack(ROWS)
     assert rows.tokens.tolist() == [[3, 4, 5, 11, 12, 13, 6, 16, 11]]
     assert rows.positions.tolist() == [[0, 1, 2, 3, 4, 5, 0, 1, 3]]
@@ -49,15 +49,15 @@ def test_each_target_is_predicted_from_the_token_before_it():
     ]
 
 
-def test_a_token_is_owned_by_the_first_row_it_stands_in():
+def test_a_token_is_owned_by_the_first_row_that_it_belongs_to():
     rows = pack(ROWS)
     assert rows.owner.tolist() == [0, 0, 0, 0, 0, 0, 2, 2, 3]
     for token, (owner, position) in enumerate(zip(rows.owner, rows.positions[0], strict=True)):
         assert rows.places[owner, position] == token
 
 
-def test_prompts_that_only_begin_alike_are_not_shared():
-    """Their tokens have the same contexts, but a prompt is shared whole or not at all."""
+def test_prompts_that_only_begin_the_same_are_not_shared():
+    """Their first tokens have the same context, but a prompt is shared as a whole or not at all."""
     assert pack([Row((3, 4, 11), 2), Row((3, 4, 5, 12), 3)]).tokens.tolist() == [[3, 4, 3, 4, 5]]
 
 
@@ -78,7 +78,7 @@ def test_right_padded_rows_have_no_last_token_either():
         ([11, 3, 11], ((0, 1, 10), (1, 2, 2), (2, 3, 10))),
     ],
 )
-def test_blocks_hold_few_empty_places(lengths: list[int], blocks: tuple[tuple[int, int, int], ...]):
+def test_blocks_have_little_padding(lengths: list[int], blocks: tuple[tuple[int, int, int], ...]):
     rows = pack([one(length) for length in lengths])
     assert rows.blocks == blocks
     assert all(tokens >= MIN_BLOCK_FILL * places for tokens, places in areas(rows))

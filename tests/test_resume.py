@@ -73,7 +73,7 @@ def test_a_new_learning_rate_takes_effect_after_a_resume(tmp_path: Path):
 
 
 def test_an_evaluation_that_a_signal_prevented_is_made_after_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A run stopped after iteration 1 and resumed with iterations=1 ends with the accuracy of the model that it exports."""
+    """A run stopped after iteration 1 and resumed with iterations=1 ends with the accuracy of its exported model."""
     with monkeypatch.context() as during:
         during.setattr(StopOnSignal, "on_train_start", lambda self, trainer, module: setattr(self, "code", 75))
         with pytest.raises(Stopped):
@@ -103,7 +103,7 @@ def test_fewer_iterations_than_are_done_are_refused_and_the_run_stays_as_it_was(
 def test_a_run_of_an_earlier_version_is_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ):
-    """Its configuration names classes that have been moved since; its checkpoints would not fit the classes of today."""
+    """Its configuration names classes that have since been moved; today's classes cannot read its checkpoints."""
     monkeypatch.chdir(tmp_path)
     script = runpy.run_path(str(CONF.parent / "train.py"))
     program = Program("train", script["validate"], script["train"], CONF)
@@ -115,8 +115,8 @@ def test_a_run_of_an_earlier_version_is_refused_in_one_line(
     files = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     capfd.readouterr()
     reason = (
-        "was made by an earlier version of Winnow (its configuration names winnow.data.templates.Plain, which no longer "
-        "exists); `winnow report` still reads it"
+        "was made by an earlier version of Winnow (its configuration names winnow.data.templates.Plain, which no "
+        "longer exists); `winnow report` still reads it"
     )
     assert program.exit_code(["resume=old", "iterations=2"]) == 2
     assert capfd.readouterr() == ("", f"error: resume=old: {reason}; start a new run to continue training\n")

@@ -66,9 +66,9 @@ def test_trained_tokens_of_demonstrations(tmp_path: Path):
 
 
 def test_seconds_are_those_of_the_whole_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The test's clock advances by 10 s whenever it is read: at the start, after the first evaluation, and in every iteration
-    before its evaluation and at its end. So the budget is checked at 20 s in iteration 1, which ends at 30 s, and at 60 s in
-    iteration 3."""
+    """The test's clock advances by 10 s whenever it is read: at the start, after the first evaluation, and in every
+    iteration before its evaluation and at its end. So the budget is checked at 20 s in iteration 1, which ends at 30 s,
+    and at 60 s in iteration 3."""
     ticks = iter(range(0, 10**6, 10))
     monkeypatch.setattr("winnow.training.callbacks.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
     budget = ("iterations=9", "budget.seconds=55")

@@ -1,4 +1,4 @@
-"""A sweep of real runs, some of which fail: the others finish, the report names the failures, and the exit code is 1."""
+"""Sweep of real runs, some of which fail: the others finish, the report names the failures, and the exit code is 1."""
 
 import csv
 import os

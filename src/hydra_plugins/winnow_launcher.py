@@ -1,4 +1,4 @@
-"""Hydra launcher that runs each job of a sweep as a process of its own: `hydra/launcher=processes`, `jobs` at a time."""
+"""Hydra launcher `hydra/launcher=processes`: each job of a sweep is a process of its own, and `jobs` run at a time."""
 
 import os
 import sys
@@ -36,8 +36,8 @@ ConfigStore.instance().store(group="hydra/launcher", name="processes", node=Proc
 class Processes(Launcher):
     """Starts each job with a command line of the program, which can be typed again by hand.
 
-    For a job that fails the sweeper receives None, and the sweep continues; `summary.csv` has its exit code. A job whose
-    run is in the sweep's directory already, under whatever number, is skipped if it is done and resumed otherwise.
+    For a job that fails the sweeper receives None, and the sweep continues; `summary.csv` has its exit code. A job
+    whose run is in the sweep's directory already, under whatever number, is skipped if it is done, and else resumed.
     """
 
     def __init__(self, jobs: int, threads: int | None) -> None:

@@ -85,11 +85,11 @@ def _overrides(parser: argparse.ArgumentParser, which: str) -> None:
 def _doctor(args: argparse.Namespace) -> int:
     from winnow.doctor import Level, examine
 
-    levels = set()
+    failed = False
     for finding in examine():
         print(finding, flush=True)
-        levels.add(finding.level)
-    return CONFIG if Level.FAIL in levels else DONE
+        failed |= finding.level is Level.FAIL
+    return CONFIG if failed else DONE
 
 
 def _prompt(args: argparse.Namespace) -> None:

@@ -72,6 +72,11 @@ class Rollouts:
     correct: Bool[Tensor, "p g"]
     policy_version: int
 
+    @property
+    def all_completions(self) -> list[Completion]:
+        """All N completions, prompt by prompt; their order is that of row numbers."""
+        return [completion for group in self.completions for completion in group]
+
 
 @dataclass(frozen=True, slots=True)
 class Row:

@@ -1,4 +1,4 @@
-"""Tiny random models of the styles that differ where it matters to a sampler."""
+"""Tiny random models of architectures that differ in what a sampler depends on."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from transformers import (
 )
 
 VOCAB = 19
-# Initialised far from the default 0.02, under which a random model is nearly uniform and forgets where it is.
+# Initialised far wider than the default 0.02, with which a random model is nearly uniform and ignores positions.
 _ROPE: dict[str, Any] = {
     "vocab_size": VOCAB,
     "hidden_size": 32,
@@ -45,17 +45,17 @@ def qwen2(**changes: Any) -> PreTrainedModel:
 
 
 def qwen2_sliding(**changes: Any) -> PreTrainedModel:
-    """A window of 4 positions in its second layer."""
+    """As `qwen2`, with a sliding window of 4 positions in the second layer."""
     return qwen2(use_sliding_window=True, sliding_window=4, max_window_layers=1, **changes)
 
 
 def llama(**changes: Any) -> PreTrainedModel:
-    """Rotary positions, two query heads to each key-value head, untied embeddings."""
+    """Rotary positions, two query heads per key-value head, untied embeddings."""
     return LlamaForCausalLM(LlamaConfig(tie_word_embeddings=False, **(_ROPE | changes)))
 
 
 def gpt2(**changes: Any) -> PreTrainedModel:
-    """Learned positions, and dropout of 0.1 everywhere while training."""
+    """Learned positions, and dropout of 0.1 everywhere in training mode."""
     return GPT2LMHeadModel(GPT2Config(**(_LEARNED | changes)))
 
 
@@ -63,7 +63,7 @@ STYLES = {"qwen2": qwen2, "qwen2_sliding": qwen2_sliding, "llama": llama, "gpt2"
 
 
 def tiny(style: str, dtype: torch.dtype = torch.float32, **changes: Any) -> PreTrainedModel:
-    """The same random weights each time; `changes` are of its configuration."""
+    """A model with the same random weights each time; `changes` are to its configuration."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         return STYLES[style](**changes).to(dtype)  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""Fixed shapes draw what growing ones do, step by step; tests/test_cuda.py has the graphs that replay them."""
+"""Decoding with fixed shapes draws the same as with growing ones; tests/test_cuda.py tests the CUDA graphs."""
 
 from itertools import chain
 
@@ -18,7 +18,7 @@ from .test_torch_engine import PROMPTS, seeds_for
 
 
 def drawn(style: str, graphs: bool, max_rows: int | None = None) -> list[Completion]:
-    model = tiny(style, torch.float64).eval()  # dropout is none of our attention
+    model = tiny(style, torch.float64).eval()  # our attention has no dropout
     pack_where_exact(model)
     assert is_packed(model)
     engine = TorchEngine((0, 4), max_rows=max_rows, graphs=graphs)
@@ -40,7 +40,7 @@ def test_the_same_samples_through_widening_compaction_and_joining(
             torch.testing.assert_close(one.logprobs, same.logprobs, rtol=0, atol=1e-5)
 
 
-def test_what_cannot_be_captured_is_refused() -> None:
+def test_models_that_cannot_be_captured_are_refused() -> None:
     for model, why in (
         (tiny("llama"), "transformers' own attention"),
         (tiny("llama", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}), "dynamic rotary"),

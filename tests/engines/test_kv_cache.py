@@ -1,3 +1,5 @@
+"""The appending key-value cache against concatenation, through growth, joining and dropping of rows."""
+
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicLayer
@@ -38,7 +40,7 @@ def test_a_step_writes_in_place() -> None:
     layer.update(states(100, 2, 0), states(100, 2, 1))
     before = layer.update(states(1, 2, 2), states(1, 2, 3))[0].data_ptr()
     addresses = {layer.update(states(1, 2, n), states(1, 2, n))[0].data_ptr() for n in range(5)}
-    assert addresses == {before}  # room for 100 // 16 = 6 positions was made with the first 100
+    assert addresses == {before}  # the first 100 positions came with room for 100 // 16 = 6 more
 
 
 def test_keys_are_kept_in_the_dtype_of_the_values() -> None:
@@ -54,7 +56,7 @@ def test_only_full_attention_layers_are_replaced() -> None:
 
 
 def test_rows_that_join_end_where_the_others_end() -> None:
-    """Left of the shorter ones are zeros; then all grow at one place, and what is filling in all of them can go."""
+    """The shorter are padded with zeros on the left; then all grow at one column, and common padding is dropped."""
     ours, theirs = AppendingLayer(), AppendingLayer()
     mine, new = states(7, 2, 0), states(3, 1, 1)
     ours.update(mine, -mine)

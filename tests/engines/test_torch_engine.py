@@ -1,4 +1,4 @@
-"""What a sample says of itself, the training forward says of it; and nothing but its seed decides it."""
+"""Samples of the torch engine: their log-probabilities are the training forward's, and only their seed decides them."""
 
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -26,7 +26,7 @@ PROMPTS = [
 T = TypeVar("T")
 NO_EOS = (VOCAB,)  # an id that no model here can draw
 WAYS = [*((style, False) for style in STYLES), *((style, True) for style in STYLES if style != "qwen2_sliding")]
-"""With transformers' own attention, and with ours where it is exact."""
+"""Model styles with transformers' own attention, and with packed attention where that is exact."""
 
 
 def made(style: str, packed: bool, dtype: torch.dtype = torch.float32, **changes: Any) -> PreTrainedModel:
@@ -38,7 +38,7 @@ def made(style: str, packed: bool, dtype: torch.dtype = torch.float32, **changes
 
 
 def seeds_for(prompts: Sequence[Prompt], samples: int) -> list[list[int]]:
-    """By name, so that a prompt keeps its seeds wherever it stands."""
+    """Seeds by the key of the prompt, so that they do not depend on its place."""
     return [[1000 * int(prompt.key[1:]) + sample for sample in range(samples)] for prompt in prompts]
 
 
@@ -50,15 +50,15 @@ def sample(
     max_tokens: int = 12,
     eos_ids: Sequence[int] = (0, 4),
     max_rows: int | None = None,
-    done: OnCompletion = ignore_completion,
+    on_completion: OnCompletion = ignore_completion,
 ) -> list[list[Completion]]:
     engine = TorchEngine(eos_ids, max_rows=max_rows)
     engine.sync(model, 1)
-    return engine.generate(prompts, seeds_for(prompts, samples), Sampling(temperature, max_tokens), done)
+    return engine.generate(prompts, seeds_for(prompts, samples), Sampling(temperature, max_tokens), on_completion)
 
 
 def spy(model: PreTrainedModel, pick: Callable[[dict[str, Tensor]], T]) -> list[T]:
-    """A list to which each forward from now on adds what `pick` takes of its arguments."""
+    """A list to which each forward from now on appends `pick` of its arguments."""
     seen: list[T] = []
     model.register_forward_pre_hook(lambda _module, _args, call: seen.append(pick(call)), with_kwargs=True)
     return seen
@@ -66,7 +66,7 @@ def spy(model: PreTrainedModel, pick: Callable[[dict[str, Tensor]], T]) -> list[
 
 @torch.no_grad()
 def fresh(model: PreTrainedModel, sequences: Sequence[tuple[int, ...]], temperature: float) -> list[Tensor]:
-    """Log-probabilities (positions, vocabulary) of the token after each, by one right-padded forward."""
+    """Log-probabilities (positions, vocabulary) of the token after each position, by one right-padded forward."""
     longest = max(len(ids) for ids in sequences)
     tokens = torch.tensor([ids + (0,) * (longest - len(ids)) for ids in sequences])
     mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in sequences])
@@ -97,13 +97,13 @@ def test_logprobs_and_entropies_equal_a_fresh_forward(style: str, packed: bool, 
 
 
 @pytest.mark.parametrize("style", [style for style, packed in WAYS if packed])
-def test_both_attentions_draw_the_same(style: str) -> None:
+def test_packed_and_transformers_attention_draw_the_same(style: str) -> None:
     ours, theirs = (list(chain(*sample(made(style, packed, torch.float64)))) for packed in (True, False))
     assert [one.token_ids for one in ours] == [one.token_ids for one in theirs]
 
 
 @pytest.mark.parametrize("packed", [True, False])
-def test_prompts_of_one_length_need_no_padding_and_agree_as_well(packed: bool) -> None:
+def test_prompts_of_equal_length_have_no_padding_and_the_same_samples(packed: bool) -> None:
     model = made("llama", packed)
     masks = spy(model, lambda call: call["attend"].visible if packed else call["attention_mask"])
     even = [PROMPTS[2], PROMPTS[3]]
@@ -114,7 +114,7 @@ def test_prompts_of_one_length_need_no_padding_and_agree_as_well(packed: bool) -
 
 
 @pytest.mark.parametrize(("style", "packed"), WAYS)
-def test_a_seed_gives_its_sample_in_any_company(style: str, packed: bool) -> None:
+def test_a_seed_gives_the_same_sample_in_any_batch(style: str, packed: bool) -> None:
     # transformers normalises (RMSNorm) and rotates in float32 even in a float64 model, GPT-2 does neither
     atol = 1e-12 if style == "gpt2" else 1e-5
     model = made(style, packed, torch.float64)
@@ -127,10 +127,10 @@ def test_a_seed_gives_its_sample_in_any_company(style: str, packed: bool) -> Non
         "ten rows at once": dict(zip(PROMPTS, sample(model, max_rows=10), strict=True)),
         "one row at once": dict(zip(PROMPTS, sample(model, samples=1, max_rows=1), strict=True)),
     }
-    for company, groups in others.items():
+    for batch, groups in others.items():
         for prompt, group in groups.items():
             for one, same in zip(group, together[prompt], strict=False):
-                assert (one.token_ids, one.finish) == (same.token_ids, same.finish), (company, prompt.key)
+                assert (one.token_ids, one.finish) == (same.token_ids, same.finish), (batch, prompt.key)
                 assert one.logprobs.dtype == torch.float64
                 torch.testing.assert_close(one.logprobs, same.logprobs, rtol=0, atol=atol)
 
@@ -153,7 +153,7 @@ def test_samples_follow_the_distribution_that_is_trained() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_draw_never_takes_the_impossible_and_reaches_the_last(dtype: torch.dtype) -> None:
+def test_draws_are_never_impossible_and_reach_the_last_token(dtype: torch.dtype) -> None:
     never = -torch.inf
     logits = torch.tensor([[never, 0.0, never, 0.0, never], [never, never, 3.0, never, never]], dtype=dtype)
     for uniform, expected in [(0.0, [1, 2]), (0.25, [1, 2]), (0.5, [3, 2]), (1 - 2**-53, [3, 2])]:
@@ -166,7 +166,7 @@ def test_draw_never_takes_the_impossible_and_reaches_the_last(dtype: torch.dtype
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 3.0])
 @pytest.mark.parametrize("vocabulary", [10, 64, 65, 4096])
 def test_draw_inverts_the_cumulative_distribution(vocabulary: int, temperature: float) -> None:
-    """But for uniforms so near a boundary between two tokens that float32 may say either."""
+    """Except for uniforms so close to a boundary between two tokens that rounding may decide either way."""
     generator = torch.Generator().manual_seed(vocabulary)
     logits = 2 * torch.randn(2000, vocabulary, generator=generator) / temperature
     uniform = torch.rand(2000, generator=generator, dtype=torch.float64)
@@ -183,7 +183,7 @@ def test_draw_inverts_the_cumulative_distribution(vocabulary: int, temperature: 
 
 
 def test_draw_reaches_the_last_of_a_large_vocabulary() -> None:
-    """Float32 probabilities of 150,000 tokens do not sum to 1; the last is still the one at the top."""
+    """Float32 probabilities of 150,000 tokens do not sum to 1, but a uniform just below 1 draws the last token."""
     logits = torch.randn(4, 150_000, generator=torch.Generator().manual_seed(0))
     token, _, _ = draw_tokens(logits, torch.full((4,), 1 - 2**-53, dtype=torch.float64))
     assert token.tolist() == [149_999] * 4
@@ -206,7 +206,7 @@ def test_without_an_eos_the_budget_ends_every_row() -> None:
         assert {(len(one.token_ids), one.finish) for one in rows} == {(budget, Finish.LENGTH)}
 
 
-def test_a_generation_config_has_no_say() -> None:
+def test_a_generation_config_has_no_effect() -> None:
     model = tiny("qwen2")
     before = sample(model, samples=40)
     model.generation_config = GenerationConfig(
@@ -249,7 +249,7 @@ def test_max_rows_bounds_the_rows_of_every_forward() -> None:
 
 
 MANY = [Prompt(f"p{n}", tuple((3 * n + k) % VOCAB for k in range(2 + n % 7)), "", "") for n in range(24)]
-"""Of 2 to 8 tokens: what is longer than one is a prefill."""
+"""Prompts of 2 to 8 tokens, so that a forward over more than one position is a prefill."""
 
 
 def shapes_of(model: PreTrainedModel, prompts: Sequence[Prompt], max_rows: int | None) -> list[tuple[int, int]]:
@@ -261,7 +261,7 @@ def shapes_of(model: PreTrainedModel, prompts: Sequence[Prompt], max_rows: int |
 
 @pytest.mark.parametrize(("style", "packed"), [way for way in WAYS if way[0] != "qwen2_sliding"])
 def test_prompts_join_as_rows_end(style: str, packed: bool) -> None:
-    """Four parts of six prompts, one after the other, are as many steps as each part's longest row needs."""
+    """Sampling in four parts of six prompts takes more steps: each part as many as its longest row needs."""
     shapes = shapes_of(made(style, packed), MANY, max_rows=12)
     steps = [rows for rows, positions in shapes if positions == 1]
     prefills = [rows for rows, positions in shapes if positions > 1]
@@ -275,14 +275,14 @@ def test_prompts_join_as_rows_end(style: str, packed: bool) -> None:
     assert all(shapes[place + 1][0] > 2 * shapes[place][0] for place in first[1:])
 
 
-def test_a_window_admits_no_one_into_a_running_batch() -> None:
-    """Its layer forgets the first keys: each part runs to its end before the next begins."""
+def test_with_a_sliding_window_no_prompt_joins_a_running_batch() -> None:
+    """Its layer drops the first keys, so that each part runs to its end before the next begins."""
     parts = [shapes_of(made("qwen2_sliding", False), MANY[n : n + 6], max_rows=12) for n in range(0, 24, 6)]
     assert shapes_of(made("qwen2_sliding", False), MANY, max_rows=12) == list(chain(*parts))
 
 
 @pytest.mark.parametrize(("style", "packed"), WAYS)
-def test_who_joins_when_changes_no_sample(style: str, packed: bool) -> None:
+def test_joining_a_running_batch_changes_no_sample(style: str, packed: bool) -> None:
     model = made(style, packed, torch.float64)
     together = [one.token_ids for one in chain(*sample(model, MANY))]
     assert len(set(map(len, together))) > 5
@@ -291,7 +291,7 @@ def test_who_joins_when_changes_no_sample(style: str, packed: bool) -> None:
 
 
 def test_positions_end_where_the_longest_row_does() -> None:
-    """Learned ones: a row that has ended and waits for others to end with it must not run past the table."""
+    """A row that has ended but is not dropped yet must not run past a table of learned positions."""
     longest = max(len(prompt.token_ids) for prompt in MANY)
     model = tiny("gpt2", n_positions=longest + 12)
     for max_rows in range(9, 13):
@@ -300,24 +300,24 @@ def test_positions_end_where_the_longest_row_does() -> None:
 
 
 @pytest.mark.parametrize("max_rows", [None, 12])
-def test_each_row_is_told_once_as_soon_as_it_has_ended(max_rows: int | None) -> None:
+def test_each_row_is_reported_once_when_it_has_ended(max_rows: int | None) -> None:
     model = tiny("llama")
     forwards = spy(model, lambda _call: None)
-    told: list[tuple[int, int, Completion]] = []
+    reported: list[tuple[int, int, Completion]] = []
     when: list[int] = []
 
-    def done(prompt: int, sample: int, completion: Completion) -> None:
-        told.append((prompt, sample, completion))
+    def on_completion(prompt: int, sample: int, completion: Completion) -> None:
+        reported.append((prompt, sample, completion))
         when.append(len(forwards))
 
-    groups = sample(model, MANY, samples=2, max_rows=max_rows, done=done)
-    assert sorted((prompt, number) for prompt, number, _ in told) == [(p, g) for p in range(24) for g in range(2)]
-    assert all(groups[prompt][number] is completion for prompt, number, completion in told)
+    groups = sample(model, MANY, samples=2, max_rows=max_rows, on_completion=on_completion)
+    assert sorted((prompt, number) for prompt, number, _ in reported) == [(p, g) for p in range(24) for g in range(2)]
+    assert all(groups[prompt][number] is completion for prompt, number, completion in reported)
     assert when == sorted(when)
     assert when[0] < len(forwards) / 2  # long before the last row ended
 
 
-def test_nothing_asked_is_nothing_drawn() -> None:
+def test_without_prompts_or_seeds_nothing_is_drawn() -> None:
     """A rank may have no prompt, and a prompt no sample."""
     assert sample(tiny("llama"), []) == []
     engine = TorchEngine((0,))
@@ -325,7 +325,7 @@ def test_nothing_asked_is_nothing_drawn() -> None:
     assert engine.generate(PROMPTS[:2], [[], []], Sampling(1.0, 4)) == [[], []]
 
 
-def test_modes_come_back_and_dropout_is_off_between() -> None:
+def test_dropout_is_off_in_sampling_and_modes_are_restored() -> None:
     model = tiny("gpt2", attn_pdrop=0.5, resid_pdrop=0.5, embd_pdrop=0.5).train()
     frozen = next(module for module in model.modules() if isinstance(module, torch.nn.LayerNorm)).eval()
     groups = sample(model)
@@ -366,7 +366,7 @@ def test_under_autocast_logprobs_are_float32_of_bfloat16_logits(packed: bool) ->
     assert {one.logprobs.dtype for one in chain(*groups)} == {torch.float32}
 
 
-def test_misuse_is_named() -> None:
+def test_misuse_is_an_error_with_a_reason() -> None:
     with pytest.raises(RuntimeError, match="before sync"):
         TorchEngine((0,)).generate(PROMPTS, seeds_for(PROMPTS, 1), Sampling(1.0, 4))
     bloom = BloomForCausalLM(BloomConfig(vocab_size=VOCAB, hidden_size=8, n_layer=1, n_head=2))

@@ -1,4 +1,4 @@
-"""What can be said of `engine=vllm` without vLLM; `make test-vllm` has the rest."""
+"""What can be tested of `engine=vllm` without vLLM; `make test-vllm` runs the rest."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from winnow.models.language_model import LanguageModel
 from winnow.types import Prompt, Sampling
 
 
-def test_a_missing_package_is_said_before_any_weight_is_loaded(monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_package_is_reported_before_any_weight_is_loaded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(vllm_engine, "find_spec", lambda name: None)
     cfg = composed("engine=vllm", "model.path=./nowhere_yet", "hardware=cpu")
     source = common.model_source(composed("hardware=cpu"))
@@ -25,7 +25,7 @@ def test_a_missing_package_is_said_before_any_weight_is_loaded(monkeypatch: pyte
         common.require_engine(cfg, source)
 
 
-def test_an_engine_with_nothing_to_require_is_asked_nothing():
+def test_an_engine_without_requirements_is_not_checked():
     common.require_engine(composed("engine=torch"), common.model_source(composed("hardware=cpu")))
 
 
@@ -37,27 +37,27 @@ def test_an_engine_with_nothing_to_require_is_asked_nothing():
         ("engine.dtype=float16", "float16"),
     ],
 )
-def test_its_weights_are_in_the_trainers_precision_unless_told(small: LanguageModel, words: str, dtype: str):
+def test_its_weights_have_the_trainers_precision_unless_set(small: LanguageModel, words: str, dtype: str):
     engine = common.engine_of(composed("engine=vllm", "hardware=cpu", words), small)
     assert isinstance(engine, VllmEngine)
     assert isinstance(engine, Engine)
     assert engine.settings["dtype"] == dtype
 
 
-def test_only_what_an_engine_takes_is_given_to_it(small: LanguageModel):
-    """The torch engine has rows to bound, vLLM has not."""
+def test_an_engine_gets_only_the_settings_that_it_has(small: LanguageModel):
+    """The torch engine has `max_rows`, vLLM has not."""
     bounded = common.engine_of(composed("engine=torch"), small, max_rows=1)
     assert isinstance(bounded, Engine)
     common.engine_of(composed("engine=vllm"), small, max_rows=1)
 
 
-def test_its_samples_are_never_called_exact():
+def test_its_samples_are_never_exact():
     assert not samples_exactly(composed("engine=vllm", "hardware.precision=32-true"))
     assert samples_exactly(composed("engine=torch", "hardware.precision=32-true"))
     assert not samples_exactly(composed("engine=torch", "hardware.precision=bf16-mixed"))
 
 
-def test_the_bound_on_the_mismatch_is_that_of_the_precision_unless_told():
+def test_the_bound_on_the_mismatch_depends_on_the_precision_unless_set():
     assert max_mismatch_kl(composed("hardware.precision=32-true")) == 1e-5
     assert max_mismatch_kl(composed("hardware.precision=bf16-mixed")) == 0.1
     assert max_mismatch_kl(composed("rollout.max_mismatch_kl=0.5")) == 0.5
@@ -70,25 +70,27 @@ def test_sampling_before_the_first_weights_is_an_error(small: LanguageModel):
 
 
 class Recorder:
-    """In vLLM's place: what it is told, in order."""
+    """A stand-in for vLLM that records its calls in order."""
 
     def __init__(self) -> None:
-        self.told: list[tuple] = []
+        self.calls: list[tuple] = []
         self.llm_engine = SimpleNamespace(has_unfinished_requests=lambda: False)
         self.model_config = SimpleNamespace(max_model_len=8)
 
     def collective_rpc(self, method: str, kwargs: dict) -> None:
-        self.told.append((method, sorted(name for name, _ in kwargs["weights_iterator"])))
+        self.calls.append((method, sorted(name for name, _ in kwargs["weights_iterator"])))
 
     def __getattr__(self, name: str):
-        return lambda *args, **more: self.told.append((name, *args, *more.values()))
+        return lambda *args, **more: self.calls.append((name, *args, *more.values()))
 
 
-def test_asleep_it_gets_new_weights_before_it_is_given_room_for_keys_and_values(
+def test_waking_it_brings_weights_before_memory_for_keys_and_values(
     small: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ):
-    """Sleeping at level 2 forgets the weights, so that waking it without new ones would sample rubbish; and what a prompt
-    left in the cache is of the old ones."""
+    """Sleep at level 2 drops the weights, so that without new ones it would sample from garbage.
+
+    The prefix cache holds keys and values of the old weights and has to be emptied.
+    """
     monkeypatch.setattr(type(small.model), "device", SimpleNamespace(type="cuda"))
     engine = common.engine_of(composed("engine=vllm"), small)
     assert isinstance(engine, VllmEngine)
@@ -98,14 +100,14 @@ def test_asleep_it_gets_new_weights_before_it_is_given_room_for_keys_and_values(
     asleep = [("wake_up", ["weights"]), awake[0], ("wake_up", ["kv_cache"]), *awake[1:]]
     engine.sync(small.model, 0)
     engine.generate([], [], Sampling(1.0, 4))
-    assert llm.told == [*awake, ("sleep", 2)]
-    llm.told.clear()
+    assert llm.calls == [*awake, ("sleep", 2)]
+    llm.calls.clear()
     engine.sync(small.model, 0)
     engine.sync(small.model, 0)
-    assert llm.told == asleep
+    assert llm.calls == asleep
     engine.generate([], [], Sampling(1.0, 4))
-    engine.generate([], [], Sampling(1.0, 4))  # of its own accord
-    assert llm.told == [*asleep, ("sleep", 2), *asleep, ("sleep", 2)]
+    engine.generate([], [], Sampling(1.0, 4))  # wakes it by itself
+    assert llm.calls == [*asleep, ("sleep", 2), *asleep, ("sleep", 2)]
 
 
 def test_a_prompt_longer_than_a_sequence_may_be_is_refused(small: LanguageModel):
@@ -119,6 +121,6 @@ def test_a_prompt_longer_than_a_sequence_may_be_is_refused(small: LanguageModel)
 
 
 def test_nothing_else_imports_vllm():
-    """Not even the module of its engine, until it is used."""
+    """Not even the module of its engine imports it before it is used."""
     script = "import sys, winnow.assemble.training, winnow.engines.vllm_engine; sys.exit('vllm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -22,8 +22,7 @@ def test_masked_is_the_ratio_within_its_bounds_inclusive():
 
 
 def test_a_truncated_estimate_is_unbiased_below_the_cap():
-    """Two tokens with probabilities ½ and ½ in the sampler, ¾ and ¼ in the trainer. The true mean is 0.75 · 4 + 0.25 ·
-    8 = 5."""
+    """Probabilities ½ and ½ in the sampler, ¾ and ¼ in the trainer; the true mean is 0.75 · 4 + 0.25 · 8 = 5."""
     sampler, trainer, surrogate = torch.tensor([0.5, 0.5]), torch.tensor([0.75, 0.25]), torch.tensor([4.0, 8.0])
     ratio = trainer / sampler
     assert (sampler * uncorrected(ratio) * surrogate).sum() == 6

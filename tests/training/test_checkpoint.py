@@ -1,3 +1,5 @@
+"""Checkpoint folders: atomic writes, and detection of damage."""
+
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ def made(directory: Path, iteration: int, content: bytes) -> Path:
     return write_checkpoint(directory, iteration, lambda path: path.write_bytes(content))
 
 
-def test_the_newest_whole_checkpoint_is_found(tmp_path: Path):
+def test_the_newest_intact_checkpoint_is_found(tmp_path: Path):
     made(tmp_path, 3, b"three")
     newest = made(tmp_path, 6, b"six")
     assert newest_valid(tmp_path) == newest / STATE
@@ -17,7 +19,7 @@ def test_the_newest_whole_checkpoint_is_found(tmp_path: Path):
 
 
 @pytest.mark.parametrize("damage", ["bit", "truncated", "no manifest", "no state"])
-def test_a_damaged_one_is_passed_over(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]):
+def test_a_damaged_checkpoint_is_skipped(tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]):
     good = made(tmp_path, 3, b"three")
     bad = made(tmp_path, 6, b"six")
     if damage == "bit":
@@ -30,7 +32,7 @@ def test_a_damaged_one_is_passed_over(tmp_path: Path, damage: str, capsys: pytes
     assert "iteration_000006: incomplete or damaged" in capsys.readouterr().out
 
 
-def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path):
+def test_a_failed_write_leaves_earlier_checkpoints_intact(tmp_path: Path):
     good = made(tmp_path, 3, b"three")
 
     def full_disk(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two prompts asked four times: three and none of the answers are right, then one and none."""
+"""Held-out metrics of two prompts with four answers each: three and none are right, then one and none."""
 
 from types import SimpleNamespace
 
@@ -15,14 +15,14 @@ def answered(right: int) -> Rollouts:
 
 
 def evaluator(**sets: Rollouts) -> HeldOutEvaluator:
-    """Nobody is asked: a set's prompts stand for its rollouts."""
+    """An evaluator that samples nothing: the prompts of a set are its rollouts."""
     asking = SimpleNamespace(rollouts=lambda model, version, prompts, judge: prompts)
     named = [SimpleNamespace(name=name, prompts=found, judge=None) for name, found in sets.items()]
     return HeldOutEvaluator(named, None, asking)  # pyright: ignore[reportArgumentType]
 
 
 def test_pass_at_every_power_of_two():
-    """Of 6 pairs from 4 answers none lacks a right one where 3 are right, and 3 do where 1 is; the other prompt halves it."""
+    """Of the 6 pairs of 4 answers all have a right one if 3 are right, and 3 if 1 is; the other prompt has none."""
     figures = evaluator(three=answered(3), one=answered(1)).evaluate(5).figures
     found = {key: value for key, value in figures.items() if "pass@" in key}
     assert found == pytest.approx(

@@ -1,4 +1,4 @@
-"""Updates that must not happen."""
+"""Updates that are skipped, because their gradient is zero or not finite."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ def good(advantage: float = 1.0) -> Row:
 
 
 def bad(advantage: float = math.nan) -> Row:
-    """One token of the response is out of bounds."""
+    """A row whose last token has the given advantage."""
     row = good()
     assert row.advantage is not None
     spoilt = row.advantage.clone()
@@ -43,13 +43,13 @@ def weights(part: nn.Module) -> list[Tensor]:
 
 
 def same(left: Sequence[Tensor], right: Sequence[Tensor]) -> bool:
-    """Bit for bit."""
+    """Whether all tensors are bit-identical."""
     return len(left) == len(right) and all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Weights and AdamW's state of one parameter group."""
+    """The weights and AdamW state of one parameter group."""
 
     weights: list[Tensor]
     state: list[Tensor]
@@ -61,7 +61,7 @@ class Snapshot:
 
 @dataclass
 class Recorder(pl.Callback):
-    """[optimiser batch][parameter group]; optimiser batches are one micro-batch each."""
+    """Snapshots `after[optimiser batch][parameter group]`; each optimiser batch here is one micro-batch."""
 
     after: list[list[Snapshot]] = field(default_factory=list)
 
@@ -118,8 +118,8 @@ def actor_critic(policy: Policy) -> ActorCriticModule:
 
 
 @pytest.mark.parametrize("advantage", [math.nan, math.inf, -math.inf, 1e200])
-def test_an_update_that_is_not_finite_changes_nothing(module: PolicyGradientModule, advantage: float):
-    """Of 1e200 the loss is finite, and the square in the gradient's norm is not."""
+def test_an_update_with_a_gradient_that_is_not_finite_changes_nothing(module: PolicyGradientModule, advantage: float):
+    """With 1e200 the loss is finite, but the square in the gradient norm is not."""
     [[first], [second], [third]] = train(module, [[good()], [bad(advantage)], [good()]])
     assert len(first.state) == 3 * len(first.weights)
     assert second == first
@@ -143,7 +143,7 @@ def test_one_bad_micro_batch_spoils_its_optimiser_batch(module: PolicyGradientMo
     assert module.take_metrics()[SKIPPED] == 1
 
 
-def test_a_critic_that_is_not_finite_holds_the_policy_back(actor_critic: ActorCriticModule):
+def test_a_critic_gradient_that_is_not_finite_skips_the_policy_too(actor_critic: ActorCriticModule):
     row = good()
     assert row.returns is not None
     spoilt = replace(row, returns=row.returns * torch.inf)
@@ -152,20 +152,20 @@ def test_a_critic_that_is_not_finite_holds_the_policy_back(actor_critic: ActorCr
     assert actor_critic.take_metrics()[SKIPPED] == 1
 
 
-def test_five_in_a_row_are_the_end(module: PolicyGradientModule):
+def test_five_skipped_updates_in_a_row_end_the_run(module: PolicyGradientModule):
     with pytest.raises(Diverged, match="5 updates in a row"):
         train(module, [[bad()]] * 5)
     assert module.take_metrics()[SKIPPED] == 5
 
 
-def test_four_and_a_good_one_are_not(module: PolicyGradientModule):
+def test_four_skipped_updates_and_a_good_one_do_not(module: PolicyGradientModule):
     four = [[bad()]] * 4
     snapshots = train(module, [*four, [good()], *four])
     assert len(snapshots) == 9
     assert module.take_metrics()[SKIPPED] == 8
 
 
-def test_those_before_a_checkpoint_count(module: PolicyGradientModule, policy: Policy):
+def test_skipped_updates_before_a_checkpoint_count(module: PolicyGradientModule, policy: Policy):
     train(module, [[bad()]] * 4)
     checkpoint = {"state_dict": {}}
     module.on_save_checkpoint(checkpoint)
@@ -175,8 +175,8 @@ def test_those_before_a_checkpoint_count(module: PolicyGradientModule, policy: P
         train(resumed, [[bad()]])
 
 
-def test_a_part_without_a_gradient_stays_where_it_is(actor_critic: ActorCriticModule):
-    """Neither momentum nor weight decay moves the policy when every advantage is zero; the critic goes on learning."""
+def test_a_parameter_group_without_a_gradient_is_not_moved(actor_critic: ActorCriticModule):
+    """With advantages of zero neither momentum nor weight decay moves the policy; the critic continues to train."""
     start = weights(actor_critic.policy)
     first, second, third = train(actor_critic, [[good()], [good(advantage=0.0)], [good()]])
     assert not same(first[0].weights, start)

@@ -1,6 +1,6 @@
-"""What Lightning does with one optimiser batch is the step that can be taken by hand.
+"""Lightning's step on an optimiser batch equals the step computed by hand, for all modules and micro-batch sizes.
 
-The optimiser is SGD: its step is the gradient, so that a wrong factor shows, which AdamW would divide out.
+The optimiser is SGD, whose step is proportional to the gradient. AdamW would divide out a wrong factor.
 """
 
 import copy
@@ -34,9 +34,9 @@ from winnow.types import MicroBatch, Pair, PairBatch, Row
 
 CLOSE = {"rtol": 0, "atol": 1e-9}
 BUDGETS = [10_000, 25, 1]
-"""Tokens of a micro-batch: all seven rows in one, two or three at a time, one by one."""
+"""Token budgets with which the seven rows are in one micro-batch, in twos or threes, and one by one."""
 CLIPS = [0.0, 0.01, 100.0]
-"""Off, far below every norm here, and above them all."""
+"""Gradient clipping that is off, far below every norm here, and above all of them."""
 LR, CRITIC_LR = 0.5, 0.125
 OBJECTIVE = PolicyObjective(ratio.token, partial(clip.ppo, low=0.2, high=0.2), KL(kl.k3, coef=0.1), 0.01)
 VALUE = ValueObjective(clip=0.5)
@@ -59,7 +59,7 @@ def policy(request: pytest.FixtureRequest) -> Policy:
 
 @pytest.fixture
 def critic(policy: Policy) -> Critic:
-    """With a head that is not zero, so that the backbone has a gradient."""
+    """A critic whose head is not zero, so that its backbone has a gradient."""
     critic = Critic(policy.model).double()
     nn.init.normal_(critic.head.weight, std=0.1)
     return critic
@@ -77,7 +77,7 @@ def planned(token_budget: int, packed: bool) -> Plan:
 
 @dataclass
 class Loader:
-    """An iterable without a length, as the real one."""
+    """An iterable without a length, like the real loader."""
 
     plan: Plan
     items: list[Row] | list[Pair]
@@ -89,6 +89,8 @@ class Loader:
 
 
 class Settings(pl.Callback):
+    """Sets the optimiser, as the bookkeeping of a run does."""
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, IterationModule)
         pl_module.set_optimiser(trainer.optimizers[0], factor=1.0)
@@ -109,7 +111,7 @@ def flat(part: nn.Module) -> Tensor:
 
 
 def clipped(slope: Tensor, limit: float) -> Tensor:
-    """The 1e-6 is torch's."""
+    """`slope` clipped to norm `limit`, with the 1e-6 that torch adds to the norm."""
     return slope if limit == 0 else slope * min(1.0, limit / (float(slope.norm()) + 1e-6))
 
 
@@ -130,13 +132,13 @@ def test_policy_gradient_takes_one_step(policy: Policy, token_budget: int, grad_
     module = PolicyGradientModule(policy, settings(grad_clip), OBJECTIVE)
     train(module, ROWS, token_budget)
     torch.testing.assert_close(flat(policy), expected, **CLOSE)
-    # The figure is the norm before clipping.
+    # The metric is the norm before clipping.
     assert module.take_metrics()["train/grad_norm"] == pytest.approx(float(slope.norm()))
 
 
 @pytest.mark.parametrize("token_budget", BUDGETS)
 def test_two_optimiser_batches_of_unequal_size_take_two_steps(policy: Policy, token_budget: int):
-    """Row by row the smaller is filled up with a row of weight zero."""
+    """Cut row by row, the smaller batch gets a filler row of weight zero."""
     dealt = [[0, 3, 5, 6], [4, 1, 2]]
     by_hand = copy.deepcopy(policy)
     for batch in dealt:
@@ -172,7 +174,7 @@ def test_actor_and_critic_take_a_step_each(policy: Policy, critic: Critic, token
     torch.testing.assert_close(flat(critic), expected_critic, **CLOSE)
 
 
-def test_figures_do_not_depend_on_micro_batches(policy: Policy, critic: Critic):
+def test_metrics_do_not_depend_on_micro_batches(policy: Policy, critic: Critic):
     found = []
     for token_budget in BUDGETS:
         parts = copy.deepcopy(policy), copy.deepcopy(critic)

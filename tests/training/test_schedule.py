@@ -1,4 +1,4 @@
-"""Learning rates over a run, and what the optimiser is told."""
+"""Learning-rate schedules, and the settings of the optimiser."""
 
 import pytest
 from torch.optim import AdamW
@@ -36,7 +36,7 @@ def test_warm_up_climbs_in_equal_steps_and_then_the_schedule_begins_at_one(sched
 
 
 def test_linear_falls_to_zero_at_the_end():
-    """The last iteration is the one before the end: it still learns."""
+    """It would be zero after the last iteration, which itself still has a learning rate."""
     assert factors(0, "linear", 4) == [1, 0.75, 0.5, 0.25]
     assert factors(2, "linear", 6) == [0.5, 1, 1, 0.75, 0.5, 0.25]
     assert optim(2, "linear").factor(6, 6) == 0
@@ -49,7 +49,7 @@ def test_cosine_is_at_half_midway():
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
-def test_a_run_that_is_all_warm_up(schedule: str):
+def test_a_run_that_consists_of_warm_up(schedule: str):
     assert factors(2, schedule, 2) == [0.5, 1]
     assert factors(4, schedule, 2) == [0.25, 0.5]
 
@@ -61,8 +61,8 @@ def module(small: LanguageModel) -> ActorCriticModule:
     return ActorCriticModule(policy, critic, optim(0, "constant"), 0.03, objective, ValueObjective(0.5))
 
 
-def test_the_optimiser_is_told_of_this_run(module: ActorCriticModule):
-    """Whatever it was built or restored with."""
+def test_the_optimiser_gets_the_settings_of_this_run(module: ActorCriticModule):
+    """This run's settings replace those that the optimiser was built or restored with."""
     optimizer = module.configure_optimizers()
     assert isinstance(optimizer, AdamW)
     for group in optimizer.param_groups:
@@ -75,7 +75,7 @@ def test_the_optimiser_is_told_of_this_run(module: ActorCriticModule):
     assert of_critic == {"lr": 0.015, **rest}
 
 
-def test_each_part_is_a_group_without_what_is_frozen(module: ActorCriticModule):
+def test_each_part_is_a_parameter_group_without_frozen_parameters(module: ActorCriticModule):
     frozen = module.critic.head.bias.requires_grad_(False)
     ids = [{id(p) for p in group["params"]} for group in module.configure_optimizers().param_groups]
     assert ids == [

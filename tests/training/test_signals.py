@@ -1,4 +1,4 @@
-"""A signal ends a run after its iteration, with a checkpoint and the code that says so."""
+"""A signal ends a run after the current iteration, with a checkpoint and its exit code."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ SMALL = ("logger=none", "hardware=cpu", "hardware.threads=1", "rollout.prompts=4
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
-def test_asked_to_stop(tmp_path: Path, number: signal.Signals, code: int):
+def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path: Path, number: signal.Signals, code: int):
     words = (*SMALL, "eval.prompts=2", "eval.every=0", "iterations=100000", f"hydra.run.dir={tmp_path / 'run'}")
     process = subprocess.Popen([sys.executable, ROOT / "train.py", *words], cwd=tmp_path, stdout=subprocess.DEVNULL)
     metrics = tmp_path / "run" / "metrics.jsonl"
@@ -33,8 +33,8 @@ def test_asked_to_stop(tmp_path: Path, number: signal.Signals, code: int):
     assert state.parent.name == f"iteration_{last:06d}"
 
 
-def test_asked_twice(tmp_path: Path):
-    """While the first request waits for the iteration's end, the second one ends the process: 128 + 15."""
+def test_a_second_signal_ends_the_process_at_once(tmp_path: Path):
+    """While the first signal waits for the end of the iteration, the second ends the process with code 128 + 15."""
     script = """
 import os, signal
 from winnow.training.callbacks import StopOnSignal

@@ -1,4 +1,4 @@
-"""Work of `winnow export`, a checkpoint as a Hugging Face folder, and of `winnow prompt`, a problem as the model reads it."""
+"""`winnow export`, a checkpoint as a Hugging Face folder, and `winnow prompt`, a problem as the model reads it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ from winnow.training.progress import IterationData, RunProgress
 
 
 def export_checkpoint(run: SavedRun, out: Path) -> str:
-    """Write the newest checkpoint of a run, which need not have ended, to the folder `out`; returns a line that says so.
+    """Write the newest checkpoint of a run, which need not have ended, to the folder `out`; return a line about it.
 
     Raises:
         ConfigError: `out` exists, `run` has no complete checkpoint or was made by an earlier version of Winnow, or its

@@ -26,7 +26,7 @@ from winnow.types import Prompt, Sampling
 
 
 def quiet_libraries() -> None:
-    """Silence progress bars and warnings of transformers and Lightning; the latter advise people who write training loops."""
+    """Silence transformers' progress bars, and Lightning's warnings, which advise people who write training loops."""
     transformers_logging.disable_progress_bar()
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -61,7 +61,7 @@ def verifiers(cfg: DictConfig) -> Iterator[tuple[Verifier, list[Benchmark]]]:
 def evaluated_problems(
     problems: Callable[[], ProblemSet], verifier: Verifier, benchmarks: Sequence[Benchmark]
 ) -> Evaluated:
-    """The problems of the benchmarks; without benchmarks, the held-out split of `problems`, which is called only then."""
+    """The problems of the benchmarks; without any, the held-out split of `problems`, which is called only then."""
     if benchmarks:
         return {benchmark.name: (benchmark.load(), benchmark.verifier) for benchmark in benchmarks}
     split = problems()
@@ -134,7 +134,7 @@ def reward_scale(cfg: DictConfig) -> RewardScale:
 
 
 def prompt_hash(prompt: Prompt) -> str:
-    """SHA-256 of the rendered prompt and its token ids: runs with equal hashes give the model the problem identically."""
+    """SHA-256 of the rendered prompt and its token ids: with equal hashes, the model reads the problem identically."""
     return hashlib.sha256(f"{prompt.text}\n{list(prompt.token_ids)}".encode()).hexdigest()
 
 
@@ -164,7 +164,7 @@ def require_engine(cfg: DictConfig, source: ModelSource) -> None:
 
 
 def engine_of(cfg: DictConfig, language_model: LanguageModel, max_rows: int | None = None) -> Engine:
-    """The sampler, with arguments that follow from the model and the precision where the configuration leaves them null."""
+    """The sampler. Settings that the configuration leaves null follow from the model and the precision."""
     known = {
         "eos_ids": language_model.eos_ids,
         "pad_id": language_model.pad_id,

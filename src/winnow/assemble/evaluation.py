@@ -40,8 +40,8 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
             print_line(line)
         language_model = common.load_model(cfg, source)
         device = torch.device("cuda" if on_cuda(cfg) else "cpu")
-        # Weights keep requires_grad: autocast caches its bfloat16 copies of such weights only, and would otherwise cast them
-        # again for every token.
+        # Weights keep requires_grad: autocast caches its bfloat16 copies of such weights only, and would otherwise cast
+        # them again for every token.
         model = language_model.model.to(device).eval()  # pyright: ignore[reportArgumentType]
         evaluated = common.evaluated_problems(lambda: common.load_problems(cfg, verifier), verifier, benchmarks)
         sets = common.evaluation_sets(evaluated, cfg.limit, common.reward_scale(cfg), language_model, source.template)

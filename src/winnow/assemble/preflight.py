@@ -1,4 +1,4 @@
-"""Memory estimate made before any weight is loaded: whether the run will fit, and how many rows can be decoded at once."""
+"""Memory estimate before any weight is loaded: whether the run will fit, and how many rows can be decoded at once."""
 
 from dataclasses import dataclass, replace
 
@@ -90,7 +90,8 @@ def _preflight(cfg: DictConfig, source: ModelSource, plan: MemoryPlan, response_
 def available_bytes(cfg: DictConfig) -> int:
     """Memory of one device, in bytes.
 
-    On a CPU the processes of a run share the main memory, and an engine with `gpu_memory_utilization` keeps that part of it.
+    On a CPU the processes of a run share the main memory, and an engine with `gpu_memory_utilization` keeps that part
+    of it for itself.
     """
     if on_cuda(cfg):
         return torch.cuda.get_device_properties(0).total_memory

@@ -101,26 +101,18 @@ def build_run(cfg: DictConfig, directory: Path, verifier: Verifier, benchmarks: 
     factory = AlgorithmFactory(cfg, algorithm, language_model, template, sampled_problems, engine, judge, policy)
     experience, module = factory.build()
     require_float32_masters(module)
+    first_prompt = render(sampled_problems[0], language_model.tokenizer, template)
+    update, checkpoint, budget = cfg["update"], cfg.checkpoint, token_budget_of(cfg, language_model)
     rule = aggregate.sequence_mean if isinstance(algorithm, Preference) else algorithm.aggregate
     return Run(
         directory=directory,
-        identity=_run_info(
-            cfg, directory, common.prompt_hash(render(sampled_problems[0], language_model.tokenizer, template))
-        ),
+        identity=_run_info(cfg, directory, common.prompt_hash(first_prompt)),
         hardware=Hardware(cfg.hardware.accelerator, cfg.hardware.devices, cfg.hardware.strategy, precision_of(cfg)),
-        cadence=Intervals(
-            cfg.iterations, RunBudget(**cfg.budget), cfg.eval.every, cfg.checkpoint.every, cfg.checkpoint.keep
-        ),
+        cadence=Intervals(cfg.iterations, RunBudget(**cfg.budget), cfg.eval.every, checkpoint.every, checkpoint.keep),
         language_model=language_model,
         module=module,
         source=experience,
-        plan=Plan(
-            cfg["update"].minibatches,
-            cfg["update"].epochs,
-            token_budget_of(cfg, language_model),
-            rule,
-            cfg.seed,
-        ),
+        plan=Plan(update.minibatches, update.epochs, budget, rule, cfg.seed),
         evaluator=HeldOutEvaluator(
             common.evaluation_sets(evaluated, cfg.eval.prompts, scale, language_model, template),
             language_model.model,
@@ -153,25 +145,21 @@ class AlgorithmFactory:
 
     def build(self) -> tuple[ExperienceSource, IterationModule]:
         """The source of the algorithm's experience, and the module that is trained on it."""
-        optim, policy, model = _optim(self.cfg), self.policy, self.language_model.model
+        optim, policy, update = _optim(self.cfg), self.policy, self.cfg["update"]
         match self.algorithm:
             case Supervised() as a:
                 rollout = self.cfg.rollout
                 source = SupervisedExperience(self._order(a.shuffle), rollout.prompts, rollout.max_tokens)
                 return source, PolicyGradientModule(policy, optim, a.objective)
             case PolicyGradient() as a:
-                source = PolicyGradientExperience(
-                    self._collector(), self._scorer(), a, self.cfg["update"].minibatches * self.cfg["update"].epochs
-                )
+                updates = update.minibatches * update.epochs
+                source = PolicyGradientExperience(self._collector(), self._scorer(), a, updates)
                 return source, PolicyGradientModule(policy, optim, a.objective)
             case ActorCritic() as a:
-                critic = Critic(model)
+                critic, critic_lr = Critic(self.language_model.model), a.critic_lr_ratio * optim.lr
                 _apply_hardware(self.cfg, critic.backbone)
                 source = ActorCriticExperience(self._collector(), self._scorer(), critic, a)
-                module = ActorCriticModule(
-                    policy, critic, optim, a.critic_lr_ratio * optim.lr, a.objective, a.value_objective
-                )
-                return source, module
+                return source, ActorCriticModule(policy, critic, optim, critic_lr, a.objective, a.value_objective)
             case Preference() as a:
                 source = PreferenceExperience(self._collector(), self._scorer(), a)
                 return source, PreferenceModule(policy, optim, a.objective)
@@ -206,6 +194,7 @@ class AlgorithmFactory:
 
 
 def token_budget_of(cfg: DictConfig, language_model: LanguageModel) -> TokenBudget:
+    """Tokens of a micro-batch, counted without padding where the model's rows can be packed."""
     return TokenBudget(token_budget(cfg), is_packed(language_model.model))
 
 
@@ -268,7 +257,7 @@ def budget_in_words(cfg: DictConfig) -> list[str]:
 
 
 def algorithm_summary(cfg: DictConfig) -> str:
-    """The algorithm's axes and settings: `raftpp: select best, advantage one, ratio token, clip ppo(low=0.2, high=0.2), …`."""
+    """The algorithm's axes and settings: `raftpp: select best, advantage one, ratio token, clip ppo(low=0.2, …), …`."""
     axes = ", ".join(f"{axis} {_chosen(cfg.algo[axis], axis)}" for axis in AXES if axis in cfg.algo)
     settings = [f"{k} {v}" for k, v in cfg.algo.items() if isinstance(v, bool | int | float | str) and k != "_target_"]
     return f"{choice('algo')}: {', '.join([axes, *settings])}"

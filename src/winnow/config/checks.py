@@ -56,7 +56,7 @@ def check_environment(cfg: DictConfig) -> None:
 
 
 def check_targets(cfg: DictConfig) -> None:
-    """Check that every `_target_` is in winnow or in a package that `plugins` names, and takes the settings it is given.
+    """Check that every `_target_` is in winnow or a package that `plugins` names, and takes the settings it is given.
 
     Raises:
         ConfigError: the first that does not.

@@ -33,8 +33,8 @@ CONF = Path(str(files("winnow"))) / "conf"
 class Composer:
     """Composes the configuration of `program` from overrides.
 
-    Hydra's own composition would make the same configuration. This one comes before `hydra.main`, so that no run directory
-    is made for overrides that are wrong, and names what is wrong in one line.
+    Hydra's own composition would make the same configuration. This one comes before `hydra.main`, so that no run
+    directory is made for overrides that are wrong, and its errors say in one line what is wrong with which override.
     """
 
     def __init__(self, program: str, conf: Path, command: CommandLine) -> None:

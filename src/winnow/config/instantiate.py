@@ -90,8 +90,8 @@ def engine_class(cfg: DictConfig) -> type[Engine]:
 MISMATCH = {"32-true": 1e-5, "bf16-mixed": 0.1}
 """KL divergence between sampler and policy (k3, nats per token) at which a run stops.
 
-Rounding alone gives 1e-12 in float32 and, on toy models, 3e-4 in bfloat16. Policies one update apart differ by more than the
-first limit, and may differ by less than the second.
+Rounding alone gives 1e-12 in float32 and, on toy models, 3e-4 in bfloat16. Policies one update apart differ by more
+than the first limit, and may differ by less than the second.
 """
 
 

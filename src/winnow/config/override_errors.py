@@ -105,7 +105,7 @@ def omegaconf_error(error: OmegaConfBaseException) -> str:
 
 
 def composition_error(error: Exception) -> str:
-    """The message of Hydra, OmegaConf or the YAML reader on one line, without Hydra's advice on `+` and search paths."""
+    """The message of Hydra, OmegaConf or the YAML reader on one line, without Hydra's advice on + and search paths."""
     match error:
         case ConfigError():
             return str(error)

@@ -118,10 +118,10 @@ ALGORITHM_RULES = {
 
 
 def check_ranges(cfg: DictConfig) -> None:
-    """Check the values and combinations of a training configuration.
+    """Check the values of a training configuration, and their combinations once every value is allowed.
 
     Raises:
-        ConfigError: every problem found, joined by "; ".
+        ConfigError: all problems, joined by "; ".
     """
     _refuse(_values(cfg, RULES | ALGORITHM_RULES) or _combinations(cfg))
 
@@ -130,7 +130,7 @@ def check_evaluation_ranges(cfg: DictConfig) -> None:
     """Check what an evaluation reads, which is nothing of the algorithm: the run may have been made with another.
 
     Raises:
-        ConfigError: every problem found, joined by "; ".
+        ConfigError: all problems, joined by "; ".
     """
     problems = _values(cfg, RULES)
     if cfg.hardware.devices != 1:

@@ -72,7 +72,7 @@ def read_saved_run(directory: Path) -> SavedRun:
 
 
 DEPTH = 3
-"""Levels of directories below a sweep's in which its runs lie: `arm/seed_0`, and an arm may lie in a directory itself."""
+"""Levels of directories below a sweep's that may hold its runs: `arm/seed_0`, or one more where arms are grouped."""
 
 
 def sweep_of(directory: Path) -> str | None:

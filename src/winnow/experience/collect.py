@@ -4,7 +4,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from types import TracebackType
 from typing import NamedTuple
 
@@ -70,7 +70,8 @@ class AsyncJudging:
         ]
 
     def _judge_queued(self) -> None:
-        samples = _drain(self._queue)
+        # This thread alone takes from the queue, so that at least as many are there as its size says.
+        samples = [self._queue.get() for _ in range(self._queue.qsize())]
         if not samples:  # an earlier call has judged them
             return
         golds = [self._prompts[p].answer for p, _ in samples]
@@ -84,15 +85,6 @@ class AsyncJudging:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._thread.shutdown(wait=kind is None, cancel_futures=True)
-
-
-def _drain(queue: SimpleQueue[tuple[int, int]]) -> list[tuple[int, int]]:
-    taken = []
-    while True:
-        try:
-            taken.append(queue.get_nowait())
-        except Empty:
-            return taken
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from winnow.experience.scoring import ByRow
 from winnow.objectives import Aggregate
 from winnow.run_logs.run_files import SampleRecord
-from winnow.types import Completion, Finish, Rollouts
+from winnow.types import Finish, Rollouts
 from winnow.verdict import Verdict
 
 
@@ -49,7 +49,7 @@ class Clock:
 
 def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[str, float]:
     """Metrics over all sampled rows, kept or not, so that they are comparable across algorithms."""
-    completions = _completions(rollouts)
+    completions = rollouts.all_completions
     lengths = torch.tensor([float(len(c.token_ids)) for c in completions])
     ended = torch.tensor([c.finish is Finish.EOS for c in completions])
     verdicts = Counter(j.verdict for group in rollouts.judgements for j in group)
@@ -124,7 +124,7 @@ def gradient_mass_metrics(
     these masses. A row is positive or negative by the sign of its mean advantage, which is that of every token's own
     advantage except with a critic.
     """
-    lengths = torch.tensor([len(c.token_ids) for c in _completions(rollouts)])
+    lengths = torch.tensor([len(c.token_ids) for c in rollouts.all_completions])
     mean, mass = torch.zeros(2, len(lengths), dtype=torch.float64)
     tokens = torch.zeros_like(lengths)
     rows = list(advantages)
@@ -149,7 +149,7 @@ def pair_gradient_mass_metrics(rollouts: Rollouts, pairs: Sequence[tuple[int, in
 
     All pairs have the same mass, and the chosen rows are the positive ones.
     """
-    lengths = torch.tensor([len(c.token_ids) for c in _completions(rollouts)])
+    lengths = torch.tensor([len(c.token_ids) for c in rollouts.all_completions])
     chosen, rejected = ({pair[side] for pair in pairs} for side in (0, 1))
     paired = sorted(chosen | rejected)
     tokens = int(lengths[paired].sum()) / int(lengths.sum())
@@ -168,17 +168,13 @@ def effective_sample_size(weights: Float[Tensor, " n"]) -> float:
     return float(weights.abs().sum()) ** 2 / squares if squares > 0 else 0.0
 
 
-def _completions(rollouts: Rollouts) -> list[Completion]:
-    return [completion for group in rollouts.completions for completion in group]
-
-
 def _row_numbers(where: Bool[Tensor, " n"]) -> list[int]:
     return where.nonzero().flatten().tolist()
 
 
 def _entropies(rollouts: Rollouts, positive: Collection[int], negative: Collection[int]) -> dict[str, float]:
     """The sampler's mean entropy over the tokens of positive and of negative rows; no entry for a side without rows."""
-    completions = _completions(rollouts)
+    completions = rollouts.all_completions
     return {
         f"train/entropy/{sign}": float(torch.cat([completions[i].entropies for i in sorted(rows)]).mean())
         for sign, rows in (("positive", positive), ("negative", negative))

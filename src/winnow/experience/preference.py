@@ -32,9 +32,8 @@ class PreferenceExperience:
         def row(i: int) -> Row:
             return replace(scored.sequences[i], ref_logprobs=scored.reference[i])
 
-        selected = torch.zeros(rollouts.correct.numel(), dtype=torch.bool)
-        selected[paired] = True
-        selected = selected.view_as(rollouts.correct)
+        selected = torch.zeros_like(rollouts.correct)
+        selected.view(-1)[paired] = True
         return Experience(
             items=[Pair(row(chosen), row(rejected)) for chosen, rejected in places],
             zero_gradient=[False] * len(places),

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from winnow import distributed
 from winnow.errors import Diverged
@@ -105,7 +106,8 @@ class Scorer:
         """
         sequences = sequences_of(rollouts)
         logged = permutation(seed_of(self.seed, "kl rows", iteration), len(sequences))[: self.kl_rows]
-        sampled = _sampler_logprobs(rollouts)
+        completions = zip(sequences, rollouts.all_completions, strict=True)
+        sampled = [pad(completion.logprobs, (row.prompt_length, 0)) for row, completion in completions]
         wanted = {*old, *(reference if kind == "previous" else ())}
         checked = logged[:CHECKED_ROWS] if self.exact else logged
         forwarded = self._scored(self.policy, sequences, sorted({*checked, *(() if self.exact else wanted)}))
@@ -157,14 +159,6 @@ class Scorer:
             lambda packed: policy(packed).logprobs, [sequences[i] for i in rows], self.budget, device
         )
         return dict(zip(rows, scored, strict=True))
-
-
-def _sampler_logprobs(rollouts: Rollouts) -> list[Float[Tensor, " _"]]:
-    return [
-        torch.cat([completion.logprobs.new_zeros(len(prompt.token_ids)), completion.logprobs])
-        for prompt, group in zip(rollouts.prompts, rollouts.completions, strict=True)
-        for completion in group
-    ]
 
 
 def _logprob_gap(

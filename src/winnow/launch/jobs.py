@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from winnow.errors import EXIT_CODE_OF_SIGNAL
+
 PARENT_VARIABLE = "WINNOW_SWEEP"
 """Environment variable with the process id of the sweep that a job belongs to."""
 PR_SET_PDEATHSIG = 1
@@ -22,16 +24,16 @@ PR_SET_PDEATHSIG = 1
 
 
 def exit_when_parent_dies() -> None:
-    """In a sweep's job, ask for SIGTERM when the sweep is killed; on SIGTERM a job saves and ends. Does nothing outside Linux."""
+    """In a sweep's job, ask the kernel for SIGTERM when the sweep is killed; on SIGTERM a job saves and ends.
+
+    Only Linux has such a request; elsewhere this does nothing.
+    """
     sweep = os.environ.pop(PARENT_VARIABLE, None)  # processes that the job starts itself are not jobs of the sweep
     if sweep is None or sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(sweep):  # the sweep died before the line above
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class EndedJob:
 class JobPool:
     """Pool that runs `at_once` jobs at a time, each with `threads` threads.
 
-    The first SIGINT, SIGTERM or SIGUSR1 is forwarded to the jobs; the pool then waits for them and starts no further ones. A
-    second signal kills them.
+    The first SIGINT, SIGTERM or SIGUSR1 is forwarded to the jobs; the pool then waits for them and starts no further
+    ones. A second signal kills them.
     """
 
     at_once: int
@@ -73,7 +75,7 @@ class JobPool:
     def run(self, jobs: Sequence[Job], on_end: Callable[[EndedJob], None]) -> None:
         """Run the jobs and return when every one has ended; call `on_end` for each, in the order in which they end."""
         waiting = deque(jobs)
-        before = {number: signal.signal(number, self._forward) for number in FORWARDED}
+        before = {number: signal.signal(number, self._forward) for number in EXIT_CODE_OF_SIGNAL}
         try:
             while waiting or self.running:
                 if self.received:
@@ -99,7 +101,7 @@ class JobPool:
                 stderr=subprocess.STDOUT,
                 env=os.environ | threads | {"PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())},
                 pass_fds=self.inherited,
-                process_group=0,  # else the terminal would send Ctrl-C to the jobs as well, beside the signal that we forward
+                process_group=0,  # else the terminal would send Ctrl-C to the jobs too, beside the forwarded signal
             )
         self.running[job.number] = (job, process, time.monotonic())
         if self.received:  # the signal came while the process was being made, so that it was not forwarded to it

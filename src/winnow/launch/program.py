@@ -1,4 +1,4 @@
-"""A program with a Hydra configuration: it composes and checks the configuration, runs the task, and ends with a code."""
+"""Program with a Hydra configuration: it composes and checks that, runs the task, and exits with a code."""
 
 import os
 import shutil
@@ -23,16 +23,7 @@ from winnow.config.saved_runs import SavedRun
 from winnow.errors import BUG, CONFIG, DIVERGED, DONE, INTERRUPTED, ConfigError, Diverged, Stopped
 from winnow.launch import resume
 from winnow.launch.jobs import exit_when_parent_dies
-from winnow.launch.sweep_plan import jobs_of, refuse_two_algorithms, refuse_unchosen
-
-
-def unchanged_command(command: CommandLine, composer: Composer) -> CommandLine:
-    """The `complete` of a program whose overrides stand for nothing but themselves."""
-    return command
-
-
-def no_report(top: Path) -> None:
-    """The `report` of a program whose sweeps are not compared."""
+from winnow.launch.sweep_plan import jobs_of, refuse_choices
 
 
 @dataclass(frozen=True)
@@ -42,7 +33,7 @@ class Program:
     Attributes:
         validate: Raises ConfigError, or returns notices. It is called before a run directory is made.
         run: Runs the task in the run directory, and returns the figure that a sweeper optimises.
-        complete: Adds the overrides that the typed ones stand for, such as those of the run that `evaluate.py run=` names.
+        complete: Adds the overrides that typed ones stand for, such as those of the run that `evaluate.py run=` names.
         trace: Glob pattern of what a run must have left in its directory to be resumed.
         report: Called with the directory of a sweep whose jobs have all ended; returns what to print about them.
     """
@@ -51,16 +42,16 @@ class Program:
     validate: Callable[[DictConfig], list[str]]
     run: Callable[[DictConfig, Path], float | None]
     folder: Path = CONF
-    complete: Callable[[CommandLine, Composer], CommandLine] = unchanged_command
+    complete: Callable[[CommandLine, Composer], CommandLine] = lambda command, composer: command
     trace: str = resume.CHECKPOINTS
-    report: Callable[[Path], str | None] = no_report
+    report: Callable[[Path], str | None] = lambda top: None
 
     def main(self) -> NoReturn:
         """Run the program on `sys.argv`, and exit with its code (`winnow.errors`)."""
         sys.exit(self.exit_code(sys.argv[1:]))
 
     def exit_code(self, words: Sequence[str]) -> int:
-        """Do what the command line says. Errors that are bugs of Winnow are not caught, so that they keep a traceback."""
+        """Do what the command line says. Errors that are bugs of Winnow are not caught, and keep their traceback."""
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
         exit_when_parent_dies()
         register_unique_name()
@@ -82,11 +73,11 @@ class Program:
         composer = self._composer(command)
         command = self.complete(command, composer)
         cfg = composer.compose(command.overrides, command.multirun)
-        refuse_two_algorithms(composer, cfg, command.overrides)
-        if command.multirun or cfg.hydra.mode == RunMode.MULTIRUN:
+        is_sweep = command.multirun or cfg.hydra.mode == RunMode.MULTIRUN
+        refuse_choices(composer, cfg, command.overrides, is_sweep)
+        if is_sweep:
             self._validate_all(composer, jobs_of(composer, cfg, command.overrides))
         else:
-            refuse_unchosen(composer, cfg, command.overrides)
             self._validate(composer, cfg)
         if resumed is not None:
             resume.refuse_changes(resumed, cfg)

@@ -22,7 +22,7 @@ def requested_run(overrides: Sequence[Override], trace: str = CHECKPOINTS) -> Sa
     """The run that the overrides ask to resume; `trace` is the glob pattern of what its directory must hold.
 
     Raises:
-        ConfigError: there is no such directory, nothing in it to continue from, or an earlier version of Winnow made it.
+        ConfigError: there is no such directory, or nothing in it to continue, or an earlier version of Winnow made it.
     """
     value = next((o.value() for o in reversed(overrides) if o.get_key_element() == "resume"), None)
     if value is None:

@@ -27,8 +27,8 @@ from winnow.study.statistics import detectable_difference
 def jobs_of(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> list[list[str]]:
     """The overrides of each job.
 
-    A sweeper other than Hydra's basic one chooses values while it runs; for it, the one list holds the overrides without a
-    sweep.
+    A sweeper other than Hydra's basic one chooses values while it runs; for it, the one list holds the overrides that
+    are not swept over.
 
     Raises:
         ConfigError: the sweep is over nothing.
@@ -51,31 +51,23 @@ def jobs_of(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> list[l
     return [for_hydra + job for job in batches[0]]
 
 
-def refuse_two_algorithms(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> None:
-    """Check that only one of `arm=` and `algo=` chooses the algorithm.
+def refuse_choices(composer: Composer, cfg: DictConfig, lines: Sequence[str], is_sweep: bool) -> None:
+    """Check that the algorithm is chosen once, and that a single run chooses all that its experiment would sweep over.
 
     Raises:
-        ConfigError: both do.
+        ConfigError: both `arm=` and `algo=` choose the algorithm, or a single run leaves a choice open.
     """
     typed = {o.get_key_element(): str(o.input_line) for o in composer.parse(lines)}
-    chosen = typed.get("arm") or ("arm" in (cfg.hydra.sweeper.params or {}) and "the experiment's arm")
-    if chosen and "algo" in typed:
-        raise ConfigError(f"{typed['algo']}: {chosen} says which algorithm; leave one of them out")
-
-
-def refuse_unchosen(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> None:
-    """Check that a single run chooses every value that its configuration would sweep over.
-
-    Raises:
-        ConfigError: it leaves one open.
-    """
-    typed = {o.get_key_element() for o in composer.parse(lines)}
-    open_keys = {str(key): str(values) for key, values in (cfg.hydra.sweeper.params or {}).items() if key not in typed}
-    if open_keys:
-        one = " ".join(f"{key}={values.split(',')[0]}" for key, values in open_keys.items())
+    params = {str(key): str(values) for key, values in (cfg.hydra.sweeper.params or {}).items()}
+    arm = typed.get("arm") or ("arm" in params and "the experiment's arm")
+    if arm and "algo" in typed:
+        raise ConfigError(f"{typed['algo']}: {arm} says which algorithm; leave one of them out")
+    unchosen = {key: values for key, values in params.items() if key not in typed}
+    if unchosen and not is_sweep:
+        choice = " ".join(f"{key}={values.split(',')[0]}" for key, values in unchosen.items())
         raise ConfigError(
-            f"experiment={cfg.hydra.runtime.choices.experiment} is a sweep over {', '.join(open_keys)}; "
-            f"type -m before it, or choose one: {one}"
+            f"experiment={cfg.hydra.runtime.choices.experiment} is a sweep over {', '.join(unchosen)}; "
+            f"type -m before it, or choose one: {choice}"
         )
 
 
@@ -89,7 +81,7 @@ def config_hash(cfg: DictConfig) -> str:
 
 @dataclass(frozen=True)
 class PreviousRuns:
-    """The runs in a sweep's directory that earlier starts of the sweep left, and the directories planned for this start.
+    """The runs that earlier starts left in a sweep's directory, and the directories planned for this start.
 
     Both are keyed by `config_hash`: neither a job's number nor its overrides identify a run.
     """
@@ -104,8 +96,8 @@ class PreviousRuns:
         return cls({name: directory for name, directory in hashes if name is not None})
 
     def place(self, cfg: DictConfig, directory: Path) -> Path:
-        """The directory of the run of `cfg`: the one that it has already, or `directory`, or one beside it if another run
-        is in that.
+        """The directory for the run of `cfg`: the one that it has already, or else `directory`, or one beside that if
+        another run is in it.
 
         Raises:
             ConfigError: another job of the sweep is the same run.
@@ -171,7 +163,8 @@ def _without_seed(overrides: str) -> str:
 def directory_lock(top: Path) -> Iterator[int]:
     """Lock of a sweep's directory; yields its file descriptor.
 
-    Jobs inherit the descriptor and with it the lock: it is held until the last of them ends, even if the sweep is killed.
+    Jobs inherit the descriptor and with it the lock, which is held until the last of them ends, even if the sweep is
+    killed.
 
     Raises:
         ConfigError: another sweep, or a job of one that was killed, holds it.

@@ -99,6 +99,7 @@ class IterationBookkeeping(pl.Callback):
         row: MetricRow = {"iteration": iteration, **outcome.experience.metrics, **module.take_metrics()}
         row |= _counters(data, outcome) | {"train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
         before = data.progress.seconds
+        # Before the evaluation, because the last iteration of a run is always evaluated.
         self._end_if_spent(trainer, replace(data.progress, seconds=before + time.perf_counter() - self._began))
         found = None
         if self._due(iteration, trainer):
