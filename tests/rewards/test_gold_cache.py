@@ -46,9 +46,7 @@ def test_a_result_that_is_not_final_is_not_cached(cache: Path):
     assert asked.times == 2
 
 
-def test_few_golds_are_not_cached_and_an_unusable_cache_is_ignored(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_few_golds_are_not_cached_and_an_unusable_cache_is_ignored(cache: Path, monkeypatch: pytest.MonkeyPatch):
     asked = Asked()
     cached_bad_golds(GOLDS[:9], RULE, asked)
     assert not cache.exists()

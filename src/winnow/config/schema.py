@@ -1,4 +1,4 @@
-"""The types of every scalar setting. `conf/` gives the values, `limits` says which may be."""
+"""Types of all scalar settings. `conf/` holds their values, and `config/ranges.py` says which values are allowed."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,12 +78,13 @@ class HardwareConfig:
 
 @dataclass
 class StudyConfig:
+    title: str | None = None
     noise: float | None = None
 
 
 @dataclass
 class Config:
-    """Groups with behaviour are nodes with a `_target_`; they are checked when they are built."""
+    """Settings of `train.py`. The untyped ones are config groups whose `_target_` checks its settings when it is built."""
 
     seed: int = MISSING
     iterations: int = MISSING
@@ -109,7 +110,7 @@ class Config:
 
 @dataclass
 class EvaluateConfig(Config):
-    """A run's configuration and what to evaluate: so that a run's own overrides say how its model is to be asked."""
+    """Settings of `evaluate.py`: all of `train.py`'s, so that a run's own overrides apply to it, and three more."""
 
     run: str | None = None
     limit: int | None = None
@@ -118,3 +119,5 @@ class EvaluateConfig(Config):
 
 ConfigStore.instance().store("schema", Config)
 ConfigStore.instance().store("evaluate_schema", EvaluateConfig)
+for _program, _node in {"train": Config, "evaluate": EvaluateConfig}.items():
+    ConfigStore.instance().store(_program, _node, group="schema", package="_global_")

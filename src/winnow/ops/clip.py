@@ -6,8 +6,11 @@ be put on the advantage.
 """
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from winnow.ops import PerToken
+PerToken = Float[Tensor, "b s"]
+"""One number for each position of each row of a micro-batch."""
 
 
 def unclipped(ratio: PerToken, advantage: PerToken) -> PerToken:

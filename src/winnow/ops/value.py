@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from winnow.ops import PerToken
 
-
-def clipped_value_loss(values: PerToken, old: PerToken, returns: PerToken, clip: float) -> PerToken:
+def clipped_value_loss(
+    values: Float[Tensor, "b s"], old: Float[Tensor, "b s"], returns: Float[Tensor, "b s"], clip: float
+) -> Float[Tensor, "b s"]:
     """½ max((v − R)², (v_clip − R)²) per token, v_clip being the value kept within `clip` of the old value."""
     near = old + (values - old).clamp(-clip, clip)
     return 0.5 * torch.maximum((values - returns).square(), (near - returns).square())
