@@ -15,8 +15,9 @@ from pyarrow import parquet
 
 from winnow import cli
 from winnow.errors import EXIT_CODE_OF_SIGNAL
-from winnow.evaluation.storage import EvaluationSample, SampleStore
+from winnow.evaluation.storage import SampleStore
 from winnow.launch.program import Program
+from winnow.run_logs.run_files import SampleRecord
 
 ROOT = Path(__file__).parent.parent
 WORDS = ("limit=12", "batch=8", "eval.samples=4", "hardware=cpu", "hardware.threads=1")
@@ -91,7 +92,7 @@ def test_an_evaluation_interrupted_at_any_batch_resumes_exactly(
     evaluate(programs, "whole", *WORDS)
     write = SampleStore.write
 
-    def failing(self: SampleStore, name: str, batch: int, samples: list[EvaluationSample]) -> None:
+    def failing(self: SampleStore, name: str, batch: int, samples: list[SampleRecord]) -> None:
         if batch == at:
             raise KeyboardInterrupt
         write(self, name, batch, samples)

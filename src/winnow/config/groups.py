@@ -1,55 +1,68 @@
 """Config groups and their choices, as Hydra's loader finds them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.default_element import GroupDefault
+from hydra.core.default_element import ConfigDefault, GroupDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from winnow.config.override_errors import choose_hint
 from winnow.errors import ConfigError
 
 RENAMED_CHOICES = {"algo/clip=outside": "algo/clip=ratio_min"}
 """Choices of earlier versions of Winnow, with the words to type instead."""
+HIDDEN_GROUPS = ("schema",)
+"""Groups that no user chooses from: a program's own configuration does."""
+SHARED_PARTS = ("settings", "sweep")
+"""Files that the experiments in their folder build on, and that are not offered as choices."""
 
 
 class Groups:
-    """`algo`, `algo/clip` and the others, as the loader finds them."""
+    """The config groups `algo`, `algo/clip` and so on that the loader finds, `config_name` being the program's own file."""
 
     def __init__(self, loader: ConfigLoaderImpl, config_name: str) -> None:
         self.loader, self.config_name = loader, config_name
 
     @cached_property
     def defaults(self) -> dict[str, str | None]:
-        """What is chosen of each group where nothing is typed."""
+        """The choice from each group without any override."""
         return dict(self.loader.load_configuration(self.config_name, [], RunMode.RUN).hydra.runtime.choices)
 
     def names(self, parent: str = "") -> list[str]:
+        """The groups below `parent` that have choices, at any depth."""
         found = []
         for name in self.loader.list_groups(parent):
+            if name in HIDDEN_GROUPS:
+                continue
             path = f"{parent}/{name}".lstrip("/")
             found += [path] * bool(self.options(path)) + self.names(path)
         return found
 
     def options(self, group: str) -> list[str]:
+        """The files of the group's own folder."""
         return self.loader.get_group_options(group, ObjectType.CONFIG)
 
-    def choices(self, group: str) -> list[str]:
-        """Also those in folders, such as paper/grpo, but not the groups nested in this one, such as algo/clip."""
-        axes = {key.split("@")[0] for key in self.defaults}
-        folders = [f for f in self.loader.list_groups(group) if f"{group}/{f}" not in axes]
-        return self.options(group) + [f"{f}/{option}" for f in folders for option in self.options(f"{group}/{f}")]
+    def choices(self, group: str, nested: Collection[str] | None = None) -> list[str]:
+        """The group's choices, also those in folders, such as paper/grpo.
+
+        `nested` names groups whose folders lie inside of this one, such as algo/clip; by default all that are known.
+        """
+        nested = {key.split("@")[0] for key in self.defaults} if nested is None else nested
+        folders = [f for f in self.loader.list_groups(group) if f"{group}/{f}" not in nested]
+        found = self.options(group) + [f"{f}/{option}" for f in folders for option in self.options(f"{group}/{f}")]
+        return [choice for choice in found if choice.rpartition("/")[-1] not in SHARED_PARTS]
 
     def chosen_by(self, override: Override) -> bool:
         """Whether the override chooses from a group; otherwise it sets a key."""
         return self.loader.repository.group_exists(override.key_or_group) and not isinstance(override.value(), dict)
 
     def check(self, override: Override) -> None:
-        """
+        """Check an override that chooses from a group.
+
         Raises:
             ConfigError: the group has no such choice.
         """
@@ -66,7 +79,10 @@ class Groups:
                 raise ConfigError(f"{group}={choice}: no such choice; {hint}")
 
     def unused(self, choices: Sequence[Override], message: str) -> str | None:
-        """`algo=sft algo/select=all`: the words for a group that the chosen parent does not have, if it is that."""
+        """What is wrong with a choice from a nested group that the chosen parent lacks, such as `algo=sft algo/select=all`.
+
+        None if Hydra's `message` says something else.
+        """
         for o in choices:
             parent, _, axis = o.key_or_group.rpartition("/")
             if f"Could not override '{o.get_key_element()}'. No match in the defaults list" in message:
@@ -76,21 +92,24 @@ class Groups:
         return None
 
     def holders(self, group: str) -> dict[str, list[str]]:
-        """Each setting that some choice of the group has, with those choices, the default one first."""
+        """Each setting that some choice of the group has, with the choices that have it, the default one first."""
         found: dict[str, list[str]] = {}
         for option in sorted(self.options(group), key=lambda name: name != self.defaults.get(group)):
-            for key in self._settings(f"{group}/{option}"):
+            for key in self._settings(group, option):
                 found.setdefault(key, []).append(option)
         return found
 
-    def _settings(self, path: str) -> set[str]:
-        loaded = self.loader.repository.load_config(path)
+    def _settings(self, group: str, option: str) -> set[str]:
+        """The keys of the group's node that one of its files sets, alone or through its defaults list."""
+        loaded = self.loader.repository.load_config(f"{group}/{option}")
         if loaded is None or not isinstance(loaded.config, DictConfig):
             return set()
-        found = {str(key) for key in loaded.config if not str(key).startswith("_")}
+        package, is_global = group.replace("/", "."), loaded.header["package"] == ""
+        node = OmegaConf.select(loaded.config, package) if is_global else loaded.config
+        found = {str(key) for key in node or {} if not str(key).startswith("_")}
         for default in loaded.defaults_list or []:
-            if isinstance(default, GroupDefault) and default.package == "":  # _here_
-                found |= self._settings(f"{path.rpartition('/')[0]}/{default.group}/{default.value}")
-            elif isinstance(default, GroupDefault) and default.group is not None:
-                found.add(default.group)
+            if isinstance(default, ConfigDefault) and default.path is not None and not default.is_self():
+                found |= self._settings(group, default.path)  # a file that it builds on, as llama does on qwen
+            elif isinstance(default, GroupDefault) and default.group is not None and not default.override:
+                found.add((default.package or default.group).removeprefix(f"{package}."))
         return found

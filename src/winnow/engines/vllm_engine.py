@@ -243,7 +243,7 @@ class VllmEngine:
         return Completion(ids, logprobs, -logprobs, Finish.EOS if ids[-1] in self._eos_ids else Finish.LENGTH)
 
     def _shared_requests(self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]]) -> tuple[int, list[Request]]:
-        """How many requests come before this rank's own, and the requests of all ranks that share one model.
+        """The number of requests before this rank's own, and the requests of all ranks that share one model.
 
         Under tensor parallelism the ranks that hold the parts of a model have to sample together.
         """

@@ -148,7 +148,7 @@ class SetPlan:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationPlan:
-    """What is evaluated and how, as `evaluation.json` holds it: everything that a sample or its verdict depends on.
+    """The subject and the settings of an evaluation, as `evaluation.json` holds it: everything that a sample or its verdict depends on.
 
     `weights` is a fingerprint of the weights. `batch` (prompts per batch), `device` and `precision` are included
     because they decide the last bits of a float32. `engine` is the class that samples.

@@ -12,8 +12,6 @@ from winnow.errors import ConfigError
 from winnow.files import write_atomically
 from winnow.run_logs.run_files import SampleRecord
 
-EvaluationSample = SampleRecord
-
 SCHEMA = pa.schema(
     [
         ("prompt_key", pa.string()),

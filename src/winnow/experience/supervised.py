@@ -32,7 +32,7 @@ class SupervisedExperience:
         prompt = render(problem, language_model.tokenizer, self.order.template)
         solution = language_model.encode(problem.solution)
         if not is_encodable(problem.solution, solution, language_model.tokenizer):
-            raise ConfigError(f"solution of {problem.key}: the model's vocabulary cannot say {problem.solution[:60]!r}")
+            raise ConfigError(f"solution of {problem.key}: the tokenizer cannot represent {problem.solution[:60]!r}")
         response = (*solution, language_model.end_id)[: self.max_tokens]
         sequence = Row(prompt.token_ids + response, len(prompt.token_ids))
         return replace(sequence, advantage=on_response_tokens(sequence, 1.0))
