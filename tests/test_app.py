@@ -134,17 +134,89 @@ def test_flags_may_stand_between_overrides(toy: Program, tmp_path: Path):
     assert toy.exit_code(["algo=raft", "--config-dir", str(tmp_path), "iterations=4"]) == 0
 
 
-def shown(*words: str, **env: str) -> str:
-    command = [sys.executable, str(ROOT / "train.py"), *words]
+def shown(*words: str, program: str = "train.py", **env: str) -> str:
+    command = [sys.executable, str(ROOT / program), *words]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | env, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout
 
 
-def test_help_lists_the_groups_and_imports_no_torch():
+def choices_in(text: str) -> dict[str, list[str]]:
+    """The groups of a help text with their choices, `[` and `]` around the present one left out."""
+    found: dict[str, list[str]] = {}
+    group = folder = ""
+    for line in text.split("Groups")[1].split("Keys")[0].splitlines()[1:]:
+        label, words = line[:19].split(), line[19:].replace("[", "").replace("]", "").split()
+        if label and not label[0].endswith("/"):
+            group, folder = label[0], ""
+        elif label:
+            folder = label[0]
+        found.setdefault(group, []).extend(f"{folder}{word}" for word in words)
+    return {name: words for name, words in found.items() if name}
+
+
+def files_of(group: str, *folders: str) -> list[str]:
+    """The choices of a group, those in folders too, without the parts that experiments share."""
+    paths = [path for folder in ("", *folders) for path in (ROOT / "conf" / group / folder).glob("*.yaml")]
+    names = [path.relative_to(ROOT / "conf" / group).with_suffix("").as_posix() for path in paths]
+    return [name for name in names if not name.endswith(("/settings", "/sweep"))]
+
+
+FOLDERS = {"arm": ("paper",), "experiment": ("gsm8k", "miniature", "paper", "release")}
+
+
+def test_help_lists_every_choice_of_every_group_on_one_screen():
     text = shown("--help")
-    assert "algo/clip: cispo, dual, none, ppo, ratio_min" in text
+    found = choices_in(text)
+    groups = {
+        path.relative_to(ROOT / "conf").as_posix() for path in (ROOT / "conf").glob("**/") if path != ROOT / "conf"
+    }
+    folders = {f"{group}/{folder}" for group, names in FOLDERS.items() for folder in names}
+    assert set(found) == {g for g in groups if not g.startswith("hydra")} - folders - {"benchmark"}
+    for group, choices in found.items():
+        assert sorted(choices) == sorted(files_of(group, *FOLDERS.get(group, ()))), group
+    assert "algo/clip        cispo dual none [ppo] ratio_min" in text
+    assert "update.minibatches=4" in text
+    assert "benchmarks" not in text
+    assert_one_screen(text)
+
+
+def assert_one_screen(text: str) -> None:
+    assert len(text.splitlines()) <= 45
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_help_of_evaluation_lists_what_it_reads():
+    text = shown("--help", program="evaluate.py")
+    found = choices_in(text)
+    assert {"model", "model/template", "model/lora", "dataset", "reward/verifier", "engine", "hardware"} <= set(found)
+    assert not {"algo", "arm", "logger", "debug"} & set(found)
+    assert "paper/eval" in found["experiment"]
+    assert "batch=256" in text
+    assert_one_screen(text)
+
+
+def test_help_shows_the_configuration_that_the_words_choose():
+    text = shown("--help", "algo=dpo", "model=qwen")
+    assert "algo             [dpo] grpo" in text
+    assert "rollout.prompts=1024" in text
+
+
+@pytest.mark.parametrize("words", [("--help", "algo"), ("--help=algo",), ("algo", "-h")])
+def test_help_for_a_group_says_what_each_choice_is(words: tuple[str, ...]):
+    text = shown(*words)
+    assert "GRPO (arXiv 2504.11343, section 3): rewards standardised within each prompt's" in text
+    assert [line.split()[0] for line in text.splitlines()[1:] if line[2] != " "] == sorted(files_of("algo"))
+
+
+def test_every_choice_has_a_comment_for_its_help():
+    for path in (ROOT / "conf").glob("**/*.yaml"):
+        comments = [line for line in path.read_text().splitlines() if not line.startswith("# @")]
+        assert comments[0].startswith("# "), path
+
+
+def test_help_imports_no_torch():
     probe = (
         "import sys, runpy; sys.argv = ['train.py', '--help']\ntry: runpy.run_path('train.py', run_name='__main__')\n"
     )

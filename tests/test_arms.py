@@ -1,5 +1,6 @@
 """The arms of the paper's studies: each is an algorithm with one thing changed, and nothing else differs between them."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from running import CONF, composed
 from winnow.config import checks
+from winnow.launch.sweep_plan import config_hash
+from winnow.study.arms import ORDER, arm_rank, arm_title, distinguishing_overrides
+from winnow.study.runs import StudyRun
 
 ARMS = sorted(path.stem for path in (CONF / "arm").glob("*.yaml"))
 FIGURES = ("table1", "figure1", "figure2", "figure3", "figure4")
@@ -56,12 +60,16 @@ def test_an_arm_is_what_the_paper_calls_it(arm: str, expected: dict[str, object]
     assert axes(arm) == expected
 
 
+def without_title(cfg: DictConfig) -> dict:
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return plain | {"study": plain["study"] | {"title": None}}
+
+
 @pytest.mark.parametrize("arm", ARMS)
-def test_nothing_but_the_algorithm_differs_between_arms(arm: str):
+def test_nothing_but_the_algorithm_and_the_title_differs_between_arms(arm: str):
     def rest(cfg: DictConfig) -> dict:
-        plain = OmegaConf.to_container(cfg, resolve=True)
-        assert isinstance(plain, dict)
-        return {key: value for key, value in plain.items() if key != "algo"}
+        return {key: value for key, value in without_title(cfg).items() if key != "algo"}
 
     cfg = of(arm)
     checks.check_config(cfg)
@@ -98,7 +106,44 @@ def test_table_1_has_every_row_of_the_paper():
 @pytest.mark.parametrize("name", ["dpo", "ppo"])
 def test_the_papers_own_settings_of_an_arm_are_those_of_its_experiment(name: str):
     arm, experiment = of(f"paper/{name}", "paper"), composed(f"experiment=paper/{name}")
-    assert OmegaConf.to_container(arm, resolve=True) == OmegaConf.to_container(experiment, resolve=True)
+    assert without_title(arm) == without_title(experiment)
+
+
+def a_run(arm: str, config: Mapping[str, object], *overrides: str) -> StudyRun:
+    return StudyRun(Path(arm), arm, 0, config, overrides, {}, (), (), "done", 0)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_an_arm_has_the_title_that_its_yaml_states(arm: str):
+    title = of(arm).study.title
+    assert title is not None
+    assert arm_title(arm) == title
+    assert arm_title(f"{arm} optim.lr=2e-5") == f"{title} optim.lr=2e-5"
+
+
+@pytest.mark.parametrize("name", ["dpo", "ppo"])
+def test_an_arm_at_the_papers_size_has_the_title_of_the_miniature(name: str):
+    assert of(f"paper/{name}", "paper").study.title == of(name).study.title
+
+
+def test_the_title_of_a_new_arm_comes_from_its_runs():
+    named, unnamed = a_run("mine", {"study": {"title": "Mine"}}), a_run("mine", {"study": {"title": None}})
+    assert arm_title("mine seed=1", [named]) == "Mine seed=1"
+    assert arm_title("mine", [unnamed, named]) == "Mine"
+    assert arm_title("mine", [unnamed]) == arm_title("mine") == "mine"
+    assert arm_title("raftpp", [a_run("raftpp", {})]) == "RAFT++"
+    assert arm_title("raftpp", [a_run("raftpp", {"study": {"title": "Ours"}})]) == "Ours"
+
+
+def test_arms_that_have_no_place_in_the_order_follow_by_name():
+    assert sorted(["zeta", "dpo", "alpha", "grpo", "raft"], key=arm_rank) == ["raft", "grpo", "dpo", "alpha", "zeta"]
+    assert set(ORDER) == set(ARMS)
+
+
+def test_a_title_that_was_typed_is_not_part_of_a_label():
+    assert distinguishing_overrides(["arm=raft", "study.title=Mine", "optim.lr=2e-5"]) == {"optim.lr=2e-5"}
+    with_title = composed("arm=raft", "study.title=Mine", "hydra.run.dir=x")
+    assert config_hash(with_title) == config_hash(composed("arm=raft", "hydra.run.dir=x"))
 
 
 @pytest.mark.parametrize("figure", FIGURES)

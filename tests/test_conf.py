@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hydra.errors import ConfigCompositionException
 
 from running import CONF, composed
 from winnow.algorithm import ActorCritic, PolicyGradient, Preference, Supervised
@@ -101,27 +102,47 @@ def test_the_algorithms_are_the_papers():
         assert tuple(map(rule_of, (built.select, built.advantage, built.ratio, built.clip))) == rules
 
 
-LAYER = "# @package _global_\ndefaults:\n{defaults}\n  - _self_\noptim: {{lr: {lr}}}\n"
+LAYERS = {
+    "dataset": "[arithmetic, _self_]",
+    "model": "[tiny, {override /dataset: probe}, _self_]",
+    "algo": "[/algo/grpo@algo, _self_]",
+    "experiment": "[{override /model: probe}, {override /algo: probe}, _self_]",
+    "arm": "[{override /algo: raft}, _self_]",
+}
+"""Defaults lists of files that all set `optim.lr`, from the weakest group to the strongest."""
 
 
-def test_precedence_is_command_line_experiment_algo_model_default(tmp_path: Path):
-    """Files that all set one key: 1 is the model's, 2 the algorithm's, 3 the experiment's."""
-    layers = {
-        "model/probe": "  - /model/tiny@model",
-        "algo/probe": "  - /algo/grpo@algo",
-        "experiment/probe": "  - override /model: probe\n  - override /algo: probe",
-    }
-    for number, (name, defaults) in enumerate(layers.items(), start=1):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / f"{name}.yaml").write_text(LAYER.format(defaults=defaults, lr=float(number)))
+@pytest.mark.parametrize("program", ["train", "evaluate"])
+def test_precedence_is_command_line_arm_experiment_algo_model_dataset_default(tmp_path: Path, program: str):
+    """The choices `probe`: 1 is the learning rate of the dataset, 5 that of the arm. The model `silent` sets none."""
+    for number, (group, defaults) in enumerate(LAYERS.items(), start=1):
+        (tmp_path / group).mkdir()
+        text = f"# @package _global_\ndefaults: {defaults}\noptim: {{lr: {number}}}\n"
+        (tmp_path / group / "probe.yaml").write_text(text)
+    (tmp_path / "model/silent.yaml").write_text("# @package _global_\nmodel: {path: DIR}\n")
 
     def lr(*words: str) -> float:
-        return composed(f"hydra.searchpath=[file://{tmp_path}]", *words).optim.lr
+        return composed(f"hydra.searchpath=[file://{tmp_path}]", *words, program=program).optim.lr
 
-    assert yaml.safe_load((CONF / "base.yaml").read_text())["optim"]["lr"] != lr("model=probe") == 1
-    assert lr("model=probe", "algo=probe") == lr("algo=probe", "model=probe") == 2
-    assert lr("experiment=probe") == 3
-    assert lr("optim.lr=4", "experiment=probe") == 4
+    default = yaml.safe_load((CONF / "train.yaml").read_text())["optim"]["lr"]
+    assert lr("model=silent") == default != lr()
+    assert lr("model=silent", "dataset=probe") == 1
+    assert lr("model=probe") == lr("dataset=probe", "model=probe") == 2
+    assert lr("model=probe", "algo=probe") == lr("algo=probe", "model=probe") == 3
+    assert lr("experiment=probe") == lr("model=probe", "experiment=probe", "algo=probe") == 4
+    assert lr("arm=probe") == lr("arm=probe", "experiment=probe") == 5
+    assert lr("optim.lr=6", "experiment=probe", "arm=probe") == 6
+
+
+@pytest.mark.parametrize("key", ["limit", "batch"])
+def test_an_experiment_sets_what_only_evaluation_reads(tmp_path: Path, key: str):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment/probe.yaml").write_text(f"# @package _global_\n{key}: 7\n")
+    words = (f"hydra.searchpath=[file://{tmp_path}]", "experiment=probe")
+    assert composed(*words, program="evaluate")[key] == 7
+    assert composed(*words, f"{key}=8", program="evaluate")[key] == 8
+    with pytest.raises(ConfigCompositionException, match=key):
+        composed(*words)
 
 
 def test_a_model_brings_its_dataset_unless_one_is_typed():

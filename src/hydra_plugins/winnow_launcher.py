@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -14,11 +15,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from winnow.errors import BUG, ConfigError
-from winnow.launch.jobs import Job, JobPool, cores
-from winnow.launch.program import Task
-from winnow.launch.resume import CHECKPOINTS, quoted
-from winnow.launch.sweep_plan import PreviousRuns, directory_lock, minimum_detectable_effect
-from winnow.launch.sweep_results import JobRow, SweepResults
+
+# Hydra imports this file for every program of the environment, also for those that have nothing to do with Winnow:
+# what it needs to run a sweep is imported when one is launched.
+if TYPE_CHECKING:
+    from winnow.launch.jobs import Job
+    from winnow.launch.sweep_plan import PreviousRuns
+    from winnow.launch.sweep_results import JobRow, SweepResults
 
 
 @dataclass
@@ -48,6 +51,12 @@ class Processes(Launcher):
         self.context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from winnow.launch.jobs import JobPool, cores
+        from winnow.launch.program import Task
+        from winnow.launch.resume import CHECKPOINTS
+        from winnow.launch.sweep_plan import PreviousRuns, directory_lock, minimum_detectable_effect
+        from winnow.launch.sweep_results import SweepResults
+
         top = Path(str(self.config.hydra.sweep.dir))
         top.mkdir(parents=True, exist_ok=True)
         with directory_lock(top) as lock:
@@ -76,7 +85,11 @@ class Processes(Launcher):
             for r, o in zip(rows, job_overrides, strict=True)
         ]
 
-    def _plan(self, overrides: list[str], number: int, top: Path, previous: PreviousRuns) -> tuple[Job, JobRow]:
+    def _plan(self, overrides: list[str], number: int, top: Path, previous: "PreviousRuns") -> "tuple[Job, JobRow]":
+        from winnow.launch.jobs import Job
+        from winnow.launch.resume import quoted
+        from winnow.launch.sweep_results import JobRow
+
         cfg = self.context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(cfg):
             cfg.hydra.job.id, cfg.hydra.job.num = str(number), number
@@ -94,7 +107,9 @@ class Processes(Launcher):
         command = (*_program(), *_flags(cfg), *words)
         return Job(number, command, directory), JobRow(number, " ".join(filter_overrides(overrides)), directory, labels)
 
-    def _report(self, results: SweepResults) -> None:
+    def _report(self, results: "SweepResults") -> None:
+        from winnow.launch.program import Task
+
         if not isinstance(self.task, Task):
             return
         self.task.exit_codes = [BUG if row.exit_code is None else row.exit_code for row in results.rows.values()]
@@ -124,6 +139,8 @@ SWEEP_SETTINGS = ("hydra.mode", "hydra.run.", "hydra.sweep", "hydra.launcher", "
 
 def _hydra_overrides(cfg: DictConfig, directory: Path) -> list[str]:
     """Hydra's settings for a job: those typed that are not about the sweep, and the job's number and directory."""
+    from winnow.launch.resume import quoted
+
     typed = [line for line in cfg.hydra.overrides.hydra if not line.lstrip("+~").startswith(SWEEP_SETTINGS)]
     return [
         *typed,

@@ -4,11 +4,13 @@ import sys
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from winnow.run_logs.curves import CURVE_PANELS, _running_mean, draw_run
+from winnow.run_logs.curves import CURVE_PANELS, draw_run
+from winnow.run_logs.plot_style import running_mean
 from winnow.run_logs.run_files import RunFiles, Summary
 
 TITLES = {
@@ -96,9 +98,9 @@ def test_every_evaluation_set_is_a_curve_with_its_name(tmp_path: Path, drawn: li
     assert texts(drawn[0], "Held-out accuracy")[-2:] == ["math500 75%", "minerva 25%"]
 
 
-def test_the_running_mean_is_centred() -> None:
-    assert _running_mean([0, 3, 6, 0, 3], 3) == [1.5, 3, 3, 3, 1.5]
-    assert _running_mean([1, 2], 1) == [1, 2]
+def test_the_running_mean_is_centred_and_starts_where_the_curve_does() -> None:
+    assert running_mean(np.array([0.0, 3, 6, 0, 3]), 3).tolist() == [0, 3, 3, 3, 1.5]
+    assert running_mean(np.array([1.0, 2]), 1).tolist() == [1, 2]
 
 
 def test_drawing_touches_no_global_state(tmp_path: Path) -> None:

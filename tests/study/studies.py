@@ -1,4 +1,4 @@
-"""Run directories and sweeps made by hand: the files that a study reads, with the figures that a test wants in them."""
+"""Synthetic run directories and sweeps: the files that a study reads, with the figures that a test needs."""
 
 import csv
 import hashlib
@@ -37,14 +37,14 @@ ARMS = {
     "ppo": (0.72, 0.070, 0.025),
     "dpo": (0.50, 0.100, 0.010),
 }
-"""Round numbers in the order of the paper's claims; no result."""
+"""Round numbers in the order that the paper claims; they are not results."""
 
 Height = float | Callable[[int], float]
 Curves = Mapping[str, Height]
 
 
 def rows(curves: Curves, iterations: int = 8, every: int = 2) -> list[dict[str, float]]:
-    """A row an iteration, from 0; metrics under `eval/` at every `every`th, others from 1 on."""
+    """A row for each iteration from 0: metrics under `eval/` every `every` iterations, others from iteration 1 on."""
     table = []
     for i in range(iterations + 1):
         at = {key: f for key, f in curves.items() if (i % every == 0 if key.startswith("eval/") else i > 0)}
@@ -64,7 +64,8 @@ def write_run(
     status: str | None = "done",
     samples: int = 4,
 ) -> Path:
-    """A run of train.py. `correct` has the right samples of each prompt, by iteration; status None: it left no summary.
+    """Write a run of train.py. `correct` has the number of correct samples of each prompt, by iteration. With status
+    None the run has no summary.
 
     `settings` replaces top-level keys of SETTINGS.
     """
@@ -110,7 +111,7 @@ def write_summary_csv(top: Path, jobs: Iterable[tuple[int, str, str, int | None,
 
 
 def write_study(top: Path, arms: Iterable[str] = ARMS, seeds: Iterable[int] = range(5), spread: float = 0.01) -> Path:
-    """A sweep of 40 iterations over `arms` and `seeds`, each figure with noise of its own and noise of its seed."""
+    """Write a sweep of 40 iterations over `arms` and `seeds`. Figures have noise of their own and of their seed."""
     jobs = []
     for arm in arms:
         for seed in seeds:

@@ -1,4 +1,4 @@
-"""Verdicts on made-up studies whose answer is known."""
+"""Verdicts on synthetic studies whose outcome is known."""
 
 from collections import Counter
 from dataclasses import replace
@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 
 from study.studies import ACCURACY, ARMS, rows, write_run, write_study
-from winnow.study.arms import TITLES
+from winnow.study.arms import arm_title
 from winnow.study.claims import CLAIMS, Claim, ClaimVerdict, Expectation, verdicts
-from winnow.study.measures import FINAL_ACCURACY, LATE_ENTROPY, LATE_REWARD
+from winnow.study.measures import FINAL_ACCURACY, MEASURES
 from winnow.study.study import read_study
-from winnow.study.tables import BASE, TABLE_1, claims_list, claims_table, figures_table, table_1
+from winnow.study.tables import TABLE_1, claims_list, claims_table, figures_table, table_1
+
+LATE_ENTROPY, LATE_REWARD = MEASURES["late_entropy"], MEASURES["late_reward"]
+QWEN = {arm: float(accuracies["qwen"] or 0) for arm, accuracies in TABLE_1.items()}
 
 CLAIM = Claim(
     "k", "Table 9, §1", "Is it better?", "B is better.", "raft", "raftpp", FINAL_ACCURACY, "greater", 2.0, "–"
@@ -32,12 +35,12 @@ def held(tmp_path: Path, gains: list[float], claim: Claim = CLAIM, others: int =
 def test_a_claim_that_holds(tmp_path: Path):
     verdict = held(tmp_path, [1.7, 1.9, 2.1])
     assert verdict.outcome == "holds"
-    assert verdict.sentence == "RAFT++ ends 1.9 points above RAFT (95 % 1.4 to 2.4, three seeds): holds."
+    assert verdict.sentence == "RAFT++ ends 1.9 points above RAFT (95 % CI 1.4 to 2.4, three seeds): holds."
 
 
 def test_a_claim_that_fails(tmp_path: Path):
     verdict = held(tmp_path, [-1.7, -1.9, -2.1])
-    assert verdict.sentence == "RAFT++ ends 1.9 points below RAFT (95 % 1.4 to 2.4, three seeds): does not hold."
+    assert verdict.sentence == "RAFT++ ends 1.9 points below RAFT (95 % CI 1.4 to 2.4, three seeds): does not hold."
     assert verdict.difference is not None
     assert verdict.difference.mean == pytest.approx(-1.9)
 
@@ -45,8 +48,8 @@ def test_a_claim_that_fails(tmp_path: Path):
 def test_a_claim_that_is_inside_noise(tmp_path: Path):
     verdict = held(tmp_path, [-1.0, 1.0, 3.0])  # sd 2, which with three seeds finds 3.264 · 2 points
     assert verdict.sentence == (
-        "RAFT++ ends 1.0 points above RAFT (95 % −4.0 to 6.0, three seeds): inside noise; "
-        "a difference of 6.5 points would have been found four times in five."
+        "RAFT++ ends 1.0 points above RAFT (95 % CI −4.0 to 6.0, three seeds): inside noise; "
+        "80 % power only for a difference of 6.5 points or more."
     )
 
 
@@ -56,8 +59,8 @@ def test_what_is_found_alone_may_be_noise_in_a_family(tmp_path: Path):
     verdict = held(tmp_path / "more", [1.0, 2.0, 3.0, 4.0, 3.0], others=9)  # times ten
     assert verdict.outcome == "inside noise"
     assert (
-        "inside noise, with all five seeds on that side, with ten claims tested together; a difference of 3.6 points"
-        in verdict.sentence
+        "inside noise after correction for ten tests, although all five seeds agree in sign; "
+        "80 % power only for a difference of 3.6 points or more." in verdict.sentence
     )
     assert verdict.difference is not None
     assert verdict.difference.p < 0.05 < (verdict.p_holm or 0)
@@ -89,7 +92,8 @@ def test_a_ratio_is_told_as_times(tmp_path: Path):
     claim = replace(CLAIM, measure=LATE_ENTROPY, expects="less", margin=1.25)
     (verdict,) = verdicts(read_study([tmp_path]), [claim])
     assert verdict.sentence == (
-        "Over the last quarter the entropy of RAFT++ is 0.27 times that of RAFT (95 % 0.22 to 0.34, three seeds): holds."
+        "Over the last quarter the entropy of RAFT++ is 0.27 times that of RAFT (95 % CI 0.22 to 0.34, three seeds): "
+        "holds."
     )
 
 
@@ -134,11 +138,11 @@ def test_prompts_have_an_interval_of_their_own(tmp_path: Path):
     (verdict,) = verdicts(read_study([tmp_path]), [CLAIM])
     assert verdict.difference is not None
     assert verdict.difference.prompts_low == pytest.approx(25 - 4.3027 * 25 / 3**0.5, abs=1e-2)
-    assert "[−37.1, +87.1]" in claims_table([verdict])
+    assert "[−37.1, +87.1]" in claims_table([verdict]).markdown()
 
 
 def test_every_claim_is_of_arms_and_measures_that_there_are():
-    assert all({claim.a, claim.b} <= TITLES.keys() for claim in CLAIMS)
+    assert all(arm_title(arm) != arm for claim in CLAIMS for arm in (claim.a, claim.b))
     assert max(Counter(claim.key for claim in CLAIMS).values()) == 1
     assert {claim.family for claim in CLAIMS} == {"Table 1", "Figure 1", "Figure 2", "Figure 3", "Figure 4"}
 
@@ -148,10 +152,10 @@ def test_the_papers_effects_are_those_of_its_table():
     of_table = [claim for claim in CLAIMS if claim.family == "Table 1"]
     assert len(of_table) == 7
     for claim in of_table:
-        assert claim.paper_effect == pytest.approx(TABLE_1[claim.b].qwen - TABLE_1[claim.a].qwen)
-        assert all(f"{TABLE_1[arm].qwen}" in claim.paper for arm in (claim.a, claim.b))
-    assert TABLE_1["raft"].qwen == pytest.approx((77.4 + 40.8 + 38.6) / 3, abs=0.05)
-    assert pytest.approx((41.3 + 11.0 + 18.6) / 3, abs=0.05) == BASE.qwen
+        assert claim.paper_effect == pytest.approx(QWEN[claim.b] - QWEN[claim.a])
+        assert all(f"{QWEN[arm]}" in claim.paper for arm in (claim.a, claim.b))
+    assert QWEN["raft"] == pytest.approx((77.4 + 40.8 + 38.6) / 3, abs=0.05)
+    assert QWEN["base"] == pytest.approx((41.3 + 11.0 + 18.6) / 3, abs=0.05)
 
 
 def test_a_study_of_all_arms(tmp_path: Path):
@@ -165,7 +169,7 @@ def test_a_study_of_all_arms(tmp_path: Path):
     assert found["std_adds_little"].outcome == "holds"
     reversed_claim = replace(CLAIM, a="grpo", b="dpo", measure=LATE_REWARD)
     assert verdicts(study, [reversed_claim])[0].outcome == "does not hold"
-    markdown = claims_table(list(found.values()))
+    markdown = claims_table(list(found.values())).markdown()
     assert markdown.count("\n") == len(CLAIMS) + 2
     assert {line.count(" | ") for line in markdown.splitlines()} == {6}
     assert "**Does clipping matter?** Over the last quarter" in claims_list(list(found.values()))
@@ -179,11 +183,11 @@ def test_tables(tmp_path: Path):
         write_run(tmp_path / f"raft{seed}", "raft", seed, table)
     write_run(tmp_path / "grpo", "grpo", 0, rows({ACCURACY: 0.4}))
     study = read_study([tmp_path])
-    raft, grpo = figures_table(study).splitlines()[2:]
+    raft, grpo = figures_table(study).markdown().splitlines()[2:]
     assert raft.startswith("| RAFT | 2 | 85.0 [21.5, 148.5] |")  # 85 ± t(1) · 5
     assert "| 16k (all the same) |" in raft
     assert grpo.startswith("| GRPO | 1 | 40.0 (one run) |")
-    beside = table_1(study).splitlines()
+    beside = table_1(study).markdown().splitlines()
     assert beside[2] == "| before training |  | 40.0 |  | 23.6 |  | 13.1 |  |"
     assert beside[3] == "| RAFT | 2 | 85.0 [21.5, 148.5] | +45.0 | 52.3 | +28.7 | 25.9 | +12.8 |"
     assert beside[5] == "| Iterative DPO | 0 | – | – | 48.8 | +25.2 | – | – |"

@@ -52,7 +52,7 @@ def test_an_arm_of_another_size_keeps_its_name(tmp_path: Path):
 def test_a_run_twice_is_refused(tmp_path: Path):
     write_run(tmp_path / "a", "raft", 0, table())
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    with pytest.raises(ConfigError, match=r"the same run twice, raft with seed 0: .*/a and .*/b"):
+    with pytest.raises(ConfigError, match=r"the same run of raft with seed 0 twice: .*/a and .*/b"):
         read_study([tmp_path])
 
 
@@ -62,7 +62,7 @@ def test_seeds_that_measured_the_same_are_told(tmp_path: Path):
         write_run(tmp_path / str(seed), "raft", seed, [*table(), last])
     write_run(tmp_path / "2", "raft", 2, table(0.6))
     (line,) = read_study([tmp_path]).differences
-    assert line.startswith("RAFT: seeds 0 and 1 measured the same throughout")
+    assert line.startswith("RAFT: seeds 0 and 1 have identical metrics")
 
 
 def test_two_settings_under_one_name_are_refused(tmp_path: Path):
@@ -109,8 +109,8 @@ def test_failed_jobs_are_named(tmp_path: Path):
     ]
     assert [job.reason for job in study.failed] == [
         "loss is nan three times in a row",
-        "it left no word: still running, or killed",
-        "it left no directory",
+        "no log and no error: still running, or killed",
+        "no run directory",
     ]
     assert never.name in study.failed[1].overrides or "seed=2" in study.failed[1].overrides
 
@@ -154,7 +154,7 @@ def test_evaluations_are_no_runs(tmp_path: Path):
     assert read_study([tmp_path]).failed == ()
 
 
-@pytest.mark.parametrize(("name", "why"), [("nowhere", "no such directory"), ("empty", "no run in it")])
+@pytest.mark.parametrize(("name", "why"), [("nowhere", "no such directory"), ("empty", "no run found there")])
 def test_nothing_to_read(tmp_path: Path, name: str, why: str):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=why):

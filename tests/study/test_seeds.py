@@ -1,4 +1,4 @@
-"""Intervals over seeds, by figures that can be checked by hand or against a table of Student's t."""
+"""Intervals over seeds on figures that can be checked by hand or against a table of Student's t."""
 
 import math
 

@@ -106,9 +106,9 @@ def build_run(cfg: DictConfig, directory: Path, verifier: Verifier, benchmarks: 
     rule = aggregate.sequence_mean if isinstance(algorithm, Preference) else algorithm.aggregate
     return Run(
         directory=directory,
-        identity=_run_info(cfg, directory, common.prompt_hash(first_prompt)),
+        info=_run_info(cfg, directory, common.prompt_hash(first_prompt)),
         hardware=Hardware(cfg.hardware.accelerator, cfg.hardware.devices, cfg.hardware.strategy, precision_of(cfg)),
-        cadence=Intervals(cfg.iterations, RunBudget(**cfg.budget), cfg.eval.every, checkpoint.every, checkpoint.keep),
+        intervals=Intervals(cfg.iterations, RunBudget(**cfg.budget), cfg.eval.every, checkpoint.every, checkpoint.keep),
         language_model=language_model,
         module=module,
         source=experience,

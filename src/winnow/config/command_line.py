@@ -1,6 +1,7 @@
 """Command line of a program, parsed by Hydra's own parser."""
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,10 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
+from winnow.config import help_text
 from winnow.errors import ConfigError
+
+GROUP_NAME = re.compile(r"[\w/]+")
 
 
 @dataclass(frozen=True)
@@ -36,19 +40,22 @@ class CommandLine:
 
 
 def read_command_line(words: Sequence[str]) -> CommandLine:
-    """Parse the words after the program's name.
+    """Parse the words after the program's name. `--help GROUP` and `--help=GROUP` become an override of the help's text.
 
     Raises:
         ConfigError: Hydra has no such option, or the directory of `--config-dir` does not exist.
     """
+    help_text.register_help()
+    words = [part for word in words for part in (("--help", word[7:]) if word.startswith("--help=") else (word,))]
     parser = get_args_parser()
     parser.error = _refuse_option  # pyright: ignore[reportAttributeAccessIssue]
-    args = parser.parse_intermixed_args(list(words))
+    args = parser.parse_intermixed_args(words)
     if args.config_dir is not None and not Path(args.config_dir).is_dir():
         raise ConfigError(f"--config-dir {args.config_dir}: no such directory; type the path of a folder of YAML")
+    is_topic = GROUP_NAME.fullmatch if args.help else lambda word: None
     return CommandLine(
         flags=tuple(_flags(words, args)),
-        overrides=tuple(args.overrides),
+        overrides=tuple(help_text.template_of(word) if is_topic(word) else word for word in args.overrides),
         config_dir=args.config_dir,
         config_path=args.config_path,
         config_name=args.config_name,

@@ -104,7 +104,7 @@ class Groups:
         loaded = self.loader.repository.load_config(f"{group}/{option}")
         if loaded is None or not isinstance(loaded.config, DictConfig):
             return set()
-        package, is_global = group.replace("/", "."), loaded.header["package"] == ""
+        package, is_global = group.replace("/", "."), loaded.header["package"] == "_global_"
         node = OmegaConf.select(loaded.config, package) if is_global else loaded.config
         found = {str(key) for key in node or {} if not str(key).startswith("_")}
         for default in loaded.defaults_list or []:

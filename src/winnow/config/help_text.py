@@ -17,8 +17,8 @@ from winnow.config.groups import Groups
 from winnow.config.override_errors import close_matches, did_you_mean
 
 WIDTH = 100
-LABEL = 18
-"""Columns of a line, and those of them that its label takes."""
+LABEL = 16
+"""Columns of a line, and those that its label takes."""
 
 
 def register_help() -> None:
@@ -33,7 +33,7 @@ def template_of(group: str) -> str:
 
 
 def _groups(names: Collection[str], *, _root_: DictConfig) -> str:
-    """A paragraph for each group, with a further one for each folder of choices: `experiment=paper/…`."""
+    """A paragraph for each group, with a further one for each folder of choices, such as paper/ of `experiment`."""
     groups, chosen = _loaded_groups(_root_), _root_.hydra.runtime.choices
     lines = []
     for name in names:
@@ -41,13 +41,13 @@ def _groups(names: Collection[str], *, _root_: DictConfig) -> str:
         for choice in groups.choices(name, nested=names):
             folder, _, word = choice.rpartition("/")
             folders.setdefault(folder, []).append(f"[{word}]" if choice == chosen.get(name) else word)
-        lines += [_paragraph(f"{name}={f}/…" if f else name, " ".join(words)) for f, words in folders.items()]
+        lines += [_paragraph(f"  {f}/" if f else name, " ".join(words)) for f, words in folders.items()]
     return _escaped("\n".join(lines))
 
 
 def _keys(names: Collection[str], *, _root_: DictConfig) -> str:
     found = {name: OmegaConf.select(_root_, name, throw_on_missing=False) for name in names}
-    return _escaped(textwrap.fill("  ".join(f"{name}={_value(value)}" for name, value in found.items()), WIDTH))
+    return _escaped("  " + "  ".join(f"{name}={_value(value)}" for name, value in found.items()))
 
 
 def _value(value: object) -> str:
@@ -57,12 +57,13 @@ def _value(value: object) -> str:
 def _choices(name: str, *, _root_: DictConfig) -> str:
     """A paragraph for each choice of a group: the first comment of its YAML."""
     groups = _loaded_groups(_root_)
-    if not groups.options(name) and not groups.choices(name):
+    if not groups.choices(name):
         known = groups.names()
         hint = did_you_mean(close_matches(name, known), f"groups: {', '.join(known)}")
         raise InterpolationResolutionError(f"--help {name}: no such group; {hint}")
-    lines = [_paragraph(choice, _first_comment(groups.loader, f"{name}/{choice}")) for choice in groups.choices(name)]
-    return _escaped("\n".join([f"{name}=", *lines]))
+    comments = {choice: _first_comment(groups.loader, f"{name}/{choice}") for choice in groups.choices(name)}
+    columns = max(map(len, comments))
+    return _escaped("\n".join([f"{name}=", *(_paragraph(choice, text, columns) for choice, text in comments.items())]))
 
 
 def _loaded_groups(root: DictConfig) -> Groups:
@@ -84,10 +85,9 @@ def _comments(text: str) -> Iterator[str]:
             yield line.removeprefix("# ")
 
 
-def _paragraph(label: str, text: str) -> str:
-    return textwrap.fill(
-        text, WIDTH, initial_indent=f"  {label:{LABEL}} ", subsequent_indent=" " * (LABEL + 3), break_on_hyphens=False
-    )
+def _paragraph(label: str, text: str, columns: int = LABEL) -> str:
+    first, rest = f"  {label:{columns}} ", " " * (columns + 3)
+    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
 def _escaped(text: str) -> str:

@@ -117,7 +117,5 @@ class EvaluateConfig(Config):
     batch: int = MISSING
 
 
-ConfigStore.instance().store("schema", Config)
-ConfigStore.instance().store("evaluate_schema", EvaluateConfig)
 for _program, _node in {"train": Config, "evaluate": EvaluateConfig}.items():
     ConfigStore.instance().store(_program, _node, group="schema", package="_global_")

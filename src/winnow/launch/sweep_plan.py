@@ -21,7 +21,6 @@ from winnow.errors import ConfigError
 from winnow.launch.resume import CHECKPOINTS
 from winnow.launch.sweep_results import JobRow
 from winnow.study.arms import IDLE_SECTIONS
-from winnow.study.statistics import detectable_difference
 
 
 def jobs_of(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> list[list[str]]:
@@ -148,6 +147,8 @@ def minimum_detectable_effect(rows: Sequence[JobRow], cfg: DictConfig) -> list[s
     if fewest < 2 or len(seeds) < 2:
         return []
     noise = OmegaConf.select(cfg, "study.noise")
+    from winnow.study.statistics import detectable_difference  # imports scipy, which no other command needs
+
     size = detectable_difference(fewest, sd=noise or 1.0)
     effect = (
         f"{100 * size:.1f} points of accuracy" if noise else f"{size:.1f} standard deviations of the paired difference"

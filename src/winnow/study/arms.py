@@ -1,58 +1,82 @@
-"""Names of arms: the paper's under its own, everything else by what was typed."""
+"""Labels, titles and order of the arms of a study.
 
-from collections.abc import Sequence
+A label is the arm or algorithm that was chosen and the overrides that tell it from other arms: `raftpp optim.lr=2e-5`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+
+import yaml
 
 from winnow.study.runs import StudyRun
 
-TITLES = {
-    "raft": "RAFT",
-    "raftpp": "RAFT++",
-    "raftpp_no_clip": "RAFT++ without clipping",
-    "raftpp_clip_higher": "RAFT++ with clip-higher",
-    "grpo": "GRPO",
-    "reinforce": "Reinforce",
-    "mean_zero": "Reinforce + mean zero",
-    "remove_all_correct": "Reinforce + remove all correct",
-    "remove_all_wrong": "Reinforce + remove all wrong",
-    "reinforce_rej": "Reinforce-Rej",
-    "remove_both_std": "Reinforce-Rej + std",
-    "ppo": "PPO",
-    "dpo": "Iterative DPO",
-}
-"""In the order in which arms are shown. Reinforce-Rej is the paper's "remove both" (arXiv 2504.11343, §5.1)."""
+ORDER = (
+    "raft",
+    "raftpp",
+    "raftpp_no_clip",
+    "raftpp_clip_higher",
+    "grpo",
+    "reinforce",
+    "mean_zero",
+    "remove_all_correct",
+    "remove_all_wrong",
+    "reinforce_rej",
+    "remove_both_std",
+    "ppo",
+    "dpo",
+)
+"""Arms in the order in which tables and figures show them. Arms that are not listed follow in alphabetical order."""
 IDLE_SECTIONS = frozenset({"hydra", "resume", "logger", "checkpoint", "study"})
-"""Sections of a configuration that reach no weight and no figure of a run."""
+"""Sections of a configuration that have no influence on the weights and metrics of a run."""
 NO_PART_OF_A_LABEL = IDLE_SECTIONS | {"arm", "algo", "seed", "experiment", "hardware"}
 
 
-def arm_title(label: str) -> str:
-    """`grpo algo.clip.high=0.28` to `GRPO algo.clip.high=0.28`."""
-    arm, *typed = label.split(" ")
-    return " ".join([TITLES.get(arm, arm), *typed])
+def arm_title(label: str, runs: Iterable[StudyRun] = ()) -> str:
+    """A label with the arm's title in place of its name: `GRPO algo.clip.high=0.28` for `grpo algo.clip.high=0.28`.
+
+    The title is `study.title` in the configuration of the arm's `runs`, else the one that `conf/arm/NAME.yaml` states
+    (for runs that chose `algo=`, or that were made before arms had titles), else the name itself.
+    """
+    name, *typed = label.split(" ")
+    own = (_title_in(run.config) for run in runs)
+    title = next((title for title in own if title), None) or _packaged_title(name) or name
+    return " ".join([title, *typed])
+
+
+@cache
+def _packaged_title(name: str) -> str | None:
+    path = files("winnow") / "conf" / "arm" / f"{name}.yaml"
+    return _title_in(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def _title_in(config: Mapping[str, object]) -> str | None:
+    study = config.get("study")
+    title = study.get("title") if isinstance(study, Mapping) else None
+    return None if title is None else str(title)
 
 
 def arm_rank(label: str) -> tuple[int, str]:
-    """Sorts labels into the order of `TITLES`, others behind them by alphabet."""
-    order = list(TITLES)
-    arm = label.split(" ")[0]
-    return (order.index(arm) if arm in order else len(order), label)
+    """Sort key of labels: the order of `ORDER`, then the alphabet."""
+    name = label.split(" ")[0]
+    return (ORDER.index(name) if name in ORDER else len(ORDER), label)
 
 
 def arm_labels(runs: Sequence[StudyRun]) -> list[str]:
-    """The label of each run: its arm and the overrides that tell it from others; those that all runs share say nothing."""
+    """The label of each run. Overrides that all runs share are left out."""
     typed = [distinguishing_overrides(run.overrides) for run in runs]
     shared = set.intersection(*typed) if typed else set()
     return [" ".join([run.arm, *sorted(mine - shared)]) for run, mine in zip(runs, typed, strict=True)]
 
 
 def override_key(override: str) -> str:
-    """`optim.lr` of `++optim.lr=1e-4`."""
+    """The key that an override sets: `optim.lr` for `++optim.lr=1e-4`."""
     return override.split("=")[0].lstrip("+~")
 
 
 def distinguishing_overrides(overrides: Sequence[str]) -> set[str]:
-    """What was typed beyond the arm: the overrides that change what a run computes, but not its seed or its experiment."""
-    last = {override_key(override): override for override in overrides}  # of a key typed twice the last one counts
+    """The overrides, apart from arm, algorithm, seed and experiment, that change what a run computes."""
+    last = {override_key(override): override for override in overrides}  # if a key was typed twice, the last one counts
     return {override for key, override in last.items() if _head(key) not in NO_PART_OF_A_LABEL or _within_algo(key)}
 
 

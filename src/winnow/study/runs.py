@@ -1,4 +1,4 @@
-"""What is read of a run directory, and of a job that left no finished run."""
+"""Runs and failed jobs of a study, read from run directories and from the tables of sweeps."""
 
 import csv
 import json
@@ -14,12 +14,15 @@ from winnow.run_logs.run_files import EvaluationCounts as Counts
 from winnow.run_logs.run_files import RunFiles
 
 EVALUATION_FILES = ("evaluation.json", "results.json")
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster, where PyYAML was built with libyaml
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, if PyYAML was built with it, is ten times faster
 
 
 @dataclass(frozen=True, slots=True)
 class StudyRun:
-    """A run. `arm` is its label in the study. Interpolations in `config` are as written, `${rollout.max_tokens}`."""
+    """A training run. `arm` is its label in the study, and `iterations` is the last iteration that it recorded.
+
+    Interpolations in `config`, such as `${rollout.max_tokens}`, are not resolved.
+    """
 
     directory: Path
     arm: str
@@ -35,7 +38,7 @@ class StudyRun:
 
 @dataclass(frozen=True, slots=True)
 class FailedJob:
-    """A job without a finished run. `reason` is the last line that it printed, or the error in its `summary.json`."""
+    """A job that left no finished run. `reason` is the last line of its log, or the error in its `summary.json`."""
 
     directory: Path
     overrides: str
@@ -45,35 +48,35 @@ class FailedJob:
 
 
 def is_run(directory: Path) -> bool:
-    """Whether a training run was started here. Evaluations have a `.hydra/` too, but results instead of metrics."""
+    """Whether a training run was started in the directory. Evaluations have a `.hydra/` too, but other result files."""
     if (directory / "metrics.jsonl").is_file():
         return True
     return (directory / ".hydra").is_dir() and not any((directory / name).exists() for name in EVALUATION_FILES)
 
 
 def run_status(directory: Path) -> str:
-    """`done`, or another word of its `summary.json`, or `never ended`."""
+    """The status in the run's `summary.json`, or `never ended` if there is none."""
     return str(read_summary(directory).get("status", "never ended"))
 
 
 def overrides_of(directory: Path) -> tuple[str, ...]:
-    """What was typed.
+    """The overrides that were typed for the run.
 
     Raises:
-        ConfigError: it was not recorded.
+        ConfigError: its `.hydra/overrides.yaml` is missing or is not YAML.
     """
     content = _yaml(directory, "overrides.yaml")
     return tuple(map(str, content)) if isinstance(content, list) else ()
 
 
 def read_summary(directory: Path) -> Mapping[str, object]:
-    """A run's `summary.json`; empty where it left none."""
+    """A run's `summary.json`; empty if there is none."""
     path = directory / "summary.json"
     return _json(path, path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def read_run(directory: Path) -> StudyRun:
-    """The run, under the label `arm` or `algo` that was chosen, without further words.
+    """The run, labelled by the chosen `arm`, or else `algo`, alone.
 
     Raises:
         ConfigError: a file of the run is missing or cannot be read.
@@ -97,19 +100,17 @@ def read_run(directory: Path) -> StudyRun:
 
 
 def last_message(directory: Path) -> str:
-    """The last line of `output.log`, else the error of `summary.json`, else words for their absence."""
+    """The last line of `output.log`, or the error in `summary.json`, or a sentence that says that there is neither."""
     log = directory / "output.log"
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
     error = read_summary(directory).get("error")
-    return lines[-1].strip() if lines else str(error) if error else "it left no word: still running, or killed"
+    return lines[-1].strip() if lines else str(error) if error else "no log and no error: still running, or killed"
 
 
 def _chosen(directory: Path, choices: Mapping[str, str]) -> str:
     chosen = choices.get("arm") or choices.get("algo")
     if not chosen:
-        raise ConfigError(
-            f"{directory / '.hydra/hydra.yaml'}: neither an arm nor an algo was chosen; no run of train.py"
-        )
+        raise ConfigError(f"{directory / '.hydra/hydra.yaml'} records neither arm= nor algo=: not a run of train.py")
     return chosen.rsplit("/")[-1]  # arm=paper/dpo is the arm dpo at another size
 
 
@@ -131,19 +132,19 @@ def _yaml(directory: Path, name: str) -> object:
         with path.open(encoding="utf-8") as file:
             return yaml.load(file, _LOADER)
     except FileNotFoundError as error:
-        raise ConfigError(f"{path} is missing: a run is compared by it; copy the run with its .hydra/") from error
+        raise ConfigError(f"{path} is missing, which the report needs; copy the run with its .hydra/") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _evaluations(directory: Path) -> Iterable[Counts]:
-    """In order, the last line of an iteration and set, as a resume may have written it again."""
+    """In order; only the last line of each iteration and set counts, because a resume may have written it again."""
     try:
         counts = RunFiles(directory).evaluations()
     except (json.JSONDecodeError, TypeError, KeyError) as error:
         path = directory / "evaluations.jsonl"
-        raise ConfigError(f"{path}: not rows of iteration, set, samples, prompts and correct ({error})") from error
-    return {(one.iteration, one.set): one for one in counts}.values()
+        raise ConfigError(f"{path}: rows need iteration, set, samples, prompts and correct ({error})") from error
+    return {(of_set.iteration, of_set.set): of_set for of_set in counts}.values()
 
 
 def _json(path: Path, text: str) -> dict:
@@ -154,14 +155,16 @@ def _json(path: Path, text: str) -> dict:
 
 
 def run_directories(directories: Iterable[Path]) -> list[Path]:
-    """The runs at any depth, each once."""
-    found = (path for top in directories for path in _walk(top) if is_run(path))
-    return list({path.resolve(): path for path in found}.values())
+    """The run directories at any depth, each once."""
+    runs = (path for top in directories for path in _walk(top) if is_run(path))
+    return list({path.resolve(): path for path in runs}.values())
 
 
 def failed_jobs(directories: Iterable[Path], runs: Collection[Path]) -> tuple[FailedJob, ...]:
-    """Runs that did not end as done, and jobs of a sweep that left none, each once. What a run's own summary says counts more
-    than the sweep's table, as a run can be resumed after it."""
+    """Runs whose status is not `done`, and jobs of sweeps that left no run, each once.
+
+    A run's own summary takes precedence over the sweep's table, because a run can be resumed after the sweep.
+    """
     unfinished = {run.resolve(): _unfinished(run) for run in runs if run_status(run) != "done"}
     done = {run.resolve() for run in runs} - unfinished.keys()
     of_sweeps = {job.directory.resolve(): job for top in directories for job in _sweep_jobs(top)}
@@ -172,13 +175,13 @@ def failed_jobs(directories: Iterable[Path], runs: Collection[Path]) -> tuple[Fa
 def _unfinished(run: Path) -> FailedJob:
     try:
         overrides = " ".join(overrides_of(run))
-    except ConfigError as error:  # it may have been killed while these were being written
+    except ConfigError as error:  # the run may have been killed before or while they were written
         overrides = str(error)
     return FailedJob(run, overrides, run_status(run), None, last_message(run))
 
 
 def _walk(top: Path) -> Iterator[Path]:
-    """Directories from `top` on, not into runs: their checkpoints have no further ones."""
+    """`top` and the directories below it, except those inside runs, where there are no further runs."""
     for place, names, _ in os.walk(top):
         path = Path(place)
         names[:] = [] if is_run(path) else sorted(name for name in names if not name.startswith("."))
@@ -186,7 +189,7 @@ def _walk(top: Path) -> Iterator[Path]:
 
 
 def _sweep_jobs(top: Path) -> Iterator[FailedJob]:
-    """Every job of the sweeps under `top`; one called done counts as failed where its run is not found."""
+    """Every job of the sweeps under `top`. A job that the table calls done counts as failed if its run is missing."""
     for path in _walk(top):
         table = path / "summary.csv"
         if not table.is_file():
@@ -204,10 +207,10 @@ def _job(sweep: Path, row: dict[str, str]) -> FailedJob:
 
 
 def _moved_directory(sweep: Path, recorded: Path) -> Path:
-    """Below the sweep as it lies now: it may have been moved or copied since."""
+    """The recorded directory relative to the sweep's present place, because the sweep may have been moved or copied."""
     below = (sweep.joinpath(*recorded.parts[start:]) for start in range(1, len(recorded.parts)))
     return next((path for path in below if path.is_dir()), recorded)
 
 
 def _reason(directory: Path) -> str:
-    return last_message(directory) if directory.is_dir() else "it left no directory"
+    return last_message(directory) if directory.is_dir() else "no run directory"

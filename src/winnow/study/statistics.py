@@ -1,18 +1,20 @@
-"""Means over seeds and paired differences, with 95 % intervals. A run is one observation, however many rows it has.
+"""Means over seeds and paired differences, with 95 % confidence intervals. A run is one observation, however many rows
+it has.
 
-Student's t, not the percentile bootstrap: that resamples a handful of runs and leaves out both the small-sample quantile and
-the factor n / (n − 1) of the variance. Measured (`python -m benchmarks.seed_interval_coverage`, 4000 repetitions), what is
-called 95 % holds the truth in
+The intervals are Student's t intervals. The percentile bootstrap would be too narrow: it resamples a handful of runs
+and leaves out both the small-sample quantile and the factor n / (n − 1) of the variance. Measured coverage of nominal
+95 % intervals, in per cent (`python -m benchmarks.seed_interval_coverage`, 4000 repetitions):
 
     seeds                                                          3      5     10
     paired t, B − A: figures normal, exponential or near 1   95–97  95–97  94–96
     paired t, A around 0.90, B near 1                               93     92     94
-    paired percentile bootstrap, the four of them                72–75  81–84  88–90
+    paired percentile bootstrap, all four cases                  72–75  81–84  88–90
     t of a single arm, normal figures                               95     94     95
     t of a single arm, exponential or near 1                        88  88–89     90
 
-so that claims, which are all paired, are safe, and the interval of one arm with skewed figures is somewhat too narrow. With 10
-arms like their common baseline, Holm makes a false claim in 4.5 to 4.8 % of families; without it, 31 to 36 %.
+Verdicts on claims all use paired differences, so their intervals are reliable; the interval of a single arm with skewed
+figures is somewhat too narrow. With 10 arms that equal their common baseline, at least one claim is false in 4.5 to
+4.8 % of families with Holm's correction, and in 31 to 36 % without it.
 """
 
 import math
@@ -27,16 +29,17 @@ from scipy.stats import chi2, norm, t
 from winnow.evaluation.intervals import Interval, t_quantile
 
 PerPrompt = Mapping[tuple[str, str], NDArray[np.float64]]
-"""Of one run: a figure for each prompt, by evaluation set and the hash of its prompts."""
+"""A figure of one run for each prompt, by evaluation set and hash of the set's prompts."""
 
 
 class NoInterval(ValueError):
-    """There is no interval to be had: too few runs, or runs without any spread. The message says which, in words for a reader."""
+    """No interval can be computed: there are too few runs, or they have no spread. The message, which reports show to
+    the reader, says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over `n` runs and its 95 % confidence limits."""
+    """Mean over `n` runs with its 95 % confidence limits."""
 
     mean: float
     low: float
@@ -46,12 +49,12 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What B has more than A, over `n` seeds that both have, with its 95 % interval over seeds, prompts fixed.
+    """Paired difference B − A, or ratio B / A, over the `n` seeds that both arms have.
 
-    Of a ratio (`ratio` below), B over A. `p` is the two-sided p-value of no difference. `sd` is the standard deviation of the
-    paired differences, of a ratio's logarithms; `agree` is how many seeds lie on the mean's side. `prompts_low` and
-    `prompts_high` are limits of another question, seeds fixed: what other prompts of the same kind would give; None where no
-    evaluation by prompt was recorded.
+    `low` and `high` are 95 % limits over seeds with the prompts fixed, and `p` is the two-sided p-value of no
+    difference. `sd` is the standard deviation of the paired differences, for a ratio that of the log ratios. `agree`
+    counts the seeds whose difference has the mean's sign. `prompts_low` and `prompts_high` answer another question: the
+    95 % limits over other prompts of the same kind, with the seeds fixed; None without evaluations by prompt.
     """
 
     mean: float
@@ -69,17 +72,26 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     """Mean over runs with Student's t interval.
 
     Raises:
-        Refused: fewer than two runs, or all the same.
+        NoInterval: fewer than two runs, a figure that is not finite, or all figures the same.
     """
     mean, half, _ = _student(values, "identical runs")
     return Estimate(mean, mean - half, mean + half, len(values))
 
 
+def limits_over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
+    """The 95 % limits of the mean over runs; None where there is no interval."""
+    try:
+        estimate = over_seeds(values)
+    except NoInterval:
+        return None
+    return estimate.low, estimate.high
+
+
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
-    """B − A, seed by seed: what a seed brings to both cancels. Seeds that only one has are left out.
+    """Mean of B − A over the seeds that both have. Pairing removes the variance that a seed adds to both.
 
     Raises:
-        Refused: fewer than two common seeds, or the same difference in all.
+        NoInterval: fewer than two common seeds, or the same difference in all.
     """
     seeds = sorted(a.keys() & b.keys())
     differences = [b[seed] - a[seed] for seed in seeds]
@@ -91,10 +103,11 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Differe
 
 
 def paired_ratio(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
-    """B / A, seed by seed: `paired` on logarithms, so that half and twice are equally far from 1. Values not above 0 are left out.
+    """Geometric mean of B / A over the seeds that both have, computed as `paired_difference` of the logarithms, so that
+    half and twice are equally far from 1. Values that are not positive are left out.
 
     Raises:
-        Refused: as `paired`.
+        NoInterval: as for `paired_difference`.
     """
     log_a, log_b = ({seed: math.log(x) for seed, x in values.items() if x > 0} for values in (a, b))
     log = paired_difference(log_a, log_b)
@@ -102,13 +115,13 @@ def paired_ratio(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
 
 
 def paired_by_prompt(a: Mapping[int, PerPrompt], b: Mapping[int, PerPrompt]) -> Interval:
-    """B − A, prompt by prompt, each averaged over the common seeds, with Student's t interval over prompts, seeds fixed.
+    """Mean of B − A over prompts, each averaged over the common seeds, with Student's t interval over prompts.
 
-    Of several sets the plain mean of their differences, as prompts of a set were drawn apart from the others': variances add,
-    with Welch and Satterthwaite's degrees of freedom.
+    The result for several sets is the unweighted mean of their differences. The sets' prompts are independent samples,
+    so their variances add, with Welch and Satterthwaite's degrees of freedom.
 
     Raises:
-        Refused: no common seed, other prompts, fewer than two prompts in a set, or the same difference on all.
+        NoInterval: no common seed, other prompts, fewer than two prompts in a set, or the same difference on all.
     """
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
@@ -130,9 +143,10 @@ def paired_by_prompt(a: Mapping[int, PerPrompt], b: Mapping[int, PerPrompt]) -> 
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number (Holm, 1979, Scand. J. Stat. 6, 65), in their order.
+    """p-values adjusted for multiple testing by Holm's method (1979, Scand. J. Stat. 6, 65), in the given order.
 
-    Claiming those below 0.05 makes one false claim or more in at most 5 % of families, however the tests depend.
+    Claiming those below 0.05 makes one false claim or more in at most 5 % of families, however the tests depend on each
+    other.
     """
     adjusted, running = [0.0] * len(p), 0.0
     for rank, index in enumerate(sorted(range(len(p)), key=p.__getitem__)):
@@ -142,12 +156,14 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def detectable_difference(n: int, sd: float, power: float = 0.8, alpha: float = 0.05) -> float:
-    """The smallest difference that a two-sided t-test on `n` paired differences of standard deviation `sd` finds with `power`.
+    """Smallest difference that a two-sided t-test on `n` paired differences of standard deviation `sd` detects with
+    probability `power`.
 
-    In the unit of `sd`; by the noncentral t distribution. Measured power (as above): 79.7 to 80.8 %.
+    It is in the unit of `sd` and follows from the noncentral t distribution. Measured power (by the benchmark named
+    above): 79.7 to 80.8 %.
 
     Raises:
-        Refused: fewer than two runs.
+        NoInterval: fewer than two runs.
     """
     if n < 2:
         raise NoInterval("fewer than two runs")
@@ -155,16 +171,16 @@ def detectable_difference(n: int, sd: float, power: float = 0.8, alpha: float = 
     # Noncentral t as a mixture of normals over the estimated deviation: scipy's nct is NaN where n is 2 or 3.
     deviations = np.sqrt(chi2.ppf((np.arange(4000) + 0.5) / 4000, n - 1) / (n - 1))
 
-    def missing(shift: float) -> float:
-        found = norm.sf(critical * deviations - shift) + norm.cdf(-critical * deviations - shift)
-        return float(found.mean()) - power
+    def excess_power(shift: float) -> float:
+        detected = norm.sf(critical * deviations - shift) + norm.cdf(-critical * deviations - shift)
+        return float(detected.mean()) - power
 
-    shift = float(brentq(missing, 0.0, 10 * critical + 10))  # pyright: ignore[reportArgumentType]
+    shift = float(brentq(excess_power, 0.0, 10 * critical + 10))  # pyright: ignore[reportArgumentType]
     return shift * sd / math.sqrt(n)
 
 
-def _student(values: Sequence[float], same: str) -> tuple[float, float, float]:
-    """Mean, half width and standard deviation."""
+def _student(values: Sequence[float], message_if_same: str) -> tuple[float, float, float]:
+    """Mean, half width of the interval, and standard deviation."""
     if len(values) < 2:
         raise NoInterval("fewer than two runs")
     array = np.asarray(values, dtype=np.float64)
@@ -172,10 +188,10 @@ def _student(values: Sequence[float], same: str) -> tuple[float, float, float]:
         raise NoInterval("a run whose figure is not finite")
     sd = float(array.std(ddof=1))
     if _no_spread(sd, float(abs(array).max())):
-        raise NoInterval(same)
+        raise NoInterval(message_if_same)
     return float(array.mean()), t_quantile(len(array)) * sd / math.sqrt(len(array)), sd
 
 
-def _no_spread(sd: float, size: float) -> bool:
-    """Up to rounding: differences of the same two decimals are not always the same double."""
-    return sd <= 1e-12 * size
+def _no_spread(sd: float, largest: float) -> bool:
+    """Whether all values are the same up to rounding: 0.3 − 0.1 and 0.4 − 0.2, for instance, are different doubles."""
+    return sd <= 1e-12 * largest

@@ -1,4 +1,4 @@
-"""In which settings runs differ."""
+"""Study: arms of finished runs, and the settings in which runs differ beside their arm."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,35 +6,35 @@ from itertools import combinations, groupby
 from pathlib import Path
 
 from winnow.errors import ConfigError
-from winnow.study import arms
-from winnow.study.arms import IDLE_SECTIONS, arm_title, override_key
+from winnow.study.arms import IDLE_SECTIONS, arm_labels, arm_rank, arm_title, override_key
 from winnow.study.runs import FailedJob, StudyRun, failed_jobs, read_run, run_directories, run_status
 
 NO_EFFECT = IDLE_SECTIONS | {"seed", "hardware"}
-"""Parts of a configuration that are not what is compared: seeds are repetitions, the rest is where and how it ran."""
+"""Sections of a configuration that a comparison ignores: seeds are repetitions, the rest does not affect results."""
 
 
 def differing_keys(a: Mapping[str, object], b: Mapping[str, object]) -> list[str]:
-    """The dotted keys in which two configurations differ, without those of `NO_EFFECT`; a key that is not there is null."""
+    """Dotted keys in which two configurations differ, outside the sections `NO_EFFECT`. A missing key is null."""
     flat_a, flat_b = flat_settings(a), flat_settings(b)
     return [key for key in dict.fromkeys([*flat_a, *flat_b]) if flat_a.get(key) != flat_b.get(key)]
 
 
 def setting_differences(by_label: Mapping[str, Sequence[StudyRun]]) -> tuple[str, ...]:
-    """A line for each setting that varies between arms outside `algo`, or within an arm, and that no label names."""
-    told = {override_key(typed).replace("/", ".") for label in by_label for typed in label.split(" ")[1:]}
+    """A line for each setting that varies between arms (outside `algo`) or within an arm, and that no label names."""
+    in_labels = {override_key(typed).replace("/", ".") for label in by_label for typed in label.split(" ")[1:]}
     configs = [(label, flat_settings(run.config)) for label, runs in by_label.items() for run in runs]
     keys = dict.fromkeys(key for _, config in configs for key in config)
     lines = (
         _difference_line(key, [(label, config.get(key)) for label, config in configs])
         for key in keys
-        if not _under(key, told)
+        if not _under(key, in_labels)
     )
     return tuple(line for line in lines if line)
 
 
 def flat_settings(node: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    """`{"rollout": {"prompts": 64}}` to `{"rollout.prompts": 64}`; lists are values."""
+    """Flat configuration, `{"rollout.prompts": 64}` for `{"rollout": {"prompts": 64}}`. Lists are values; the sections
+    `NO_EFFECT` are left out."""
     leaves: dict[str, object] = {}
     for key, value in node.items():
         if not prefix and key in NO_EFFECT:
@@ -51,8 +51,8 @@ def _difference_line(key: str, values: Sequence[tuple[str, object]]) -> str | No
     """`rollout.samples: 8 in Iterative DPO, 4 elsewhere`."""
     within = [label for label in dict.fromkeys(label for label, _ in values) if len(_distinct(values, label)) > 1]
     if within:
-        told = "; ".join(f"{' and '.join(_distinct(values, label))} within {arm_title(label)}" for label in within)
-        return f"{key}: {told}"
+        by_arm = (f"{' and '.join(_distinct(values, label))} within {arm_title(label)}" for label in within)
+        return f"{key}: {'; '.join(by_arm)}"
     if key.split(".")[0] == "algo" or len(_distinct(values)) == 1:
         return None
     by_value = {
@@ -65,25 +65,25 @@ def _difference_line(key: str, values: Sequence[tuple[str, object]]) -> str | No
     )
 
 
-def _distinct(values: Sequence[tuple[str, object]], of: str | None = None) -> list[str]:
-    return list(dict.fromkeys(_value_text(value) for label, value in values if of in (None, label)))
+def _distinct(values: Sequence[tuple[str, object]], arm: str | None = None) -> list[str]:
+    return list(dict.fromkeys(_value_text(value) for label, value in values if arm in (None, label)))
 
 
 def _value_text(value: object) -> str:
     return "null" if value is None else str(value)
 
 
-def _under(key: str, told: set[str]) -> bool:
-    return any(key == one or key.startswith(f"{one}.") for one in told)
+def _under(key: str, prefixes: set[str]) -> bool:
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
 UNTIMED = ("time/", "perf/")
-"""Figures that differ between two runs of one seed."""
+"""Prefixes of metrics that differ between two runs with the same seed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """What is compared: finished runs that differ by their seed, sorted by it."""
+    """Finished runs that differ in their seed only, sorted by it."""
 
     label: str
     title: str
@@ -92,10 +92,10 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """Arms in the order of `arms.TITLES`, others behind them.
+    """Arms of a comparison in the order of `arm_rank`, and the jobs that failed.
 
-    `differences` has a line for whatever makes arms less comparable than they look: each setting in which runs differ without
-    a word of it in their arm's label, and seeds that measured the same.
+    `differences` has a line for everything that makes arms less comparable than they look: each setting in which runs
+    differ although their arms' labels do not name it, and seeds of an arm with identical results.
     """
 
     directories: tuple[Path, ...]
@@ -108,36 +108,37 @@ class Study:
 
 
 def read_study(directories: Sequence[Path]) -> Study:
-    """The runs at any depth under `directories`; a directory reached twice counts once.
+    """The study of all runs at any depth under `directories`. A directory that is reached twice counts once.
 
     Raises:
-        ConfigError: no such directory; no run in any; a run that cannot be read; an arm with the same run twice, or with two
-            different runs of a seed.
+        ConfigError: a directory does not exist; none contains a run; a run cannot be read; an arm has the same run
+            twice, or two different runs with one seed.
     """
     for directory in directories:
         if not directory.is_dir():
             raise ConfigError(f"{directory}: no such directory; name runs or sweeps, such as multirun/DAY/TIME")
-    found = run_directories(directories)
-    failed = failed_jobs(directories, found)
-    done = [read_run(directory) for directory in found if run_status(directory) == "done"]
+    run_paths = run_directories(directories)
+    failed = failed_jobs(directories, run_paths)
+    done = [read_run(directory) for directory in run_paths if run_status(directory) == "done"]
     if not done and not failed:
-        raise ConfigError(f"{', '.join(map(str, directories))}: no run in it; name runs or sweeps")
-    done = [replace(run, arm=label) for run, label in zip(done, arms.arm_labels(done), strict=True)]
-    done.sort(key=lambda run: (arms.arm_rank(run.arm), run.seed))
+        raise ConfigError(f"{', '.join(map(str, directories))}: no run found there; name runs or sweeps")
+    done = [replace(run, arm=label) for run, label in zip(done, arm_labels(done), strict=True)]
+    done.sort(key=lambda run: (arm_rank(run.arm), run.seed))
     by_label = {label: list(of_arm) for label, of_arm in groupby(done, key=lambda run: run.arm)}
     for label, of_arm in by_label.items():
         _refuse_pooling(label, of_arm)
     repeated = [line for of_arm in by_label.values() for line in _repetitions(of_arm)]
     return Study(
         directories=tuple(directories),
-        arms=tuple(Arm(label, arms.arm_title(label), tuple(of_arm)) for label, of_arm in by_label.items()),
+        arms=tuple(Arm(label, arm_title(label), tuple(of_arm)) for label, of_arm in by_label.items()),
         failed=failed,
         differences=(*setting_differences(by_label), *repeated),
     )
 
 
 def _refuse_pooling(label: str, runs: Sequence[StudyRun]) -> None:
-    """A copy counted as a further run would narrow an interval; two settings under one name would blur it."""
+    """Refuse two runs of one arm and seed. A copy counted as a further run would make intervals too narrow, and runs
+    with different settings are different arms."""
     for a, b in combinations(runs, 2):
         if a.seed != b.seed:
             continue
@@ -146,19 +147,19 @@ def _refuse_pooling(label: str, runs: Sequence[StudyRun]) -> None:
             raise ConfigError(
                 f"two runs of {label} with seed {a.seed} differ in {', '.join(keys[:3])}: {both}; report them apart"
             )
-        raise ConfigError(f"the same run twice, {label} with seed {a.seed}: {both}; name one of them")
+        raise ConfigError(f"the same run of {label} with seed {a.seed} twice: {both}; name only one of them")
 
 
 def _repetitions(runs: Sequence[StudyRun]) -> list[str]:
-    """A line for each pair of seeds that measured the same: the second tells nothing of noise."""
+    """A line for each pair of seeds with identical results: the second is no evidence about the noise between seeds."""
     known = [(run, _comparable_rows(run)) for run in runs if run.rows]
     return [
-        f"{arms.arm_title(a.arm)}: seeds {a.seed} and {b.seed} measured the same throughout ({a.directory}, {b.directory})"
-        for (a, of_a), (b, of_b) in combinations(known, 2)
-        if of_a == of_b
+        f"{arm_title(a.arm)}: seeds {a.seed} and {b.seed} have identical metrics ({a.directory}, {b.directory})"
+        for (a, rows_a), (b, rows_b) in combinations(known, 2)
+        if rows_a == rows_b
     ]
 
 
 def _comparable_rows(run: StudyRun) -> list[str]:
-    """As text, in which NaN is NaN."""
+    """The run's rows without times, as text, because NaN equals NaN only there."""
     return [repr([(key, x) for key, x in row.items() if not key.startswith(UNTIMED)]) for row in run.rows]

@@ -1,187 +1,161 @@
-"""What "A Minimalist Approach to LLM Reasoning: from Rejection Sampling to Reinforce" reports (arXiv 2504.11343v2, Table 1)."""
+"""Tables of a study: figures of every arm, the paper's Table 1 beside this study's, tuning, and claims."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
-from winnow.study import measures
+from winnow.study import packaged_yaml
 from winnow.study.arms import arm_title
-from winnow.study.claims import Claim, ClaimVerdict, numeral, two_digits
-from winnow.study.measures import Measure, accuracy_in
+from winnow.study.claims import ClaimVerdict, numeral
+from winnow.study.measures import FINAL_ACCURACY, LATE_ACCURACY, MEASURES, Measure, format_signed
 from winnow.study.statistics import Difference, NoInterval, over_seeds
 from winnow.study.study import Arm, Study
 from winnow.study.tuning import Tuning, tuned_setting
 
+TABLE_1: dict[str, dict[str, float | None]] = packaged_yaml("paper_table_1.yaml")
+"""The paper's accuracies by arm and model; the arm `base` is the model before training."""
+MODELS = {"qwen": "Qwen 7B", "llama": "LLaMA 3B"}
+COLUMNS = (
+    "final_accuracy",
+    "late_accuracy",
+    "late_kl",
+    "late_entropy",
+    "late_length",
+    "sampled_tokens",
+    "trained_tokens",
+    "seconds",
+)
+"""Measures of the table of figures."""
+FIGURE = re.compile(r"\[?[+−-]?[×\d]|–|$")
+"""Start of a cell that is a number."""
+
 
 @dataclass(frozen=True, slots=True)
-class Reported:
-    """A row of Table 1: average@16 over MATH500, Minerva Math and OlympiadBench, in per cent; None: no such row."""
+class Table:
+    """Table of plain text. `bold` sets the last column in bold, and `align` aligns columns of numbers at the right."""
 
-    qwen: float
-    llama: float | None
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    bold: bool = False
+    align: bool = True
 
+    @property
+    def numeric(self) -> set[int]:
+        """The columns to align at the right; never the first."""
+        columns = range(1, len(self.head)) if self.align else ()
+        return {i for i in columns if all(FIGURE.match(row[i]) for row in self.rows)}
 
-BASE = Reported(23.6, 13.1)
-TABLE_1 = {
-    "raft": Reported(52.3, 25.9),
-    "raftpp": Reported(56.1, 27.6),
-    "dpo": Reported(48.8, None),
-    "reinforce": Reported(53.9, 24.2),
-    "grpo": Reported(56.3, 28.4),
-    "ppo": Reported(52.5, 26.9),
-    "reinforce_rej": Reported(56.4, 28.5),
-}
-"""Qwen2.5-Math-7B-base and LLaMA-3.2-3B-instruct, by arm."""
-
-TABLE_MEASURES = (
-    measures.FINAL_ACCURACY,
-    measures.LATE_ACCURACY,
-    measures.LATE_KL,
-    measures.LATE_ENTROPY,
-    measures.LATE_LENGTH,
-    measures.SAMPLED_TOKENS,
-    measures.TRAINED_TOKENS,
-    measures.SECONDS,
-)
+    def markdown(self) -> str:
+        """The table in Markdown, with a line end after the last row."""
+        rows = [[*row[:-1], f"**{row[-1]}**"] for row in self.rows] if self.bold else self.rows
+        lines = [[text.replace("|", "\\|") for text in row] for row in (self.head, ["---"] * len(self.head), *rows)]
+        return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def figures_table(study: Study) -> str:
-    """A row an arm: means over seeds with 95 % intervals."""
-    head = ["arm", "seeds", *map(_headed, TABLE_MEASURES)]
-    rows = [
-        [arm.title, str(len(arm.runs)), *(measure_cell(arm, measure) for measure in TABLE_MEASURES)]
-        for arm in study.arms
-    ]
-    return _table(head, rows)
+def figures_table(study: Study) -> Table:
+    """A row for each arm: means over seeds with 95 % intervals."""
+    measures = [MEASURES[key] for key in COLUMNS]
+    titles = [m.title if m.unit in m.title else f"{m.title}, {m.unit}" for m in measures]
+    rows = [[arm.title, str(len(arm.runs)), *(measure_cell(arm, m) for m in measures)] for arm in study.arms]
+    return Table(["arm", "seeds", *titles], rows)
 
 
-def table_1(study: Study) -> str:
+def table_1(study: Study) -> Table:
     """The paper's Table 1 beside this study's final accuracy; gains are over the model before training."""
-    head = ["arm", "seeds", "final accuracy, %", "gain", "paper: Qwen 7B", "gain", "paper: LLaMA 3B", "gain"]
     base = _base_accuracy(study)
-    rows = [
-        ["before training", "", "–" if base is None else f"{base:.1f}", "", f"{BASE.qwen}", "", f"{BASE.llama}", ""]
-    ]
-    for label, reported in TABLE_1.items():
+    published = TABLE_1["base"]
+    theirs = [text for model in MODELS for text in (f"{published[model]}", "")]
+    rows = [["before training", "", "–" if base is None else f"{base:.1f}", "", *theirs]]
+    for label, accuracies in TABLE_1.items():
+        if label == "base":
+            continue
         arm = study.arm(label)
-        final = list(measures.FINAL_ACCURACY.by_seed(arm).values()) if arm else []
-        gain = _plus(fmean(final) - base) if final and base is not None else "–"
-        mine = [str(len(arm.runs)), measure_cell(arm, measures.FINAL_ACCURACY)] if arm else ["0", "–"]
-        theirs = [*_reported(reported.qwen, BASE.qwen), *_reported(reported.llama, BASE.llama)]
-        rows.append([arm_title(label), *mine, gain, *theirs])
-    return _table(head, rows)
+        final = list(FINAL_ACCURACY.by_seed(arm).values()) if arm else []
+        gain = format_signed(fmean(final) - base) if final and base is not None else "–"
+        ours = [str(len(arm.runs)), measure_cell(arm, FINAL_ACCURACY)] if arm else ["0", "–"]
+        theirs = [text for model in MODELS for text in _with_gain(accuracies[model], published[model])]
+        rows.append([arm_title(label), *ours, gain, *theirs])
+    papers = [text for name in MODELS.values() for text in (f"paper: {name}", "gain")]
+    return Table(["arm", "seeds", "final accuracy, %", "gain", *papers], rows)
 
 
-def tuning_table(tuning: Tuning) -> str:
-    """Late accuracy of each algorithm at each setting, and at its best, with the settings that its seeds chose."""
+def tuning_table(tuning: Tuning) -> Table:
+    """Late accuracy of each algorithm at each setting and at its best, and how many seeds chose which setting."""
     settings = list(dict.fromkeys(tuned_setting(arm.label) for arms in tuning.tried.values() for arm in arms))
     rows = []
     for base, arms in tuning.tried.items():
-        by_setting = {tuned_setting(arm.label): measure_cell(arm, measures.LATE_ACCURACY) for arm in arms}
+        by_setting = {tuned_setting(arm.label): measure_cell(arm, LATE_ACCURACY) for arm in arms}
         best = tuning.study.arm(base)
         assert best is not None
-        picked = Counter(tuned_setting(label) or "default" for label in tuning.chosen[base].values())
-        rows.append(
-            [
-                best.title,
-                *(by_setting.get(one, "–") for one in settings),
-                measure_cell(best, measures.LATE_ACCURACY),
-                ", ".join(f"{one} ({seeds})" for one, seeds in picked.most_common()),
-            ]
-        )
-    return _table(["late accuracy, %", *(one or "default" for one in settings), "at its best", "chosen (seeds)"], rows)
+        chosen = Counter(tuned_setting(label) or "default" for label in tuning.chosen[base].values())
+        counts = ", ".join(f"{setting} ({seeds})" for setting, seeds in chosen.most_common())
+        cells = [by_setting.get(setting, "–") for setting in settings]
+        rows.append([best.title, *cells, measure_cell(best, LATE_ACCURACY), counts])
+    names = [setting or "default" for setting in settings]
+    return Table(["late accuracy, %", *names, "at its best", "chosen (seeds)"], rows)
 
 
-def claims_table(verdicts: Sequence[ClaimVerdict]) -> str:
-    """A row a claim: what the paper has, what was found here over seeds and over prompts, and the verdict."""
+def claims_table(verdicts: Sequence[ClaimVerdict]) -> Table:
+    """A row for each claim: the paper's effect, ours with intervals over seeds and over prompts, and the verdict."""
     head = [
         "claim",
         "source",
         "paper",
-        "here, 95 % over seeds (prompts fixed)",
-        "95 % over prompts (seeds fixed)",
+        "here, 95 % CI over seeds (prompts fixed)",
+        "95 % CI over prompts (seeds fixed)",
         "p (Holm)",
         "verdict",
     ]
-    return _table(head, [_claim_row(verdict) for verdict in verdicts])
+    return Table(head, [_claim_row(verdict) for verdict in verdicts], bold=True)
 
 
 def claims_list(verdicts: Sequence[ClaimVerdict]) -> str:
-    """A paragraph a claim: the question, the answer in a sentence, and the paper's figures."""
+    """A Markdown paragraph for each claim: the question, the answer in a sentence, and the paper's figures."""
+    claims = [(verdict.claim, verdict.sentence) for verdict in verdicts]
     return "\n".join(
-        f"- **{verdict.claim.question}** {verdict.sentence}\n  Claimed: {verdict.claim.statement} {_paper_words(verdict.claim)}"
-        for verdict in verdicts
+        f"- **{claim.question}** {sentence}\n  Claimed: {claim.statement} ({claim.source}: {claim.paper}.)"
+        for claim, sentence in claims
     )
 
 
 def measure_cell(arm: Arm, measure: Measure) -> str:
-    """`91.0 [89.5, 92.5]`; without an interval the reason: `91.0 (one run)`."""
+    """`91.0 [89.5, 92.5]`, or the reason why there is no interval: `91.0 (one run)`."""
     values = list(measure.by_seed(arm).values())
     if not values:
         return "–"
     try:
         estimate = over_seeds(values)
     except NoInterval:
-        return f"{_value_cell(measure, fmean(values))} ({'one run' if len(values) == 1 else 'all the same'})"
+        return f"{measure.format_value(fmean(values))} ({'one run' if len(values) == 1 else 'all the same'})"
     few = f" (of {numeral(len(values))})" if len(values) < len(arm.runs) else ""
-    mean, low, high = (_value_cell(measure, x) for x in (estimate.mean, estimate.low, estimate.high))
+    mean, low, high = (measure.format_value(x) for x in (estimate.mean, estimate.low, estimate.high))
     return f"{mean} [{low}, {high}]{few}"
 
 
 def _claim_row(verdict: ClaimVerdict) -> list[str]:
-    claim, difference = verdict.claim, verdict.difference
-    here = _difference(claim.measure, difference.mean, difference.low, difference.high) if difference else "–"
-    prompts = _prompts(difference)
+    claim, difference, effect = verdict.claim, verdict.difference, verdict.claim.measure.format_effect
+    here = f"{effect(difference.mean)} [{effect(difference.low)}, {effect(difference.high)}]" if difference else "–"
+    paper = "–" if claim.paper_effect is None else effect(claim.paper_effect)
     p = "–" if verdict.p_holm is None else f"{verdict.p_holm:.2g}"
-    effect = "–" if claim.paper_effect is None else _signed(claim.measure, claim.paper_effect)
-    return [claim.statement, claim.source, effect, here, prompts, p, f"**{verdict.outcome}**"]
+    return [claim.statement, claim.source, paper, here, _prompt_limits(difference), p, verdict.outcome]
 
 
-def _paper_words(claim: Claim) -> str:
-    return f"({claim.source}: {claim.paper}.)"
-
-
-def _headed(measure: Measure) -> str:
-    return measure.title if measure.unit in measure.title else f"{measure.title}, {measure.unit}"
-
-
-def _prompts(difference: Difference | None) -> str:
+def _prompt_limits(difference: Difference | None) -> str:
     if difference is None or difference.prompts_low is None or difference.prompts_high is None:
         return "–"
-    return f"[{_plus(difference.prompts_low)}, {_plus(difference.prompts_high)}]"
+    return f"[{format_signed(difference.prompts_low)}, {format_signed(difference.prompts_high)}]"
 
 
-def _plus(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
-
-
-def _difference(measure: Measure, mean: float, low: float, high: float) -> str:
-    return f"{_signed(measure, mean)} [{_signed(measure, low)}, {_signed(measure, high)}]"
-
-
-def _signed(measure: Measure, value: float) -> str:
-    return f"×{two_digits(value)}" if measure.ratio else _plus(value)
-
-
-def _value_cell(measure: Measure, value: float) -> str:
-    if measure.unit == "%":
-        return f"{value:.1f}"
-    return f"{value / 1000:.0f}k" if abs(value) >= 10_000 else f"{value:.3g}"
-
-
-def _reported(value: float | None, base: float | None) -> list[str]:
-    return ["–", "–"] if value is None or base is None else [f"{value}", _plus(value - base)]
+def _with_gain(accuracy: float | None, base: float | None) -> list[str]:
+    return ["–", "–"] if accuracy is None or base is None else [f"{accuracy}", format_signed(accuracy - base)]
 
 
 def _base_accuracy(study: Study) -> float | None:
     """Mean accuracy at iteration 0 over all runs."""
-    found = [accuracy_in(lambda _, iteration: iteration == 0)(run) for arm in study.arms for run in arm.runs]
-    found = [value for value in found if math.isfinite(value)]
-    return fmean(found) if found else None
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in cells) + "\n"
+    before = replace(FINAL_ACCURACY, window="start")
+    accuracies = [before.value(run) for arm in study.arms for run in arm.runs]
+    accuracies = [accuracy for accuracy in accuracies if math.isfinite(accuracy)]
+    return fmean(accuracies) if accuracies else None

@@ -1,4 +1,4 @@
-"""Arms that ran with several settings of the optimiser, each at the best of its own, as the paper says of its Table 1."""
+"""Tuning: algorithms that ran with several optimiser settings, each at its best, as the paper describes its Table 1."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,14 +9,15 @@ from winnow.study.measures import LATE_ACCURACY
 from winnow.study.study import Arm, Study
 
 TUNED = "optim."
-"""What is tuned and no part of an algorithm: `raft optim.lr=1e-4` is RAFT with a learning rate."""
+"""Prefix of the settings that are tuned and do not make another algorithm: `raft optim.lr=1e-4` is still RAFT."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """`tried` has the arms of each algorithm, one a setting; `chosen` the setting of each of its seeds.
+    """Settings tried and chosen for each algorithm, by its label without settings.
 
-    `study` is the same study with each algorithm once, at its best.
+    `tried` has an algorithm's arms, one per setting. `chosen` has the label of the arm that was chosen for each seed.
+    `study` is the study with each algorithm as one arm, made of the runs that were chosen.
     """
 
     tried: Mapping[str, tuple[Arm, ...]]
@@ -25,21 +26,22 @@ class Tuning:
 
 
 def tune(study: Study) -> Tuning | None:
-    """None where no arm ran with several settings, or none with two seeds.
+    """The tuning of a study; None if no algorithm ran with several settings and two seeds.
 
-    A seed's setting is the one whose late accuracy is best over the arm's *other* seeds: the luck that picks a setting is not
-    counted again when it is judged.
+    A seed's setting is the one with the best late accuracy over the *other* seeds. The noise that makes a setting look
+    best is thus not counted again when the setting is judged.
     """
     tried: dict[str, list[Arm]] = {}
     for arm in study.arms:
         tried.setdefault(_untuned_label(arm.label), []).append(arm)
     several = {base: tuple(arms) for base, arms in tried.items() if len(arms) > 1}
-    chosen = {base: found for base, arms in several.items() if (found := _chosen(arms))}
+    chosen = {base: labels for base, arms in several.items() if (labels := _chosen(arms))}
     if not chosen:
         return None
     best = [_at_its_best(base, several[base], settings) for base, settings in chosen.items()]
-    left = {arm.label for base in chosen for arm in several[base]}
-    arms = sorted([*(arm for arm in study.arms if arm.label not in left), *best], key=lambda arm: arm_rank(arm.label))
+    replaced = {arm.label for base in chosen for arm in several[base]}
+    kept = [arm for arm in study.arms if arm.label not in replaced]
+    arms = sorted([*kept, *best], key=lambda arm: arm_rank(arm.label))
     return Tuning({base: several[base] for base in chosen}, chosen, replace(study, arms=tuple(arms)))
 
 

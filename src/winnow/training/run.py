@@ -58,9 +58,9 @@ class Run:
     def __init__(
         self,
         directory: Path,
-        identity: RunInfo,
+        info: RunInfo,
         hardware: Hardware,
-        cadence: Intervals,
+        intervals: Intervals,
         language_model: LanguageModel,
         module: IterationModule,
         source: ExperienceSource,
@@ -69,18 +69,18 @@ class Run:
         tracker: Tracker,
         lines: Sequence[str],
     ) -> None:
-        self.directory, self.info, self.intervals = directory, identity, cadence
+        self.directory, self.info, self.intervals = directory, info, intervals
         self.language_model, self.module, self.tracker, self.lines = language_model, module, tracker, lines
         self.files = RunFiles(directory)
-        self.console = RunConsole(cadence.iterations, terminal=None if is_first_rank() else False)
+        self.console = RunConsole(intervals.iterations, terminal=None if is_first_rank() else False)
         self.clock, self.writer, self.signals = Clock(), BackgroundWriter(), StopOnSignal()
         self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting))
         self.resumed_from: int | None = None
         self.verifiers = evaluator.verifiers()
         self.bookkeeping = IterationBookkeeping(
             evaluator,
-            cadence.evaluate,
-            cadence.budget,
+            intervals.evaluate,
+            intervals.budget,
             self.files,
             tracker,
             self.console,

@@ -1,4 +1,4 @@
-"""Reports are written once: a small study of three arms, in which one job failed, and a single run."""
+"""A report of a small study of three arms in which one job failed, written once, and a parser for its page."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from study.report.dressed import write_dressed, write_failed_job
-from winnow.study.report.html import VOID
 from winnow.study.report.write import write_report
 
 ARMS = ("raft", "raftpp", "raftpp_no_clip")
+VOID = frozenset({"br", "hr", "img", "meta", "wbr"})
+"""Elements without an end tag."""
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Element:
 
 @dataclass
 class Page(HTMLParser):
-    """The elements of a page, in order of their start tags; `text` of an element includes that of the ones within."""
+    """Elements of a page in the order of their start tags. An element's `text` includes the text of those within it."""
 
     elements: list[Element] = field(default_factory=list)
     open: list[Element] = field(default_factory=list)
@@ -67,7 +68,7 @@ def read_page(path: Path) -> Page:
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory) -> Path:
-    """Three arms with three seeds, one failed job; its report is written."""
+    """Directory of a study of three arms with three seeds and one failed job, with its report."""
     top = tmp_path_factory.mktemp("small")
     write_dressed(top, ARMS, range(3))
     write_failed_job(top, "seed=3 arm=raft", "RuntimeError: <b>out of memory</b>")

@@ -1,4 +1,4 @@
-"""Made-up studies with what a report shows beside curves: signal accounting and samples, hostile ones among them."""
+"""Synthetic studies with gradient mass and with samples, some of which are hostile to a page."""
 
 import csv
 import json
@@ -10,11 +10,11 @@ from study.studies import ARMS, write_study, write_summary_csv
 from winnow.run_logs.run_files import SampleRecord
 
 HOSTILE = "<script>alert('owned')</script> </pre></details> &amp; \x1b[31m ‮gnp \ud800 $x_1$ | `**`"
-"""Markup, an entity, a terminal's escape, a right-to-left override, half a surrogate pair, maths and Markdown."""
+"""Markup, an entity, a terminal's escape, a right-to-left override, half a surrogate pair, mathematics and Markdown."""
 
 
 def write_dressed(top: Path, arms: Iterable[str] = ARMS, seeds: Iterable[int] = range(5)) -> Path:
-    """`write_study` with the metrics `train/gradient_mass/*` and, of the first seed of each arm, samples of three iterations."""
+    """`write_study` with metrics `train/gradient_mass/*`, and samples of three iterations of each arm's first seed."""
     write_study(top, arms, seeds)
     for directory in sorted(path.parent for path in top.glob("*/metrics.jsonl")):
         _add_signal(directory / "metrics.jsonl")
@@ -25,7 +25,7 @@ def write_dressed(top: Path, arms: Iterable[str] = ARMS, seeds: Iterable[int] = 
 
 
 def write_samples(directory: Path, iteration: int, prompts: int = 9, response: str = "3+4={}" + 40 * "+1-1") -> None:
-    """Four responses to each prompt, the first one right and the last one hostile."""
+    """Write four responses to each prompt; the first one is correct and the last one hostile."""
     (directory / "samples").mkdir(exist_ok=True)
     records = [
         SampleRecord(
@@ -51,7 +51,7 @@ def write_samples(directory: Path, iteration: int, prompts: int = 9, response: s
 
 
 def write_failed_job(top: Path, overrides: str, last_line: str) -> None:
-    """One more job of the sweep, which left a log and no run."""
+    """Add a job to the sweep that left a log and no run."""
     with (top / "summary.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     jobs = [(int(r["job"]), r["overrides"], r["status"], int(r["exit_code"]), Path(r["directory"])) for r in table]

@@ -1,4 +1,4 @@
-"""What figures show: the study's numbers, and no interval where there is none."""
+"""Figures show the study's numbers, and no interval for arms that have none."""
 
 import math
 from statistics import fmean
@@ -8,9 +8,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from study.studies import ACCURACY, rows, write_run, write_study
+from winnow.run_logs.plot_style import running_mean, smoothing_window
 from winnow.run_logs.run_files import EvaluationCounts
 from winnow.study.measures import FINAL_ACCURACY
-from winnow.study.report.forest import STEPS, difference_row, level_row, waterfall
+from winnow.study.report.forest import CHAINS, difference_row, level_row, waterfall
 from winnow.study.report.learning_curves import (
     ENTROPY,
     HELD_OUT,
@@ -18,20 +19,17 @@ from winnow.study.report.learning_curves import (
     Line,
     arm_lines,
     draw_lines,
-    running_mean,
-    smoothing_window,
 )
-from winnow.study.report.panels import EndLabel, abbreviated, label_ends, spread_labels
-from winnow.study.report.subject import StudyView, band_words
-from winnow.study.report.trade_offs import kl_trajectory, pass_curves_of, pass_rate
+from winnow.study.report.panels import EndLabel, FigureData, abbreviated, describe_bands, label_ends, spread_labels
+from winnow.study.report.trade_offs import kl_path, pass_rate, pass_rates
 from winnow.study.study import read_study
 
 
 @pytest.fixture
 def by_seed(tmp_path):
-    """Of arms with a final accuracy for each seed, the study. The training entropy differs between seeds."""
+    """Builder of a study from the final accuracies of each arm, one for each seed. Entropies differ between seeds."""
 
-    def study(**arms: list[float]) -> StudyView:
+    def study(**arms: list[float]) -> FigureData:
         for arm, finals in arms.items():
             for seed, final in enumerate(finals):
                 curves = {
@@ -40,39 +38,39 @@ def by_seed(tmp_path):
                     "train/kl_ref": 0.1,
                 }
                 write_run(tmp_path / f"{arm}{seed}", arm, seed, rows(curves))
-        return StudyView(read_study([tmp_path]), "iterations")
+        return FigureData(read_study([tmp_path]), "iterations")
 
     return study
 
 
-def arm(subject: StudyView, label: str):
-    found = subject.study.arm(label)
+def arm(data: FigureData, label: str):
+    found = data.study.arm(label)
     assert found
     return found
 
 
 def test_a_row_of_the_forest_is_the_mean_with_student_s_interval(by_seed):
-    subject = by_seed(grpo=[0.8, 0.9])
-    row = level_row(subject, arm(subject, "grpo"), FINAL_ACCURACY)
+    data = by_seed(grpo=[0.8, 0.9])
+    row = level_row(data, arm(data, "grpo"), FINAL_ACCURACY)
     assert row.mean == pytest.approx(85)
     assert row.limits == pytest.approx((85 - 12.706 * 5, 85 + 12.706 * 5), abs=0.01)  # t of one degree of freedom
-    assert row.words == "85.0 (21.5 to 148.5)"
+    assert row.text == "85.0 (21.5 to 148.5)"
     assert list(row.dots) == pytest.approx([80, 90])
 
 
 def test_one_run_and_identical_runs_have_a_mean_and_words_and_no_interval(by_seed):
-    subject = by_seed(raft=[0.8], grpo=[0.7, 0.7])
-    one, same = (level_row(subject, arm(subject, label), FINAL_ACCURACY) for label in ("raft", "grpo"))
-    assert (one.limits, one.words) == (None, "80.0 (one run)")
-    assert (same.limits, same.words) == (None, "70.0 (identical runs)")
-    gap = difference_row(subject, arm(subject, "raft"), arm(subject, "grpo"), FINAL_ACCURACY)
+    data = by_seed(raft=[0.8], grpo=[0.7, 0.7])
+    one, same = (level_row(data, arm(data, label), FINAL_ACCURACY) for label in ("raft", "grpo"))
+    assert (one.limits, one.text) == (None, "80.0 (one run)")
+    assert (same.limits, same.text) == (None, "70.0 (identical runs)")
+    gap = difference_row(data, arm(data, "raft"), arm(data, "grpo"), FINAL_ACCURACY)
     assert gap
-    assert (gap.limits, gap.words) == (None, "−10.0 (one run)")
+    assert (gap.limits, gap.text) == (None, "−10.0 (one run)")
 
 
 def test_differences_are_paired_by_seed(by_seed):
-    subject = by_seed(raft=[0.5, 0.7, 0.9], grpo=[0.6, 0.81, 0.99])
-    gap = difference_row(subject, arm(subject, "raft"), arm(subject, "grpo"), FINAL_ACCURACY)
+    data = by_seed(raft=[0.5, 0.7, 0.9], grpo=[0.6, 0.81, 0.99])
+    gap = difference_row(data, arm(data, "raft"), arm(data, "grpo"), FINAL_ACCURACY)
     assert gap
     assert gap.mean == pytest.approx(10)
     assert gap.limits
@@ -80,46 +78,46 @@ def test_differences_are_paired_by_seed(by_seed):
 
 
 def test_lines_of_one_run_and_of_equal_runs_have_no_band(by_seed):
-    subject = by_seed(raft=[0.8], grpo=[0.7, 0.7], raftpp=[0.7, 0.8])
-    bands = {line.style.label: line.low is not None for line in arm_lines(subject, subject.study.arms, HELD_OUT)}
+    data = by_seed(raft=[0.8], grpo=[0.7, 0.7], raftpp=[0.7, 0.8])
+    bands = {line.style.label: line.low is not None for line in arm_lines(data, data.study.arms, HELD_OUT)}
     assert bands == {"raft": False, "grpo": False, "raftpp": True}
-    words = band_words(subject.study.arms)
-    assert "Student t" in words
-    assert words.endswith("No band, one run: RAFT.")
+    sentence = describe_bands(data.study.arms)
+    assert "Student t" in sentence
+    assert sentence.endswith("No band for arms with one run: RAFT.")
 
 
 def test_what_was_not_recorded_has_no_line(by_seed):
-    subject = by_seed(raft=[0.8])
-    curves = arm_lines(subject, subject.study.arms, ENTROPY)
+    data = by_seed(raft=[0.8])
+    curves = arm_lines(data, data.study.arms, ENTROPY)
     assert [list(line.y) for line in curves] == [[0.1] * 8]
     missing = type(KL)("train/nothing", "", "")
-    assert arm_lines(subject, subject.study.arms, missing) == []
+    assert arm_lines(data, data.study.arms, missing) == []
 
 
 def test_bands_are_drawn_where_they_are_and_not_elsewhere(by_seed):
-    subject = by_seed(raft=[0.8], raftpp=[0.7, 0.8])
+    data = by_seed(raft=[0.8], raftpp=[0.7, 0.8])
     axes = Figure().add_subplot()
-    draw_lines(axes, arm_lines(subject, subject.study.arms, HELD_OUT))
+    draw_lines(axes, arm_lines(data, data.study.arms, HELD_OUT))
     assert len(axes.collections) == 1
     assert len(axes.lines) == 2
 
 
 def test_a_chain_of_steps_ends_where_its_last_arm_does(tmp_path):
     write_study(tmp_path, ("reinforce", "remove_all_wrong", "reinforce_rej", "mean_zero", "grpo"), range(3))
-    subject = StudyView(read_study([tmp_path]), "iterations")
-    drawing = waterfall(subject)
+    data = FigureData(read_study([tmp_path]), "iterations")
+    drawing = waterfall(data)
     assert drawing
     (panel,) = drawing.panels
     axes = Figure().add_subplot()
     panel.draw(axes)
     ends = [patch.get_x() + patch.get_width() for patch in axes.patches]
-    means = [fmean(FINAL_ACCURACY.by_seed(one).values()) for one in subject.study.arms]
-    by_label = dict(zip([one.label for one in subject.study.arms], means, strict=True))
+    means = [fmean(FINAL_ACCURACY.by_seed(one).values()) for one in data.study.arms]
+    by_label = dict(zip([one.label for one in data.study.arms], means, strict=True))
     chain = ["remove_all_wrong", "reinforce_rej", "mean_zero", "grpo"]
     assert ends == pytest.approx([by_label[label] for label in chain])
     names = [text.get_text() for text in axes.texts]
     assert "− all-wrong prompts" in names
-    assert len(STEPS) == 7
+    assert sum(change != "" for changes in CHAINS.values() for change in changes.values()) == 7
 
 
 def test_steps_across_a_missing_arm_are_named_by_where_they_lead(by_seed):
@@ -144,15 +142,15 @@ def test_pass_at_k_is_chen_s():
 
 def test_pass_at_k_is_of_the_last_evaluation(tmp_path):
     write_run(tmp_path / "a", "grpo", 0, rows({ACCURACY: 0.5}), correct={0: [0, 0], 8: [4, 2]})
-    (curve,) = pass_curves_of(read_study([tmp_path]).arms[0])
+    (curve,) = pass_rates(read_study([tmp_path]).arms[0])
     assert curve == {1: 0.75, 2: pytest.approx((1 + 5 / 6) / 2), 4: 1.0}
 
 
 def test_a_trajectory_takes_the_mean_kl_since_the_evaluation_before(tmp_path):
     table = rows({ACCURACY: lambda i: i / 8, "train/kl_ref": lambda i: float(i)}, 8, every=4)
     write_run(tmp_path / "a", "grpo", 0, table)
-    subject = StudyView(read_study([tmp_path]), "iterations")
-    found = kl_trajectory(subject, subject.study.arms[0])
+    data = FigureData(read_study([tmp_path]), "iterations")
+    found = kl_path(data, data.study.arms[0])
     assert found
     _, kl, accuracy = found
     assert list(kl) == [2.5, 6.5]  # of iterations 1 to 4 and 5 to 8
@@ -205,7 +203,7 @@ def test_long_numbers_are_short():
 def test_a_metric_on_a_logarithmic_axis_may_begin_at_nothing(tmp_path):
     table = rows({ACCURACY: 0.5, "train/kl_ref": lambda i: 0.0 if i == 1 else 10.0**-i})
     write_run(tmp_path / "a", "grpo", 0, table)
-    subject = StudyView(read_study([tmp_path]), "iterations")
-    (line,) = arm_lines(subject, subject.study.arms, KL)
+    data = FigureData(read_study([tmp_path]), "iterations")
+    (line,) = arm_lines(data, data.study.arms, KL)
     assert isinstance(line, Line)
     assert math.isfinite(line.y.sum())

@@ -1,4 +1,4 @@
-"""The page: whole, self-contained, safe to open, and first of all an answer."""
+"""The page `report.html` is complete, loads nothing, shows hostile text as text, and begins with the claims."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from study.report.conftest import read_page
 from study.report.dressed import HOSTILE, write_dressed, write_samples
 from study.studies import ACCURACY, rows, write_run
-from winnow.study.report.panels import BAD, GOOD, GRID, INK, MUTED, PAPER
+from winnow.run_logs.plot_style import BAD, GOOD, GRID, INK, MUTED, PAPER
 from winnow.study.report.write import write_report
 
 LOADS = {"src", "srcset", "href", "xlink:href", "action", "formaction", "data", "poster", "background"}
@@ -45,7 +45,7 @@ def test_places_are_unique_and_every_link_within_the_page_leads_to_one(page):
 def test_a_hostile_response_is_shown_as_text(small, page):
     assert "<script>" not in (small / "report.html").read_text()
     shown = [one.text for one in page.named("pre") if "owned" in one.text]
-    # The terminal's escape is shown by its sign, half a surrogate pair as a question mark; all else is as it was written.
+    # The terminal's escape is shown as a visible sign, half a surrogate pair as a question mark, the rest unchanged.
     assert HOSTILE.replace("\x1b", "␛").replace("\ud800", "?") in shown
 
 
@@ -115,10 +115,10 @@ def test_numbers_in_figures_are_cut_between_tags_only(page):
 
 def test_a_response_says_what_became_of_it(page):
     right, wrong, still, silent = page.classed("response")[:4]
-    assert "correct · kept · read “7” · gold “7” · advantage +1.50" in right.text
-    assert "wrong · kept · read “8” · gold “7” · advantage −0.50" in wrong.text
+    assert "correct · kept · extracted “7” · gold “7” · advantage +1.50" in right.text
+    assert "wrong · kept · extracted “8” · gold “7” · advantage −0.50" in wrong.text
     assert "wrong · rejected" in still.text
-    assert "nothing read" in silent.text
+    assert "no answer extracted" in silent.text
     assert "not trained on" in silent.text
     assert [one.attributes["class"].split()[1] for one in (right, wrong, still)] == ["plus", "minus", "still"]
     assert [one.attributes["style"] for one in (right, wrong, still)] == ["--size:1.00", "--size:0.33", "--size:0.00"]
@@ -158,8 +158,8 @@ def test_a_study_of_failed_jobs_alone_has_a_page_that_says_so(tmp_path):
     write_dressed(tmp_path, ("raft",), range(1))
     for path in (tmp_path / "0").glob("summary.json"):
         path.write_text(path.read_text().replace('"done"', '"diverged"'))
-    told = write_report([tmp_path], None, "iterations")
-    assert told.startswith("No finished run.\nfailed: ")
+    printed = write_report([tmp_path], None, "iterations")
+    assert printed.startswith("No finished run.\nfailed: ")
     assert "1 job failed" in (tmp_path / "report.html").read_text()
 
 
@@ -169,10 +169,10 @@ def test_thirteen_arms_with_five_seeds_stay_below_five_megabytes(tmp_path: Path)
     for directory in tmp_path.glob("*/samples"):  # as long as responses of a real model
         for iteration in (1, 20, 40):
             write_samples(directory.parent, iteration, response="<think>{}" + 4000 * "&<>\"'")
-    told = write_report([tmp_path], None, "iterations")
+    printed = write_report([tmp_path], None, "iterations")
     assert (tmp_path / "report.html").stat().st_size < 5_000_000
     page = read_page(tmp_path / "report.html")
     figures = [one.attributes["id"] for one in page.named("figure")]
     assert {"figure1", "figure2", "figure3", "figure4", "waterfall"} <= set(figures)
-    assert len(page.classed("claim")) == told.count("?")
-    assert told.splitlines()[0] == "13 arms × 5 seeds × 40 iterations: 65 finished runs."
+    assert len(page.classed("claim")) == printed.count("?")
+    assert printed.splitlines()[0] == "13 arms × 5 seeds × 40 iterations: 65 finished runs."

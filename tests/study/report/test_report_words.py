@@ -1,4 +1,4 @@
-"""What a report says beside its figures."""
+"""Text of a report beside its figures: commands, warnings, settings, tables and samples."""
 
 from pathlib import Path
 
@@ -7,17 +7,18 @@ import pytest
 from study.report.conftest import ARMS
 from study.studies import ACCURACY, rows, write_run
 from winnow.run_logs.run_files import SampleRecord
+from winnow.study.measures import format_signed
 from winnow.study.report import facts
-from winnow.study.report.facts import interval_words, signed
-from winnow.study.report.page import Html, tag, to_html
+from winnow.study.report.forest import format_interval
 from winnow.study.report.samples import HEAD, TAIL, advantage_strength, excerpt
-from winnow.study.report.write import write_report
+from winnow.study.report.write import ENVIRONMENT, code_span, write_report
 from winnow.study.study import read_study
+from winnow.study.tables import Table
 
 
 def run(top: Path, arm: str, seed: int, *overrides: str, iterations: int = 8, settings=None) -> None:
     curves = {ACCURACY: lambda i: 0.5 + 0.01 * i + 0.001 * seed + 0.0001 * len(arm)}
-    name = f"{arm}{seed}{len(overrides)}"
+    name = f"{arm}{seed}{len(list(top.iterdir()))}"
     write_run(top / name, arm, seed, rows(curves, iterations), overrides=overrides, settings=settings)
 
 
@@ -42,11 +43,11 @@ def test_runs_of_no_grid_are_a_command_an_arm(tmp_path):
 def test_what_else_differs_is_warned_of(tmp_path):
     run(tmp_path, "raft", 1)
     run(tmp_path, "grpo", 2, iterations=6, settings={"rollout": {"samples": 8}})
-    told = "\n".join(facts.warnings_of(read_study([tmp_path])))
-    assert "rollout.samples" in told
-    assert "one run only" in told
-    assert "No seed is common" in told
-    assert "6 to 8 iterations" in told
+    warnings = "\n".join(facts.warnings_of(read_study([tmp_path])))
+    assert "rollout.samples" in warnings
+    assert "one run only" in warnings
+    assert "No seed is common" in warnings
+    assert "6 to 8 iterations" in warnings
 
 
 def test_settings_are_split_by_whether_arms_differ(tmp_path):
@@ -74,15 +75,26 @@ def test_tables_of_the_markdown_are_rectangular(small):
     assert "winnow report" in text
 
 
-def test_a_markdown_table_becomes_one_of_the_page():
-    html = to_html("| a | b |\n| --- | --- |\n| x \\| <y> | **1.5** |\n")
+def test_a_table_is_the_same_in_markdown_and_on_the_page():
+    table = Table(["a", "b"], [["x | <y>", "1.5"]], bold=True)
+    assert table.markdown() == "| a | b |\n| --- | --- |\n| x \\| <y> | **1.5** |\n"
+    html = ENVIRONMENT.get_template("parts.html.j2").module.table(table)  # pyright: ignore
     assert "<td>x | &lt;y&gt;</td>" in html
-    assert "<b>1.5</b>" in html
+    assert '<td class="n"><b>1.5</b></td>' in html
 
 
-def test_text_is_escaped_and_markup_is_not():
-    assert tag("a", "<b>", Html("<i>"), href='"#"') == '<a href="&quot;#&quot;">&lt;b&gt;<i></a>'
-    assert tag("br") == "<br>"
+def test_arms_and_settings_are_escaped_on_the_page_and_not_in_markdown(tmp_path):
+    for seed in (0, 1):
+        run(tmp_path, "raft", seed, "dataset.path=<i>&|")
+        run(tmp_path, "raft", seed, "dataset.path='\"'", settings={"rollout": {"samples": "<i>"}})
+    write_report([tmp_path], None, "iterations")
+    page, markdown = ((tmp_path / f"report.{ending}").read_text() for ending in ("html", "md"))
+    assert "<td>RAFT dataset.path=&lt;i&gt;&amp;|</td>" in page
+    assert "<th>RAFT dataset.path=&#39;&#34;&#39;</th>" in page
+    assert "<td>&lt;i&gt;</td>" in page
+    assert "<i>" not in page
+    assert "| RAFT dataset.path=<i>&\\| |" in markdown
+    assert code_span("a `<b>`") == "`a '<b>'`"
 
 
 def test_a_long_text_keeps_its_start_and_its_end():
@@ -103,8 +115,8 @@ def test_the_size_of_an_advantage_is_a_share_of_the_largest_beside_it():
 
 
 def test_minus_signs_are_minus_signs():
-    assert signed(-0.31) == "−0.3"
-    assert interval_words(-1.04, 2) == "(−1.0 to 2.0)"
+    assert format_signed(-0.31) == "−0.3"
+    assert format_interval(-1.04, 2) == "(−1.0 to 2.0)"
 
 
 def test_the_command_says_where_the_page_is_and_what_came_out(small, tmp_path):

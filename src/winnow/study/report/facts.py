@@ -1,4 +1,4 @@
-"""How the report's intervals are made, for a reader who knows some statistics."""
+"""Facts about a study beside its figures: scope, warnings, seeds, settings, and the commands that repeat it."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -7,46 +7,10 @@ from math import prod
 from winnow.study.runs import StudyRun
 from winnow.study.study import Study, flat_settings
 
-STATISTICS = (
-    "A run is one observation: intervals are over seeds, Student's t, 95 %, however many prompts or iterations a run has. They "
-    "say what other seeds would give with the same prompts; intervals over prompts, where given, are about other prompts with "
-    "these seeds.",
-    "Arms are compared in pairs, seed by seed: runs of one seed see the same prompts and, while their policies agree, the same "
-    "samples, so that what a seed brings to both cancels. Entropies and KLs are compared by their ratio, on logarithms.",
-    "Late is the last quarter of a run's iterations, early the first one; the report does not pick its windows.",
-    "Claims of one table or figure that something is greater or less are tested together: their p-values are "
-    "adjusted by Holm's method, so that a false claim among them is made in 5 % of such families at most.",
-    "Inside noise: the test, so adjusted, does not tell the difference from none. It is not evidence of no difference; the "
-    "sentence says how large a difference would have been found four times in five.",
-    "“About the same” and “no greater” hold only where the whole interval lies within a margin that was set before any run: 2 "
-    "points, or a factor of 1.25.",
-    "Bands around curves hold point by point, not for a whole curve. Two runs that measured the same, or a single one, give no "
-    "interval: figures then show the mean alone, hollow.",
-)
-AT_ITS_BEST = (
-    "Each algorithm at the best of its own settings of the optimiser. A seed's setting is the one with the best late accuracy over "
-    "the other seeds, so that the luck that picks a setting is not counted again when it is judged."
-)
-
-
-def signed(value: float, places: int = 1) -> str:
-    """`+1.5`, `−0.3`."""
-    return f"{value:+.{places}f}".replace("-", "−")
-
-
-def interval_words(low: float, high: float, places: int = 1) -> str:
-    """`(−0.3 to 1.2)`: with a dash it could not be told from a minus sign."""
-    return f"({low:.{places}f} to {high:.{places}f})".replace("-", "−")
-
 
 def counted_noun(number: int, noun: str) -> str:
     """`1 seed`, `5 seeds`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def with_bound_percent(text: str) -> str:
-    """With per cent signs held to their numbers, where a line may break."""
-    return text.replace(" %", "\u00a0%")
 
 
 def runs_of(study: Study) -> list[StudyRun]:
@@ -63,47 +27,45 @@ def study_title(study: Study) -> str:
 
 
 def study_scope(study: Study) -> str:
-    """`13 arms × 5 seeds × 60 iterations: 65 runs.`"""
+    """`13 arms × 5 seeds × 60 iterations: 65 finished runs.`"""
     runs = runs_of(study)
-    seeds = sorted({len(arm.runs) for arm in study.arms})
-    iterations = sorted({run.iterations for run in runs})
     if not runs:
         return "No finished run."
+    seeds = sorted({len(arm.runs) for arm in study.arms})
+    iterations = sorted({run.iterations for run in runs})
     parts = [counted_noun(len(study.arms), "arm"), _count_range(seeds, "seed"), _count_range(iterations, "iteration")]
     return f"{' × '.join(parts)}: {counted_noun(len(runs), 'finished run')}."
 
 
 def warnings_of(study: Study) -> list[str]:
-    """What keeps differences between arms from being the arms' own, and where there is no interval."""
-    told = [f"Runs differ in more than their arm: {line}" for line in study.differences]
+    """Sentences on differences between arms that are not the arms' own, and on missing intervals."""
+    warnings = [f"Runs differ in more than their arm: {line}" for line in study.differences]
     single = [arm.title for arm in study.arms if len(arm.runs) == 1]
     if single:
-        every = "Every arm has" if len(single) == len(study.arms) else f"{', '.join(single)}:"
-        told.append(f"{every} one run only: no interval can be given, and no verdict; differences may be noise.")
-    seeds = {arm.title: {run.seed for run in arm.runs} for arm in study.arms}
-    if len(study.arms) > 1 and not set.intersection(*seeds.values()):
-        told.append("No seed is common to all arms; arms without a common seed cannot be compared in pairs.")
+        arms = "Every arm has" if len(single) == len(study.arms) else f"With {', '.join(single)} there is"
+        warnings.append(f"{arms} one run only: no interval and no verdict can be given, and differences may be noise.")
+    seeds = [{run.seed for run in arm.runs} for arm in study.arms]
+    if len(seeds) > 1 and not set.intersection(*seeds):
+        warnings.append("No seed is common to all arms. Arms without a common seed cannot be compared in pairs.")
     iterations = {run.iterations for run in runs_of(study)}
     if len(iterations) > 1:
-        told.append(
-            f"Runs ended after {min(iterations)} to {max(iterations)} iterations; final figures are of each run's own end, "
-            "curves go as far as all seeds of an arm do."
+        warnings.append(
+            f"Runs ended after {min(iterations)} to {max(iterations)} iterations. Final figures are of each run's own "
+            "end, and an arm's curve goes as far as all of its seeds do."
         )
-    return told
+    return warnings
 
 
 def seeds_by_arm(study: Study) -> list[str]:
-    """`0, 1, 2: RAFT, GRPO`: arms by the seeds that they ran with."""
+    """Arms by the seeds that they ran with: `0, 1, 2: RAFT, GRPO`."""
     by_seeds: dict[str, list[str]] = {}
     for arm in study.arms:
         by_seeds.setdefault(", ".join(str(run.seed) for run in arm.runs), []).append(arm.title)
-    return [
-        f"{numbers}: {'every arm' if len(by_seeds) == 1 else ', '.join(titles)}" for numbers, titles in by_seeds.items()
-    ]
+    return [f"{seeds}: {'every arm' if len(by_seeds) == 1 else ', '.join(arms)}" for seeds, arms in by_seeds.items()]
 
 
 def split_settings(study: Study) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Settings that all runs share, by dotted key; and those that differ between arms, with a value for each arm."""
+    """Settings by dotted key: those that all runs share, and those that differ, with a value for each arm."""
     by_arm = [[flat_settings(run.config) for run in arm.runs] for arm in study.arms]
     keys = dict.fromkeys(key for configs in by_arm for config in configs for key in config)
     values = {key: [_values(key, configs) for configs in by_arm] for key in keys}
@@ -112,31 +74,25 @@ def split_settings(study: Study) -> tuple[dict[str, str], dict[str, list[str]]]:
 
 
 def rerun_commands(study: Study) -> list[str]:
-    """What to type to run it again: one sweep where the runs are a grid, else one for each arm."""
-    runs = runs_of(study)
-    whole = _sweep(runs)
-    return [whole] if whole else [_sweep(arm.runs) or "\n".join(_single(run) for run in arm.runs) for arm in study.arms]
+    """Commands that run the study again: one sweep if the runs are a grid, otherwise one or more for each arm."""
+    whole = _sweep(runs_of(study))
+    return [whole] if whole else [_sweep(arm.runs) or _one_by_one(arm.runs) for arm in study.arms]
+
+
+def _one_by_one(runs: Sequence[StudyRun]) -> str:
+    return "\n".join(shlex.join(["python", "train.py", *run.overrides]) for run in runs)
 
 
 def _sweep(runs: Sequence[StudyRun]) -> str | None:
-    """None where the runs are not the product of the values that they were given."""
-    given = [_typed(run) for run in runs]
-    if not given or any(one.keys() != given[0].keys() for one in given):
+    """One command for all runs; None if the runs are not the product of their overrides' values."""
+    typed = [{key: value for key, _, value in (word.partition("=") for word in run.overrides)} for run in runs]
+    if not typed or any(of_run.keys() != typed[0].keys() for of_run in typed):
         return None
-    values = {key: list(dict.fromkeys(one[key] for one in given)) for key in given[0]}
+    values = {key: list(dict.fromkeys(of_run[key] for of_run in typed)) for key in typed[0]}
     if prod(map(len, values.values())) != len(runs):
         return None
     words = [f"{key}={','.join(choices)}" for key, choices in values.items()]
     return shlex.join(["python", "train.py", *(["-m"] if len(runs) > 1 else []), *words])
-
-
-def _single(run: StudyRun) -> str:
-    return shlex.join(["python", "train.py", *run.overrides])
-
-
-def _typed(run: StudyRun) -> Mapping[str, str]:
-    parts = (override.partition("=") for override in run.overrides)
-    return {key: value for key, _, value in parts}
 
 
 def _values(key: str, configs: Sequence[Mapping[str, object]]) -> str:

@@ -1,59 +1,63 @@
-"""Panels of labelled rows: a name at the left, a mark with its interval, and what it says in figures at the right."""
+"""Forest plots: rows with a name, a mark with its interval, and the figures in words. Final accuracy of every arm, and
+chains of arms that differ by one change each."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from winnow.study.arms import arm_title as title_of
-from winnow.study.measures import FINAL_ACCURACY, Measure
-from winnow.study.report.facts import interval_words, signed
-from winnow.study.report.panels import BAD, FONT_SIZE, GOOD, INK, MUTED, PAPER, Drawing, Panel, rows_frame
-from winnow.study.report.subject import StudyView
-from winnow.study.statistics import NoInterval, over_seeds, paired_difference
+from winnow.run_logs.plot_style import BAD, GOOD, INK, MUTED, PAPER
+from winnow.study import packaged_yaml
+from winnow.study.arms import arm_title
+from winnow.study.measures import FINAL_ACCURACY, Measure, format_signed
+from winnow.study.report.panels import (
+    FONT_SIZE,
+    NOTES,
+    Drawing,
+    FigureData,
+    Frame,
+    Panel,
+    Style,
+    captioned,
+    label_x,
+    size_in_points,
+)
+from winnow.study.statistics import Difference, Estimate, NoInterval, over_seeds, paired_difference
 from winnow.study.study import Arm
+
+CHAINS: dict[str, dict[str, str]] = packaged_yaml("report/figures.yaml")["chains"]
+BASELINES: list[str] = packaged_yaml("report/figures.yaml")["baselines"]
 
 
 @dataclass(frozen=True, slots=True)
 class ForestRow:
-    """A mean with its 95 % limits, None where there are none; `dots` are single seeds; `start` is where a bar to it begins."""
+    """Mean with its 95 % limits, None if there are none. `dots` are single seeds; `start` is where a bar begins."""
 
     name: str
     colour: str
     mean: float
     limits: tuple[float, float] | None
-    words: str
+    text: str
     dots: Sequence[float] = ()
     start: float | None = None
 
 
 def draw_rows(axes: Axes, rows: Sequence[ForestRow], unit: str, zero: bool = False) -> None:
-    """`unit` names the axis; with `zero`, for differences, there is a line at 0."""
+    """Draw rows over an axis labelled `unit`; `zero`, for differences, adds a line at 0."""
+    text = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": FONT_SIZE, "clip_on": False}
+    width = size_in_points(axes)[0]
     for height, row in enumerate(rows):
         _draw_row(axes, row, height)
-        axes.text(
-            -6 / _axes_width(axes),
-            height,
-            row.name,
-            transform=axes.get_yaxis_transform(),
-            ha="right",
-            **_text_style(INK),
-        )
-        axes.text(
-            1 + 8 / _axes_width(axes),
-            height,
-            row.words,
-            transform=axes.get_yaxis_transform(),
-            ha="left",
-            **_text_style(MUTED),
-        )
+        axes.text(-6 / width, height, row.name, ha="right", color=INK, parse_math=False, **text)
+        axes.text(1 + 8 / width, height, row.text, ha="left", color=MUTED, parse_math=False, **text)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks([])
     axes.set_xlim(*_row_limits(rows, zero))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-    axes.set_xlabel(unit, fontsize=FONT_SIZE, color=MUTED, labelpad=2, parse_math=False)
+    label_x(axes, unit)
     if zero:
         axes.axvline(0, color=MUTED, linewidth=1)
 
@@ -65,14 +69,13 @@ def _draw_row(axes: Axes, row: ForestRow, height: int) -> None:
         axes.plot([dot], [height + 0.24], color=row.colour, marker="o", markersize=2.6, alpha=0.55, linestyle="")
     if row.limits:
         axes.plot(row.limits, [height, height], color=row.colour, linewidth=1.8, solid_capstyle="butt")
-    face = row.colour if row.limits else PAPER  # hollow: there is no interval, which is not the same as a short one
-    axes.plot(
-        [row.mean], [height], color=row.colour, marker="o", markersize=5.5, markerfacecolor=face, markeredgewidth=1.4
-    )
+    face = row.colour if row.limits else PAPER  # a hollow mark tells a missing interval from a short one
+    mark = {"marker": "o", "markersize": 5.5, "markerfacecolor": face, "markeredgewidth": 1.4}
+    axes.plot([row.mean], [height], color=row.colour, **mark)
 
 
 def _row_limits(rows: Sequence[ForestRow], zero: bool) -> tuple[float, float]:
-    """Everything but the far ends of intervals that are wider than twice what the means and dots span."""
+    """Limits of the x axis that show all means and dots, and of the intervals at most as much again on each side."""
     points = [x for row in rows for x in (row.mean, *row.dots, *([row.start] if row.start is not None else []))]
     points += [0.0] if zero else []
     low, high = min(points), max(points)
@@ -84,155 +87,112 @@ def _row_limits(rows: Sequence[ForestRow], zero: bool) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _text_style(colour: str) -> dict:
-    return {"va": "center", "fontsize": FONT_SIZE, "color": colour, "clip_on": False, "parse_math": False}
+def forest(data: FigureData) -> Drawing | None:
+    """Final accuracy of every arm, and its paired difference to the baseline.
 
-
-def _axes_width(axes: Axes) -> float:
-    """Of the axes, in points."""
-    return 72 * axes.get_window_extent().width / axes.figure.dpi  # pyright: ignore[reportOptionalMemberAccess]
-
-
-BASELINES = ("reinforce", "raft", "grpo")
-"""What others are compared with: the first of these in the study, else the arm with the most seeds."""
-
-
-def forest(subject: StudyView) -> Drawing | None:
-    """Final accuracy of every arm, and its paired difference to the baseline; None where fewer than two runs were evaluated
-    at their end."""
-    arms = [arm for arm in subject.study.arms if FINAL_ACCURACY.by_seed(arm)]
+    None if fewer than two runs were evaluated at their end.
+    """
+    arms = [arm for arm in data.study.arms if FINAL_ACCURACY.by_seed(arm)]
     if sum(len(arm.runs) for arm in arms) < 2:
         return None
-    levels = sorted((level_row(subject, arm, FINAL_ACCURACY) for arm in arms), key=lambda row: -row.mean)
-    panels = [
-        Panel(
-            "Final accuracy",
-            "mean of the seeds, 95 % interval; small dots: seeds",
-            _rows_drawing(levels),
-            rows_frame(len(levels)),
-        )
-    ]
-    caption = "" if all(row.limits for row in levels) else "Hollow: no interval, for the reason given. "
+    levels = [level_row(data, arm, FINAL_ACCURACY) for arm in arms]
+    unit = "mean of the seeds, 95 % interval; small dots: seeds"
+    panels = [_forest_panel("Final accuracy", unit, _by_mean(levels), "% of samples correct")]
+    notes = [] if all(row.limits for row in levels) else [NOTES["hollow"]]
     base = baseline(arms)
-    if others := [arm for arm in arms if arm is not base]:
-        gaps = [difference_row(subject, base, arm, FINAL_ACCURACY) for arm in others]
-        shown = sorted((row for row in gaps if row), key=lambda row: -row.mean)
-        if shown:
-            name = subject.styles[base.label].title
-            panels.append(
-                Panel(
-                    f"Difference to {name}",
-                    "points of accuracy, paired by seed",
-                    _rows_drawing(shown, name),
-                    rows_frame(len(shown)),
-                )
-            )
-        caption += (
-            f"Second panel: each arm less {base.title}, seed by seed, so that what a seed brings to both cancels; an interval that "
-            "crosses 0 is inside noise. These intervals are not corrected for their number."
-        )
-    return Drawing("final_accuracy", "Final accuracy", caption, tuple(panels), columns=2)
+    gaps = [row for arm in arms if arm is not base and (row := difference_row(data, base, arm, FINAL_ACCURACY))]
+    if gaps:
+        name = data.styles[base.label].title
+        scale = f"points; 0: as {name}"
+        unit = "points of accuracy, paired by seed"
+        panels.append(_forest_panel(f"Difference to {name}", unit, _by_mean(gaps), scale, zero=True))
+        notes.append(NOTES["differences"].format(base=base.title))
+    return captioned("final_accuracy", panels, notes, columns=2)
 
 
-def baseline(arms: list[Arm]) -> Arm:
+def baseline(arms: Sequence[Arm]) -> Arm:
+    """The arm that others are compared with."""
     by_label = {arm.label: arm for arm in arms}
     named = [by_label[label] for label in BASELINES if label in by_label]
     return named[0] if named else max(arms, key=lambda arm: len(arm.runs))
 
 
-def level_row(subject: StudyView, arm: Arm, measure: Measure) -> ForestRow:
-    """The arm's mean of a measure with each of its seeds."""
-    style, values = subject.styles[arm.label], list(measure.by_seed(arm).values())
-    try:
-        estimate = over_seeds(values)
-    except NoInterval as refused:
-        mean = sum(values) / len(values)
-        return ForestRow(style.title, style.light, mean, None, f"{mean:.1f} {short_reason(refused)}", values)
-    words = f"{estimate.mean:.1f} {interval_words(estimate.low, estimate.high)}"
-    return ForestRow(style.title, style.light, estimate.mean, (estimate.low, estimate.high), words, values)
+def level_row(data: FigureData, arm: Arm, measure: Measure) -> ForestRow:
+    """The arm's mean of a measure, with a dot for each of its seeds."""
+    values = list(measure.by_seed(arm).values())
+    return _row(data.styles[arm.label], values, lambda: over_seeds(values), "{:.1f}".format)
 
 
-def difference_row(subject: StudyView, base: Arm, arm: Arm, measure: Measure) -> ForestRow | None:
-    """What `arm` has more than `base`; None without a common seed."""
-    style, a, b = subject.styles[arm.label], measure.by_seed(base), measure.by_seed(arm)
+def difference_row(data: FigureData, base: Arm, arm: Arm, measure: Measure) -> ForestRow | None:
+    """The mean of `arm` − `base`, paired by seed; None without a common seed."""
+    a, b = measure.by_seed(base), measure.by_seed(arm)
     gaps = [b[seed] - a[seed] for seed in sorted(a.keys() & b.keys())]
-    if not gaps:
-        return None
+    return _row(data.styles[arm.label], gaps, lambda: paired_difference(a, b), format_signed) if gaps else None
+
+
+def _row(
+    style: Style,
+    values: Sequence[float],
+    estimate: Callable[[], Estimate | Difference],
+    number: Callable[[float], str],
+) -> ForestRow:
+    """The row of an estimate; without an interval, of the mean of the values with the reason: `80.0 (one run)`."""
     try:
-        found = paired_difference(a, b)
-    except NoInterval as refused:
-        mean = sum(gaps) / len(gaps)
-        return ForestRow(style.title, style.light, mean, None, f"{signed(mean)} {short_reason(refused)}", gaps)
-    words = f"{signed(found.mean)} {interval_words(found.low, found.high)}"
-    return ForestRow(style.title, style.light, found.mean, (found.low, found.high), words, gaps)
+        found = estimate()
+    except NoInterval as reason:
+        why, mean = str(reason).split(":")[0], fmean(values)
+        text = f"{number(mean)} ({'one run' if why == 'fewer than two runs' else why})"
+        return ForestRow(style.title, style.light, mean, None, text, values)
+    text = f"{number(found.mean)} {format_interval(found.low, found.high)}"
+    return ForestRow(style.title, style.light, found.mean, (found.low, found.high), text, values)
 
 
-def short_reason(refused: NoInterval) -> str:
-    """`(one run)`: why there is no interval, as short as fits beside a mark."""
-    words = str(refused).split(":")[0]
-    return f"({'one run' if words == 'fewer than two runs' else words})"
+def format_interval(low: float, high: float) -> str:
+    """`(−0.3 to 1.2)`, because a dash between the limits would look like a minus sign."""
+    return f"({low:.1f} to {high:.1f})".replace("-", "−")
 
 
-def _rows_drawing(rows: list[ForestRow], base: str = ""):
-    unit = f"points; 0: as {base}" if base else "% of samples correct"
-    return lambda axes: draw_rows(axes, rows, unit, zero=bool(base))
+def _by_mean(rows: Sequence[ForestRow]) -> list[ForestRow]:
+    return sorted(rows, key=lambda row: -row.mean)
 
 
-CHAINS = (
-    ("From Reinforce to GRPO", ("reinforce", "remove_all_wrong", "reinforce_rej", "mean_zero", "grpo")),
-    ("From RAFT to RAFT++ and beyond", ("raft", "raftpp_no_clip", "raftpp", "raftpp_clip_higher")),
-)
-STEPS = {
-    ("reinforce", "remove_all_wrong"): "− all-wrong prompts",
-    ("remove_all_wrong", "reinforce_rej"): "− all-correct prompts",
-    ("reinforce_rej", "mean_zero"): "+ centre each prompt",
-    ("mean_zero", "grpo"): "+ divide by std",
-    ("raft", "raftpp_no_clip"): "+ importance ratio",
-    ("raftpp_no_clip", "raftpp"): "+ clipping",
-    ("raftpp", "raftpp_clip_higher"): "+ higher upper clip",
-}
-"""What changes in a step of one knob."""
+def _forest_panel(title: str, unit: str, rows: Sequence[ForestRow], scale: str, zero: bool = False) -> Panel:
+    frame = Frame(5.0, 1.0 + 0.27 * len(rows), left=1.45, right=1.5)
+    return Panel(title, unit, lambda axes: draw_rows(axes, rows, scale, zero), frame)
 
 
-def waterfall(subject: StudyView) -> Drawing | None:
-    """A panel for each chain of which two arms or more are there; None where there is none."""
-    chains = [(title, labels, _measured_arms(subject, labels)) for title, labels in CHAINS]
-    drawn = [(title, labels, arms) for title, labels, arms in chains if len(arms) > 1]
-    if not drawn:
-        return None
-    panels = [_waterfall_panel(subject, title, arms) for title, _, arms in drawn]
-    missing = [label for _, labels, arms in drawn for label in labels if label not in {arm.label for arm in arms}]
-    caption = (
-        "Each bar is what one change does to the final accuracy, from where the change before it ended; whisker: 95 % interval "
-        "of that step, paired by seed. Blue up, orange down. Removing prompts whose samples are all right or all wrong is what "
-        "centring does to them too, so the step after it changes mixed prompts only."
-    )
-    if missing:
-        caption += (
-            f" Not in this study, so their steps are taken together with the next: {', '.join(map(title_of, missing))}."
-        )
-    return Drawing("waterfall", "One knob at a time", caption, tuple(panels), columns=2)
+def waterfall(data: FigureData) -> Drawing | None:
+    """A panel for each chain of which the study has two arms or more; None if there is no such chain."""
+    chains = [(title, changes, _measured_arms(data, changes)) for title, changes in CHAINS.items()]
+    drawn = [(title, changes, arms) for title, changes, arms in chains if len(arms) > 1]
+    panels = [_waterfall_panel(data, title, changes, arms) for title, changes, arms in drawn]
+    missing = [
+        arm_title(label) for _, changes, arms in drawn for label in changes if label not in {arm.label for arm in arms}
+    ]
+    combined = f"Not in this study, so that their steps are combined with the next one: {', '.join(missing)}."
+    return captioned("waterfall", panels, [combined] if missing else [], columns=2)
 
 
-def _measured_arms(subject: StudyView, labels: Sequence[str]) -> list[Arm]:
-    return [arm for arm in subject.present(labels) if FINAL_ACCURACY.by_seed(arm)]
+def _measured_arms(data: FigureData, labels: Mapping[str, str]) -> list[Arm]:
+    return [arm for arm in data.arms(labels) if FINAL_ACCURACY.by_seed(arm)]
 
 
-def _waterfall_panel(subject: StudyView, title: str, arms: Sequence[Arm]) -> Panel:
-    rows = [level_row(subject, arms[0], FINAL_ACCURACY)]
-    at = rows[0].mean
+def _waterfall_panel(data: FigureData, title: str, changes: Mapping[str, str], arms: Sequence[Arm]) -> Panel:
+    rows = [level_row(data, arms[0], FINAL_ACCURACY)]
+    reached = rows[0].mean
+    neighbours = set(itertools.pairwise(changes))
     for before, after in itertools.pairwise(arms):
-        step = difference_row(subject, before, after, FINAL_ACCURACY)
+        step = difference_row(data, before, after, FINAL_ACCURACY)
         if step is None:
             continue
-        rows.append(_step_row(step, at, STEPS.get((before.label, after.label), f"→ {step.name}")))
-        at += step.mean
-    return Panel(
-        title, "final accuracy, %", lambda axes: draw_rows(axes, rows, "% of samples correct"), rows_frame(len(rows))
-    )
+        # A step across a missing arm is more than one change, and is named by the arm that it leads to.
+        name = changes[after.label] if (before.label, after.label) in neighbours else f"→ {step.name}"
+        rows.append(_step_row(step, reached, name))
+        reached += step.mean
+    return _forest_panel(title, "final accuracy, %", rows, "% of samples correct")
 
 
-def _step_row(step: ForestRow, at: float, name: str) -> ForestRow:
-    limits = step.limits and (at + step.limits[0], at + step.limits[1])
+def _step_row(step: ForestRow, start: float, name: str) -> ForestRow:
+    limits = step.limits and (start + step.limits[0], start + step.limits[1])
     colour = GOOD if step.mean >= 0 else BAD
-    return replace(step, name=name, colour=colour, mean=at + step.mean, limits=limits, dots=(), start=at)
+    return replace(step, name=name, colour=colour, mean=start + step.mean, limits=limits, dots=(), start=start)

@@ -1,25 +1,40 @@
-"""One colour and one dash for an arm, the same in every figure, on white and on the dark page."""
+"""Panels of a report's figures: their sizes and axes, and the arms' styles and curves that they show."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.axis import Axis as MatplotlibAxis
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-INK, MUTED, GRID, PAPER = "#1f2328", "#5c656f", "#e4e7ea", "#ffffff"
-GOOD, BAD = "#1a5fb4", "#b5480f"
-"""More and less, or right and wrong: blue and orange, which no common colour blindness confuses."""
+from winnow.run_logs.plot_style import INK, MUTED, tick_format
+from winnow.study import packaged_yaml
+from winnow.study.curves import Axis, Curve, curve
+from winnow.study.study import Arm, Study
+
+ARM_STYLES: dict[str, dict[str, str]] = packaged_yaml("report/arm_styles.yaml")["arms"]
+CYCLE: list[str] = packaged_yaml("report/arm_styles.yaml")["cycle"]
+FAMILIES: dict[str, list[str]] = packaged_yaml("report/figures.yaml")["families"]
+CAPTIONS: dict[str, dict[str, str]] = packaged_yaml("report/figures.yaml")["captions"]
+NOTES: dict[str, str] = packaged_yaml("report/figures.yaml")["notes"]
 
 DASHES = ((), (5, 1.6), (1.5, 1.5), (6, 1.5, 1.5, 1.5), (3, 1.5))
-LONGEST = 20
-"""Characters of a label that fit beside a curve."""
+LONGEST_NAME = 20
+"""Characters of a name that fit beside a curve."""
+CURVES_PER_PANEL = 7
+"""Curves that can be told apart, and labelled, in one panel."""
+STEPS = (1, 2, 2.5, 5, 10)
+FONT_SIZE = 8.5
+"""Points of a label; a page shows panels at 1 to 1.3 times their size."""
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """`light` and `dark` are for the two pages, `dash` is in points: drawn, left out, drawn, …; empty for a solid line."""
+    """An arm's name beside a curve, colours on the light and on the dark page, and dashes.
+
+    `dash` alternates drawn and empty lengths in points; it is empty for a solid line.
+    """
 
     label: str
     title: str
@@ -27,69 +42,81 @@ class Style:
     dark: str
     dash: tuple[float, ...]
 
-
-# Searched for: the smallest distance in OKLab between two arms of one figure of the paper, to eyes of normal vision and under
-# Machado's (2009) full deuteranopia, protanopia and tritanopia, is as large as contrast with the page (3.4 and 5) lets it be.
-ARM_COLOURS = {
-    "raft": ("RAFT", "#693c01", "#a9820d"),
-    "raftpp": ("RAFT++", "#9f5b57", "#db908c"),
-    "raftpp_no_clip": ("RAFT++ no clip", "#8e016d", "#de51b1"),
-    "raftpp_clip_higher": ("RAFT++ clip-higher", "#9c8b0a", "#ecdb70"),
-    "grpo": ("GRPO", "#2b3eaf", "#737eff"),
-    "reinforce": ("Reinforce", "#394051", "#868a90"),
-    "mean_zero": ("Mean zero", "#568fbe", "#b6ddfe"),
-    "remove_all_correct": ("Remove all correct", "#d91918", "#fea061"),
-    "remove_all_wrong": ("Remove all wrong", "#850502", "#e15e33"),
-    "reinforce_rej": ("Reinforce-Rej", "#007d5a", "#6cffb2"),
-    "remove_both_std": ("Reinforce-Rej + std", "#7e56e5", "#c99bde"),
-    "ppo": ("PPO", "#4d902f", "#83ca91"),
-    "dpo": ("Iterative DPO", "#ab1d39", "#bd7191"),
-}
-"""Name beside a curve, colour on white and on the dark page."""
-CYCLE = (
-    "grpo",
-    "remove_all_correct",
-    "reinforce_rej",
-    "raftpp_no_clip",
-    "mean_zero",
-    "raft",
-    "remove_both_std",
-    "reinforce",
-    "raftpp_clip_higher",
-    "ppo",
-    "raftpp",
-    "dpo",
-    "remove_all_wrong",
-)
-"""Whose colours other arms take, neighbours far apart."""
+    @property
+    def linestyle(self):
+        return (0, self.dash) if self.dash else "-"
 
 
 def arm_styles(arms: Sequence[tuple[str, str]]) -> dict[str, Style]:
-    """(label, title) of each arm, in order, to their styles by label. The paper's arms keep their colours in any study."""
-    free = [name for name in CYCLE if name not in {label for label, _ in arms}] or list(CYCLE)
-    given: dict[str, Style] = {}
+    """The styles of arms, given as (label, title), by label. The paper's arms have the same colours in every study."""
+    free = [name for name in CYCLE if name not in {label for label, _ in arms}] or CYCLE
+    styles: dict[str, Style] = {}
     others = 0
     for position, (label, title) in enumerate(arms):
-        own = label if label in ARM_COLOURS else free[others % len(free)]
-        others += own != label
-        name, light, dark = ARM_COLOURS[own]
-        short = name if own == label else _short_title(title, [style.title for style in given.values()])
-        given[label] = Style(label, short, light, dark, DASHES[position % 5])
-    return given
+        source = label if label in ARM_STYLES else free[others % len(free)]
+        others += source != label
+        colours = ARM_STYLES[source]
+        taken = [style.title for style in styles.values()]
+        name = colours["name"] if source == label else _short_title(title, taken)
+        styles[label] = Style(label, name, colours["light"], colours["dark"], DASHES[position % len(DASHES)])
+    return styles
 
 
 def _short_title(title: str, taken: Sequence[str]) -> str:
-    """A title that fits beside a curve: `GRPO lr=1e-5` of `GRPO optim.lr=1e-5`, cut where it is still long, numbered where that
-    makes two alike."""
+    """A title that fits beside a curve: `GRPO lr=1e-5` for `GRPO optim.lr=1e-5`. It is cut if it is still too long, and
+    numbered if a name that is `taken` is the same."""
     short = re.sub(r"\S*[./](?=[^ ./]+=)", "", title)
-    short = short if len(short) <= LONGEST else f"{short[: LONGEST - 1]}…"
-    alike = sum(other.split(" #")[0] == short for other in taken)
-    return f"{short} #{alike + 1}" if alike else short
+    short = short if len(short) <= LONGEST_NAME else f"{short[: LONGEST_NAME - 1]}…"
+    same = sum(other.split(" #")[0] == short for other in taken)
+    return f"{short} #{same + 1}" if same else short
+
+
+@dataclass(frozen=True)
+class FigureData:
+    """A study to be drawn over the axis `x`: its arms' styles, and their curves, each of which is computed once."""
+
+    study: Study
+    x: Axis
+    styles: dict[str, Style] = field(init=False)
+    _curves: dict[tuple[str, str, Axis], Curve] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "styles", arm_styles([(arm.label, arm.title) for arm in self.study.arms]))
+
+    def curve(self, arm: Arm, metric: str, x: Axis | None = None) -> Curve:
+        key = (arm.label, metric, x or self.x)
+        if key not in self._curves:
+            self._curves[key] = curve(arm, metric, x or self.x)
+        return self._curves[key]
+
+    def arms(self, labels: Iterable[str]) -> list[Arm]:
+        """Those of the labelled arms that the study has."""
+        return [arm for label in labels if (arm := self.study.arm(label))]
+
+    @property
+    def families(self) -> list[tuple[str, list[Arm]]]:
+        """All arms, in named groups that fit into a panel each: the paper's two families, then the others."""
+        arms = list(self.study.arms)
+        if len(arms) <= CURVES_PER_PANEL:
+            return [("", arms)]
+        groups = [(name, self.arms(labels)) for name, labels in FAMILIES.items()]
+        others = [arm for arm in arms if not any(arm.label in labels for labels in FAMILIES.values())]
+        groups += [("others", others[i : i + CURVES_PER_PANEL]) for i in range(0, len(others), CURVES_PER_PANEL)]
+        return [(name, members) for name, members in groups if members]
+
+
+def describe_bands(arms: Sequence[Arm]) -> str:
+    """Sentence on the bands around the arms' curves."""
+    if all(len(arm.runs) < 2 for arm in arms):
+        return "No band: one run of each arm."
+    single = [arm.title for arm in arms if len(arm.runs) < 2]
+    bands = "Band: 95 % interval of the mean over seeds (Student t), point by point."
+    return f"{bands} No band for arms with one run: {', '.join(single)}." if single else bands
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Sizes in inches: of the panel, and of the margins around its axes."""
+    """Size of a panel and of the margins around its axes, in inches."""
 
     width: float
     height: float
@@ -98,24 +125,14 @@ class Frame:
     top: float = 0.5
     bottom: float = 0.46
 
-    @property
-    def plot(self) -> tuple[float, float]:
-        """Width and height of the axes, in points."""
-        return 72 * (self.width - self.left - self.right), 72 * (self.height - self.top - self.bottom)
-
 
 LINES = Frame(4.5, 2.95, left=0.55, right=1.52)
 SMALL = Frame(2.15, 1.62, left=0.45, right=0.1, top=0.26, bottom=0.38)
 
 
-def rows_frame(rows: int) -> Frame:
-    """For `rows` labelled rows with a column of words at the right."""
-    return Frame(5.0, 1.0 + 0.27 * rows, left=1.45, right=1.5)
-
-
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """`draw` fills axes whose size is `frame`'s; `title` and `unit` stand above them."""
+    """Axes with `title` and `unit` above them. `draw` fills the axes, whose size is that of `frame`."""
 
     title: str
     unit: str
@@ -125,7 +142,7 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A figure of the report. `name` is that of its files and of its place in the page; `caption` is plain text."""
+    """Figure of a report. `name` names its files and its place on the page; `caption` is plain text."""
 
     name: str
     title: str
@@ -134,14 +151,18 @@ class Drawing:
     columns: int = 3
 
 
-STEPS = (1, 2, 2.5, 5, 10)
-FONT_SIZE = 8.5
-"""Points of a label; a page shows panels at 1 to 1.3 times their size."""
+def captioned(
+    name: str, panels: Sequence[Panel], notes: Sequence[str] = (), columns: int = 3, **values: str
+) -> Drawing | None:
+    """The figure `name` with its title and caption of `figures.yaml`, whose placeholders `values` fill, and with notes
+    behind the caption; None without panels."""
+    title, caption = (CAPTIONS[name][part].format(**values) for part in ("title", "caption"))
+    return Drawing(name, title, " ".join([caption, *notes]).strip(), tuple(panels), columns) if panels else None
 
 
 @dataclass(frozen=True, slots=True)
 class EndLabel:
-    """A label for what ends at (x, y), in the units of the data."""
+    """Label of a curve that ends at (x, y), in the units of the data."""
 
     text: str
     x: float
@@ -150,36 +171,42 @@ class EndLabel:
 
 
 def draw_heading(axes: Axes, title: str, unit: str) -> None:
-    width, height = _size_in_points(axes)
+    """Write a panel's title and unit above its axes."""
+    width, height = size_in_points(axes)
     size = 10 if width > 130 else FONT_SIZE
-    words = {"transform": axes.transAxes, "va": "bottom", "parse_math": False}
-    axes.text(0, 1 + (18 if unit else 5) / height, title, fontsize=size, fontweight="bold", color=INK, **words)
-    axes.text(0, 1 + 5 / height, unit, fontsize=FONT_SIZE, color=MUTED, **words)
+    text = {"transform": axes.transAxes, "va": "bottom", "parse_math": False}
+    axes.text(0, 1 + (18 if unit else 5) / height, title, fontsize=size, fontweight="bold", color=INK, **text)
+    axes.text(0, 1 + 5 / height, unit, fontsize=FONT_SIZE, color=MUTED, **text)
 
 
-def style_axes(axes: Axes) -> None:
-    axes.spines[:].set_visible(False)
-    axes.set_facecolor("none")
-    axes.grid(color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=FONT_SIZE, labelcolor=MUTED)
+def label_x(axes: Axes, label: str) -> None:
+    axes.set_xlabel(label, fontsize=FONT_SIZE, color=MUTED, labelpad=2, parse_math=False)
 
 
 def style_scale(axes: Axes, text: Callable[[float], str], xlabel: str, bins: int = 5) -> None:
-    """Few ticks, values as `text` writes them."""
-    axes.set_xlabel(xlabel, fontsize=FONT_SIZE, color=MUTED, labelpad=2, parse_math=False)
+    """Few ticks; `text` writes the values of the y axis."""
+    label_x(axes, xlabel)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=bins, steps=STEPS))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: abbreviated(value)))
+    axes.xaxis.set_major_formatter(tick_format(abbreviated))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=STEPS))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+    axes.yaxis.set_major_formatter(tick_format(text))
 
 
-def logarithmic_ticks(axis: Axis, limits: tuple[float, float], text: Callable[[float], str]) -> None:
-    """Ticks of a logarithmic axis: decades, and within less than two of them twos and fives."""
+def logarithmic_ticks(axis: MatplotlibAxis, limits: tuple[float, float], text: Callable[[float], str]) -> None:
+    """Ticks of a logarithmic axis at powers of ten, and at 2 and 5 times them over less than a factor of 50."""
     low, high = limits
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 50 else (1,), numticks=7))
     axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
+    axis.set_major_formatter(tick_format(text))
+
+
+def value_ticks(axes: Axes, values: Iterable[float], base: float) -> None:
+    """Logarithmic x axis with a tick at each of the values, which also limit it."""
+    ticks = sorted(set(values))
+    axes.set_xscale("log", base=base)
+    axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    axes.minorticks_off()
+    axes.set_xlim(ticks[0], ticks[-1])
 
 
 def abbreviated(value: float) -> str:
@@ -190,22 +217,23 @@ def abbreviated(value: float) -> str:
     return f"{value:.3g}"
 
 
-def label_ends(axes: Axes, names: Sequence[EndLabel]) -> None:
-    """Write names at the right edge, as near to their heights as they fit without touching. Call when limits are final."""
-    height = _size_in_points(axes)[1]
+def label_ends(axes: Axes, labels: Sequence[EndLabel]) -> None:
+    """Write labels at the right edge, as near to their curves' ends as they fit without touching. The axes' limits must
+    be final."""
+    width, height = size_in_points(axes)
     right = axes.get_xlim()[1]
-    to_height = [axes.transAxes.inverted().transform(axes.transData.transform((n.x, n.y)))[1] * height for n in names]
-    placed = spread_labels(to_height, FONT_SIZE + 2, 2.0, height - 2)
-    width = _size_in_points(axes)[0]
-    for name, y in zip(names, placed, strict=True):
+    to_axes = axes.transData + axes.transAxes.inverted()
+    wanted = [to_axes.transform((label.x, label.y))[1] * height for label in labels]
+    placed = spread_labels(wanted, FONT_SIZE + 2, 2.0, height - 2)
+    for label, y in zip(labels, placed, strict=True):
         axes.annotate(
-            name.text,
-            xy=(name.x, name.y),
+            label.text,
+            xy=(label.x, label.y),
             xytext=(1 + 9 / width, y / height),
             textcoords="axes fraction",
             fontsize=FONT_SIZE,
             fontweight="bold",
-            color=name.colour,
+            color=label.colour,
             va="center",
             ha="left",
             annotation_clip=False,
@@ -213,45 +241,46 @@ def label_ends(axes: Axes, names: Sequence[EndLabel]) -> None:
             arrowprops={
                 "arrowstyle": "-",
                 "relpos": (0, 0.5),
-                "color": name.colour,
+                "color": label.colour,
                 "linewidth": 0.6,
                 "alpha": 0.5,
                 "shrinkA": 0,
-                "shrinkB": 2 if name.x >= right else 4,
+                "shrinkB": 2 if label.x >= right else 4,
             },
         )
 
 
 def spread_labels(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Heights near to `wanted`, in the same order, at least `gap` apart and within [low, high] where that has room.
+    """Heights near `wanted`, in the same order and at least `gap` apart, within [low, high] if there is room.
 
-    Neighbours that touch are moved as one block around the mean of what they want: the least squares solution.
+    Labels that would touch move as one block around the mean of their wanted heights, which is the least-squares
+    solution.
     """
     gap = min(gap, (high - low) / max(1, len(wanted) - 1))
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    blocks: list[tuple[float, int]] = []  # where the first of a block goes, and how many it has
+    blocks: list[tuple[float, int]] = []  # the height of a block's first label, and the number of its labels
     for i in order:
         start, size = wanted[i], 1
         while blocks and start < blocks[-1][0] + gap * blocks[-1][1]:
-            before, many = blocks.pop()
-            start = (before * many + (start - gap * many) * size) / (many + size)
-            size += many
+            start_before, size_before = blocks.pop()
+            start = (start_before * size_before + (start - gap * size_before) * size) / (size_before + size)
+            size += size_before
         blocks.append((start, size))
     heights = [start + gap * j for start, size in blocks for j in range(size)]
-    heights = _upwards(heights, gap, low)
-    heights = [-h for h in _upwards([-h for h in reversed(heights)], gap, -high)][::-1]
+    heights = _pushed_up(heights, gap, low)
+    heights = [-h for h in _pushed_up([-h for h in reversed(heights)], gap, -high)][::-1]
     return [heights[order.index(i)] for i in range(len(wanted))]
 
 
-def _upwards(heights: Sequence[float], gap: float, low: float) -> list[float]:
-    """Ascending heights pushed up until each is at or above `low` and a gap above the one before."""
-    pushed: list[float] = []
+def _pushed_up(heights: Sequence[float], gap: float, low: float) -> list[float]:
+    """Ascending heights, each raised to at least `low` and to a gap above the one before."""
+    raised: list[float] = []
     for height in heights:
-        pushed.append(max(height, pushed[-1] + gap if pushed else low))
-    return pushed
+        raised.append(max(height, raised[-1] + gap if raised else low))
+    return raised
 
 
-def _size_in_points(axes: Axes) -> tuple[float, float]:
+def size_in_points(axes: Axes) -> tuple[float, float]:
     """Width and height of the axes, in points."""
     box = axes.get_window_extent()
     dpi = axes.figure.dpi  # pyright: ignore[reportOptionalMemberAccess]

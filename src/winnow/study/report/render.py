@@ -1,99 +1,87 @@
-"""Figures to files, and panels to markup that follows the page's colours."""
+"""Renderings of a report's drawings: PNG and SVG files, and SVG elements that take the page's colours."""
 
 import io
 import re
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 
 import matplotlib as mpl
-from matplotlib.axes import Axes
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from winnow.study.report.html import Html
-from winnow.study.report.panels import Drawing, Frame, Panel, draw_heading, style_axes
+from winnow.run_logs.plot_style import style_axes
+from winnow.study.report.panels import FONT_SIZE, Drawing, Panel, draw_heading
 
 DPI = 130
+TITLE_HEIGHT = 0.35
+"""Inches above the panels of a file."""
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
-FAMILY = ["DejaVu Sans"]
 
 
 def save_drawing(drawing: Drawing, directory: Path) -> None:
-    """`NAME.png` and `NAME.svg`: all panels, on white."""
+    """Write all panels on white, as `NAME.png` and `NAME.svg`."""
     figure = _sheet(drawing)
     figure.savefig(directory / f"{drawing.name}.png", dpi=DPI)
     with _svg_settings(drawing.name):
         figure.savefig(directory / f"{drawing.name}.svg", metadata=NO_METADATA)
 
 
-def inline_svg(panel: Panel, name: str, variables: Mapping[str, str]) -> Html:
-    """The panel as an <svg> for a page: see-through, in the page's font, colours by the CSS `variables` of their hex values.
+def inline_svg(panel: Panel, name: str, variables: Mapping[str, str]) -> Markup:
+    """The panel as an <svg> element with a transparent background and the page's font.
 
-    `name` must differ between the panels of a page: it keeps their clip paths apart.
+    Colours that are keys of `variables` are replaced by the CSS variables. `name` must differ between the panels of a
+    page, because it makes their clip paths' ids unique.
     """
-    frame = panel.frame
-    figure = Figure(figsize=(frame.width, frame.height), dpi=72, facecolor="none")
-    _put(figure, panel, 0, 0)
+    figure = Figure(figsize=(panel.frame.width, panel.frame.height), dpi=72, facecolor="none")
+    _draw_panel(figure, panel, 0, 0)
     buffer = io.StringIO()
     with _svg_settings(name):
         figure.savefig(buffer, format="svg", metadata=NO_METADATA)
-    return Html(_slim(buffer.getvalue(), f"{panel.title}, {panel.unit}", variables))
+    return Markup(_slim(buffer.getvalue(), f"{panel.title}, {panel.unit}", variables))
 
 
 def _svg_settings(name: str):
-    return mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": FAMILY})
+    return mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": ["DejaVu Sans"]})
 
 
 def _sheet(drawing: Drawing) -> Figure:
-    """Panels in rows of `columns`; a row is as high as its highest panel."""
+    """All panels below the title, in rows of `columns`. A row is as high as its highest panel."""
     rows = [drawing.panels[i : i + drawing.columns] for i in range(0, len(drawing.panels), drawing.columns)]
     width = max(sum(panel.frame.width for panel in row) for row in rows)
     heights = [max(panel.frame.height for panel in row) for row in rows]
-    figure = Figure(figsize=(width, sum(heights) + 0.35), dpi=72, facecolor="white")
-    figure.text(
-        0.12 / width,
-        1 - 0.12 / (sum(heights) + 0.35),
-        drawing.title,
-        fontsize=12,
-        fontweight="bold",
-        va="top",
-        parse_math=False,
-    )
     top = sum(heights)
+    figure = Figure(figsize=(width, top + TITLE_HEIGHT), dpi=72, facecolor="white")
+    place = (0.12 / width, 1 - 0.12 / (top + TITLE_HEIGHT))
+    figure.text(*place, drawing.title, fontsize=12, fontweight="bold", va="top", parse_math=False)
     for row, height in zip(rows, heights, strict=True):
         left = 0.0
         for panel in row:
-            _put(figure, panel, left, top - panel.frame.height)
+            _draw_panel(figure, panel, left, top - panel.frame.height)
             left += panel.frame.width
         top -= height
     return figure
 
 
-def _put(figure: Figure, panel: Panel, left: float, bottom: float) -> Axes:
-    """Draw the panel with its lower left corner there, in inches."""
+def _draw_panel(figure: Figure, panel: Panel, left: float, bottom: float) -> None:
+    """Draw the panel with its lower left corner at (left, bottom), in inches."""
     width, height = figure.get_size_inches()
-    frame: Frame = panel.frame
-    axes = figure.add_axes(
-        (
-            (left + frame.left) / width,
-            (bottom + frame.bottom) / height,
-            (frame.width - frame.left - frame.right) / width,
-            (frame.height - frame.top - frame.bottom) / height,
-        )
-    )
-    style_axes(axes)
+    frame = panel.frame
+    plot_width, plot_height = frame.width - frame.left - frame.right, frame.height - frame.top - frame.bottom
+    corner = (left + frame.left) / width, (bottom + frame.bottom) / height
+    axes = figure.add_axes((*corner, plot_width / width, plot_height / height))
+    style_axes(axes, FONT_SIZE)
     draw_heading(axes, panel.title, panel.unit)
     panel.draw(axes)
-    return axes
 
 
 def _slim(svg: str, label: str, variables: Mapping[str, str]) -> str:
-    """Only the <svg> element, without what a page does not need: a third of the size, and no name that occurs twice."""
+    """The <svg> element without what a page does not need, which is a third of the size. Ids that matplotlib repeats in
+    every figure are removed, because a page may have each id only once."""
     svg = svg[svg.index("<svg ") :]
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r' id="[^"]*_\d+"', "", svg)
-    svg = re.sub(r"<[^>]*>", lambda found: _slim_tag(found.group(), variables), svg)
+    svg = re.sub(r"<[^>]*>", lambda match: _slim_tag(match.group(), variables), svg)
     view = re.search(r'viewBox="[^"]*"', svg)
     assert view is not None
     svg = f'<svg role="img" aria-label="{escape(label)}" {view.group()}>' + svg[svg.index(">") + 1 :]
@@ -101,15 +89,16 @@ def _slim(svg: str, label: str, variables: Mapping[str, str]) -> str:
 
 
 def _slim_tag(markup: str, variables: Mapping[str, str]) -> str:
-    """Of a tag alone: what stands between tags is text, whose digits count."""
-    markup = re.sub(r"-?\d+\.\d{2,}(?:e-?\d+)?", lambda found: _rounded(float(found.group())), markup)
+    """A tag with shorter numbers and the page's colours and font. Text between tags is not shortened: its digits are
+    figures that the reader sees."""
+    markup = re.sub(r"-?\d+\.\d{2,}(?:e-?\d+)?", lambda match: _rounded(float(match.group())), markup)
     markup = re.sub(
-        r"((?:fill|stroke): )(#[0-9a-f]{6})", lambda found: found[1] + variables.get(found[2], found[2]), markup
+        r"((?:fill|stroke): )(#[0-9a-f]{6})", lambda match: match[1] + variables.get(match[2], match[2]), markup
     )
     return re.sub(r"font: ((?:bold |\d+ )*)([\d.]+px) 'DejaVu Sans'", r"font: \1\2 var(--font)", markup)
 
 
 def _rounded(value: float) -> str:
-    """Two decimals, of which a page shows none to the eye."""
+    """Two decimals, more than a screen resolves."""
     text = f"{value:.2f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text

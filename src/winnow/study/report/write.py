@@ -1,63 +1,212 @@
-"""All figures of a report, in its order."""
+"""Report of a study: `report.html` and `report.md`, rendered from the templates of this package, and `figures/`.
 
+The template of `report.html` escapes all text, because a sampled response or the error of a job may contain markup.
+"""
+
+import math
 import shlex
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
+from typing import get_args
 
-from winnow.study.claims import verdicts
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from winnow.run_logs.plot_style import BAD, GOOD, GRID, INK, MUTED, PAPER
+from winnow.study import packaged_yaml, tables
+from winnow.study.claims import ClaimVerdict, Outcome, verdicts
 from winnow.study.curves import Axis
-from winnow.study.report import claim_cards, facts
+from winnow.study.measures import format_signed
+from winnow.study.report import facts
 from winnow.study.report.forest import forest, waterfall
 from winnow.study.report.learning_curves import budgets, gradient_mass, overview, paper_figures, prompts_by_outcome
-from winnow.study.report.page import html_page, markdown_page
-from winnow.study.report.panels import Drawing
-from winnow.study.report.render import save_drawing
-from winnow.study.report.subject import StudyView
+from winnow.study.report.panels import SMALL, Drawing, FigureData, Style
+from winnow.study.report.render import inline_svg, save_drawing
+from winnow.study.report.samples import advantage_strength, excerpt, sampled_arms
 from winnow.study.report.trade_offs import accuracy_against_kl, pass_curves, sensitivity
-from winnow.study.study import read_study
-from winnow.study.tuning import tune
+from winnow.study.study import Study, read_study
+from winnow.study.tuning import Tuning, tune
+
+FIGURE_KINDS = (
+    sensitivity,
+    waterfall,
+    overview,
+    budgets,
+    accuracy_against_kl,
+    pass_curves,
+    prompts_by_outcome,
+    gradient_mass,
+)
+"""Figures behind those of the paper, in the report's order."""
+FAMILIES = ("Figure 2", "Table 1", "Figure 1", "Figure 3", "Figure 4")
+"""Tables and figures in the order of the list of claims, which begins with the question whether clipping matters."""
+PAGE_COLOURS = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--page", GOOD: "--good", BAD: "--bad"}
+"""Variables of `style.css` for the colours of figures."""
+AXIS_LEFT, AXIS_RIGHT = 40.0, 180.0
+"""Ends of the axis in the drawing of a claim's effect, which has text on both sides."""
 
 
-def all_drawings(subject: StudyView) -> Iterator[Drawing]:
-    """Those for which the study has figures."""
-    if first := forest(subject):
-        yield first
-    yield from paper_figures(subject)
-    for drawing in (
-        sensitivity,
-        waterfall,
-        overview,
-        budgets,
-        accuracy_against_kl,
-        pass_curves,
-        prompts_by_outcome,
-        gradient_mass,
-    ):
-        if found := drawing(subject):
-            yield found
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Contents of a report.
+
+    `claimed` is the study with each algorithm at its best if settings were tuned, otherwise the study itself.
+    `verdicts` are on those of the paper's claims whose two arms it has, in the order of `FAMILIES`. `command` is what
+    the user typed.
+    """
+
+    study: Study
+    tuning: Tuning | None
+    claimed: Study
+    verdicts: list[ClaimVerdict]
+    styles: list[Style]
+    drawings: list[Drawing]
+    command: str
+
+    @property
+    def families(self) -> list[tuple[str, list[ClaimVerdict]]]:
+        return [(family, list(group)) for family, group in groupby(self.verdicts, key=lambda v: v.claim.family)]
+
+    @property
+    def outcome_counts(self) -> str:
+        """`9 hold, 2 do not hold, 10 inside noise`."""
+        plural = {"holds": "hold", "does not hold": "do not hold"}
+        counts = [(outcome, sum(v.outcome == outcome for v in self.verdicts)) for outcome in get_args(Outcome)]
+        return ", ".join(f"{n} {plural.get(outcome, outcome) if n > 1 else outcome}" for outcome, n in counts if n)
+
+    @property
+    def commands(self) -> str:
+        return "\n".join([*facts.rerun_commands(self.study), self.command])
+
+    @property
+    def shared_settings(self) -> tables.Table:
+        shared, _ = facts.split_settings(self.study)
+        return tables.Table(["setting", "value"], list(shared.items()), align=False)
+
+    @property
+    def differing_settings(self) -> tables.Table:
+        _, differing = facts.split_settings(self.study)
+        rows = [[key, *values] for key, values in differing.items()]
+        return tables.Table(["setting", *(arm.title for arm in self.study.arms)], rows, align=False)
+
+    @property
+    def css_variables(self) -> dict[str, str]:
+        """CSS variables for the colours of figures, which differ between the light and the dark page."""
+        page = {colour: f"var({name})" for colour, name in PAGE_COLOURS.items()}
+        return page | {style.light: f"var(--arm{i})" for i, style in enumerate(self.styles)}
+
+
+@dataclass(frozen=True, slots=True)
+class EffectPositions:
+    """Places on the axis of a claim's effect: our effect with its limits, no effect, the paper's effect, and the margin
+    within which a claim of no difference or no gain holds."""
+
+    low: float
+    mean: float
+    high: float
+    zero: float
+    paper: float | None
+    band: tuple[float, float] | None
+    right: float = AXIS_RIGHT
+
+
+def effect_positions(verdict: ClaimVerdict) -> EffectPositions:
+    """The places in the drawing of a measured claim. The scale of ratios is logarithmic: half and twice are equally far
+    from no effect."""
+    claim, difference = verdict.claim, verdict.difference
+    assert difference is not None
+    scale = math.log if claim.measure.ratio else float
+    low, mean, high, margin = (scale(x) for x in (difference.low, difference.mean, difference.high, claim.margin))
+    paper = None if claim.paper_effect is None else scale(claim.paper_effect)
+    reach = 1.08 * max(abs(x) for x in (low, mean, high, margin, paper or 0.0))
+
+    def place(x: float) -> float:
+        return AXIS_LEFT + (x + reach) / (2 * reach) * (AXIS_RIGHT - AXIS_LEFT)
+
+    band_start = {"close": -margin, "no greater": -reach}.get(claim.expects)
+    return EffectPositions(
+        low=place(low),
+        mean=place(mean),
+        high=place(high),
+        zero=place(0),
+        paper=None if paper is None else place(paper),
+        band=None if band_start is None else (place(band_start), place(margin)),
+    )
 
 
 def write_report(directories: Sequence[Path], out: Path | None, x: Axis) -> str:
-    """Write `report.html`, `report.md` and `figures/` in `out`, or in the first directory; returns what to tell the user.
+    """Write the report into `out` or else into the first directory, and return its summary for the terminal.
 
     Raises:
-        ConfigError: as `winnow.study.study.read_study`.
+        ConfigError: as for `winnow.study.study.read_study`.
     """
     study = read_study(directories)
-    place = out or directories[0]
+    directory = out or directories[0]
     tuning = tune(study)
     claimed = study if tuning is None else tuning.study
-    subject = StudyView(study, x)
-    drawn = list(all_drawings(subject))
-    found = claim_cards.verdicts_shown(verdicts(claimed), claimed)
+    data = FigureData(study, x)
+    drawings = list(all_drawings(data))
     options = [*(["--x", x] if x != "iterations" else []), *(["--out", str(out)] if out else [])]
     command = shlex.join(["winnow", "report", *map(str, directories), *options])
-    (place / "figures").mkdir(parents=True, exist_ok=True)
-    for drawing in drawn:
-        save_drawing(drawing, place / "figures")
-    html = html_page(subject, tuning, found, drawn, command)
-    (place / "report.md").write_text(markdown_page(study, tuning, found, drawn, command), encoding="utf-8")
-    (place / "report.html").write_text(html, encoding="utf-8")
+    measured = [v for v in verdicts(claimed) if claimed.arm(v.claim.a) and claimed.arm(v.claim.b)]
+    measured.sort(key=lambda v: FAMILIES.index(v.claim.family))
+    report = Report(study, tuning, claimed, measured, list(data.styles.values()), drawings, command)
+    (directory / "figures").mkdir(parents=True, exist_ok=True)
+    for drawing in drawings:
+        save_drawing(drawing, directory / "figures")
+    for name in ("report.md", "report.html"):
+        text = ENVIRONMENT.get_template(f"{name}.j2").render(report=report)
+        (directory / name).write_text(text, encoding="utf-8")
     failed = [f"failed: {job.overrides or job.directory}: {job.reason}" for job in study.failed]
-    told = [f"{verdict.outcome}: {verdict.claim.question} {verdict.claim.statement}" for verdict in found]
-    return "\n".join([facts.study_scope(study), *failed, *told, str(place / "report.html")])
+    outcomes = [f"{verdict.outcome}: {verdict.claim.question} {verdict.claim.statement}" for verdict in measured]
+    return "\n".join([facts.study_scope(study), *failed, *outcomes, str(directory / "report.html")])
+
+
+def all_drawings(data: FigureData) -> Iterator[Drawing]:
+    """The figures for which the study has data, in the report's order."""
+    if first := forest(data):
+        yield first
+    yield from paper_figures(data)
+    yield from (drawing for kind in FIGURE_KINDS if (drawing := kind(data)))
+
+
+def unbroken_percent(text: str) -> str:
+    """The text with no-break spaces before per cent signs, so that no line begins with one."""
+    return text.replace(" %", "\u00a0%")
+
+
+def code_span(text: str) -> str:
+    """Markdown code span of any text; backticks, which would end the span, become apostrophes."""
+    return f"`{text.replace('`', chr(39))}`"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("winnow.study", "report"),
+        autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    filters = (facts.counted_noun, code_span, excerpt, format_signed, unbroken_percent)
+    functions = (
+        *(facts.study_title, facts.study_scope, facts.warnings_of, facts.seeds_by_arm, sampled_arms, inline_svg),
+        *(tables.figures_table, tables.table_1, tables.tuning_table, tables.claims_table, tables.claims_list),
+        *(effect_positions, advantage_strength),
+    )
+    environment.filters |= {function.__name__: function for function in filters}
+    environment.filters["px"] = "{:.1f}".format
+    environment.globals |= {function.__name__: function for function in functions}
+    environment.globals["SMALL"] = SMALL
+    environment.globals["notes"] = packaged_yaml("report/notes.yaml")
+    sheet = files("winnow.study.report").joinpath("style.css").read_text(encoding="utf-8")
+    environment.globals["style_sheet"] = Markup(sheet)
+    return environment
+
+
+ENVIRONMENT = _environment()
+"""Renders the templates of this package; text is escaped in those that end in `.html.j2`."""
