@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from study.studies import ACCURACY, Curves, rows, write_run
-from winnow.study.curves import curve
 from winnow.study.measures import ACCURACY as ANY_ACCURACY
-from winnow.study.measures import FINAL_ACCURACY, LATE_ACCURACY, LATE_KL, MEASURES, metric_key
+from winnow.study.measures import FINAL_ACCURACY, LATE_ACCURACY, LATE_KL, MEASURES, curve, metric_key
 from winnow.study.study import Arm, read_study
 
 RAMP: Curves = {

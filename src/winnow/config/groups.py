@@ -79,7 +79,7 @@ class Groups:
                 raise ConfigError(f"{group}={choice}: no such choice; {hint}")
 
     def unused(self, choices: Sequence[Override], message: str) -> str | None:
-        """What is wrong with a choice from a nested group that the chosen parent lacks, such as `algo=sft algo/select=all`.
+        """The message on a choice from a nested group that the chosen parent lacks, such as `algo=sft algo/select=all`.
 
         None if Hydra's `message` says something else.
         """

@@ -1,4 +1,4 @@
-"""The check of one override against the configuration that it would change."""
+"""Check of one override against the configuration that it changes."""
 
 from difflib import get_close_matches
 from functools import cached_property
@@ -21,16 +21,17 @@ def _is_one_or_several(value: object) -> bool:
 
 
 class OverrideCheck:
-    """One override of a key (not of a group), and what can be wrong with it before it is applied."""
+    """An override of a key (not a choice from a group), checked before it is applied to `cfg`."""
 
     def __init__(self, groups: Groups, cfg: DictConfig, override: Override) -> None:
         self.groups, self.cfg, self.override = groups, cfg, override
         self.key, self.line = override.key_or_group, str(override.input_line)
 
     def refuse(self) -> None:
-        """
+        """Check the key and the kind of its value.
+
         Raises:
-            ConfigError: an unknown key, or a value of another kind than the one it replaces.
+            ConfigError: the key is unknown, or its value is of another kind than the one it replaces.
         """
         if "/" in self.key:
             self._refuse_group()
@@ -50,13 +51,14 @@ class OverrideCheck:
 
     @cached_property
     def anchor(self) -> str:
-        """The longest part of the key that exists."""
+        """The longest beginning of the key that exists; empty if none does."""
         parts = self.key.split(".")
         starts = (".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1))
         return next((start for start in starts if start in self.known or start == "hydra"), "")
 
     def _may_be_added(self) -> bool:
-        """Nodes that foreign code reads are open to `+`; winnow's own are not, nor are lists' elements refused."""
+        """Whether the unknown key may be set all the same: an element of a list, a `_target_`, or, by `+`, a setting of
+        a node that other packages read. Nodes of Winnow accept no further settings."""
         node = OmegaConf.select(self.cfg, self.anchor, throw_on_missing=False) if self.anchor else None
         if not isinstance(node, DictConfig):
             return node is not None
@@ -91,7 +93,7 @@ class OverrideCheck:
 
     @property
     def example(self) -> str:
-        """What a fitting value looks like."""
+        """An example of a value of the right kind, as the end of a message."""
         match self.old:
             case DictConfig():
                 return f"; set its keys, such as {self.key}.{next(iter(self.old), '')}"

@@ -150,8 +150,9 @@ class SetPlan:
 class EvaluationPlan:
     """The subject and the settings of an evaluation, as `evaluation.json` holds them.
 
-    These are all that a sample or its verdict depends on. `weights` is a fingerprint of the weights. `batch` (prompts per batch), `device` and `precision` are included
-    because they decide the last bits of a float32. `engine` is the class that samples.
+    These are all that a sample or its verdict depends on. `weights` is a fingerprint of the weights. `batch` (prompts
+    per batch), `device` and `precision` are included because they decide the last bits of a float32. `engine` is the
+    class that samples.
     """
 
     model: str

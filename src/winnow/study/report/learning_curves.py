@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from winnow.run_logs.plot_style import BAD, GOOD, INK, MUTED, Values, format_value, running_mean, smoothing_window
 from winnow.study import packaged_yaml
 from winnow.study.arms import arm_title
-from winnow.study.curves import Axis
+from winnow.study.measures import Axis
 from winnow.study.report.panels import (
     FONT_SIZE,
     NOTES,

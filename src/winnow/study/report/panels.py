@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from winnow.run_logs.plot_style import INK, MUTED, tick_format
 from winnow.study import packaged_yaml
-from winnow.study.curves import Axis, Curve, curve
+from winnow.study.measures import Axis, Curve, curve
 from winnow.study.study import Arm, Study
 
 ARM_STYLES: dict[str, dict[str, str]] = packaged_yaml("report/arm_styles.yaml")["arms"]

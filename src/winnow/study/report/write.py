@@ -18,8 +18,7 @@ from markupsafe import Markup
 from winnow.run_logs.plot_style import BAD, GOOD, GRID, INK, MUTED, PAPER
 from winnow.study import packaged_yaml, tables
 from winnow.study.claims import ClaimVerdict, Outcome, verdicts
-from winnow.study.curves import Axis
-from winnow.study.measures import format_signed
+from winnow.study.measures import Axis, format_signed
 from winnow.study.report import facts
 from winnow.study.report.forest import forest, waterfall
 from winnow.study.report.learning_curves import budgets, gradient_mass, overview, paper_figures, prompts_by_outcome
