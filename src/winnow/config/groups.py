@@ -17,8 +17,8 @@ RENAMED_CHOICES = {"algo/clip=outside": "algo/clip=ratio_min"}
 """Choices of earlier versions of Winnow, with the words to type instead."""
 HIDDEN_GROUPS = ("schema",)
 """Groups that no user chooses from: a program's own configuration does."""
-SHARED_PARTS = ("settings", "sweep")
-"""Files that the experiments in their folder build on, and that are not offered as choices."""
+SHARED_PARTS = ("/settings", "/sweep")
+"""Ends of the names of files that the experiments of a folder build on. They are not offered as choices."""
 
 
 class Groups:
@@ -35,7 +35,7 @@ class Groups:
     def names(self, parent: str = "") -> list[str]:
         """The groups below `parent` that have choices, at any depth."""
         found = []
-        for name in self.loader.list_groups(parent):
+        for name in self._nested(parent):
             if name in HIDDEN_GROUPS:
                 continue
             path = f"{parent}/{name}".lstrip("/")
@@ -44,7 +44,7 @@ class Groups:
 
     def options(self, group: str) -> list[str]:
         """The files of the group's own folder."""
-        return self.loader.get_group_options(group, ObjectType.CONFIG)
+        return self.loader.repository.get_group_options(group, ObjectType.CONFIG)
 
     def choices(self, group: str, nested: Collection[str] | None = None) -> list[str]:
         """The group's choices, also those in folders, such as paper/grpo.
@@ -52,9 +52,9 @@ class Groups:
         `nested` names groups whose folders lie inside of this one, such as algo/clip; by default all that are known.
         """
         nested = {key.split("@")[0] for key in self.defaults} if nested is None else nested
-        folders = [f for f in self.loader.list_groups(group) if f"{group}/{f}" not in nested]
+        folders = [f for f in self._nested(group) if f"{group}/{f}" not in nested]
         found = self.options(group) + [f"{f}/{option}" for f in folders for option in self.options(f"{group}/{f}")]
-        return [choice for choice in found if choice.rpartition("/")[-1] not in SHARED_PARTS]
+        return [choice for choice in found if not choice.endswith(SHARED_PARTS)]
 
     def chosen_by(self, override: Override) -> bool:
         """Whether the override chooses from a group; otherwise it sets a key."""
@@ -98,6 +98,10 @@ class Groups:
             for key in self._settings(group, option):
                 found.setdefault(key, []).append(option)
         return found
+
+    def _nested(self, group: str) -> list[str]:
+        # Not loader.list_groups, which copies the cache of all files at each call.
+        return self.loader.repository.get_group_options(group, ObjectType.GROUP)
 
     def _settings(self, group: str, option: str) -> set[str]:
         """The keys of the group's node that one of its files sets, alone or through its defaults list."""
