@@ -21,7 +21,7 @@ from benchmarks.runs import Iteration, Observer, Timed, timed
 from benchmarks.workload import Shape, Work
 
 WARM_UP, TIMED = 2, 3
-TOKEN_BUDGET = 8192  # as in conf/model/settings/qwen.yaml, for one 80 GB GPU
+TOKEN_BUDGET = 8192  # as in conf/model/qwen.yaml, for one 80 GB GPU
 THEIR_MICRO = 8  # rows in a micro-batch of TRL's: 8 × (64 + 1,024) padded tokens
 SHAPES = {
     "0.5b": Shape(hidden=896, layers=24, heads=14, kv_heads=2, vocab=151_936),

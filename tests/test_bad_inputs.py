@@ -21,6 +21,8 @@ BEFORE_TORCH = [
     ("algo=grop", "algo=grop: no such choice", "did you mean algo=grpo?"),
     ("algos=grpo", "algos=grpo: no such key", "did you mean algo?"),
     ("algo/clipp=none", "algo/clipp=none: no such group", "did you mean algo/clip?"),
+    ("model/settings=qwen", "model/settings=qwen: the group has been removed", "type model=NAME"),
+    ("algo/family=policy_gradient", "the group has been removed", "type algo=NAME"),
     ("algo/clip=outside", "algo/clip=outside: has been renamed", "type algo/clip=ratio_min"),
     ("algo/clip=hihg", "algo/clip=hihg: no such choice", "choices: cispo, dual, none, ppo, ratio_min"),
     ("study.noise=-1", "study.noise=-1.0", "must be above 0, or null"),

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
-from winnow.config import help_text
+from winnow.config.groups import register_help, template_of
 from winnow.errors import ConfigError
 
 GROUP_NAME = re.compile(r"[\w/]+")
@@ -45,7 +45,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     Raises:
         ConfigError: Hydra has no such option, or the directory of `--config-dir` does not exist.
     """
-    help_text.register_help()
+    register_help()
     words = [part for word in words for part in (("--help", word[7:]) if word.startswith("--help=") else (word,))]
     parser = get_args_parser()
     parser.error = _refuse_option  # pyright: ignore[reportAttributeAccessIssue]
@@ -55,7 +55,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     is_topic = GROUP_NAME.fullmatch if args.help else lambda word: None
     return CommandLine(
         flags=tuple(_flags(words, args)),
-        overrides=tuple(help_text.template_of(word) if is_topic(word) else word for word in args.overrides),
+        overrides=tuple(template_of(word) if is_topic(word) else word for word in args.overrides),
         config_dir=args.config_dir,
         config_path=args.config_path,
         config_name=args.config_name,

@@ -8,7 +8,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from winnow.config.groups import Groups
+from winnow.config.groups import REMOVED_GROUPS, Groups
 from winnow.config.override_errors import did_you_mean, keys_of, or_list, similar_keys, wrong_kind
 from winnow.errors import ConfigError
 
@@ -67,10 +67,12 @@ class OverrideCheck:
         return (adds and (foreign or self.key.startswith("hydra."))) or self.key.endswith("._target_")
 
     def _refuse_group(self) -> NoReturn:
+        if (instead := REMOVED_GROUPS.get(self.key.split("@")[0])) is not None:
+            raise ConfigError(f"{self.line}: the group has been removed; {instead}")
         dotted, groups = self.key.replace("/", "."), self.groups.names()
         if dotted in self.known:
             raise ConfigError(f"{self.line}: not a group; type {self.line.replace('/', '.', self.key.count('/'))}")
-        hint = did_you_mean(get_close_matches(self.key, groups, n=1), f"groups: {', '.join(groups)}")
+        hint = did_you_mean(get_close_matches(self.key, groups, n=1), f"groups: {', '.join(g for g in groups if not g.startswith('hydra/'))}")
         raise ConfigError(f"{self.line}: no such group; {hint}")
 
     def _refuse_kind(self) -> None:

@@ -133,7 +133,7 @@ class SweepResults:
 
 
 def status_of(exit_code: int | None) -> str:
-    """How a job ended, in words for the table; None is the code of a job that was never started."""
+    """The end of a job in words for the table; the code of a job that was never started is None."""
     if exit_code in STATUS_OF_EXIT_CODE:
         return STATUS_OF_EXIT_CODE[exit_code]
     names = {128 + s: f"killed by {s.name}" for s in signal.Signals}

@@ -30,6 +30,7 @@ def ppo(ratio: PerToken, advantage: PerToken, low: float, high: float) -> PerTok
     A token's gradient is cut off only where its ratio has already moved past the bound in the direction of its
     advantage.
     """
+    # A floor of −∞ never binds: where A < 0, c·A is −∞, and elsewhere `dual` does not read it.
     return dual(ratio, advantage, low, high, c=float("inf"))
 
 

@@ -130,7 +130,7 @@ def read_study(directories: Sequence[Path]) -> Study:
     repeated = [line for of_arm in by_label.values() for line in _repetitions(of_arm)]
     return Study(
         directories=tuple(directories),
-        arms=tuple(Arm(label, arm_title(label), tuple(of_arm)) for label, of_arm in by_label.items()),
+        arms=tuple(Arm(label, arm_title(label, of_arm), tuple(of_arm)) for label, of_arm in by_label.items()),
         failed=failed,
         differences=(*setting_differences(by_label), *repeated),
     )
@@ -154,7 +154,7 @@ def _repetitions(runs: Sequence[StudyRun]) -> list[str]:
     """A line for each pair of seeds with identical results: the second is no evidence about the noise between seeds."""
     known = [(run, _comparable_rows(run)) for run in runs if run.rows]
     return [
-        f"{arm_title(a.arm)}: seeds {a.seed} and {b.seed} have identical metrics ({a.directory}, {b.directory})"
+        f"{arm_title(a.arm, [a])}: seeds {a.seed} and {b.seed} have identical metrics ({a.directory}, {b.directory})"
         for (a, rows_a), (b, rows_b) in combinations(known, 2)
         if rows_a == rows_b
     ]

@@ -71,4 +71,5 @@ def _best_without(seed: int, by_label: Mapping[str, Mapping[int, float]]) -> str
 
 def _at_its_best(base: str, arms: Sequence[Arm], settings: Mapping[int, str]) -> Arm:
     runs = {(arm.label, run.seed): run for arm in arms for run in arm.runs}
-    return Arm(base, arm_title(base), tuple(replace(runs[label, seed], arm=base) for seed, label in settings.items()))
+    title = arm_title(base, list(runs.values()))
+    return Arm(base, title, tuple(replace(runs[label, seed], arm=base) for seed, label in settings.items()))
