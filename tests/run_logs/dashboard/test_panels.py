@@ -8,7 +8,7 @@ from winnow.study.report.learning_curves import GRADIENT_MASS, HELD_OUT, OVERVIE
 LINES = [panel for section in DASHBOARD.sections for panel in section.panels if isinstance(panel, LinesPanel)]
 ACCURACY = next(panel.pattern for panel in LINES if panel.title == "Held-out accuracy")
 PASS_AT_K = next(panel.pattern for panel in LINES if panel.title == "pass@k")
-METRICS = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+METRICS = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
 DOCUMENTED = set(re.findall(r"^\| `([^`]+)` \|", METRICS, re.MULTILINE))
 MEASURED = {name.replace("{set}", "math500").replace("pass@k", "pass@16") for name in DOCUMENTED}
 

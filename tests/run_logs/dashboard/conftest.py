@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from report.conftest import WandbServer
+from run_logs.conftest import WandbServer
 
 
 class ViewServer(WandbServer):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from running import SMALL
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def test_a_failing_job_is_named_and_the_others_finish(tmp_path: Path):

@@ -10,7 +10,7 @@ import pytest
 
 from winnow.launch.program import Program
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 QUICK = "logger=none"
 
 BEFORE_TORCH = [

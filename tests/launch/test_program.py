@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 import toy_program
 from winnow.launch.program import Program
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
