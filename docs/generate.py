@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/algorithms.md from `conf/` and `ops/`; `--check` fails if they are out of date."""
+"""Write the tables of README.md and docs/algorithms.md from `conf/` and `ops/`; `--check` fails if outdated."""
 
 import importlib
 import inspect

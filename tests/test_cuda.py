@@ -24,7 +24,7 @@ ON_GPU = ("hardware=gpu", "hardware.precision=32-true", "iterations=2")
 
 @pytest.mark.parametrize("algo", ["grpo", "ppo", "dpo"])
 def test_a_gpu_samples_what_a_cpu_samples(tmp_path: Path, algo: str):
-    """Named uniforms are drawn on the CPU: in float32 the first iteration's rollouts agree up to draws within rounding."""
+    """Uniforms are drawn on the CPU: in float32 the first iteration's rollouts agree up to draws within rounding."""
     run(tmp_path / "cpu", f"algo={algo}", "iterations=2")
     run(tmp_path / "gpu", f"algo={algo}", *ON_GPU)
     first, second = metrics(tmp_path / "cpu")[1], metrics(tmp_path / "gpu")[1]

@@ -9,7 +9,7 @@ from running import composed
 
 
 class Setting(NamedTuple):
-    """`reading` is what was made of the source where it is silent or has two meanings; empty where it says the value."""
+    """`reading` is the value chosen where the source is silent or has two meanings; empty where it says the value."""
 
     key: str
     value: object

@@ -31,7 +31,9 @@ hydra:
     "algo/grpo.yaml": "clip: 0.2\n",
     "algo/raft.yaml": "best: 1\n",
     "experiment/long.yaml": "# @package _global_\niterations: 50\n",
-    "experiment/seeds.yaml": "# @package _global_\nhydra: {sweeper: {params: {seed: '1,2', algo: raft}}, sweep: {dir: here}}\n",
+    "experiment/seeds.yaml": (
+        "# @package _global_\nhydra: {sweeper: {params: {seed: '1,2', algo: raft}}, sweep: {dir: here}}\n"
+    ),
 }
 
 

@@ -34,7 +34,7 @@ def test_accuracy_of_four_prompts_by_hand():
 
 
 def test_prompts_that_happen_to_agree_count_as_independent_samples_and_no_more():
-    """All shares are ½: no variance between prompts, and eight samples are eight trials: ½ ± 3.18245 / (2 √(8 + t²))."""
+    """All shares are ½: no variance between prompts, eight samples are eight trials: ½ ± 3.18245 / (2 √(8 + t²))."""
     assert limits(accuracy(rows("10", "01", "10", "01"))) == pytest.approx((0.5, 0.12628, 0.87372), abs=1e-5)
 
 
@@ -52,7 +52,7 @@ def test_one_prompt_says_nothing_of_others():
 
 
 def test_one_sample_of_many_prompts_is_wilsons_binomial_interval():
-    """For large P, t is almost the normal quantile and P − 1 almost P: the interval is close to scipy's Wilson interval."""
+    """For large P, t is almost the normal quantile and P − 1 almost P: the interval is close to scipy's Wilson's."""
     correct = np.arange(5000)[:, None] < 700
     expected = binomtest(700, 5000).proportion_ci(method="wilson")
     assert limits(accuracy(correct)) == pytest.approx((0.14, expected.low, expected.high), abs=2e-5)

@@ -1,4 +1,4 @@
-"""The arms of the paper's studies: each is an algorithm with one thing changed, and nothing else differs between them."""
+"""The arms of the paper's studies: each is an algorithm with one thing changed, and nothing else differs."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -26,7 +26,7 @@ def engines_stay() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that solves nine in ten of 64 single sums, and not always: groups with both outcomes. Seconds of schooling."""
+    """A model that solves nine in ten samples of 64 sums, so that groups have both outcomes."""
     run = tmp_path_factory.mktemp("warm") / "run"
     done = typed(
         "train",

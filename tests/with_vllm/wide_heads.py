@@ -1,4 +1,4 @@
-"""Models of the embedded one's shape whose heads vLLM's attention on a CPU can take: three of 32 where it has four of 24."""
+"""Models of the embedded one's shape with heads that vLLM's attention on a CPU takes: three of 32, not four of 24."""
 
 import subprocess
 import sys

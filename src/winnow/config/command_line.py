@@ -40,7 +40,7 @@ class CommandLine:
 
 
 def read_command_line(words: Sequence[str]) -> CommandLine:
-    """Parse the words after the program's name. `--help GROUP` and `--help=GROUP` become an override of the help's text.
+    """Parse the words after the program's name; `--help GROUP` and `--help=GROUP` become an override of its text.
 
     Raises:
         ConfigError: Hydra has no such option, or the directory of `--config-dir` does not exist.

@@ -36,7 +36,7 @@ SHARED_PARTS = ("/settings", "/sweep")
 
 
 class Groups:
-    """The config groups `algo`, `algo/clip` and so on that the loader finds, `config_name` being the program's own file."""
+    """The config groups that the loader finds, such as `algo` and `algo/clip`; `config_name` is the program's file."""
 
     def __init__(self, loader: ConfigLoaderImpl, config_name: str) -> None:
         self.loader, self.config_name = loader, config_name

@@ -72,7 +72,8 @@ class OverrideCheck:
         dotted, groups = self.key.replace("/", "."), self.groups.names()
         if dotted in self.known:
             raise ConfigError(f"{self.line}: not a group; type {self.line.replace('/', '.', self.key.count('/'))}")
-        hint = did_you_mean(get_close_matches(self.key, groups, n=1), f"groups: {', '.join(g for g in groups if not g.startswith('hydra/'))}")
+        ours = ", ".join(group for group in groups if not group.startswith("hydra"))
+        hint = did_you_mean(get_close_matches(self.key, groups, n=1), f"groups: {ours}")
         raise ConfigError(f"{self.line}: no such group; {hint}")
 
     def _refuse_kind(self) -> None:

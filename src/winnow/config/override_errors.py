@@ -111,7 +111,8 @@ def composition_error(error: Exception) -> str:
             return str(error)
         case yaml.MarkedYAMLError(problem_mark=mark) if mark is not None:
             return f"{mark.name}, line {mark.line + 1}: {error.problem}"
-        case OmegaConfBaseException(full_key=key) if key and not key.startswith("hydra.help"):  # where `--help GROUP` puts the name
+        # `--help GROUP` puts the name of the group into a key of Hydra's, which says nothing to the user.
+        case OmegaConfBaseException(full_key=key) if key and not key.startswith("hydra.help"):
             return f"{key}: {omegaconf_error(error)}"
         case OmegaConfBaseException():
             return omegaconf_error(error)

@@ -84,7 +84,7 @@ class StudyConfig:
 
 @dataclass
 class Config:
-    """Settings of `train.py`. The untyped ones are config groups whose `_target_` checks its settings when it is built."""
+    """Settings of `train.py`. The untyped ones are config groups, whose `_target_` checks them when it is built."""
 
     seed: int = MISSING
     iterations: int = MISSING

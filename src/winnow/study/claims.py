@@ -214,7 +214,7 @@ def _format_limits(measure: Measure, difference: Difference) -> str:
 
 
 def _noise_clause(claim: Claim, difference: Difference, p: float | None, tests: int) -> str:
-    """The question that the data leave open: the margin, or for a tested claim the smallest difference that has 80 % power."""
+    """The question left open: the margin, or for a tested claim the smallest difference that has 80 % power."""
     if p is None:
         question = "they are within" if claim.expects == "close" else "the gain exceeds"
         return f"; it remains open whether {question} {claim.margin_text}"
