@@ -39,8 +39,9 @@ paper: $(INSTALLED)  ## the paper's table and figures on the embedded model: 13 
 paper-rates: $(INSTALLED)  ## the seven algorithms × four learning rates × three seeds: each at the best of its own; longer than paper
 	$(BIN)/python train.py -m experiment=miniature/learning_rates hydra.launcher.jobs=$(JOBS)
 
-test: $(INSTALLED)  ## the tests, JOBS files at a time
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+test: $(INSTALLED)  ## the tests, JOBS files at a time, and those that need a process of their own
+	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -m "not alone" -n $(JOBS) --dist loadfile
 
 $(VLLM_INSTALLED): pyproject.toml constraints.txt tests/with_vllm/requirements.py
 	$(PYTHON) -m venv .venv-vllm
