@@ -25,7 +25,7 @@ from winnow.run_logs.run_files import SAMPLE_COLUMNS, SampleRecord, Summary
 from winnow.run_logs.tracker import NullTracker, RunInfo
 from winnow.run_logs.wandb_run import ENVIRONMENT, WandbTracker
 
-pytestmark = pytest.mark.usefixtures("fresh_wandb")
+pytestmark = [pytest.mark.usefixtures("fresh_wandb"), pytest.mark.alone]
 
 CONF = Path(__file__).parents[2] / "conf" / "logger"
 KEY = "0123456789" * 4
@@ -277,7 +277,6 @@ def test_a_server_that_dies_mid_run_costs_the_upload_only(tmp_path: Path, wandb_
     assert history(leg) == [(1, 0.125), (2, 0.25), (3, 0.375), (4, 0.5)]
 
 
-@pytest.mark.alone
 def test_a_dead_service_stops_neither_this_run_nor_the_next(tmp_path: Path) -> None:
     def kill(iteration: int) -> None:
         if iteration == 2:

@@ -9,6 +9,7 @@ from winnow.run_logs import dashboard
 from winnow.run_logs.dashboard import DASHBOARD
 
 KEY = "0123456789" * 4
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture
