@@ -66,7 +66,6 @@ BEFORE_TORCH = [
     ("--sweep", "--sweep", "--hydra-help lists the options"),
     ("--help algo/clipp", "--help algo/clipp: no such group", "did you mean algo/clip"),
     ("--help algo=grop", "algo=grop: no such choice", "did you mean algo=grpo?"),
-    ("model=tiny_fresh model.path=DIR", "model=tiny_fresh has no `path`", "type model=tiny model.path=DIR (or custom,"),
     ("model=tiny_fresh model/lora=adapter", "model=tiny_fresh has no `lora`", "leave it out"),
     ("study.titel=mine", "study.titel=mine: no such key", "did you mean study.title?"),
     ("optim.lr=-1e-4", "optim.lr=-0.0001", "above 0"),
