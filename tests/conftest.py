@@ -33,6 +33,7 @@ def small() -> LanguageModel:
 def fresh_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """No key, no settings, no service of an earlier test, and nothing written outside tmp_path."""
     import wandb
+
     from winnow.run_logs import wandb_run as wandb_service
 
     for name in [name for name in os.environ if name.startswith("WANDB_")]:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import wandb
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from wandb.errors import CommError
 from wandb.sdk import wandb_setup
 
-import wandb
 from winnow.errors import ConfigError
 from winnow.run_logs import wandb_run
 from winnow.run_logs.run_files import SAMPLE_COLUMNS, SampleRecord, Summary

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+import wandb
 import yaml
 
-import wandb
 from winnow.errors import ConfigError
 from winnow.run_logs.wandb_run import FAILURES, reason, service_killed_after, set_environment, why_not_online
 

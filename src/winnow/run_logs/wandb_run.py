@@ -15,12 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, get_args
 
+import wandb
 from wandb.sdk import wandb_setup
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
-import wandb
 from winnow.errors import ConfigError
 from winnow.run_logs.run_files import SAMPLE_COLUMNS, SampleRecord, Summary
 from winnow.run_logs.tracker import RunInfo
