@@ -18,7 +18,7 @@ from winnow.rewards.answer_lists import match_answers, split_answers
 from winnow.rewards.answer_text import normalize, read_number, same_number, same_text, same_words, without_unit
 
 if TYPE_CHECKING:
-    from reasoning_gym.dataset import ProceduralDataset
+    from reasoning_gym.dataset import ProceduralDataset  # pyright: ignore[reportMissingImports]
 
 MAX_CHARACTERS, MAX_DEPTH = 2048, 64
 """Longer answers are only compared as text, and more deeply nested ones are refused."""
