@@ -1,4 +1,4 @@
-"""What `conf/` says is what is built."""
+"""Every choice of `conf/` builds what it names."""
 
 from itertools import product
 from pathlib import Path

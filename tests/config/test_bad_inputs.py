@@ -1,4 +1,4 @@
-"""What can be typed wrongly: exit code 2, one line that says what to type, no traceback, nothing left behind."""
+"""Wrong input at the command line: exit code 2, one line that says what to type, no traceback, nothing left behind."""
 
 import os
 import runpy

@@ -1,4 +1,4 @@
-"""What can be tested of `engine=vllm` without vLLM; `make test-vllm` runs the rest."""
+"""Settings and refusals of `engine=vllm`, tested without vLLM; `make test-vllm` runs the rest."""
 
 import subprocess
 import sys

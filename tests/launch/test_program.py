@@ -1,4 +1,4 @@
-"""What a user meets around a run: its directory, its exit code, its error; and `resume`."""
+"""The frame of a run: its directory, its exit code, its error, and `resume`."""
 
 import json
 import os

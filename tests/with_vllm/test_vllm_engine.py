@@ -153,7 +153,7 @@ def test_tokens_of_another_version_are_refused(pair: tuple[LanguageModel, VllmEn
 def test_a_tied_head_that_is_not_packed_anew_is_far_off(
     pair: tuple[LanguageModel, VllmEngine], monkeypatch: pytest.MonkeyPatch
 ):
-    """What `_repack_output` is there for."""
+    """The case that `_repack_output` exists for."""
     language_model, engine = pair
     stir(language_model)
     monkeypatch.setattr(vllm_engine, "_repack_output", lambda model: None)

@@ -86,9 +86,9 @@ def _one_by_one(runs: Sequence[StudyRun]) -> str:
 def _sweep(runs: Sequence[StudyRun]) -> str | None:
     """One command for all runs; None if the runs are not the product of their overrides' values."""
     typed = [{key: value for key, _, value in (word.partition("=") for word in run.overrides)} for run in runs]
-    if not typed or any(of_run.keys() != typed[0].keys() for of_run in typed):
+    if not typed or any(run_words.keys() != typed[0].keys() for run_words in typed):
         return None
-    values = {key: list(dict.fromkeys(of_run[key] for of_run in typed)) for key in typed[0]}
+    values = {key: list(dict.fromkeys(run_words[key] for run_words in typed)) for key in typed[0]}
     if prod(map(len, values.values())) != len(runs):
         return None
     words = [f"{key}={','.join(choices)}" for key, choices in values.items()]

@@ -141,11 +141,11 @@ def _pass_rates_at(run: StudyRun, iteration: int) -> dict[int, float]:
 
 def _pass_line(style: Style, rates: Sequence[dict[int, float]], band: bool = True) -> Line | None:
     """Mean of the runs' rates at the values of k that all runs have."""
-    rates = [of_run for of_run in rates if of_run]
+    rates = [run_rates for run_rates in rates if run_rates]
     ks = sorted(set.intersection(*map(set, rates))) if rates else []
     if not ks:
         return None
-    values = [[of_run[k] for of_run in rates] for k in ks]
+    values = [[run_rates[k] for run_rates in rates] for k in ks]
     limits = [limit for of_k in values if band and (limit := limits_over_seeds(of_k))]
     low, high = np.array(limits).T if len(limits) == len(ks) else (None, None)
     return Line(style, np.array(ks, dtype=float), np.array([fmean(of_k) for of_k in values]), low, high)
