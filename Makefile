@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 VLLM_BIN := .venv-vllm/bin
 VLLM_INSTALLED := .venv-vllm/installed
 
-.PHONY: demo smollm tasks gsm8k paper paper-rates test test-vllm check bench docs clean
+.PHONY: demo smollm tasks gsm8k paper paper-rates test test-faults test-vllm check bench docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -41,7 +41,10 @@ paper-rates: $(INSTALLED)  ## the seven algorithms × four learning rates × thr
 
 test: $(INSTALLED)  ## the tests, JOBS files at a time, and those that need a process of their own
 	$(BIN)/python -m pytest -m alone
-	$(BIN)/python -m pytest -m "not alone" -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -m "not alone and not faults" -n $(JOBS) --dist loadfile
+
+test-faults: $(INSTALLED)  ## runs that are killed, starved, corrupted and fed NaN, at length; under half an hour
+	$(BIN)/python -m pytest -m faults -n $(JOBS)
 
 $(VLLM_INSTALLED): pyproject.toml constraints.txt tests/with_vllm/requirements.py
 	$(PYTHON) -m venv .venv-vllm
