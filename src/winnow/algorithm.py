@@ -7,6 +7,7 @@ those of arXiv 2504.11343.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Literal
 
 import torch
@@ -19,10 +20,13 @@ from winnow.ops import advantage as advantage_ops
 from winnow.ops import clip as clip_ops
 from winnow.ops import ratio as ratio_ops
 from winnow.ops import select as select_ops
+from winnow.ops.advantage import whiten_tokens
 
 Select = Callable[[Float[Tensor, "p g"], Bool[Tensor, "p g"]], Bool[Tensor, "p g"]]
 SelectPairs = Callable[[Float[Tensor, "p g"], Bool[Tensor, "p g"]], Int[Tensor, "n 3"]]
-Advantage = Callable[[Float[Tensor, "p g"]], Float[Tensor, "p g"]]
+Advantage = Callable[..., Float[Tensor, "p g"]]
+"""(P, G) rewards of the verdicts → (P, G) advantages. With a KL term in the reward, the keyword `penalty` holds what it
+subtracts from each reward."""
 Gae = Callable[
     [Float[Tensor, "n s"], Float[Tensor, "n s"], Bool[Tensor, "n s"]],
     tuple[Float[Tensor, "n s"], Float[Tensor, "n s"]],
@@ -94,10 +98,24 @@ class PolicyGradient(PolicyUpdate):
             )
         if rule_of(self.advantage) is advantage_ops.gae:
             raise ConfigError("algo/advantage=gae needs a critic; type algo=ppo")
+        if self.objective.kl_in_reward is not None and "penalty" not in signature(self.advantage).parameters:
+            raise ConfigError(
+                f"algo.kl.place=reward: {rule_of(self.advantage).__name__} of algo.advantage takes no penalty; "
+                "add an argument `penalty` to it, or type algo.kl.place=loss"
+            )
 
-    def advantages(self, shaped: Float[Tensor, "p g"], selected: Bool[Tensor, "p g"]) -> Float[Tensor, "p g"]:
-        """The advantage of each sample from the shaped rewards of all samples; 0 where a sample is not selected."""
-        return torch.where(selected, self.advantage(shaped), 0.0)
+    def advantages(
+        self,
+        rewards: Float[Tensor, "p g"],
+        penalty: Float[Tensor, "p g"] | None,
+        selected: Bool[Tensor, "p g"],
+    ) -> Float[Tensor, "p g"]:
+        """The advantage of each sample from the rewards of all samples; 0 where a sample is not selected.
+
+        `penalty` is what a KL term in the reward subtracts, None without one.
+        """
+        found = self.advantage(rewards) if penalty is None else self.advantage(rewards, penalty=penalty)
+        return torch.where(selected, found, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +138,24 @@ class ActorCritic(PolicyUpdate):
             raise ConfigError(
                 "algo/advantage: algo=ppo has a critic, which only algo/advantage=gae uses; type algo=grpo"
             )
+
+    def per_token(
+        self,
+        rewards: Float[Tensor, "n s"],
+        penalty: Float[Tensor, "n s"] | None,
+        values: Float[Tensor, "n s"],
+        response: Bool[Tensor, "n s"],
+    ) -> tuple[Float[Tensor, "n s"], Float[Tensor, "n s"]]:
+        """The advantage and the return of each token; `penalty` is what a KL term subtracts from its reward."""
+        shaped = rewards if penalty is None else rewards - penalty
+        advantages, returns = self.advantage(shaped, values, response)
+        if not self.whiten:
+            return advantages, returns
+        # GAE is linear in rewards and values, so that the penalty's share of the advantages is its own GAE.
+        unshaped = None if penalty is None else self.advantage(rewards, values, response)[0]
+        share = None if penalty is None else self.advantage(penalty, torch.zeros_like(values), response)[0]
+        magnitude = torch.maximum(rewards.abs().amax(), values.abs().amax())
+        return whiten_tokens(advantages, response, unshaped=unshaped, penalty=share, magnitude=magnitude), returns
 
     @property
     def value_objective(self) -> ValueObjective:

@@ -118,6 +118,32 @@ def test_whitening_is_over_all_response_tokens_kept_or_not(rejected: str):
         assert rows[place].advantage.abs().max() == 0
 
 
+@pytest.mark.parametrize("reward", [-0.7, 1 / 3, 7e-6, 7e5])
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_equal_rewards_and_equal_values_whiten_to_nothing(reward: float, value: float):
+    """Every token has the advantage r − v; the last case of `value` is a critic that is right up to rounding."""
+    response = torch.ones(4, 30, dtype=torch.bool)
+    rewards = torch.zeros(4, 30)
+    rewards[:, -1] = reward
+    values = torch.full((4, 30), value * reward) * (1 + 6e-8 * (torch.arange(30) % 2))
+    advantages, _ = ppo(whiten=True).per_token(rewards, None, values, response)
+    assert not advantages.any()
+
+
+@pytest.mark.parametrize("coefficient", [1e-6, 1e-3])
+def test_where_rewards_tie_kl_in_the_reward_is_centred_and_not_whitened(coefficient: float):
+    """Penalties from a token to the end of its response are 3 and 2, 1 and 1; their mean is 7/4."""
+    response = torch.ones(2, 2, dtype=torch.bool)
+    rewards = torch.tensor([[0.0, -0.7], [0.0, -0.7]])
+    penalty = coefficient * torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    advantages, returns = ppo(whiten=True).per_token(rewards, penalty, torch.zeros(2, 2), response)
+    expected = [[1.75 - 3, 1.75 - 2], [1.75 - 1, 1.75 - 1]]
+    torch.testing.assert_close(advantages / coefficient, torch.tensor(expected))
+    torch.testing.assert_close(
+        returns, torch.tensor([[-0.7, -0.7]] * 2) - coefficient * torch.tensor([[3.0, 2], [1, 1]])
+    )
+
+
 def test_old_and_reference_log_probabilities_are_those_of_the_row():
     kit, critic = spied(), SpyCritic()
     rows = by_place(experience(ppo(select=select.mixed_prompts, kl=KL(kl.k3, coef=0.1)), kit.scorer, critic))

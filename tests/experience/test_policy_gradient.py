@@ -7,6 +7,7 @@ import torch
 
 from fakes import ALL_WRONG, RESPONSES, SEQUENCES, STARTS, HandMade, initial_of, policy_of, sampler, spied
 from winnow.algorithm import PolicyGradient
+from winnow.errors import ConfigError
 from winnow.experience.batching import Experience
 from winnow.experience.metrics import Clock
 from winnow.experience.policy_gradient import PolicyGradientExperience
@@ -125,6 +126,22 @@ def test_a_baseline_needs_the_kl_of_dropped_rows_too():
     assert advantages_of(found) == [0.5 - -0.65, 0.35 - -0.45]
     assert kit.initial.rows == [0, 1, 2, 3, 4, 5]
     assert kit.policy.rows == []
+
+
+@pytest.mark.parametrize("coefficient", [1e-3, 0.5])
+def test_kl_in_the_reward_of_a_prompt_whose_rewards_tie_keeps_its_coefficient(coefficient: float):
+    """Rows 2 and 3 are wrong. Their k1 are 0.8 and 1.3, the mean is 1.05, and the coefficient does not cancel."""
+    found = experience(algorithm(**GRPO, kl=KL(kl.k1, coef=coefficient, place="reward")))
+    assert advantages_of(found)[2:4] == [coefficient * 0.25, -coefficient * 0.25]
+
+
+def test_a_rule_without_a_penalty_is_refused_beside_a_kl_in_the_reward():
+    def squared(rewards: torch.Tensor) -> torch.Tensor:
+        return rewards.square()
+
+    assert advantages_of(experience(algorithm(select=select.all_samples, advantage=squared))) == [1] * 6
+    with pytest.raises(ConfigError, match=r"squared of algo.advantage takes no penalty"):
+        algorithm(advantage=squared, kl=K1_IN_REWARD)
 
 
 def test_selection_reads_the_verdict_and_not_the_shaped_reward():

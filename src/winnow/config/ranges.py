@@ -89,6 +89,9 @@ RULES = {
 }
 """A setting that a configuration does not have, such as `limit` in training, is not checked."""
 
+REWARD_ROUNDING = 8 * 2.0**-23
+"""Relative difference up to which two rewards are the same number in float32, as in `ops.spread`, which needs torch."""
+
 ALGORITHM_RULES = {
     "algo.rejected": _one_of("drop", "zero"),
     "algo.reference": _one_of("initial", "previous"),
@@ -176,10 +179,11 @@ def _combinations(cfg: DictConfig) -> list[str]:
         problems.append("rollout.samples=1: a group advantage compares samples of one prompt; type rollout.samples=8")
     if rollout.samples == 1 and select.endswith(("select.mixed_prompts", "select.extremes")):
         problems.append("rollout.samples=1: one sample cannot disagree with itself; type rollout.samples=8")
-    if reward.correct <= max(reward.wrong, reward.no_answer):
+    other = max(reward.wrong, reward.no_answer)
+    if reward.correct - other <= REWARD_ROUNDING * max(abs(reward.correct), abs(other)):
         problems.append(
-            f"reward.correct={reward.correct}: must be above reward.wrong and reward.no_answer "
-            f"({max(reward.wrong, reward.no_answer)})"
+            f"reward.correct={reward.correct}: must be above reward.wrong and reward.no_answer ({other}) "
+            "by more than rounding in float32"
         )
     rows = rollout.prompts * (1 if supervised else rollout.samples)
     minibatches = cfg["update"].minibatches  # `cfg.update` is a method of every mapping

@@ -12,6 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from winnow.experience.scoring import ByRow
 from winnow.objectives import Aggregate
+from winnow.ops.spread import tied
 from winnow.run_logs.run_files import SampleRecord
 from winnow.types import Finish, Rollouts
 from winnow.verdict import Verdict
@@ -58,7 +59,7 @@ def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[s
     return {
         "train/reward/mean": float(rollouts.rewards.mean()),
         "train/reward/std": float(rollouts.rewards.std(correction=0)),
-        "train/groups/frac_zero_std": float((rollouts.rewards.std(1, correction=0) == 0).float().mean()),
+        "train/groups/frac_zero_std": float(tied(rollouts.rewards, (1,)).float().mean()),
         "train/groups/frac_all_correct": float((solved == 1).float().mean()),
         "train/groups/frac_mixed": float(((solved > 0) & (solved < 1)).float().mean()),
         "train/groups/frac_all_wrong": float((solved == 0).float().mean()),

@@ -14,7 +14,6 @@ from winnow.experience.metrics import Clock, gradient_mass_metrics, rollout_metr
 from winnow.experience.scoring import ByRow, Scored, Scorer, score_sequences
 from winnow.models.policy import Critic
 from winnow.objectives import KL, PolicyObjective
-from winnow.ops.advantage import whiten_tokens
 from winnow.ops.ratio import token
 from winnow.ops.value import explained_variance
 from winnow.types import Rollouts, Row
@@ -67,8 +66,8 @@ class PolicyGradientExperience:
         live = self._moving(rollouts.rewards, selected, in_batch).flatten().nonzero().flatten().tolist()
         with clock.of("score"):
             scored = self.scorer.for_objective(objective, self.needs_old, rollouts, iteration, live)
-        shaped = rollouts.rewards - kl_of_responses(objective.kl_in_reward, scored, rollouts.rewards)
-        advantage = self.algorithm.advantages(shaped, selected)
+        penalty = kl_of_responses(objective.kl_in_reward, scored, rollouts.rewards)
+        advantage = self.algorithm.advantages(rollouts.rewards, penalty, selected)
         flat = advantage.flatten().tolist()
         tokens = {i: on_response_tokens(scored.sequences[i], flat[i]) for i in rows}
         corrected, corrections = corrected_advantages(self.algorithm, {i: tokens[i] for i in live}, scored)
@@ -96,13 +95,13 @@ class PolicyGradientExperience:
         """The rows of the batch that will be forwarded, as far as is known before a KL penalty shapes the reward."""
         if self.algorithm.objective.kl_in_reward is not None or self.algorithm.objective.has_gradient_without_advantage:
             return in_batch
-        return in_batch & (self.algorithm.advantages(rewards, selected) != 0)
+        return in_batch & (self.algorithm.advantages(rewards, None, selected) != 0)
 
 
-def kl_of_responses(kl: KL | None, scored: Scored, rewards: Float[Tensor, "p g"]) -> Float[Tensor, "p g"]:
-    """β · KL of each whole response, the penalty that `algo.kl.place=reward` subtracts from its reward; else 0."""
+def kl_of_responses(kl: KL | None, scored: Scored, rewards: Float[Tensor, "p g"]) -> Float[Tensor, "p g"] | None:
+    """β · KL of each whole response, the penalty that `algo.kl.place=reward` subtracts from its reward; else None."""
     if kl is None:
-        return torch.zeros_like(rewards)
+        return None
     totals = [float(kl(scored.old[i], scored.reference[i]).sum()) for i in range(rewards.numel())]
     return kl.coef * torch.tensor(totals).view_as(rewards)
 
@@ -174,11 +173,9 @@ class ActorCriticExperience:
             device = next(self.critic.parameters()).device
             values = score_sequences(self.critic, scored.sequences, self.scorer.budget, device)
         response = _stack([on_response_tokens(sequence, 1.0) for sequence in scored.sequences]) > 0
-        rewards = _token_rewards(rollouts.rewards.flatten(), scored, objective.kl_in_reward, response)
-        advantages, returns = self.algorithm.advantage(rewards, _stack(values), response)
+        rewards, penalty = _token_rewards(rollouts.rewards.flatten(), scored, objective.kl_in_reward, response)
+        advantages, returns = self.algorithm.per_token(rewards, penalty, _stack(values), response)
         explained = explained_variance(_stack(values), returns, response)
-        if self.algorithm.whiten:
-            advantages = whiten_tokens(advantages, response)
         advantages = advantages * selected.flatten().unsqueeze(1)
         lengths = [len(sequence.token_ids) for sequence in scored.sequences]
         tokens, corrections = corrected_advantages(
@@ -201,15 +198,16 @@ class ActorCriticExperience:
 
 def _token_rewards(
     rewards: Float[Tensor, " n"], scored: Scored, kl: KL | None, response: Bool[Tensor, "n s"]
-) -> Float[Tensor, "n s"]:
-    """Rewards per token for GAE: the verdict's at the last token of a response, minus β · KL of each token (`kl`)."""
+) -> tuple[Float[Tensor, "n s"], Float[Tensor, "n s"] | None]:
+    """Rewards and penalties per token for GAE: the verdict's at the last token of a response, and β · KL of each."""
     found = torch.zeros(response.shape)
+    penalty = None if kl is None else torch.zeros(response.shape)
     for i, sequence in enumerate(scored.sequences):
         length = len(sequence.token_ids)
         found[i, length - 1] = rewards[i]
-        if kl is not None:
-            found[i, :length] -= kl.coef * kl(scored.old[i], scored.reference[i])
-    return found
+        if kl is not None and penalty is not None:
+            penalty[i, :length] = kl.coef * kl(scored.old[i], scored.reference[i])
+    return found, penalty
 
 
 def _stack(rows: list[Float[Tensor, " _"]]) -> Float[Tensor, "n s"]:

@@ -1,55 +1,116 @@
-"""Advantage estimators: (P, G) rewards → (P, G) advantages, one per response; and GAE, per token, from a critic."""
+"""Advantage estimators: (P, G) rewards → (P, G) advantages, one per response; and GAE, per token, from a critic.
 
+`rewards` are those of the verdicts, and `penalty`, if there is one, is what a KL term in the reward subtracts from each
+of them. A rule that divides by a standard deviation does so where the rewards themselves differ. Where they tie, they
+say nothing, and the penalty alone remains, centred as the rule says but not divided: its size is what its coefficient
+makes it.
+"""
+
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from winnow.ops.spread import tied
 
-def one(rewards: Float[Tensor, "p g"]) -> Float[Tensor, "p g"]:
+Centre = Literal["none", "mean", "leave_one_out"]
+Rule = Callable[[Tensor], Tensor]
+
+
+def one(rewards: Float[Tensor, "p g"], penalty: Float[Tensor, "p g"] | None = None) -> Float[Tensor, "p g"]:
     """1 for every kept sample, which is maximum likelihood on the kept set (RAFT, RAFT++)."""
     return torch.ones_like(rewards)
 
 
-def reward(rewards: Float[Tensor, "p g"]) -> Float[Tensor, "p g"]:
+def reward(rewards: Float[Tensor, "p g"], penalty: Float[Tensor, "p g"] | None = None) -> Float[Tensor, "p g"]:
     """The reward itself, without a baseline (Reinforce, Eq. 5)."""
-    return rewards.clone()
+    return _shaped(rewards, penalty).clone()
 
 
 def group(
     rewards: Float[Tensor, "p g"],
-    centre: Literal["none", "mean", "leave_one_out"] = "mean",
+    penalty: Float[Tensor, "p g"] | None = None,
+    centre: Centre = "mean",
     scale: Literal["none", "std"] = "std",
     eps: float = 1e-6,
 ) -> Float[Tensor, "p g"]:
     """Rewards centred and scaled by the mean and standard deviation of the prompt's G samples, kept or not (GRPO).
 
     The standard deviation is the unbiased one plus `eps`, as in the released code. `leave_one_out` centres each sample
-    by the mean of the prompt's other samples.
+    by the mean of the prompt's other samples. A prompt whose rewards tie has no advantage from them.
     """
+    shaped = _shaped(rewards, penalty)
+    if centre == scale == "none":
+        return shaped.clone()
+    deviation: Rule = {
+        "none": torch.ones_like,
+        "std": lambda of: of.std(1, keepdim=True) + eps,
+    }[scale]
+    return _standardised(shaped, rewards, penalty, lambda of: _centred(of, centre), deviation, dim=(1,))
+
+
+def whitened(
+    rewards: Float[Tensor, "p g"], penalty: Float[Tensor, "p g"] | None = None, eps: float = 1e-6
+) -> Float[Tensor, "p g"]:
+    """Rewards minus the mean of all samples of the iteration, over their unbiased standard deviation (REINFORCE++).
+
+    An iteration whose rewards all tie has no advantage from them.
+    """
+    shaped = _shaped(rewards, penalty)
+    return _standardised(shaped, rewards, penalty, _around_mean, lambda of: of.std() + eps, dim=(0, 1))
+
+
+def signed(
+    rewards: Float[Tensor, "p g"], penalty: Float[Tensor, "p g"] | None = None, *, w_pos: float, w_neg: float
+) -> Float[Tensor, "p g"]:
+    """Rewards with separate weights on positive and negative ones (W-REINFORCE, arXiv 2506.01347: 0.1 and 1)."""
+    shaped = _shaped(rewards, penalty)
+    return w_pos * shaped.clamp(min=0) + w_neg * shaped.clamp(max=0)
+
+
+def _shaped(rewards: Tensor, penalty: Tensor | None) -> Tensor:
+    return rewards if penalty is None else rewards - penalty
+
+
+def _standardised(
+    shaped: Tensor,
+    unshaped: Tensor,
+    penalty: Tensor | None,
+    centred: Rule,
+    deviation: Rule,
+    dim: tuple[int, ...],
+    magnitude: Tensor | None = None,
+) -> Tensor:
+    """`shaped` centred and over its deviation along `dim`; where `unshaped` ties, the centred penalty alone.
+
+    This is the one place that decides whether a spread of rewards is a signal or rounding.
+    """
+    remaining = torch.zeros_like(shaped) if penalty is None else centred(-penalty)
+    without_signal = tied(unshaped, dim, magnitude)
+    if without_signal.all():  # a single sample is one case: it has no standard deviation
+        return remaining
+    return torch.where(without_signal, remaining, centred(shaped) / deviation(shaped))
+
+
+def _centred(rewards: Float[Tensor, "p g"], centre: Centre) -> Float[Tensor, "p g"]:
+    """Rewards minus the baseline of their prompt."""
+    if centre == "none":
+        return rewards
     baseline = {
-        "none": torch.zeros_like(rewards),
         "mean": rewards.mean(1, keepdim=True),
         "leave_one_out": (rewards.sum(1, keepdim=True) - rewards) / max(rewards.shape[1] - 1, 1),
     }[centre]
-    # In floating point 0.7 minus the mean of eight 0.7s is not 0. Where all rewards of a prompt are equal, a baseline
+    # In floating point 0.7 minus the mean of eight 0.7s is not 0. Where all numbers of a prompt are equal, a baseline
     # has to leave exactly 0, so that the rows count as rows without a gradient.
-    tied = rewards.amax(1, keepdim=True) == rewards.amin(1, keepdim=True)
-    centred = rewards - baseline if centre == "none" else torch.where(tied, 0.0, rewards - baseline)
-    return centred / (rewards.std(1, keepdim=True) + eps) if scale == "std" else centred
+    return torch.where(tied(rewards, (1,)), 0.0, rewards - baseline)
 
 
-def whitened(rewards: Float[Tensor, "p g"], eps: float = 1e-6) -> Float[Tensor, "p g"]:
-    """Rewards minus the mean of all samples of the iteration, over their unbiased standard deviation (REINFORCE++)."""
-    if rewards.amax() == rewards.amin():  # exactly 0, as in `group`
-        return torch.zeros_like(rewards)
-    return (rewards - rewards.mean()) / (rewards.std() + eps)
-
-
-def signed(rewards: Float[Tensor, "p g"], w_pos: float, w_neg: float) -> Float[Tensor, "p g"]:
-    """Rewards with separate weights on positive and negative ones (W-REINFORCE, arXiv 2506.01347: 0.1 and 1)."""
-    return w_pos * rewards.clamp(min=0) + w_neg * rewards.clamp(max=0)
+def _around_mean(numbers: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Numbers minus the mean of all of them; exactly 0 where they tie."""
+    every = tuple(range(numbers.dim()))
+    return torch.where(tied(numbers, every), 0.0, numbers - numbers.mean())
 
 
 def gae(
@@ -78,10 +139,29 @@ def gae(
 
 
 def whiten_tokens(
-    advantages: Float[Tensor, "n s"], response: Bool[Tensor, "n s"], eps: float = 1e-8
+    advantages: Float[Tensor, "n s"],
+    response: Bool[Tensor, "n s"],
+    eps: float = 1e-8,
+    unshaped: Float[Tensor, "n s"] | None = None,
+    penalty: Float[Tensor, "n s"] | None = None,
+    magnitude: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, "n s"]:
-    """Advantages shifted and scaled to mean 0 and variance 1 over all response tokens (`masked_whiten` of verl)."""
+    """Advantages shifted and scaled to mean 0 and variance 1 over all response tokens (`masked_whiten` of verl).
+
+    With a KL term in the reward, `unshaped` holds the advantages without it and `penalty` its share of them, which is
+    subtracted. `magnitude` is the largest absolute reward or value: an advantage is a difference of such numbers.
+    """
     inside = advantages[response]
     if len(inside) < 2:
         return torch.zeros_like(advantages)
-    return (advantages - inside.mean()) / (inside.var() + eps).sqrt() * response
+    white = torch.zeros_like(advantages)
+    white[response] = _standardised(
+        inside,
+        inside if unshaped is None else unshaped[response],
+        None if penalty is None else penalty[response],
+        _around_mean,
+        lambda of: (of.var() + eps).sqrt(),
+        dim=(0,),
+        magnitude=magnitude,
+    )
+    return white

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from winnow.ops.spread import rounding
+
 
 def all_samples(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Bool[Tensor, "p g"]:
     """Every sample is kept (Reinforce, GRPO, PPO)."""
@@ -30,7 +32,8 @@ def best(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Bool[Te
     The indicator of Eq. 6, taken literally, would keep every sample of an all-wrong prompt, because all of them tie at
     the maximum. The released code drops them, and so does this function.
     """
-    return (rewards == rewards.amax(1, keepdim=True)) & correct.any(1, keepdim=True)
+    highest = rewards.amax(1, keepdim=True)
+    return (highest - rewards <= rounding(highest.abs())) & correct.any(1, keepdim=True)
 
 
 def not_all_wrong(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Bool[Tensor, "p g"]:
@@ -60,4 +63,5 @@ def extremes(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"], pairs:
     rows = torch.arange(len(rewards)).unsqueeze(1).expand(-1, k)
     triples = torch.stack([rows, order[:, :k], reverse[:, :k]], dim=2).reshape(-1, 3)
     prompt, chosen, rejected = triples.unbind(1)
-    return triples[rewards[prompt, chosen] > rewards[prompt, rejected]]
+    better, worse = rewards[prompt, chosen], rewards[prompt, rejected]
+    return triples[better - worse > rounding(torch.maximum(better.abs(), worse.abs()))]

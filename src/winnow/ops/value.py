@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from winnow.ops.spread import tied
+
 
 def clipped_value_loss(
     values: Float[Tensor, "b s"], old: Float[Tensor, "b s"], returns: Float[Tensor, "b s"], clip: float
@@ -21,9 +23,10 @@ def explained_variance(
 
     It is also 0 where the returns do not vary, because what remains of their variance then is rounding.
     """
+    if tied(returns[response], (0,)):
+        return 0.0
     target, error = returns[response].double(), (returns - values)[response].double()
-    variance = target.var(correction=0)
-    return float(1 - error.var(correction=0) / variance) if variance > 1e-8 else 0.0
+    return float(1 - error.var(correction=0) / target.var(correction=0))
 
 
 def dpo(margin: Float[Tensor, " b"], beta: float, smoothing: float = 0.0) -> Float[Tensor, " b"]:
