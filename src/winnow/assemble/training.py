@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.assemble import common
 from winnow.assemble.preflight import before_training
-from winnow.config.checks import settings_without_effect
 from winnow.config.instantiate import (
     build_algorithm,
     build_node,
@@ -23,6 +22,7 @@ from winnow.config.instantiate import (
     samples_exactly,
     token_budget,
 )
+from winnow.config.notices import notices_of
 from winnow.config.saved_runs import sweep_of
 from winnow.data.collection import Benchmark
 from winnow.data.problems import Problem
@@ -125,7 +125,7 @@ def build_run(cfg: DictConfig, directory: Path, verifier: Verifier, benchmarks: 
             *budget_in_words(cfg),
             algorithm_summary(cfg),
             *screening,
-            *(f"note: {n}" for n in (*settings_without_effect(cfg, algorithm), *slow_path_notices(cfg, policy))),
+            *(f"note: {n}" for n in (*notices_of(cfg, algorithm), *slow_path_notices(cfg, policy))),
         ],
     )
 

@@ -7,20 +7,19 @@ import torch
 from hydra._internal.utils import _locate
 from omegaconf import DictConfig
 
-from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
+from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Supervised
 from winnow.config import ranges
 from winnow.config.instantiate import build_algorithm, choice, engine_class, on_cuda, samples_exactly
+from winnow.config.notices import notices_of
 from winnow.config.override_errors import close_matches, did_you_mean, one_line, target_nodes
 from winnow.errors import ConfigError
-from winnow.objectives import rule_of
-from winnow.ops import advantage, kl, select
 
 
 def check_config(cfg: DictConfig) -> list[str]:
     """Check everything that can be known of a training configuration before its model and data are loaded.
 
     Returns:
-        Notices about settings that have no effect.
+        Notices about settings that have no effect, or not the effect that they seem to have.
 
     Raises:
         ConfigError: what is wrong, and what to type instead.
@@ -34,7 +33,7 @@ def check_components(cfg: DictConfig) -> list[str]:
     check_environment(cfg)
     algorithm = build_algorithm(cfg)
     _check_engine(cfg, algorithm)
-    return settings_without_effect(cfg, algorithm)
+    return notices_of(cfg, algorithm)
 
 
 def check_environment(cfg: DictConfig) -> None:
@@ -103,25 +102,3 @@ def _check_target(path: str, node: DictConfig, plugins: list[str]) -> None:
             near = [f"{path}.{name}" for name in close_matches(str(key), known)[:1]]
             hint = did_you_mean(near, f"known: {', '.join(known)}")
             raise ConfigError(f"{path}.{key}: no such setting of {target}; {hint}")
-
-
-def settings_without_effect(cfg: DictConfig, algorithm: Algorithm) -> list[str]:
-    """Notices about settings that are legal in this configuration and change nothing."""
-    notices = []
-    if isinstance(algorithm, Preference | Supervised):
-        return notices
-    updates = cfg["update"].minibatches * cfg["update"].epochs
-    penalty = algorithm.objective.kl_in_loss
-    if updates == 1 and algorithm.objective.uses_ratio:
-        notices.append("one update per iteration: the ratio is always 1, so algo/ratio and algo/clip change nothing")
-    if penalty is not None and rule_of(penalty.estimator) is kl.k1:
-        notices.append(
-            "algo/kl=k1 in the loss has an expected gradient of zero; algo/kl=k2 or algo.kl.place=reward penalises"
-        )
-    if penalty is not None and penalty.reference == "previous" and updates == 1:
-        notices.append("one update per iteration: the previous policy is the current one, so algo.kl changes nothing")
-    if algorithm.rejected == "zero" and rule_of(algorithm.select) is select.all_samples:
-        notices.append("algo/select=all rejects nothing, so algo.rejected changes nothing")
-    if rule_of(algorithm.advantage) is advantage.reward and min(cfg.reward.wrong, cfg.reward.no_answer) >= 0:
-        notices.append("no reward is negative, so no sample has a negative advantage (reward=plus_minus_one has some)")
-    return notices

@@ -1,0 +1,200 @@
+"""Notices of a training run at start-up: settings that are legal and change nothing, or not what they seem to change.
+
+A notice is a claim about gradients, and `tests/config/test_notices.py` proves each one by computing them. A rule of a
+plug-in is not known here, so that nothing is claimed of it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from omegaconf import DictConfig
+
+from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
+from winnow.config.instantiate import precision_of
+from winnow.objectives import KL, rule_of
+from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+
+KNOWN_CLIPS = (clip.unclipped, clip.ppo, clip.dual, clip.ratio_min, clip.cispo)
+PENALISES = "type algo/kl=k2, or algo.kl.place=reward, for a penalty"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The settings that notices are about.
+
+    `updates` is the number of optimiser steps of an iteration, `lowest_reward` the reward of the worst verdict.
+    `rounds_coarsely` says that two forwards of the same weights differ by more than rounding in float32.
+    """
+
+    algorithm: PolicyGradient | ActorCritic
+    updates: int
+    lowest_reward: float
+    rounds_coarsely: bool
+
+    @property
+    def ratio_is_one(self) -> bool:
+        """Whether the importance ratio of every token is 1 in every update.
+
+        It is where the update's own forward gives the old log-probabilities, which those of an exact sampler equal.
+        With a critic or a correction they come from a forward of their own.
+        """
+        own = isinstance(self.algorithm, PolicyGradient) and not self.algorithm.uses_correction
+        return self.algorithm.objective.uses_ratio and self.updates == 1 and (own or not self.rounds_coarsely)
+
+    @property
+    def clip_acts_at_one(self) -> bool:
+        """Whether the clipping rule changes a gradient at ratio 1; so does `dual` with a floor of 1 · A."""
+        rule = self.algorithm.clip
+        floor = rule.keywords.get("c") if isinstance(rule, partial) else None
+        return rule_of(rule) not in KNOWN_CLIPS or (rule_of(rule) is clip.dual and floor == 1)
+
+    @property
+    def one_advantage_per_response(self) -> bool:
+        return isinstance(self.algorithm, PolicyGradient) and not self.algorithm.uses_correction
+
+    @property
+    def k1_in_loss(self) -> KL | None:
+        term = self.algorithm.objective.kl_in_loss
+        return term if term is not None and rule_of(term.estimator) is kl.k1 else None
+
+    @property
+    def every_row_is_in_the_loss(self) -> bool:
+        return rule_of(self.algorithm.select) is select.all_samples or self.algorithm.rejected == "zero"
+
+
+Notice = Callable[[Setup], str | None]
+
+
+def ratio_and_clip_change_nothing(setup: Setup) -> str | None:
+    plain = (ratio.token, ratio.sequence) if setup.one_advantage_per_response else (ratio.token,)
+    if not setup.ratio_is_one or setup.clip_acts_at_one or rule_of(setup.algorithm.ratio) not in plain:
+        return None
+    return "one update per iteration: the ratio is always 1, so algo/ratio and algo/clip change nothing"
+
+
+def ratio_weighs_by_length(setup: Setup) -> str | None:
+    if not setup.ratio_is_one or setup.clip_acts_at_one or rule_of(setup.algorithm.ratio) is not ratio.sequence_product:
+        return None
+    return (
+        "one update per iteration: the ratio is always 1, so algo/clip changes nothing; algo/ratio=sequence_product "
+        "gives each token the sum of its response's advantages, which for equal ones is length × advantage"
+    )
+
+
+def ratio_averages_advantages(setup: Setup) -> str | None:
+    averages = rule_of(setup.algorithm.ratio) is ratio.sequence and not setup.one_advantage_per_response
+    if not setup.ratio_is_one or setup.clip_acts_at_one or not averages:
+        return None
+    return (
+        "one update per iteration: the ratio is always 1, so algo/clip changes nothing; algo/ratio=sequence gives "
+        "each token the mean of its response's advantages"
+    )
+
+
+def k1_has_no_mean_gradient(setup: Setup) -> str | None:
+    rule = rule_of(setup.algorithm.aggregate)
+    if not _k1_on_every_row(setup) or rule not in (aggregate.sequence_sum, aggregate.constant_length):
+        return None
+    return (
+        "algo/kl=k1 in the loss has an expected gradient of zero at the policy that sampled, whatever the reference; "
+        + PENALISES
+    )
+
+
+def k1_favours_length(setup: Setup) -> str | None:
+    rule = rule_of(setup.algorithm.aggregate)
+    if not _k1_on_every_row(setup) or rule not in (aggregate.sequence_mean, aggregate.token_mean):
+        return None
+    of = "1/length" if rule is aggregate.sequence_mean else "1/(tokens of the batch)"
+    return (
+        f"algo/kl=k1 in the loss has the gradient of the mean of {of} at the policy that sampled, whatever the "
+        f"reference: it pushes towards longer answers; {PENALISES}"
+    )
+
+
+def k1_lowers_what_is_kept(setup: Setup) -> str | None:
+    term = setup.k1_in_loss
+    if term is None or term.clamp is not None or setup.every_row_is_in_the_loss:
+        return None
+    return (
+        "algo/kl=k1 in the loss lowers the log-probability of the samples that algo/select keeps, whatever the "
+        f"reference; {PENALISES}"
+    )
+
+
+def k1_acts_within_its_clamp(setup: Setup) -> str | None:
+    term = setup.k1_in_loss
+    if term is None or term.clamp is None:
+        return None
+    return (
+        "algo/kl=k1 in the loss lowers the log-probability of every token whose |log π − log π_ref| is below "
+        f"algo.kl.clamp, on whichever side; {PENALISES}"
+    )
+
+
+def _k1_on_every_row(setup: Setup) -> bool:
+    term = setup.k1_in_loss
+    return term is not None and term.clamp is None and setup.every_row_is_in_the_loss
+
+
+def kl_to_the_previous_policy_changes_nothing(setup: Setup) -> str | None:
+    term = setup.algorithm.objective.kl_in_loss
+    if term is None or term.reference != "previous" or setup.updates != 1 or setup.rounds_coarsely:
+        return None
+    if rule_of(term.estimator) not in (kl.k2, kl.k3):
+        return None
+    return "one update per iteration: the previous policy is the current one, so algo.kl changes nothing"
+
+
+def kl_in_the_reward_has_another_gradient(setup: Setup) -> str | None:
+    term = setup.algorithm.objective.kl_in_reward
+    if term is None or rule_of(term.estimator) not in (kl.k2, kl.k3):
+        return None
+    what = {
+        kl.k2: "is not on average the KL's gradient, and vanishes faster near the reference",
+        kl.k3: "is on average, at each token, the gradient of KL(π‖π_ref) less that of KL(π_ref‖π)",
+    }[rule_of(term.estimator)]
+    name = rule_of(term.estimator).__name__
+    return f"algo/kl={name} in the reward {what}; type algo/kl=k1 for the gradient of KL(π‖π_ref)"
+
+
+def rejected_changes_nothing(setup: Setup) -> str | None:
+    if setup.algorithm.rejected != "zero" or rule_of(setup.algorithm.select) is not select.all_samples:
+        return None
+    return "algo/select=all rejects nothing, so algo.rejected changes nothing"
+
+
+def no_advantage_is_negative(setup: Setup) -> str | None:
+    shaped = setup.algorithm.objective.kl_in_reward is not None
+    if rule_of(setup.algorithm.advantage) is not advantage.reward or setup.lowest_reward < 0 or shaped:
+        return None
+    return "no reward is negative, so no sample has a negative advantage (reward=plus_minus_one has some)"
+
+
+NOTICES: tuple[Notice, ...] = (
+    ratio_and_clip_change_nothing,
+    ratio_weighs_by_length,
+    ratio_averages_advantages,
+    k1_has_no_mean_gradient,
+    k1_favours_length,
+    k1_lowers_what_is_kept,
+    k1_acts_within_its_clamp,
+    kl_to_the_previous_policy_changes_nothing,
+    kl_in_the_reward_has_another_gradient,
+    rejected_changes_nothing,
+    no_advantage_is_negative,
+)
+
+
+def notices_of(cfg: DictConfig, algorithm: Algorithm) -> list[str]:
+    """The notices about a composed configuration and its algorithm."""
+    if isinstance(algorithm, Preference | Supervised):
+        return []
+    setup = Setup(
+        algorithm,
+        updates=cfg["update"].minibatches * cfg["update"].epochs,
+        lowest_reward=min(cfg.reward.wrong, cfg.reward.no_answer),
+        rounds_coarsely=precision_of(cfg) == "bf16-mixed",
+    )
+    return [said for notice in NOTICES if (said := notice(setup)) is not None]
