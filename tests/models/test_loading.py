@@ -20,6 +20,7 @@ from winnow.data.prompts import render
 from winnow.errors import ConfigError
 from winnow.models.language_model import Pretrained
 from winnow.models.templates import Chat, Plain
+from winnow.run_logs.run_files import read_samples
 
 from .checkpoints import QWEN_CHAT, qwen
 
@@ -34,8 +35,15 @@ def test_a_folder_trains_and_exports_through_the_real_path(checkpoint: Path, tmp
     words = ("algo=reinforce", "model=custom", f"model.path={checkpoint}", "dataset=arithmetic", "iterations=2")
     run(tmp_path / "run", *words, "model/template=boxed_system", "rollout.max_tokens=12", "optim.lr=1e-3")
     assert metrics(tmp_path / "run")[-1]["train/updates"] == 2
-    sample = json.loads((tmp_path / "run" / "samples" / "iteration_000001.jsonl").read_text().splitlines()[0])
-    assert sample["prompt"].startswith("<|im_start|>system\nPlease reason step by step")
+    samples = read_samples(tmp_path / "run" / "samples" / "iteration_000001.jsonl")
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    for sample in samples:
+        assert sample.prompt.startswith("<|im_start|>system\nPlease reason step by step")
+        assert sample.prompt_ids is not None
+        assert sample.response_ids is not None
+        assert tokenizer.decode(sample.prompt_ids) == sample.prompt
+        assert tokenizer.decode(sample.response_ids, skip_special_tokens=True) == sample.response
+        assert len(sample.response_ids) == sample.length
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "export")
     original = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=exported.dtype)
     assert any((a != b).any() for a, b in zip(exported.parameters(), original.parameters(), strict=True))

@@ -1,3 +1,4 @@
+import base64
 import json
 import math
 from dataclasses import asdict, replace
@@ -5,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from winnow.run_logs.run_files import EvaluationCounts, RunFiles, SampleRecord, Summary
+from winnow.run_logs.run_files import ID_COLUMNS, EvaluationCounts, RunFiles, SampleRecord, Summary, read_samples
+from winnow.run_logs.token_ids import decoded, encoded
 
 SAMPLE = SampleRecord(
     iteration=10,
@@ -31,7 +33,7 @@ def files(tmp_path: Path) -> RunFiles:
 
 
 def _without_seconds(record: SampleRecord) -> dict[str, object]:
-    """Every field but the seconds of the check, which differ between identical runs."""
+    """Every field but the seconds of the check, which differ between identical runs; here there are no token ids."""
     return {key: value for key, value in asdict(record).items() if key != "seconds"}
 
 
@@ -164,6 +166,39 @@ def test_samples_read_back_whatever_the_text(files: RunFiles) -> None:
     assert [json.loads(line) for line in lines[:-1]] == [_without_seconds(record) for record in records]
     assert "α ≤ β" in lines[0]  # readable, not escaped
     assert names(files.samples) == ["iteration_000010.jsonl"]
+
+
+def test_token_ids_by_hand():
+    """5 is the byte 05, 300 = 2·128 + 44 the bytes AC 02, 151,643 = 9·16384 + 32·128 + 91 the bytes DB A0 09."""
+    assert encoded([5, 300, 151_643]) == base64.b64encode(bytes([0x05, 0xAC, 0x02, 0xDB, 0xA0, 0x09])).decode()
+    ids = (0, 1, 127, 128, 16_383, 16_384, 151_643, 2**31)
+    assert decoded(encoded(ids)) == ids
+    assert decoded(encoded(())) == ()
+    with pytest.raises(ValueError, match="inside a token id"):
+        decoded(base64.b64encode(bytes([0x05, 0xAC])).decode())
+
+
+def test_samples_read_back_with_the_tokens_that_the_text_leaves_out(files: RunFiles) -> None:
+    """Two prompts with two samples each. A prompt's tokens are stored once; 151,643 is a special token."""
+    records = [
+        replace(SAMPLE, prompt_key=f"p{p}", sample=g, prompt_ids=(p, 300), response_ids=(g, 151_643))
+        for p in (1, 2)
+        for g in (0, 1)
+    ]
+    files.write_samples(10, records)
+    path = files.samples / "iteration_000010.jsonl"
+    assert read_samples(path) == records
+    assert read_samples(path, limit=3) == records[:3]
+    stored = [json.loads(line)["prompt_ids"] for line in path.read_text().splitlines()]
+    assert stored == [encoded((1, 300)), None, encoded((2, 300)), None]
+
+
+def test_samples_of_earlier_versions_are_read_without_token_ids(files: RunFiles) -> None:
+    files.samples.mkdir()
+    path = files.samples / "iteration_000010.jsonl"
+    old = {name: value for name, value in _without_seconds(SAMPLE).items() if name not in ID_COLUMNS}
+    path.write_text(f"{json.dumps(old)}\n" * 2)
+    assert read_samples(path) == [SAMPLE, SAMPLE]
 
 
 def test_summary_is_written_whole_and_replaces_the_last(files: RunFiles) -> None:

@@ -10,7 +10,7 @@ from pyarrow import parquet
 
 from winnow.errors import ConfigError
 from winnow.files import write_atomically
-from winnow.run_logs.run_files import SampleRecord
+from winnow.run_logs.run_files import ID_COLUMNS, SampleRecord
 
 SCHEMA = pa.schema(
     [
@@ -25,11 +25,14 @@ SCHEMA = pa.schema(
         ("finish", pa.string()),
         ("length", pa.int32()),
         ("seconds", pa.float64()),
+        ("prompt_ids", pa.list_(pa.int32())),
+        ("response_ids", pa.list_(pa.int32())),
     ]
 )
 """Columns of a file. `gold` is the record's `answer`; `correct` follows from `verdict` and is stored for other readers.
 
-The response is stored whole, so that another verifier can judge it later.
+The response is stored whole, so that another verifier can judge it later. Files of earlier versions have no token ids,
+which then read as null.
 """
 
 
@@ -55,16 +58,31 @@ def read_samples(path: Path) -> list[SampleRecord]:
         ConfigError: there is no such file, or it lacks a column of `SCHEMA`.
     """
     try:
-        table = parquet.read_table(path)
+        table = _with_token_ids(parquet.read_table(path))
     except (OSError, pa.ArrowInvalid) as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}; type the directory of an evaluation") from error
     if missing := [name for name in SCHEMA.names if name not in table.column_names]:
         raise ConfigError(f"{path}: no column {', '.join(missing)}; type the directory of an evaluation")
     stored = table.select([name for name in SCHEMA.names if name != "correct"]).to_pylist()
     return [
-        SampleRecord(iteration=None, answer=row.pop("gold"), reward=None, advantage=None, kept=False, **row)
+        SampleRecord(
+            iteration=None,
+            answer=row.pop("gold"),
+            reward=None,
+            advantage=None,
+            kept=False,
+            **row | {name: None if row[name] is None else tuple(row[name]) for name in ID_COLUMNS},
+        )
         for row in stored
     ]
+
+
+def _with_token_ids(table: pa.Table) -> pa.Table:
+    for name in ID_COLUMNS:
+        if name not in table.column_names:
+            column = SCHEMA.field(name)
+            table = table.append_column(column, pa.nulls(len(table), column.type))
+    return table
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +114,7 @@ class SampleStore:
     def seal(self, name: str, batches: int) -> None:
         """Join a set's batches into its file, one row group each, and remove them."""
         if not self.whole(name).exists():
-            parts = (parquet.read_table(self._part(name, batch)) for batch in range(batches))
+            parts = (_with_token_ids(parquet.read_table(self._part(name, batch))) for batch in range(batches))
             _replace_parquet(self.whole(name), parts)
         shutil.rmtree(self.folder / name, ignore_errors=True)
 

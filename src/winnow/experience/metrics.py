@@ -105,6 +105,8 @@ def sample_records(
             length=len(completion.token_ids),
             finish=completion.finish.value,
             seconds=judgement.seconds,
+            prompt_ids=prompt.token_ids,
+            response_ids=completion.token_ids,
         )
         for p, prompt in enumerate(rollouts.prompts)
         for g, (completion, judgement) in enumerate(zip(rollouts.completions[p], rollouts.judgements[p], strict=True))

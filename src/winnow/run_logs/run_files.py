@@ -8,10 +8,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
+from itertools import islice
 from pathlib import Path
-from typing import Literal, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 from winnow.files import finite_or_null, replace_json, replace_text
+from winnow.run_logs.token_ids import decoded, encoded
 from winnow.verdict import Verdict
 
 RENAMED_METRICS = {"train/tokens_total": "train/sampled_tokens_total", "train/signal/": "train/gradient_mass/"}
@@ -28,6 +30,8 @@ class SampleRecord:
     answer found in the response. `length` counts tokens, the EOS included. `seconds` is the time that the check took.
     `advantage` is None for a response that was not trained on, and so in an evaluation, where `kept` is False.
     `iteration` and `reward` are not stored with an evaluation: they are None in a record read from its Parquet file.
+    `prompt_ids` and `response_ids` are the tokens that the model read and drew, special ones included, which the texts
+    leave out; None in a record of a version that did not keep them.
     """
 
     iteration: int | None
@@ -44,6 +48,8 @@ class SampleRecord:
     length: int
     finish: str
     seconds: float = 0.0
+    prompt_ids: tuple[int, ...] | None = None
+    response_ids: tuple[int, ...] | None = None
 
     @property
     def correct(self) -> bool:
@@ -53,9 +59,35 @@ class SampleRecord:
         """The record's `SAMPLE_COLUMNS`, by name."""
         return {name: getattr(self, name) for name in SAMPLE_COLUMNS}
 
+    def stored_row(self, before: "SampleRecord | None") -> dict[str, object]:
+        """The line of `samples/*.jsonl` after that of the record `before`, whose prompt it does not repeat as ids."""
+        repeated = before is not None and before.prompt_ids == self.prompt_ids
+        ids = {"prompt_ids": None if repeated else self.prompt_ids, "response_ids": self.response_ids}
+        return self.row() | {name: None if some is None else encoded(some) for name, some in ids.items()}
 
-SAMPLE_COLUMNS = tuple(column.name for column in fields(SampleRecord) if column.name != "seconds")
-"""Keys of a line of `samples/*.jsonl`, in order. `seconds` differs between identical runs, so it is left out there."""
+    @classmethod
+    def of_stored_row(cls, row: Mapping[str, Any], before: "SampleRecord | None") -> "SampleRecord":
+        """The record of a line, given the one before it. Older lines have no ids."""
+        prompt, response = (None if row.get(name) is None else decoded(row[name]) for name in ID_COLUMNS)
+        if prompt is None and response is not None and before is not None:
+            prompt = before.prompt_ids
+        return cls(**{name: row[name] for name in SAMPLE_COLUMNS}, prompt_ids=prompt, response_ids=response)
+
+
+ID_COLUMNS = ("prompt_ids", "response_ids")
+"""Keys of a line of `samples/*.jsonl` that hold token ids, as `token_ids.encoded` writes them."""
+SAMPLE_COLUMNS = tuple(column.name for column in fields(SampleRecord) if column.name not in ("seconds", *ID_COLUMNS))
+"""The other keys, in order. `seconds` differs between identical runs, so it is left out there."""
+
+
+def read_samples(path: Path, limit: int | None = None) -> list[SampleRecord]:
+    """The records of a file of `samples/`, or its first `limit`, in the order in which they were drawn."""
+    records: list[SampleRecord] = []
+    # Lines end at "\n" only: splitlines() would also break at U+2028, which a response may contain.
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for line in islice(file, limit):
+            records.append(SampleRecord.of_stored_row(json.loads(line), records[-1] if records else None))
+    return records
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +195,8 @@ class RunFiles:
         """Write `samples/iteration_000010.jsonl` atomically, a line for each response."""
         self.samples.mkdir(exist_ok=True)
         path = self.samples / f"iteration_{iteration:06d}.jsonl"
-        replace_text(path, "".join(_line(record.row()) for record in records))
+        lines = [_line(record.stored_row(before)) for before, record in zip((None, *records), records, strict=False)]
+        replace_text(path, "".join(lines))
 
     def write_summary(self, summary: Summary) -> None:
         """Write `summary.json` atomically."""

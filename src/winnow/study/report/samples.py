@@ -1,12 +1,11 @@
 """Sampled responses of a report: some of one seed of each arm, from `samples/*.jsonl`."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 
-from winnow.run_logs.run_files import SampleRecord
+from winnow.run_logs.run_files import SampleRecord, read_samples
 from winnow.study.study import Arm, Study
 
 MAX_RESPONSES, HEAD, TAIL = 24, 420, 260
@@ -66,8 +65,5 @@ def _sampled_arm(arm: Arm) -> SampledArm | None:
 
 
 def _read_iteration(path: Path) -> SampledIteration:
-    # Lines end at "\n" only: splitlines() would also break at U+2028, which a response may contain.
-    with path.open(encoding="utf-8", newline="\n") as file:
-        records = [SampleRecord(**json.loads(line)) for line in islice(file, MAX_RESPONSES)]
-    prompts = groupby(records, key=lambda record: record.prompt_key)
+    prompts = groupby(read_samples(path, MAX_RESPONSES), key=lambda record: record.prompt_key)
     return SampledIteration(int(path.stem.removeprefix("iteration_")), tuple(tuple(group) for _, group in prompts))
