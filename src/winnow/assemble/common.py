@@ -16,6 +16,7 @@ from winnow.data.collection import Benchmark
 from winnow.data.problems import Problem, ProblemSet, ProblemSource, screen_problems
 from winnow.data.prompts import longer_than, render
 from winnow.engines.base import Engine
+from winnow.engines.torch_engine import TorchEngine
 from winnow.evaluation.sets import EvaluationSampler, EvaluationSet
 from winnow.experience.collect import Judge
 from winnow.models.attention import implementation
@@ -164,7 +165,11 @@ def require_engine(cfg: DictConfig, source: ModelSource) -> None:
 
 
 def engine_of(cfg: DictConfig, language_model: LanguageModel, max_rows: int | None = None) -> Engine:
-    """The sampler. Settings that the configuration leaves null follow from the model and the precision."""
+    """The sampler. Settings that the configuration leaves null follow from the model and the precision.
+
+    Raises:
+        ConfigError: the engine cannot sample this model exactly.
+    """
     known = {
         "eos_ids": language_model.eos_ids,
         "pad_id": language_model.pad_id,
@@ -172,4 +177,7 @@ def engine_of(cfg: DictConfig, language_model: LanguageModel, max_rows: int | No
         "dtype": "bfloat16" if precision_of(cfg) == "bf16-mixed" else "float32",
     }
     parameters = inspect.signature(engine_class(cfg)).parameters
-    return build_node(cfg.engine, **{k: v for k, v in known.items() if k in parameters and cfg.engine.get(k) is None})
+    engine = build_node(cfg.engine, **{k: v for k, v in known.items() if k in parameters and cfg.engine.get(k) is None})
+    if isinstance(engine, TorchEngine):
+        engine.require_model(language_model.model)
+    return engine

@@ -4,7 +4,7 @@ R rows are decoded together. They are padded on the left, so that all of them gr
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from winnow.models.attention import LeftPadded, is_packed
-from winnow.types import Prompt
+from winnow.errors import ConfigError
+from winnow.models.attention import FLASH, LeftPadded, is_packed
+from winnow.models.probe import agree, alone, one_line, probe_rows
+from winnow.types import Prompt, Row
 
 
 class AppendingLayer(DynamicLayer):
@@ -189,6 +191,41 @@ def forward(
     )
     logits = output.logits[:, -1]
     return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def require_exact_decoding(model: PreTrainedModel) -> None:
+    """Check that decoding with a cache and padding gives the log-probabilities of a plain forward of each row alone.
+
+    Recurrent layers and caches of an architecture's own often do not: padding on the left enters their state.
+
+    Raises:
+        ConfigError: it does not, or fails.
+    """
+    if model.config._attn_implementation == FLASH:  # it has no float32, in which alone equality can be seen
+        return
+    first, _, other = rows = probe_rows(model)
+    targets = [torch.tensor([r.token_ids[r.prompt_length + i] for r in rows], device=model.device) for i in range(2)]
+    # Equal arithmetic on both sides: under autocast the cache would hold other keys than the forward computes.
+    with torch.autocast(model.device.type, enabled=False):
+        alike = [alone(model, [replace(row, token_ids=row.token_ids[: row.prompt_length + 2])]) for row in rows]
+        try:
+            state = prefill(model, [_prompt(first), _prompt(other)], pad_id=0)
+            state.select(torch.tensor([0, 0, 1], device=model.device))
+            found = [state.logits.log_softmax(-1).gather(1, targets[0][:, None])]
+            state.feed(targets[0], torch.ones_like(targets[0], dtype=torch.bool))
+            found.append(state.logits.log_softmax(-1).gather(1, targets[1][:, None]))
+            reason = None if agree(torch.cat(found, 1), torch.stack(alike)) else "log-probabilities differ"
+        except Exception as error:  # what fails depends on the architecture's cache
+            reason = one_line(error)
+    if reason is not None:
+        raise ConfigError(
+            f"engine: {type(model).__name__} cannot be sampled in batches with a cache as it is computed one row at a "
+            f"time ({reason}); choose a decoder with attention in all layers (Qwen, Llama, …)"
+        )
+
+
+def _prompt(row: Row) -> Prompt:
+    return Prompt("", row.token_ids[: row.prompt_length], "", "")
 
 
 POSITION_BUCKET = 256

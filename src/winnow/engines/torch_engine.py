@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from winnow.engines.base import OnCompletion, ignore_completion
-from winnow.engines.decoding import Decoding, FixedDecoding, can_join, prefill
+from winnow.engines.decoding import Decoding, FixedDecoding, can_join, prefill, require_exact_decoding
 from winnow.errors import ConfigError
 from winnow.models.attention import is_packed
 from winnow.rng import uniforms
@@ -226,6 +226,18 @@ class TorchEngine:
         self.version = -1
         self._eos_ids, self._pad_id, self._max_rows, self._graphs = tuple(eos_ids), pad_id, max_rows, graphs
         self._model: PreTrainedModel | None = None
+
+    def require_model(self, model: PreTrainedModel) -> None:
+        """Check at start-up that samples of `model` will have the log-probabilities of its plain forward.
+
+        Raises:
+            ConfigError: they will not; the message says why.
+        """
+        require_position_ids(model)
+        if self._graphs:
+            require_fixed_shapes(model)
+        with torch.no_grad(), evaluating(model):
+            require_exact_decoding(model)
 
     def sync(self, model: PreTrainedModel, version: int) -> None:
         """Keep a reference to the trainer's model, whose weights are always current."""

@@ -2,8 +2,8 @@
 
 Transformers passes the keyword argument `attend` of a forward on to the attention of every layer, and `attend` defines
 which tokens see which. Layers with features of their own (sliding windows, soft caps, sinks) raise here, and models
-with such features elsewhere are detected by `backbone.pack_where_exact`; both keep transformers' own attention, on
-padded rows.
+with such features elsewhere are detected by `backbone.pack_where_exact`; both keep an attention of transformers' own,
+which `architecture.settle_attention` chooses, on padded rows.
 """
 
 from importlib.util import find_spec
@@ -22,6 +22,9 @@ PACKED = "winnow_packed"
 FEW_QUERIES = 8
 """Queries per key up to which plain matrix products are the faster attention on a CPU, measured with 256 rows of 70 to
 190 keys."""
+WITHOUT_EFFECT = frozenset({"is_causal", "position_ids", "use_cache", "output_attentions", "output_router_logits"})
+"""Keyword arguments of attention that come from the model's forward and change nothing in causal attention. Any other
+one is a feature of the architecture, which this attention would leave out."""
 FLASH = "flash_attention_2"
 Attention = Literal["auto", "eager", "sdpa", "flash_attention_2", "flex_attention"]
 
@@ -52,9 +55,9 @@ def attention(
     **more: Any,
 ) -> tuple[Tensor, None]:
     """The function that transformers calls; without `attend`, causal attention over rows of equal length."""
-    unknown = [name for name in ("sliding_window", "softcap", "s_aux", "position_bias") if more.get(name) is not None]
-    if unknown or dropout or attention_mask is not None:
-        raise NotImplementedError(f"{type(module).__name__} uses {unknown or 'dropout or a mask'}")
+    unknown = [name for name, value in more.items() if value is not None and name not in WITHOUT_EFFECT]
+    if unknown or dropout or attention_mask is not None or more.get("is_causal") is False:
+        raise NotImplementedError(f"{type(module).__name__} uses {unknown or 'dropout, a mask or later tokens'}")
     return (attend or causal)(query, key, value, scaling), None
 
 

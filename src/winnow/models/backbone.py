@@ -15,13 +15,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from winnow.errors import ConfigError
 from winnow.models.attention import PACKED, Attend, EachTokenOnce, is_packed, packed_attention
+from winnow.models.probe import agree, alone, probe_rows
 from winnow.ops.logprobs import logit_scores
-from winnow.packed import Packed, PromptedSequence, pack
-from winnow.types import Row
-
-TOLERANCE = 1e-3
-"""Nats between two computations of a log-probability that agree in exact arithmetic. Rounding in float32 is far below
-it, and the effect of attending to another row's token is far above."""
+from winnow.packed import Packed, pack
 
 
 def hidden_states(backbone: PreTrainedModel, rows: Packed) -> Float[Tensor, "r h"]:
@@ -52,22 +48,25 @@ def _inputs(model: PreTrainedModel, rows: Packed, attend: Attend | None = None) 
     }
 
 
-def pack_where_exact(model: PreTrainedModel) -> None:
-    """Switch `model` to packed attention if its log-probabilities stay the same; otherwise leave its own in place."""
+def pack_where_exact(model: PreTrainedModel, expected: Float[Tensor, " r"] | None = None) -> None:
+    """Switch `model` to packed attention if its log-probabilities stay the same; otherwise leave its own in place.
+
+    `expected` are those of `probe.probe_rows`, one row at a time, by default under the model's present attention.
+    """
     # A cache layer that drops keys belongs to a sliding window, of which some models inform only their masks.
     if any(type(layer) is not DynamicLayer for layer in DynamicCache(config=model.config).layers):
         return
-    before, rows = model.config._attn_implementation or "eager", _probe(model)
+    before, rows = model.config._attn_implementation or "eager", pack(probe_rows(model)).to(model.device)
     attend = EachTokenOnce(rows)
+    expected = alone(model, probe_rows(model)) if expected is None else expected
     with torch.no_grad():
-        expected, _ = logit_scores(logits(model, rows), rows.targets, 1.0)
         model.set_attn_implementation(PACKED)
         try:
             found, _ = logit_scores(logits(model, rows, attend), rows.targets, 1.0)
             # A layer that mixes tokens by other means, such as a convolution, also mixes rows, which in a new model
             # with its small weights may be too little to detect.
             everywhere = attend.calls == model.config.get_text_config().num_hidden_layers
-            exact = is_packed(model) and everywhere and _agree(found, expected)
+            exact = is_packed(model) and everywhere and agree(found, expected)
         except (NotImplementedError, TypeError, ValueError):  # raised by models that cannot use this attention
             exact = False
     if not exact:
@@ -83,7 +82,7 @@ def has_plain_head(model: PreTrainedModel) -> bool:
     watch = head.register_forward_hook(lambda _module, given, output: passed.append((given[0], output)))
     try:
         with torch.no_grad():
-            inputs = _inputs(model, _probe(model).to(head.weight.device))
+            inputs = _inputs(model, pack(probe_rows(model)).to(head.weight.device))
             said, hidden = model(**inputs).logits, backbone(**inputs).last_hidden_state
     finally:
         watch.remove()
@@ -92,29 +91,14 @@ def has_plain_head(model: PreTrainedModel) -> bool:
     return torch.equal(given, hidden) and torch.equal(output.to(said.dtype), said)
 
 
-def _agree(found: Tensor, expected: Tensor) -> bool:
-    return bool((found - expected).abs().max() <= TOLERANCE)
-
-
-def _probe(model: PreTrainedModel) -> Packed:
-    """Three short rows: two responses to one prompt, and one to a shorter prompt."""
-    names = [i % model.config.get_text_config().vocab_size for i in range(11)]
-    rows: list[PromptedSequence] = [
-        Row((*names[:3], *names[3:7]), 3),
-        Row((*names[:3], *names[7:9]), 3),
-        Row((*names[9:11], *names[4:6]), 2),
-    ]
-    return pack(rows)
-
-
 def enable_gradient_checkpointing(*models: PreTrainedModel) -> None:
     """Gradient checkpointing: store each block's input and recompute the block in backward.
 
     Gradients are the same, for less memory and more time. The models are put into training mode, because transformers
-    recomputes in that mode only and loads models in evaluation mode; there is no dropout that this could turn on.
+    recomputes in that mode only and loads models in evaluation mode. Dropout is 0 in every layer that names it so.
 
     Raises:
-        ConfigError: a model does not support it.
+        ConfigError: a model does not support it, or computes something else in training mode.
     """
     for model in models:
         if not model.supports_gradient_checkpointing:
@@ -122,8 +106,16 @@ def enable_gradient_checkpointing(*models: PreTrainedModel) -> None:
                 f"hardware.gradient_checkpointing=true: {type(model).__name__} does not support it; "
                 "type hardware.gradient_checkpointing=false"
             )
+        tokens = torch.tensor([probe_rows(model)[0].token_ids], device=model.device)
+        with torch.no_grad():  # the first output: logits, or a backbone's hidden states
+            evaluated = model.eval()(input_ids=tokens, use_cache=False)[0]
+            trained = model.train()(input_ids=tokens, use_cache=False)[0]
+        if not agree(trained, evaluated):
+            raise ConfigError(
+                f"hardware.gradient_checkpointing=true: {type(model).__name__} draws at random in training mode; "
+                "type hardware.gradient_checkpointing=false"
+            )
         model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.train()
 
 
 def compile_blocks(*models: PreTrainedModel, backend: str = "inductor") -> None:

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from winnow.errors import ConfigError
-from winnow.models.backbone import pack_where_exact
+from winnow.models.architecture import settle_attention
 from winnow.models.hub import loading_error, locate_model
 from winnow.models.lora import Lora, merged_state
 from winnow.models.templates import Template
@@ -115,7 +115,7 @@ class Pretrained:
                 f"model.path={self.path}: {len(found['missing_keys'])} weights are missing, first {first}"
             )
         model.name_or_path = self.path  # what an adapter names as its base, which must not be a path of this machine
-        return _assemble(model, tokenizer, self.lora, pack=attention is None)
+        return _assemble(model, tokenizer, self.lora, attention)
 
     def _read_tokenizer(self, where: str) -> PreTrainedTokenizerBase:
         # Any exception, because what a damaged tokenizer file raises depends on its first wrong part.
@@ -167,15 +167,14 @@ class FreshTiny:
         with torch.random.fork_rng():
             torch.manual_seed(seed_of("weights", self.seed))
             model = Qwen2ForCausalLM._from_config(self.config(), attn_implementation=attention)
-        return _assemble(model, self.tokenizer(), self.lora, pack=attention is None)
+        return _assemble(model, self.tokenizer(), self.lora, attention)
 
 
 def _assemble(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lora: Lora | None, pack: bool
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lora: Lora | None, attention: str | None
 ) -> LanguageModel:
     _remove_dropout(model)
-    if pack:
-        pack_where_exact(model)
+    settle_attention(model, attention)
     eos_ids = end_ids(model, tokenizer)
     if not eos_ids:
         raise ConfigError("model: neither the generation config nor the tokenizer names an end-of-sequence token")
@@ -190,8 +189,9 @@ def _remove_dropout(model: PreTrainedModel) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            object.__setattr__(module, "attention_dropout", 0.0)
+        for name, value in vars(module).items():
+            if isinstance(value, float) and ("dropout" in name or "layerdrop" in name):
+                setattr(module, name, 0.0)
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
