@@ -21,4 +21,4 @@ def test_long_prompts_are_those_that_tokenizing_all_prompts_finds(limit: int):
 
 
 def tokens(problem: Problem, tokenizer, template: Template) -> int:
-    return len(tokenizer.encode(template.render(problem.text, tokenizer), add_special_tokens=False))
+    return len(tokenizer.encode(template.render(problem.conversation, tokenizer), add_special_tokens=False))

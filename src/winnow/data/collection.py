@@ -1,18 +1,15 @@
 """Datasets of problems with verifiable answers, read from a JSONL file or from a hub dataset's files."""
 
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import LocalEntryNotFoundError
-
+from winnow.data.fields import Field, answer_text, optional, problem_text, required, row_id, solution_text
 from winnow.data.problems import BadGolds, Overlap, Problem, ProblemSet
+from winnow.data.rows import SourceRow, rows_of_file, rows_of_hub
 from winnow.errors import ConfigError
-from winnow.models.hub import require_reachable
 from winnow.rewards.answer_text import last_boxed
 from winnow.rewards.verifier import Verifier
 from winnow.rng import permutation, seed_of
@@ -20,18 +17,9 @@ from winnow.rng import permutation, seed_of
 BadRows = Literal["error", "drop", "keep"]
 """Treatment of rows whose gold the verifier cannot read. Benchmarks keep them and compare as text, because a
 benchmark without some of its rows would have another size and meaning."""
-Field = str | list[str]
-"""A field's name, or several names of which the first that a row has counts: hubs and local copies rarely agree."""
 
 NAMED_ROWS = 5
 """The number of rows that a message names; the others are counted."""
-
-
-class SourceRow(NamedTuple):
-    """A row of a file; `place` says where in the file it stands, as in `line 17`."""
-
-    place: str
-    fields: dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -109,13 +97,12 @@ class Collection:
     def _problem(self, row: SourceRow, key: str) -> tuple[str | None, Problem]:
         """The row's id, if it has one, and its problem."""
         where = f"{self.source}, {row.place}"
-        problem = _required(row, self.problem_field, f"{key}.problem_field", where)
-        answer = _required(row, self.answer_field, f"{key}.answer_field", where)
-        if not problem.strip():
-            raise ConfigError(f"{where}: the problem is blank; correct or remove that row")
-        solution = _optional(row, self.solution_field)
+        text, turns = problem_text(required(row, self.problem_field, f"{key}.problem_field", where), where)
+        answer = answer_text(required(row, self.answer_field, f"{key}.answer_field", where), where)
+        solution = solution_text(optional(row, self.solution_field), where)
         demonstration = None if solution is None else self.demonstration(solution)
-        return _optional(row, ["id", "unique_id"]), Problem(row.place, problem, self.gold(answer), demonstration)
+        problem = Problem(row.place, text, self.gold(answer), demonstration, turns)
+        return row_id(optional(row, ["id", "unique_id"]), where), problem
 
 
 @dataclass(frozen=True)
@@ -189,87 +176,6 @@ class Benchmark(Collection):
                 f"type benchmarks.{self.name}.path=FILE.jsonl, or another folder"
             )
         return str(found)
-
-
-def rows_of_file(path: Path, setting: str) -> Iterator[SourceRow]:
-    """The rows of a JSONL file without its blank lines; `setting` is the configuration key that named the file.
-
-    Raises:
-        ConfigError: no such file, no text, a line that is not a JSON object (with its number), or no row at all.
-    """
-    if not path.is_file():
-        raise ConfigError(f"{setting}={path}: no such file; type {setting}=FILE.jsonl")
-    empty = True
-    try:
-        # Not splitlines(), which would also break lines at U+2028 and the like, which JSON allows inside a string.
-        with path.open(encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    empty = False
-                    yield SourceRow(f"line {number}", _object(line, f"{path}:{number}"))
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{setting}={path}: not UTF-8 text ({error.reason}); it needs a JSON object a line"
-        ) from error
-    if empty:
-        raise ConfigError(f"{setting}={path}: the file has no rows; it needs a JSON object a line")
-
-
-def _object(line: str, where: str) -> dict[str, object]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{where}: not a JSON object ({error.msg}); correct or remove that line") from error
-    if not isinstance(row, dict):
-        raise ConfigError(f"{where}: a {type(row).__name__}, not a JSON object; correct or remove that line")
-    return row
-
-
-def rows_of_hub(repository: str, files: str, instead: str) -> Iterator[SourceRow]:
-    """The rows of the Parquet and JSONL files of a hub dataset whose paths match the pattern `files`, in order of path.
-
-    Raises:
-        ConfigError: the dataset cannot be downloaded, or has no such file; the message ends with `instead`.
-    """
-    try:
-        folder = snapshot_download(repository, repo_type="dataset", allow_patterns=files, local_files_only=True)
-    except LocalEntryNotFoundError:
-        require_reachable(repository, "dataset", instead)
-        folder = snapshot_download(repository, repo_type="dataset", allow_patterns=files)
-    found = sorted(path for path in Path(folder).glob(files) if path.suffix in (".parquet", ".jsonl"))
-    if not found:
-        raise ConfigError(f"dataset {repository}: no Parquet or JSONL file matches {files!r} in {folder}; {instead}")
-    for path in found:
-        yield from _parquet(path) if path.suffix == ".parquet" else rows_of_file(path, repository)
-
-
-def _parquet(path: Path) -> Iterator[SourceRow]:
-    from pyarrow import parquet
-
-    rows = (row for batch in parquet.ParquetFile(path).iter_batches() for row in batch.to_pylist())
-    for number, row in enumerate(rows, start=1):
-        yield SourceRow(f"{path.stem} row {number}", row)
-
-
-def _required(row: SourceRow, names: Field, setting: str, where: str) -> str:
-    """The text of the first of the fields `names` that the row has, empty if they are null."""
-    names = [names] if isinstance(names, str) else names
-    if not any(name in row.fields for name in names):
-        wanted, found = " or ".join(map(repr, names)), ", ".join(row.fields)
-        raise ConfigError(f"{where}: no field {wanted} (found: {found}); type {setting}=NAME")
-    return _optional(row, names) or ""
-
-
-def _optional(row: SourceRow, names: Field) -> str | None:
-    names = [names] if isinstance(names, str) else names
-    return next((_text(row.fields[name]) for name in names if row.fields.get(name) is not None), None)
-
-
-def _text(value: object) -> str:
-    """A field as text. A list holds several answers, all of which count; 27.0 is how a table of numbers writes 27."""
-    if isinstance(value, list):
-        return ", ".join(_text(part) for part in value)
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 _CALCULATOR = re.compile(r"<<[^<>]*>>")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from winnow.errors import ConfigError
+from winnow.models.templates import Message
 
 BadGolds = Callable[[Sequence[str]], Sequence[int]]
 """The function that returns the indices of the golds that the verifier cannot read."""
@@ -18,13 +19,20 @@ Overlap = Literal["drop", "keep"]
 class Problem:
     """A problem with its gold answer; `solution` is a demonstration, if there is one.
 
-    `key` is unique within the dataset and does not depend on the seed.
+    `key` is unique within the dataset and does not depend on the seed. A problem that is a chat has its messages as
+    `turns`, and `text` is then what the user says in them.
     """
 
     key: str
     text: str
     answer: str
     solution: str | None = None
+    turns: tuple[Message, ...] = ()
+
+    @property
+    def conversation(self) -> tuple[Message, ...]:
+        """The problem as messages, the last of which is the user's."""
+        return self.turns or (Message("user", self.text),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +115,7 @@ def screen_problems(
     """Drop training problems whose prompt is too long and, by `overlap`, those that are in an evaluation set.
 
     `evaluated` maps names of evaluation sets to their problems. Problems are compared by `normalized_text`, which finds
-    copies but not paraphrases.
+    copies but not paraphrases; a chat is in a set if any message of its user is.
 
     Raises:
         ConfigError: no training problem remains.
@@ -115,7 +123,8 @@ def screen_problems(
     long = too_long(problems)
     texts = [normalized_text(problem.text) for problem in problems]
     sets = {name: {normalized_text(problem.text) for problem in theirs} for name, theirs in evaluated.items()}
-    leaked = [any(text in theirs for theirs in sets.values()) for text in texts]
+    asked = [_asked(problem) for problem in problems]
+    leaked = [any(not theirs.isdisjoint(mine) for theirs in sets.values()) for mine in asked]
     kept = [
         problem
         for problem, is_long, is_leaked in zip(problems, long, leaked, strict=True)
@@ -131,6 +140,11 @@ def screen_problems(
         total=len(problems),
         too_long=sum(long),
         repeats=sum(count - 1 for count in Counter(texts).values()),
-        overlaps={name: sum(text in theirs for text in texts) for name, theirs in sets.items()},
+        overlaps={name: sum(not theirs.isdisjoint(mine) for mine in asked) for name, theirs in sets.items()},
         overlap=overlap,
     )
+
+
+def _asked(problem: Problem) -> set[str]:
+    """The normalized texts of the problem and of all messages of its user."""
+    return {normalized_text(text) for text in (problem.text, *(t.content for t in problem.turns if t.role == "user"))}

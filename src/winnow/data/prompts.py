@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerBase
 from winnow.data.problems import Problem
 from winnow.errors import ConfigError
 from winnow.models.language_model import LanguageModel
-from winnow.models.templates import Template
+from winnow.models.special_tokens import EncodedText
+from winnow.models.templates import Message, Template, encode_prompt
 from winnow.rng import permutation, seed_of
 from winnow.types import Prompt
 
@@ -18,27 +19,27 @@ def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: Templ
     """The prompt of a problem.
 
     Raises:
-        ConfigError: the prompt is empty, or the tokenizer cannot represent it.
+        ConfigError: the prompt is empty, the tokenizer cannot represent it, or the template has no place for its turns.
     """
-    text = template.render(problem.text, tokenizer)
-    token_ids = tuple(tokenizer.encode(text, add_special_tokens=False))
-    if not token_ids or not is_encodable(text, token_ids, tokenizer):
+    try:
+        prompt = encode_prompt(problem.conversation, template, tokenizer)
+    except ConfigError as error:
+        raise ConfigError(f"prompt of {problem.key}: {error}") if problem.turns else error from error
+    if not prompt.token_ids or not is_represented(prompt, tokenizer):
         raise ConfigError(
-            f"prompt of {problem.key}: the model's tokenizer cannot represent {text[:60]!r}; "
+            f"prompt of {problem.key}: the model's tokenizer cannot represent {prompt.text[:60]!r}; "
             "choose another model or dataset"
         )
-    return Prompt(problem.key, token_ids, text, problem.answer)
+    return Prompt(problem.key, prompt.token_ids, prompt.text, problem.answer)
 
 
-def is_encodable(text: str, token_ids: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> bool:
+def is_represented(encoded: EncodedText, tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether tokenizing lost no character: some tokenizers drop unknown characters, others write an unknown token.
 
     Only lengths without spaces are compared, because a tokenizer may normalize what it keeps.
     """
-    unknown = tokenizer.unk_token_id
-    back = str(tokenizer.decode(list(token_ids), skip_special_tokens=False))
-    lost = len(_letters(back)) < len(_letters(text))
-    return not lost and (unknown is None or unknown not in token_ids)
+    back = str(tokenizer.decode(list(encoded.token_ids), skip_special_tokens=False))
+    return encoded.is_faithful and len(_letters(back)) >= len(_letters(encoded.text))
 
 
 def longer_than(
@@ -46,14 +47,15 @@ def longer_than(
 ) -> list[bool]:
     """Whether each problem's prompt has more than `limit` tokens.
 
-    Most problems need no tokenizing: a token stands for at least one byte, and a template adds the same bytes to all.
+    Most problems need no tokenizing: a token stands for at least one byte, and a template adds the same bytes to all
+    problems that are only a text.
     """
-    frame = len(template.render("x", tokenizer).encode())
+    frame = len(template.render([Message("user", "x")], tokenizer).encode())
 
     def is_long(problem: Problem) -> bool:
-        if frame + len(problem.text.encode()) <= limit:
+        if not problem.turns and frame + len(problem.text.encode()) <= limit:
             return False
-        return len(tokenizer.encode(template.render(problem.text, tokenizer), add_special_tokens=False)) > limit
+        return len(encode_prompt(problem.conversation, template, tokenizer).token_ids) > limit
 
     return [is_long(problem) for problem in problems]
 

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, replace
 
 from winnow.data.problems import Problem
-from winnow.data.prompts import PromptOrder, is_encodable, render
+from winnow.data.prompts import PromptOrder, is_represented, render
 from winnow.errors import ConfigError
 from winnow.experience.batching import Experience
 from winnow.experience.metrics import Clock
 from winnow.experience.policy_gradient import on_response_tokens
+from winnow.models.special_tokens import encode_text
 from winnow.types import Row
 
 
@@ -30,9 +31,9 @@ class SupervisedExperience:
         language_model = self.order.language_model
         assert problem.solution is not None, "ProblemSet.require_solutions was not called"
         prompt = render(problem, language_model.tokenizer, self.order.template)
-        solution = language_model.encode(problem.solution)
-        if not is_encodable(problem.solution, solution, language_model.tokenizer):
+        solution = encode_text(problem.solution, language_model.tokenizer)
+        if not is_represented(solution, language_model.tokenizer):
             raise ConfigError(f"solution of {problem.key}: the tokenizer cannot represent {problem.solution[:60]!r}")
-        response = (*solution, language_model.end_id)[: self.max_tokens]
+        response = (*solution.token_ids, language_model.end_id)[: self.max_tokens]
         sequence = Row(prompt.token_ids + response, len(prompt.token_ids))
         return replace(sequence, advantage=on_response_tokens(sequence, 1.0))
