@@ -1,9 +1,10 @@
-r"""Lists of answers: `1, 3`, `x=1 \text{ or } x=3`, `\{1, 3\}` and `2 \pm 1` are split and compared in any order."""
+r"""Lists of answers: `1, 3`, `x=1 \text{ or } x=3`, `\{1, 3\}`, `2 \pm 1` and the rows of a system, in any order."""
 
 import re
 from collections.abc import Callable, Sequence
 
 from winnow.rewards.answer_text import read_number
+from winnow.rewards.statements import rows_of_system
 
 # A set in escaped braces, with or without a name before it: \{1, 3\}, S=\{1, 3\}, x \in \{1, 3\}.
 _SET = re.compile(r"(?:[A-Za-z](?:=|\\in ?))?\\\{(.*)\\\}")
@@ -25,6 +26,8 @@ def split_answers(text: str) -> list[str]:
     """
     if read_number(text) is not None:
         return [text]
+    if (rows := rows_of_system(text)) is not None:
+        return rows
     whole = _SET.fullmatch(text)
     parts = _split_outside_brackets(whole[1] if whole else text)
     if not all(parts):

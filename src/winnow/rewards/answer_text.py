@@ -4,6 +4,14 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from winnow.rewards.unicode_math import to_latex
+from winnow.rewards.written_numbers import (
+    joined_thousands,
+    number_words_as_digits,
+    numbers_out_of_text,
+    repeating_decimals_as_fractions,
+)
+
 _BOX_TOKEN = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 
 
@@ -27,22 +35,9 @@ def last_boxed(response: str) -> str | None:
     return content.strip() or None
 
 
-_SIGNS = str.maketrans(
-    {
-        "−": "-",
-        "×": r"\times ",
-        "·": r"\cdot ",
-        "±": r"\pm ",
-        "π": r"\pi ",
-        "°": r"^\circ ",
-        "≤": r"\le ",
-        "≥": r"\ge ",
-        "∞": r"\infty ",
-        "∪": r"\cup ",
-        "²": "^2",
-        "³": "^3",
-    }
-)
+_PLAIN = re.compile(r"-?[0-9]{1,400}(?:\.[0-9]{1,400})?")
+LONGEST_RESPELLED = 4096
+"""Longer texts keep the spelling of their numbers, letters and signs: a bound on the time that they can take."""
 # Groups of three digits: 1 000, 1~000, 1\,000, 1\:000, 1\!000, 1,\!000 or 1{,}000. `read_number` reads 1,000.
 _THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:(?: |~|\\[,: ]|,?\\!\s?|\{,\})\d{3})+(?!\d)")
 # Spacing commands, but not the `\\` that ends a row of a matrix.
@@ -58,18 +53,57 @@ _LOOSE_SPACE = re.compile(r"\s+(?=\\)|\s*([^\w\s\\])\s*")
 def normalize(text: str) -> str:
     r"""`text` in one spelling, for texts that differ in typography alone.
 
-    Typography is `$`, spacing, `\left`, `\dfrac`, `×`, `1{,}000` and a full stop. Of `x \approx y` the part before
-    `\approx` is kept. `100,200` is a hundred thousand two hundred, but `100, 200` are two numbers. `same_words`,
-    `read_number`, `without_unit` and the guards of `rules` take normalized text.
+    Typography is `$`, spacing, `\left`, `\dfrac`, `×`, `1{,}000`, upright letters and a full stop. Of `x \approx y` the
+    part before `\approx` is kept. `100,200` is a hundred thousand two hundred, but `100, 200` are two numbers.
+    `same_words`, `read_number`, `without_unit` and the guards of `rules` take normalized text.
     """
-    text = text if text.isascii() else text.translate(_SIGNS)
+    if _PLAIN.fullmatch(text):
+        return text
+    text = text if text.isascii() else to_latex(text)
     text = _THOUSANDS.sub(lambda number: re.sub(r"\D", "", number[0]), " ".join(text.split()))
     text = _TYPOGRAPHY.sub("", _SPACING.sub(" ", text)).replace(r"\dfrac", r"\frac").replace(r"\tfrac", r"\frac")
     text = _PERCENT.sub("%", text)
     if _SPACED_LIST.fullmatch(text):
         text = text.replace(", ", ";")
+    if len(text) <= LONGEST_RESPELLED:
+        text = _respelled(text)
     exact, _, rounded = text.partition(r"\approx")
     return _LOOSE_SPACE.sub(r"\1", exact.strip() or rounded).strip().rstrip(".,;")
+
+
+_UNUSUAL = re.compile(
+    r"\\(?:text|math|mbox|operatorname|over|bar|dot|wide|varnothing|degree|imath|bm|boldsymbol|emph|rm)"
+    r"|\\\{ ?\\\}|\.\("
+)
+
+
+def _respelled(text: str) -> str:
+    """Numbers as plain digits, and e, i and the empty set in one spelling each, wherever they stand in `text`."""
+    if "," in text:
+        text = joined_thousands(text)
+    if _UNUSUAL.search(text):
+        text = repeating_decimals_as_fractions(_UPRIGHT.sub(_upright_letter, numbers_out_of_text(text)))
+        text = _DEGREE_SIGN.sub(r"^\\circ ", _EMPTY.sub(r"\\emptyset ", text))
+    if text[:1].isalpha() or text.startswith("\\text{"):
+        text = number_words_as_digits(text)
+    return text
+
+
+_UPRIGHT = re.compile(
+    r"(?:\\(?:text(?:rm|it|normal)?|math(?:rm|it|bf)|operatorname|mbox) ?\{ ?(?P<letter>[ei]) ?\}"
+    r"|\{ ?\\rm ?(?P<braced>[ei]) ?\}|\\imath(?![A-Za-z]) ?)"
+)
+_EMPTY = re.compile(r"\\varnothing(?![A-Za-z]) ?|\\\{ ?\\\}")
+_DEGREE_SIGN = re.compile(r"\^? ?\{? ?\\degree(?![A-Za-z]) ?\}?")
+
+
+def _upright_letter(found: re.Match[str]) -> str:
+    """The letter, away from letters and digits that it must not be read with: `2\\mathrm{e}3` is not 2000."""
+    letter = found["letter"] or found["braced"] or "i"
+    before, after = found.string[: found.start()].rstrip()[-1:], found.string[found.end() :].lstrip()[:1]
+    left = r"\cdot " if letter == "e" and before.isdigit() else " " if before.isalpha() else ""
+    right = r"\cdot " if letter == "e" and after.isdigit() else " " if after.isalpha() else ""
+    return f"{left}{letter}{right}"
 
 
 # A word set as text that stands alone, or alone on one side of an equation or inside parentheses.

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from winnow.errors import ConfigError
 from winnow.rewards.answer_lists import match_answers, split_answers
 from winnow.rewards.answer_text import normalize, read_number, same_number, same_text, same_words, without_unit
+from winnow.rewards.number_bases import same_in_base
+from winnow.rewards.statements import is_statement
 
 if TYPE_CHECKING:
     from reasoning_gym.dataset import ProceduralDataset  # pyright: ignore[reportMissingImports]
@@ -151,8 +153,9 @@ def _settle_mathematics(gold: str, answer: str, relative: float | None) -> bool 
 def _compare_in_process(gold: str, answer: str, relative: float | None) -> bool | None:
     """Whether two normalized texts are equal; None if only a worker can tell.
 
-    In this order: equal text is correct; two plain numbers are compared (`same_number`); an answer that a guard refuses
-    is wrong; several answers are compared one by one. With a tolerance (`relative`) single-letter symbols of units are
+    In this order: equal text is correct; two plain numbers are compared (`same_number`), and so are two numbers in a
+    written base; an answer that a guard refuses is wrong; inequalities and sets are left to the worker; several answers
+    are compared one by one. With a tolerance (`relative`) single-letter symbols of units are
     dropped as well, but only from the answer to a number, because the m of a gold may be a mass.
     """
     if same_words(gold, answer):
@@ -162,8 +165,12 @@ def _compare_in_process(gold: str, answer: str, relative: float | None) -> bool 
     answer_number = read_number(without_unit(value_of(answer), symbols))
     if gold_number is not None and answer_number is not None:
         return same_number(gold_number, answer_number, relative)
+    if (settled := same_in_base(gold, value_of(answer))) is not None:
+        return settled
     if is_refused(gold, answer, gold_number is not None):
         return False
+    if gold_number is None and (is_statement(gold) or is_statement(answer)):
+        return None
     golds = [gold] if gold_number is not None else split_answers(gold)
     if len(golds) == 1:
         return None
@@ -186,8 +193,6 @@ def is_refused(gold: str, answer: str, gold_is_number: bool) -> bool:
     if _depth(answer) > MAX_DEPTH:
         return True
     if "=" in answer and not _may_equate(gold, answer):
-        return True
-    if (base := _IN_BASE.fullmatch(answer)) and base[1] != _base_of(gold):
         return True
     return gold_is_number and _has_several_numbers(answer)
 
@@ -226,14 +231,6 @@ def _may_equate(gold: str, answer: str) -> bool:
 
 def _longest_chain(text: str) -> int:
     return max(len(_EQUALS.findall(member)) for member in split_answers(text))
-
-
-_IN_BASE = re.compile(r"[\dA-Fa-f]+_\{?(\d+)\}?")  # 1011_2, 1A_{16}
-
-
-def _base_of(gold: str) -> str:
-    """The base of a gold, decimal unless it is written; an answer may omit its base."""
-    return base[1] if (base := _IN_BASE.fullmatch(gold)) else "10"
 
 
 _UNIT = re.compile(r"\\(?:text|mathrm|mbox)\{[^{}\d]*\}(?:\^\{?\d\}?)?|\^\{?\\circ\}?")

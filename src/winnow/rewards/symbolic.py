@@ -3,87 +3,22 @@
 Only worker processes import this module.
 """
 
-import re
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import partial
 from typing import TypeGuard, cast
 
 import sympy
 from latex2sympy2_extended.logic import And as ExtendedAnd
-from math_verify import LatexExtractionConfig, parse, verify
+from math_verify import grader, verify
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
 from winnow.rewards.answer_lists import match_answers, split_answers
-from winnow.rewards.answer_text import DEGREE, PlainNumber, normalize, read_number, same_number, without_unit
-
-Parsed = sympy.Basic | sympy.MatrixBase
-
-# Only the box is read, because with math-verify's default configuration the last number of any text counts as its
-# answer. Its removal of units is off, because it takes for a unit the m of 6m, the t of \frac{1}{m} t and all of
-# E_{1}+2E_{2} that follows a \text or \mathrm.
-_NORMALIZATION = replace(LatexExtractionConfig().normalization_config, units=False)
-_BOX = (
-    LatexExtractionConfig(
-        boxed_match_priority=0, try_extract_without_anchor=False, normalization_config=_NORMALIZATION
-    ),
-)
-_SPELLINGS = tuple(
-    (re.compile(spelling), better)
-    for spelling, better in (
-        # math-verify reads 4.5e33 as 4.5·e·33, y' as y, and E_1 and I_0 as e and i, without their subscripts.
-        (r"^([+-]?(?:\d+(?:\.\d*)?|\.\d+))[eE]([+-]?\d+)(?![\w.^])", r"\1\\cdot 10^{\2}"),
-        (r"(?<=[A-Za-z)}])''", r"^{\\prime\\prime}"),
-        (r"(?<=[A-Za-z)}])'", r"^{\\prime}"),
-        (r"(?<![A-Za-z\\])([EI])_", r"\\mathcal{\1}_"),
-        # It cannot read \frac\pi 2, m_{\max}, \hbar, numpy's names, or a box that ends in a percent sign.
-        (r"\\frac ?(\\[A-Za-z]+) ?(\w)", r"\\frac{\1}{\2}"),
-        (r"_\{ ?\\(?:text|mathrm) ?\{([A-Za-z]+) ?\} ?\}", r"_{\1}"),
-        (r"_(?:\{ ?\\(max|min|odot|oplus) ?\}|\\(max|min|odot|oplus)(?![A-Za-z]))", r"_{\1\2}"),
-        (r"\\hbar(?![A-Za-z])", r"h_{bar}"),
-        (r"\bnp\.(?=[a-z])", r"\\"),
-        (r"\\?%$", ""),
-        (DEGREE, ""),
-    )
-)
-
-
-@lru_cache(maxsize=4096)
-def parse_answer(text: str) -> tuple[Parsed, ...]:
-    """The expressions that math-verify reads in `text`, without units; empty if it cannot be parsed."""
-    respelled = without_unit(normalize(text))
-    for spelling, better in _SPELLINGS:
-        respelled = spelling.sub(better, respelled)
-    return tuple(_unify_symbols(found) for found in _parse_latex(respelled) or _parse_latex(text))
-
-
-def _parse_latex(text: str) -> tuple[Parsed, ...]:
-    boxed = f"\\boxed{{{text}}}"
-    return tuple(parse(boxed, _BOX, "no_fallback", parsing_timeout=None))  # pyright: ignore[reportArgumentType]
-
-
-PRIME = sympy.Symbol("prime", real=True)
-"""x' is read as x to the power of this symbol, which serves as well as any other name for a derivative."""
-
-
-def _unify_symbols(found: Parsed) -> Parsed:
-    """`found` with i as the imaginary unit, all other symbols real, and dx/dt as x'.
-
-    math-verify guesses from the text whether a symbol is complex, so that the i of 9i and the i of 9 i are two
-    different symbols. It also takes the derivative of a symbol to be 0, whatever the equation.
-    """
-    ours: dict[sympy.Basic, sympy.Basic] = {}
-    for symbol in found.free_symbols:
-        name = str(symbol)
-        if name == "i":
-            ours[symbol] = sympy.I
-        elif not symbol.is_real:
-            ours[symbol] = sympy.Symbol(name, real=True)
-    for rate in cast(set[sympy.Derivative], found.atoms(sympy.Derivative)):
-        ours[rate] = rate.expr.xreplace(ours) ** (PRIME**rate.derivative_count)
-    return cast(Parsed, found.xreplace(ours)) if ours and found not in ours else found
+from winnow.rewards.answer_text import PlainNumber, normalize, read_number, same_number, without_unit
+from winnow.rewards.constants import equal_constants, exact, is_constant
+from winnow.rewards.inequalities import same_statement
+from winnow.rewards.parsed_answers import PRIME, Parsed, parse_answer
 
 
 def equivalent(gold: str, answer: str | None) -> bool:
@@ -99,7 +34,11 @@ def compare_lists(gold: str, answer: str | None, same: Callable[[str, str], bool
     """Whether gold and answer, split into their members, pair off by `same`; for None, whether `gold` can be read."""
     golds = split_answers(normalize(gold))
     if answer is None:
-        return all(map(parse_answer, golds)) or bool(parse_answer(gold))
+        return (
+            all(map(parse_answer, golds)) or bool(parse_answer(gold)) or same_statement(*[normalize(gold)] * 2) is True
+        )
+    if (settled := same_statement(normalize(gold), normalize(answer))) is not None:
+        return settled
     answers = split_answers(normalize(answer))
     if len(golds) > 1 and len(answers) > 1:
         return match_answers(golds, answers, same) is True
@@ -167,12 +106,43 @@ def _by_numbers(gold: Parsed, answer: Parsed) -> bool | None:
     if not is_scalar(gold) or not is_scalar(answer):
         return None
     try:
+        if is_constant(gold) and is_constant(answer) and not _is_rounded(gold, answer):
+            return equal_constants(gold, answer)
         left, right = _values_at(_POINTS[1], gold, answer)
         if left is not None and right is not None and abs(left - right) > 1e-5 * sympy.Max(1, abs(left), abs(right)):
             return False
         return True if (gold - answer).expand() == 0 else None
     except Exception:  # sympy raises anything on what models write; math-verify guards each of its own steps
         return None
+
+
+def _is_rounded(*found: sympy.Basic) -> bool:
+    """Whether one of two answers is a decimal number or a percentage, which math-verify compares to six places."""
+    return any(grader.is_atomic_or_pct_atomic(one, sympy.Float) or grader.get_pct_val(one) is not None for one in found)
+
+
+_six_places = grader.sympy_numeric_eq
+
+
+def _numbers_equal(gold: Parsed, answer: Parsed, float_rounding: int, numeric_precision: int) -> bool:
+    """math-verify's comparison of numbers inside of tuples, intervals, matrices and equations, without its tolerance.
+
+    It takes every difference below about 1e-15 for 0, and thus (1, 1/2^98) for (1, 1/2^97).
+    """
+    if not (isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr)) or _is_rounded(gold, answer):
+        return _six_places(gold, answer, float_rounding, numeric_precision) and not _differs_if_small(gold, answer)
+    if is_constant(gold) and is_constant(answer):
+        return equal_constants(gold, answer)
+    return sympy.expand(exact(gold) - exact(answer)) == 0
+
+
+def _differs_if_small(gold: Parsed, answer: Parsed) -> bool:
+    if not (isinstance(gold, sympy.Float) and 0 < abs(gold) < 1e-3):
+        return False
+    return _differs_from_small_number(PlainNumber(Fraction(str(gold)), decimal=True), answer)
+
+
+grader.sympy_numeric_eq = _numbers_equal
 
 
 def is_scalar(found: Parsed | None) -> TypeGuard[sympy.Expr]:

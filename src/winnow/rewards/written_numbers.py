@@ -1,0 +1,149 @@
+r"""Numbers as people write them (`0.\overline{36}`, `1,000\sqrt{2}`, `\text{15 minutes}`, `five`) in plain digits."""
+
+import re
+from fractions import Fraction
+
+_REPEATING = re.compile(
+    r"(?<![\d.,])(?P<whole>\d{0,40})\.(?:(?P<head>\d{0,40})(?:"
+    r"\\(?:overline|overbar|bar|widebar|dot) ?(?:\{ ?(?P<block>\d{1,40}) ?\}|(?P<digit>\d)(?!\d))"
+    r"|\\dot ?\{?(?P<first>\d)\}? ?(?P<middle>\d{0,40}) ?\\dot ?\{?(?P<last>\d)\}?"
+    r")|\((?P<round>\d{1,40})\))(?:\\[lc]?dots(?![A-Za-z])|\.\.\.)?(?![\d._\\(])"
+)
+
+
+def repeating_decimals_as_fractions(text: str) -> str:
+    r"""`0.1\overline{6}`, `0.\dot{3}`, `0.\dot{1}4285\dot{7}` and `0.(36)` as exact fractions.
+
+    `1.5(2)` stays, because it may be a product.
+    """
+    return _REPEATING.sub(_fraction, text)
+
+
+def _fraction(found: re.Match[str]) -> str:
+    part = {name: group or "" for name, group in found.groupdict().items()}
+    block = part["block"] or part["digit"] or part["round"] or part["first"] + part["middle"] + part["last"]
+    head = part["whole"] + part["head"]
+    value = Fraction(int(head or 0) * (10 ** len(block) - 1) + int(block), 10 ** len(part["head"]))
+    value /= 10 ** len(block) - 1
+    fraction = rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+    return f"({fraction})" if found.string[found.end() : found.end() + 1] == "^" else fraction
+
+
+_GROUPED = re.compile(r"(?<![\d.,_^/])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\S)")
+_ONLY_GROUPED = re.compile(r"[+-]?[\d,]+(?:\.\d+)?")
+_BRACKET = re.compile(r"(?P<open>\\\{|\\langle|[(\[{])|\\\}|\\rangle|[)\]}]")
+_AFTER_COMMAND = re.compile(r"(?:\\[A-Za-z]+ ?|[\]}^])$")
+
+
+def joined_thousands(text: str) -> str:
+    r"""Digits that commas group by three, as in `1,000\sqrt{2}` and `\frac{1,000}{3}`, as one number.
+
+    Spacing counts: `100, 200` stays a list. Directly inside round, square or set brackets a comma separates, so that
+    `(1,200)` stays a pair; only a group that begins with 0 beside something else is read as thousands there
+    (`[0, 10,000)`), because nobody writes a component as 000. A text that is one number is left to
+    `answer_text.read_number`.
+    """
+    if _ONLY_GROUPED.fullmatch(text):
+        return text
+    return _GROUPED.sub(lambda found: found[0].replace(",", "") if _is_one_number(found) else found[0], text)
+
+
+def _is_one_number(grouped: re.Match[str]) -> bool:
+    text, opened = grouped.string, list[re.Match[str]]()
+    for bracket in _BRACKET.finditer(text, 0, grouped.start()):
+        if bracket["open"]:
+            opened.append(bracket)
+        elif opened:
+            opened.pop()
+    if not opened:
+        return True
+    innermost = opened[-1]
+    if innermost[0] == "{" and _AFTER_COMMAND.search(text[: innermost.start()]):
+        return True
+    before, after = text[innermost.end() : grouped.start()].strip(), text[grouped.end() :].lstrip()
+    alone = not before and (not after or _BRACKET.match(after) is not None)
+    return not alone and ",0" in grouped[0]
+
+
+_SET_AS_TEXT = re.compile(
+    r"(?<![\d.])\\(?:text(?:rm|bf|it|sf|tt|normal|up)?|math(?:rm|bf|sf|tt|it)|mbox|boldsymbol|bm|operatorname|emph)"
+    r" ?\{ ?(?P<number>-?(?:\d{1,3}(?:,\d{3})+|\d{1,60})(?:\.\d{1,60}|/\d{1,60})?) ?"
+    r"(?P<rest>\\?% ?|(?:(?<= )[A-Za-z]|[A-Za-z]{2})[A-Za-z ]*\.?|)\}(?!\d)"
+)
+
+
+def numbers_out_of_text(text: str) -> str:
+    r"""`\text{15 minutes}` as `15\text{ minutes}`, and `\mathbf{15}` as `15`. Other text stays text."""
+    return _SET_AS_TEXT.sub(_number_then_text, text)
+
+
+def _number_then_text(found: re.Match[str]) -> str:
+    number, rest = found["number"], found["rest"].strip()
+    if found.string[found.start() - 1 : found.start()] in ("_", "^"):
+        number = f"{{{number}}}"
+    return number + (rest if rest.endswith("%") else rf"\text{{ {rest}}}" if rest else "")
+
+
+_ONES = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+VALUES = {word: value for value, word in enumerate(_ONES)} | {word: 20 + 10 * n for n, word in enumerate(_TENS)}
+_VALUE_NEXT = [[word] for word in VALUES]
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+_IN_WORDS = re.compile(
+    r"(?:\\(?:text(?:rm|bf|it|normal)?|mathrm|mbox) ?\{)? ?(?P<words>[A-Za-z]+(?:[ -]+[A-Za-z]+){0,20}) ?\.? ?\}?"
+)
+
+
+def number_words_as_digits(text: str) -> str:
+    r"""`five`, `\text{twenty-one}` and `five apples` as `5`, `21` and `5\text{ apples}`; everything else as it is."""
+    if not (found := _IN_WORDS.fullmatch(text)):
+        return text
+    words = found["words"].lower().replace("-", " ").split()
+    count, value = _value_of(words)
+    if value is None or {"and", "or", *VALUES, *_SCALES} & set(words[count:]):
+        return text
+    return f"{value}" + (rf"\text{{ {' '.join(words[count:])}}}" if count < len(words) else "")
+
+
+def _value_of(words: list[str]) -> tuple[int, int | None]:
+    """How many of the first words are a number, and its value; None if the first word is none."""
+    total, current, count = 0, 0, 0
+    for index, word in enumerate(words):
+        if word in VALUES and (index == 0 or _may_follow(words[index - 1], word)):
+            current += VALUES[word]
+        elif word in _SCALES and index and current:
+            current *= _SCALES[word]
+            if _SCALES[word] > 100:
+                total, current = total + current, 0
+        elif not (
+            word == "and" and count and words[index - 1] in _SCALES and words[index + 1 : index + 2] in _VALUE_NEXT
+        ):
+            break
+        count = index + 1
+    return (count, total + current) if count else (0, None)
+
+
+def _may_follow(before: str, word: str) -> bool:
+    """Whether the two words are of one number: `twenty one` and `hundred five`, but not `one two`."""
+    return before in _SCALES or before == "and" or (before in _TENS and VALUES[word] in range(1, 10))
