@@ -44,7 +44,7 @@ _THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:(?: |~|\\[,: ]|,?\\!\s?|\{,\})\d{3
 _SPACING = re.compile(r"(?<!\\)\\(?:[!,;: ]|q?quad(?![A-Za-z]))|~")
 # Dollar signs, \( \) \[ \], \left and the like; the invisible delimiters `\left.` and `\right.` stay.
 _TYPOGRAPHY = re.compile(r"\\?\$|(?<!\\)\\[()\[\]]|\\(?:left|right|[bB]igg?|displaystyle)(?![A-Za-z])(?!\s*\.)")
-_PERCENT = re.compile(r" ?(?:\\text\{ ?)?\b(?:percent|pct)\b(?: ?\})?")
+_PERCENT = re.compile(r" ?(\\text\{ ?)?\b(?:percent|pct)\b(?(1) ?\})")
 _SPACED_LIST = re.compile(r"\s*\d{1,3}(?:, \d{3})+\s*")
 # Space before a command, and around every character that is no letter, digit, underscore or backslash.
 _LOOSE_SPACE = re.compile(r"\s+(?=\\)|\s*([^\w\s\\])\s*")
@@ -207,7 +207,9 @@ def _scaled(percent: PlainNumber, divisor: int) -> PlainNumber:
 
 
 # Words that change a value, or deny it, and hence are never a unit.
-_OTHER_VALUE = r"(?:or|and|not|no|dozens?|hundreds?|thousands?|millions?|billions?|trillions?)\b"
+_PARTS = r"(?:third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth|millionth)s?"
+_OTHER_VALUE = rf"(?:or|and|not|no|dozens?|hundreds?|thousands?|millions?|billions?|trillions?|{_PARTS})\b"
+_CHANGED_NUMBER = re.compile(r" ?(?:\\text\{ ?)?(?:squared|cubed|factorial)\b")
 _POWER = r"(?:\^(?:\{-?\d\}|-?\d))?"
 _INSIDE = rf"(?!(?:[^{{}}]*\b)?{_OTHER_VALUE})[^{{}}\d]*(?:\^\{{?-?\d\}}?[^{{}}\d]*)*"
 # A unit set as text, and one set in upright letters.
@@ -248,6 +250,8 @@ def without_unit(text: str, symbols: bool = False) -> str:
     as text is a unit (`\sqrt{2}\text{ m}`): the m of `\frac{n}{2} m` may well be a variable.
     """
     end = end_of_number(text)
+    if _CHANGED_NUMBER.match(text, end):
+        return text
     if end and end < len(text) and _is_unit(text, end, _UNIT_TOKEN[symbols]):
         return text[:end]
     return _AFTER_ANYTHING.sub("", text)

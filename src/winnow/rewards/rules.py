@@ -167,6 +167,8 @@ def _compare_in_process(gold: str, answer: str, relative: float | None) -> bool 
         return same_number(gold_number, answer_number, relative)
     if (settled := same_in_base(gold, value_of(answer))) is not None:
         return settled
+    if (right := _LETTER.fullmatch(gold)) and (chosen := _EXPLAINED_LETTER.match(answer)):
+        return right[1] == (chosen["text"] or chosen["plain"] or chosen["round"])
     if is_refused(gold, answer, gold_number is not None):
         return False
     if gold_number is None and (is_statement(gold) or is_statement(answer)):
@@ -180,6 +182,16 @@ def _compare_in_process(gold: str, answer: str, relative: float | None) -> bool 
     if len(answers) == 1:
         return None
     return match_answers(golds, answers, lambda one, other: _compare_in_process(one, other, relative))
+
+
+_TEXT = r"\\(?:text(?:rm|bf|it|normal)?|mathrm|mathbf|mbox)\{"
+_LETTER = re.compile(rf"(?:{_TEXT})?\(?([A-Z])\)?\}}?")
+# A letter of a multiple choice with its text: "D. it cannot be A", "(D) none of these", "\textbf{(D)} 12". What begins
+# with "or" is another choice and not a text.
+_EXPLAINED_LETTER = re.compile(
+    rf"(?:(?P<plain>[A-Z])[.:)]|\((?P<round>[A-Z])\)) ?(?!(?:or|and|not)\b)(?=[A-Za-z]{{2}})"
+    rf"|{_TEXT}\(?(?P<text>[A-Z])\)?[.:]?\}} ?(?=[\dA-Za-z\\$(])(?!(?:or|and|not)\b|{_TEXT} ?(?:or|and|not)\b|\\[cp])"
+)
 
 
 def value_of(answer: str) -> str:

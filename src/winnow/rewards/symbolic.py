@@ -19,6 +19,7 @@ from winnow.rewards.answer_text import PlainNumber, normalize, read_number, same
 from winnow.rewards.constants import equal_constants, exact, is_constant
 from winnow.rewards.inequalities import same_statement
 from winnow.rewards.parsed_answers import PRIME, Parsed, parse_answer
+from winnow.rewards.real_functions import same_real_function
 
 
 def equivalent(gold: str, answer: str | None) -> bool:
@@ -59,7 +60,9 @@ def equal_answers(gold: str, answer: str) -> bool:
     for found in answers:
         if (settled := _by_numbers(golds[0], found)) is not None:
             return settled
-    return bool(answers) and verify(list(golds), list(answers), timeout_seconds=None)
+    if answers and verify(list(golds), list(answers), timeout_seconds=None):
+        return True
+    return any(is_scalar(golds[0]) and is_scalar(found) and same_real_function(golds[0], found) for found in answers)
 
 
 def _solutions(found: Parsed) -> sympy.Set | None:

@@ -110,6 +110,11 @@ _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ni
 VALUES = {word: value for value, word in enumerate(_ONES)} | {word: 20 + 10 * n for n, word in enumerate(_TENS)}
 _VALUE_NEXT = [[word] for word in VALUES]
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+# After a number word these make another number of it: two thirds, three quarters, five or six, four squared.
+_MORE = re.compile(
+    rf"and|or|not|half|halves|quarters?|(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand)ths?|thirds?|squared|cubed|dozens?"
+    rf"|{'|'.join([*VALUES, *_SCALES])}"
+)
 _IN_WORDS = re.compile(
     r"(?:\\(?:text(?:rm|bf|it|normal)?|mathrm|mbox) ?\{)? ?(?P<words>[A-Za-z]+(?:[ -]+[A-Za-z]+){0,20}) ?\.? ?\}?"
 )
@@ -121,13 +126,13 @@ def number_words_as_digits(text: str) -> str:
         return text
     words = found["words"].lower().replace("-", " ").split()
     count, value = _value_of(words)
-    if value is None or {"and", "or", *VALUES, *_SCALES} & set(words[count:]):
+    if value is None or any(_MORE.fullmatch(word) for word in words[count:]):
         return text
     return f"{value}" + (rf"\text{{ {' '.join(words[count:])}}}" if count < len(words) else "")
 
 
 def _value_of(words: list[str]) -> tuple[int, int | None]:
-    """How many of the first words are a number, and its value; None if the first word is none."""
+    """The number of words at the beginning that make one number, and its value; None if the first is no number."""
     total, current, count = 0, 0, 0
     for index, word in enumerate(words):
         if word in VALUES and (index == 0 or _may_follow(words[index - 1], word)):
