@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from winnow import __version__
 from winnow.errors import CONFIG, DONE, ConfigError
+from winnow.visible_text import visible
 
 AXES = ("iterations", "sampled_tokens", "trained_tokens", "seconds")
 
@@ -23,7 +24,7 @@ def exit_code(words: Sequence[str]) -> int:
         args = _parser().parse_args(list(words))
         return args.command(args) or DONE
     except ConfigError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(visible(f"error: {' '.join(str(error).split())}"), file=sys.stderr)
         return CONFIG
 
 
@@ -121,7 +122,7 @@ def _rescore(args: argparse.Namespace) -> None:
 def _compare(args: argparse.Namespace) -> None:
     from winnow.evaluation.compare import compare
 
-    print(compare(args.a, args.b))
+    print(visible(compare(args.a, args.b)))
 
 
 def _report(args: argparse.Namespace) -> None:

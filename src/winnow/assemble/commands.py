@@ -21,6 +21,7 @@ from winnow.run_logs.model_card import model_card
 from winnow.run_logs.run_files import RunFiles
 from winnow.training.checkpoint import newest_valid
 from winnow.training.progress import IterationData, RunProgress
+from winnow.visible_text import visible
 
 
 def export_checkpoint(run: SavedRun, out: Path) -> str:
@@ -71,9 +72,9 @@ def show_prompt(cfg: DictConfig, row: int, benchmark: str | None, out: TextIO) -
         )
     prompt = render(problems[row], tokenizer, source.template)
     names = tokenizer.convert_ids_to_tokens(list(prompt.token_ids))
-    out.write(f"{prompt.text}\n\n{len(prompt.token_ids)} tokens:\n")
-    out.write(" ".join(f"{i}:{name}" for i, name in zip(prompt.token_ids, names, strict=True)) + "\n")
-    out.write(f"\nkey {prompt.key}\ngold {prompt.answer}\nprompt_hash {common.prompt_hash(prompt)}\n")
+    out.write(visible(f"{prompt.text}\n\n{len(prompt.token_ids)} tokens:\n"))
+    out.write(visible(" ".join(f"{i}:{name}" for i, name in zip(prompt.token_ids, names, strict=True))) + "\n")
+    out.write(f"\nkey {visible(prompt.key)}\ngold {visible(prompt.answer)}\nprompt_hash {common.prompt_hash(prompt)}\n")
 
 
 def _prompt_problems(cfg: DictConfig, benchmark: str | None) -> Sequence[Problem]:

@@ -13,6 +13,7 @@ from winnow.errors import ConfigError
 from winnow.rewards.answer_text import last_boxed
 from winnow.rewards.verifier import Verifier
 from winnow.rng import permutation, seed_of
+from winnow.visible_text import visible
 
 BadRows = Literal["error", "drop", "keep"]
 """Treatment of rows whose gold the verifier cannot read. Benchmarks keep them and compare as text, because a
@@ -80,9 +81,9 @@ class Collection:
         if self.bad_rows == "error" or (self.bad_rows == "keep" and blank):
             raise ConfigError(f"{unreadable}: {named}; correct them or type {key}.bad_rows=drop")
         if self.bad_rows == "keep":
-            print(f"{unreadable}, and are compared as text: {named}")
+            print(visible(f"{unreadable}, and are compared as text: {named}"))
             return problems
-        print(f"{unreadable}, and their rows are dropped: {named}")
+        print(visible(f"{unreadable}, and their rows are dropped: {named}"))
         dropped = set(bad)
         return [problem for i, problem in enumerate(problems) if i not in dropped]
 

@@ -27,6 +27,7 @@ from winnow.evaluation.results import (
 from winnow.evaluation.storage import SampleStore, read_samples
 from winnow.rewards.verifier import Verifier
 from winnow.run_logs.run_files import SampleRecord
+from winnow.visible_text import visible
 
 COMPARED_SETTINGS = ("seed", "samples", "temperature", "max_tokens")
 
@@ -143,7 +144,9 @@ def rescore(source: Path, target: Path, verifiers: Callable[[str], Verifier], ou
         found.append(set_figures(name, new, before["sets"][name]["whole"], settings))
         changes = Counter((a.verdict, b.verdict) for a, b in zip(old, new, strict=True) if a.verdict != b.verdict)
         each = ", ".join(f"{was} → {now} {count}" for (was, now), count in changes.most_common())
-        out.write(f"{name}: {sum(changes.values())} of {len(new)} verdicts changed{': ' + each if each else ''}\n")
+        out.write(
+            f"{visible(name)}: {sum(changes.values())} of {len(new)} verdicts changed{': ' + each if each else ''}\n"
+        )
     write_plan(target, plan)
     write_figures(target, plan, found, time.perf_counter() - began)
     out.write(f"\n{results_table(found)}\n")

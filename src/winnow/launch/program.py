@@ -24,6 +24,7 @@ from winnow.errors import BUG, CONFIG, DIVERGED, DONE, INTERRUPTED, ConfigError,
 from winnow.launch import resume
 from winnow.launch.jobs import exit_when_parent_dies
 from winnow.launch.sweep_plan import jobs_of, refuse_choices
+from winnow.visible_text import visible
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class Program:
         composed = [composer.compose(lines) for lines in jobs]
         notices = [notice for cfg in composed for notice in self._validate(composer, cfg)]
         for notice in dict.fromkeys(notices):
-            print(f"note: {notice}")
+            print(visible(f"note: {notice}"))
 
     def _show(self, command: CommandLine) -> int:
         """Print help, a configuration or a completion as Hydra does, but with our messages for its errors."""
@@ -189,5 +190,5 @@ def remove_if_bare(directory: Path) -> None:
 
 
 def _print_error(line: str, code: int) -> int:
-    print(one_line(line), file=sys.stderr)
+    print(visible(one_line(line)), file=sys.stderr)
     return code

@@ -11,6 +11,7 @@ from winnow.errors import CONFIG, DIVERGED, DONE, INTERRUPTED, PREEMPTED
 from winnow.files import write_atomically
 from winnow.launch.jobs import EndedJob, Job
 from winnow.launch.resume import CHECKPOINTS
+from winnow.visible_text import visible
 
 LABELS = ("algo", "model", "dataset", "seed")
 FIGURES = ("iterations", "eval_first", "eval_last", "sampled_tokens", "trained_tokens", "seconds")
@@ -116,7 +117,7 @@ class SweepResults:
         self.rows[row.job] = row
         self._write()
         self.ended.add(row.job)
-        print(f"[{len(self.ended)}/{len(self.rows)}] {row.job} {row.overrides}: {outcome}", flush=True)
+        print(visible(f"[{len(self.ended)}/{len(self.rows)}] {row.job} {row.overrides}: {outcome}"), flush=True)
 
     def _write(self) -> None:
         write_rows(self.path, list(self.rows.values()), self.others)

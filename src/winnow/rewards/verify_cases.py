@@ -12,6 +12,7 @@ from winnow.errors import ConfigError
 from winnow.rewards.answer_text import last_boxed
 from winnow.rewards.verifier import Verifier
 from winnow.verdict import Judgement, Verdict
+from winnow.visible_text import visible
 
 ROWS_AT_ONCE = 256
 _SHAPE = '{"gold": "1/2", "pred": "\\\\boxed{0.5}"}, with "equivalent": true or false where it is known'
@@ -25,10 +26,10 @@ def verify_cases(path: Path, out: TextIO, verifier: Verifier) -> None:
         judgements = verifier.judge_answers([case.gold for case in batch], [case.answer for case in batch])
         for case, judgement in zip(batch, judgements, strict=True):
             agreement.count(case, judgement)
-            out.write(json.dumps(_json_row(case, judgement), ensure_ascii=False) + "\n")
+            out.write(visible(json.dumps(_json_row(case, judgement), ensure_ascii=False)) + "\n")
         out.flush()
     out.write("verifier: " + ", ".join(f"{key}={value}" for key, value in verifier.settings.items()) + "\n")
-    out.write(agreement.table())
+    out.write(visible(agreement.table()))
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,15 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from winnow.visible_text import visible
+
 ConsoleRow = Mapping[str, float | int]
 
 
 def print_line(line: str) -> None:
     """Print a line at once. If the reader has gone (`| head`), later output is discarded instead of ending the run."""
     try:
-        print(line, flush=True)
+        print(visible(line), flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -50,7 +52,7 @@ class ProgressDisplay:
     def say(self, line: str) -> None:
         """Print a line for the user, above the bar if there is one."""
         if self._bar:
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
         else:
             print_line(line)
 

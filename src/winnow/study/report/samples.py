@@ -10,8 +10,6 @@ from winnow.study.study import Arm, Study
 
 MAX_RESPONSES, HEAD, TAIL = 24, 420, 260
 """Responses shown of an iteration, and characters kept at the start and, for the answer, at the end of a long one."""
-CONTROL_PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
-"""Control characters, mapped to the visible characters that Unicode has for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +40,10 @@ def sampled_arms(study: Study) -> list[SampledArm]:
 
 
 def excerpt(text: str) -> str:
-    """The text without the middle if it is long, without control characters and without halves of surrogate pairs."""
+    """The text without the middle if it is long."""
     if len(text) > HEAD + TAIL + 40:
         text = f"{text[:HEAD]}\n[… {len(text) - HEAD - TAIL} characters left out …]\n{text[-TAIL:]}"
-    return text.translate(CONTROL_PICTURES).encode("utf-8", "replace").decode("utf-8")
+    return text
 
 
 def advantage_strength(record: SampleRecord, group: Sequence[SampleRecord]) -> float:

@@ -28,6 +28,7 @@ from winnow.study.report.samples import advantage_strength, excerpt, sampled_arm
 from winnow.study.report.trade_offs import accuracy_against_kl, pass_curves, sensitivity
 from winnow.study.study import Study, read_study
 from winnow.study.tuning import Tuning, tune
+from winnow.visible_text import visible
 
 FIGURE_KINDS = (
     sensitivity,
@@ -158,7 +159,7 @@ def write_report(directories: Sequence[Path], out: Path | None, x: Axis) -> str:
         save_drawing(drawing, directory / "figures")
     for name in ("report.md", "report.html"):
         text = ENVIRONMENT.get_template(f"{name}.j2").render(report=report)
-        (directory / name).write_text(text, encoding="utf-8")
+        (directory / name).write_text(visible(text), encoding="utf-8")
     failed = [f"failed: {job.overrides or job.directory}: {job.reason}" for job in study.failed]
     outcomes = [f"{verdict.outcome}: {verdict.claim.question} {verdict.claim.statement}" for verdict in measured]
     return "\n".join([facts.study_scope(study), *failed, *outcomes, str(directory / "report.html")])
