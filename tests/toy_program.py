@@ -59,6 +59,7 @@ def run(cfg: DictConfig, directory: Path) -> float:
             (directory / "seen.json").unlink()
             raise ConfigError("model.path=gone: no such folder")
         case "diverged":
+            (directory / "summary.json").write_text(json.dumps({"status": "diverged", "iterations": 0}))
             raise Diverged("loss is nan")
         case "bug":
             raise ZeroDivisionError("a bug\nin two lines")

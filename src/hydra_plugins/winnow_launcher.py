@@ -53,17 +53,17 @@ class Processes(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from winnow.launch.jobs import JobPool, cores
         from winnow.launch.program import Task
-        from winnow.launch.resume import CHECKPOINTS
-        from winnow.launch.sweep_plan import PreviousRuns, directory_lock, minimum_detectable_effect
+        from winnow.launch.run_directory import CHECKPOINTS, sweep_directory
+        from winnow.launch.sweep_plan import PreviousRuns, minimum_detectable_effect
         from winnow.launch.sweep_results import SweepResults
 
         top = Path(str(self.config.hydra.sweep.dir))
-        top.mkdir(parents=True, exist_ok=True)
-        with directory_lock(top) as lock:
+        with sweep_directory(top) as lock:
             results = self.results = self.results or SweepResults(top)  # a sweeper may launch several batches of jobs
             # An evaluation takes overrides from the run that it names, which the planned configuration does not hold.
+            name = self.task.program.name if isinstance(self.task, Task) else ""
             identifiable = isinstance(self.task, Task) and self.task.program.trace == CHECKPOINTS
-            previous = PreviousRuns.below(top) if identifiable else PreviousRuns({})
+            previous = PreviousRuns.below(top, name) if identifiable else PreviousRuns(name, {}, identifiable=False)
             planned = [self._plan(list(o), initial_job_idx + n, top, previous) for n, o in enumerate(job_overrides)]
             jobs, rows = [job for job, _ in planned], [row for _, row in planned]
             results.expect(rows)
@@ -102,8 +102,10 @@ class Processes(Launcher):
         directory = previous.place(cfg, top / str(cfg.hydra.sweep.subdir))
         choices = cfg.hydra.runtime.choices
         labels = {group: choices.get(group) for group in ("algo", "model", "dataset")} | {"seed": cfg.get("seed")}
-        resumable = previous.is_resumable(directory)
-        words = [f"resume={quoted(directory)}"] if resumable else [*_hydra_overrides(cfg, directory), *overrides]
+        words = [*_hydra_overrides(cfg, directory), *overrides]
+        if previous.is_resumable(directory):
+            # A run that is not known by its configuration gets its overrides too: it refuses those that change it.
+            words = [f"resume={quoted(directory)}", *([] if previous.identifiable else overrides)]
         command = (*_program(), *_flags(cfg), *words)
         return Job(number, command, directory), JobRow(number, " ".join(filter_overrides(overrides)), directory, labels)
 

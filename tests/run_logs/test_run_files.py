@@ -220,6 +220,8 @@ def test_summary_is_written_whole_and_replaces_the_last(files: RunFiles) -> None
         "verifiers": {},
         "error": "α",
         "resumed_from": None,
+        "run": "",
+        "changes": [],
     }
     assert names(files.directory) == ["summary.json"]
 

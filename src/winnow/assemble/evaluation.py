@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 
 from winnow.assemble import common
 from winnow.assemble.preflight import before_evaluation
+from winnow.assemble.run_start import RunStart
 from winnow.config.instantiate import on_cuda, precision_of
 from winnow.errors import EXIT_CODE_OF_SIGNAL, Stopped
 from winnow.evaluation.results import PLAN_FILE, EvaluationPlan, SetPlan
@@ -32,6 +33,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
     """
     common.quiet_libraries()
     common.set_threads(cfg)
+    start = RunStart.of(directory, cfg, "evaluate")
     with _stop_on_signal(directory), common.verifiers(cfg) as (verifier, benchmarks):
         source = common.model_source(cfg)
         common.require_engine(cfg, source)
@@ -60,8 +62,9 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
             engine=cfg.engine._target_,
             sets={s.name: _set_plan(s) for s in sets},
         )
+        sampler = common.evaluation_sampler(cfg, engine)
         return EvaluationRun(
-            directory, plan, model, common.evaluation_sampler(cfg, engine), sets, _autocast(cfg, device)
+            directory, plan, model, sampler, sets, _autocast(cfg, device), lambda: start.accept(after=0)
         ).run()
 
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.assemble import common
 from winnow.assemble.preflight import before_training
+from winnow.assemble.run_start import RunStart
 from winnow.config.instantiate import (
     build_algorithm,
     build_node,
@@ -78,8 +79,14 @@ def train(cfg: DictConfig, directory: Path) -> float | None:
         return build_run(cfg, directory, verifier, benchmarks).fit(resume=cfg.resume is not None)
 
 
-def build_run(cfg: DictConfig, directory: Path, verifier: Verifier, benchmarks: Sequence[Benchmark]) -> Run:
-    """The run with everything that `cfg` names. The model is loaded first, then the data."""
+def build_run(
+    cfg: DictConfig, directory: Path, verifier: Verifier, benchmarks: Sequence[Benchmark], stop: int | None = None
+) -> Run:
+    """The run with everything that `cfg` names, which pauses after iteration `stop`, if that is given.
+
+    The model is loaded first, then the data.
+    """
+    start = RunStart.of(directory, cfg, "train")
     algorithm = build_algorithm(cfg)
     source = common.model_source(cfg)
     common.require_engine(cfg, source)
@@ -108,7 +115,14 @@ def build_run(cfg: DictConfig, directory: Path, verifier: Verifier, benchmarks: 
         directory=directory,
         info=_run_info(cfg, directory, common.prompt_hash(first_prompt)),
         hardware=Hardware(cfg.hardware.accelerator, cfg.hardware.devices, cfg.hardware.strategy, precision_of(cfg)),
-        intervals=Intervals(cfg.iterations, RunBudget(**cfg.budget), cfg.eval.every, checkpoint.every, checkpoint.keep),
+        intervals=Intervals(
+            cfg.iterations,
+            RunBudget(**cfg.budget),
+            cfg.eval.every,
+            checkpoint.every,
+            None if checkpoint.keep == "all" else checkpoint.keep,
+            stop,
+        ),
         language_model=language_model,
         module=module,
         source=experience,
@@ -121,12 +135,15 @@ def build_run(cfg: DictConfig, directory: Path, verifier: Verifier, benchmarks: 
         tracker=build_node(cfg.logger),
         lines=[
             str(directory),
+            *start.lines(),
             batch_arithmetic(cfg, algorithm),
             *budget_in_words(cfg),
             algorithm_summary(cfg),
             *screening,
             *(f"note: {n}" for n in (*notices_of(cfg, algorithm), *slow_path_notices(cfg, policy))),
         ],
+        record=start.record,
+        accept=start.accept,
     )
 
 

@@ -73,7 +73,7 @@ RULES = {
     "batch": ONE_OR_MORE,
     "limit": ONE_OR_MORE.or_null(),
     "checkpoint.every": ONE_OR_MORE,
-    "checkpoint.keep": ONE_OR_MORE,
+    "checkpoint.keep": Rule("1 or more, or all", lambda keep: keep == "all" or (isinstance(keep, int) and keep >= 1)),
     "metrics.kl_rows": NOT_NEGATIVE,
     "study.noise": POSITIVE.or_null(),
     "hardware.accelerator": _one_of("auto", "cpu", "cuda"),

@@ -1,15 +1,26 @@
-"""Configuration of an earlier run, as Hydra saved it in the run directory."""
+"""Configuration of an earlier run, as Hydra saved it in the run directory, and what a resume changes in it."""
 
+import os
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from winnow.config.override_errors import one_line, target_nodes
 from winnow.errors import ConfigError
+from winnow.files import replace_text
+
+FOLDER = ".hydra"
+MAY_CHANGE = frozenset(
+    ("iterations", "budget", "eval", "checkpoint", "logger", "trainer", "callbacks", "debug", "hardware")
+)
+"""Sections that a resume may change. All others say what the run computes, or on what."""
+ABOUT_RESUMING = frozenset(("resume", "resume_force"))
 
 
 @dataclass(frozen=True)
@@ -79,3 +90,98 @@ def sweep_of(directory: Path) -> str | None:
     """The name of the sweep that a run directory belongs to: `2026-11-23/12-00-00-4f21ab`; None outside a sweep."""
     tops = (parent for parent in directory.parents[:DEPTH] if (parent / "multirun.yaml").is_file())
     return next((f"{top.parent.name}/{top.name}" for top in tops), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A setting, by its dotted key, or an option of a config group that differs between two configurations of a run.
+
+    A setting that one of them lacks is `MISSING_SETTING` there.
+    """
+
+    key: str
+    old: object
+    new: object
+
+    @property
+    def section(self) -> str:
+        return self.key.split("/")[0].split("@")[0].split(".")[0]
+
+    @property
+    def is_allowed(self) -> bool:
+        """Whether a resume may make the change without `resume_force=true`."""
+        return self.section in MAY_CHANGE
+
+    def __str__(self) -> str:
+        return f"{self.key} was {self.old} and is {self.new}"
+
+
+MISSING_SETTING = "absent"
+
+
+def changes(run: SavedRun, cfg: DictConfig, choices: Mapping[str, object]) -> list[Change]:
+    """The settings and options in which `cfg` and `choices` differ from the saved ones, options first.
+
+    Raises:
+        ConfigError: the saved configuration refers to a key that does not exist.
+    """
+    try:
+        saved = dict(_leaves(run.cfg))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{run.directory}/{FOLDER}: cannot be read ({one_line(str(error))})") from error
+    old, new = run.choices, {str(key): option for key, option in choices.items()}
+    options = [_change(group, old, new) for group in sorted({*old, *new}) if not group.startswith("hydra/")]
+    now = dict(_leaves(cfg))
+    settings = [_change(key, saved, now) for key in sorted({*saved, *now}) if key.split(".")[0] not in ABOUT_RESUMING]
+    return [change for change in (*options, *settings) if change is not None]
+
+
+def _change(key: str, old: Mapping[str, object], new: Mapping[str, object]) -> Change | None:
+    was, is_now = old.get(key, MISSING_SETTING), new.get(key, MISSING_SETTING)
+    return None if was == is_now else Change(key, was, is_now)
+
+
+def _leaves(node: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted keys and values of every setting outside the `hydra` node, interpolations resolved; a list is a value."""
+    if isinstance(node, DictConfig):
+        for key in node:
+            if path or key != "hydra":
+                yield from _leaves(node[key], f"{path}.{key}".lstrip("."))
+    else:
+        yield path, OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def replace_configuration(
+    directory: Path, cfg: DictConfig, hydra: DictConfig, after: int, is_changed: bool
+) -> str | None:
+    """Write the configuration of a resumed run to `directory/.hydra`, as Hydra would, and return what was there before.
+
+    If it `is_changed`, the earlier files are kept first, in `.hydra/until_000040` for a run that goes on after
+    iteration 40, whose path inside `directory` is returned. `hydra` is the content of the `hydra` node.
+    """
+    folder, kept = directory / FOLDER, None
+    if is_changed and folder.is_dir():
+        kept = _unused(folder / f"until_{after:06d}")
+        beside = kept.with_name(f".{kept.name}.tmp")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir()
+        for path in folder.glob("*.yaml"):
+            shutil.copy2(path, beside)
+        os.replace(beside, kept)
+    hydra = hydra.copy()
+    with read_write(hydra), open_dict(hydra):
+        hydra.output_subdir = FOLDER
+    folder.mkdir(exist_ok=True)
+    for name, node in {
+        "config": cfg,
+        "hydra": OmegaConf.create({"hydra": hydra}),
+        "overrides": hydra.overrides.task,
+    }.items():
+        replace_text(folder / f"{name}.yaml", OmegaConf.to_yaml(node))
+    return None if kept is None else str(kept.relative_to(directory))
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or with a number behind it if there is one already: a run may be resumed twice after one iteration."""
+    names = (path, *(path.with_name(f"{path.name}_{number}") for number in range(2, 10_000)))
+    return next(name for name in names if not name.exists())

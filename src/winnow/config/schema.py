@@ -60,7 +60,7 @@ class MetricsConfig:
 @dataclass
 class CheckpointConfig:
     every: int = MISSING
-    keep: int = MISSING
+    keep: Any = MISSING  # a number or "all"
 
 
 @dataclass
@@ -89,6 +89,7 @@ class Config:
     seed: int = MISSING
     iterations: int = MISSING
     resume: str | None = None
+    resume_force: bool = False
     plugins: list[str] = MISSING
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)

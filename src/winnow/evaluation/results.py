@@ -20,6 +20,7 @@ from winnow.evaluation.intervals import Interval, accuracy, clustered_mean, majo
 from winnow.files import replace_json, replace_text
 from winnow.rewards.answer_text import normalize
 from winnow.run_logs.run_files import SampleRecord
+from winnow.run_logs.run_record import run_id
 from winnow.types import Finish
 
 VerifierSettings = Mapping[str, str | float | bool]
@@ -177,7 +178,7 @@ def write_plan(directory: Path, plan: EvaluationPlan) -> None:
     """
     path, now = directory / PLAN_FILE, json.loads(json.dumps(asdict(plan)))
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = _plan_before(path)
         if changed := list(_changes(before, now)):
             raise ConfigError(
                 f"{directory} holds another evaluation: {'; '.join(changed)}; type another directory for this one "
@@ -185,6 +186,16 @@ def write_plan(directory: Path, plan: EvaluationPlan) -> None:
             )
         now["sets"] = before["sets"] | now["sets"]
     replace_json(path, now)
+
+
+def _plan_before(path: Path) -> dict:
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: cannot be read; type another directory for this evaluation") from error
+    if not isinstance(before, dict) or not isinstance(before.get("sets"), dict):
+        raise ConfigError(f"{path}: is not the plan of an evaluation; type another directory for this evaluation")
+    return before
 
 
 def _changes(before: dict, now: dict) -> Iterator[str]:
@@ -217,7 +228,7 @@ def write_figures(directory: Path, plan: EvaluationPlan, sets: Sequence[SetFigur
     replace_json(directory / RESULTS_FILE, found)
     replace_text(directory / "results.md", results_table(sets) + "\n")
     summary = {"status": "done", "model": plan.model, "seed": plan.seed, "eval_last": average.estimate}
-    replace_json(directory / "summary.json", summary | {"seconds": seconds})
+    replace_json(directory / "summary.json", summary | {"seconds": seconds, "run": run_id(directory)})
 
 
 def read_results(directory: Path) -> dict:

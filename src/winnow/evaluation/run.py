@@ -62,6 +62,8 @@ class EvaluationRun:
 
     Which prompts share a batch depends only on their place in the set: the last bit of a floating-point result depends
     on the other rows of the batch, so an interrupted evaluation must continue with the same batches.
+
+    `accept` is called once the plan is known to be that of what the directory holds.
     """
 
     directory: Path
@@ -70,6 +72,7 @@ class EvaluationRun:
     sampler: EvaluationSampler
     sets: Sequence[EvaluationSet]
     precision: Callable[[], AbstractContextManager]
+    accept: Callable[[], object] = lambda: None
 
     def run(self) -> float:
         """Evaluate all sets and return the mean of their accuracies.
@@ -79,6 +82,7 @@ class EvaluationRun:
         """
         began = time.perf_counter()
         write_plan(self.directory, self.plan)
+        self.accept()
         store = SampleStore(self.directory / "samples")
         with EvaluationProgress() as progress:
             for s in self.sets:

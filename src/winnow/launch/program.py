@@ -1,11 +1,10 @@
 """Program with a Hydra configuration: it composes and checks that, runs the task, and exits with a code."""
 
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,6 +22,14 @@ from winnow.config.saved_runs import SavedRun
 from winnow.errors import BUG, CONFIG, DIVERGED, DONE, INTERRUPTED, ConfigError, Diverged, Stopped
 from winnow.launch import resume
 from winnow.launch.jobs import exit_when_parent_dies
+from winnow.launch.run_directory import (
+    CHECKPOINTS,
+    is_first_rank,
+    refuse_occupied_sweep,
+    remove_if_bare,
+    run_directory,
+    sweep_directory,
+)
 from winnow.launch.sweep_plan import jobs_of, refuse_choices
 from winnow.visible_text import visible
 
@@ -44,7 +51,7 @@ class Program:
     run: Callable[[DictConfig, Path], float | None]
     folder: Path = CONF
     complete: Callable[[CommandLine, Composer], CommandLine] = lambda command, composer: command
-    trace: str = resume.CHECKPOINTS
+    trace: str = CHECKPOINTS
     report: Callable[[Path], str | None] = lambda top: None
 
     def main(self) -> NoReturn:
@@ -70,6 +77,7 @@ class Program:
     def _start(self, command: CommandLine) -> int:
         if command.shows:
             return self._show(command)
+        typed = command
         command, resumed = self._resumed(command)
         composer = self._composer(command)
         command = self.complete(command, composer)
@@ -78,16 +86,32 @@ class Program:
         refuse_choices(composer, cfg, command.overrides, is_sweep)
         if is_sweep:
             self._validate_all(composer, jobs_of(composer, cfg, command.overrides))
-        else:
-            self._validate(composer, cfg)
+            return self._sweep(command, cfg)
+        self._validate(composer, cfg)
+        if not is_first_rank():  # the first rank has started this one in its directory
+            return self._hydra(command)
         if resumed is not None:
-            resume.refuse_changes(resumed, cfg)
-        return self._hydra(command)
+            resume.refuse_changes(resumed, cfg, composer.parse(typed.overrides), self.trace)
+        directory = Path(str(cfg.hydra.run.dir))
+        # Named outright, because a directory with the time in its name would get another one from Hydra a second later.
+        command = replace(command, overrides=(*command.overrides, f"hydra.run.dir={resume.quoted(directory)}"))
+        with run_directory(directory, self.name, resumed is not None):
+            return self._hydra(command, resumed is not None)
+
+    def _sweep(self, command: CommandLine, cfg: DictConfig) -> int:
+        """Run a sweep. Our launcher looks after the directories itself; for others the sweep's has to be empty."""
+        if str(cfg.hydra.launcher._target_).endswith("winnow_launcher.Processes"):
+            return self._hydra(command)
+        top = Path(str(cfg.hydra.sweep.dir))
+        refuse_occupied_sweep(top)
+        command = replace(command, overrides=(*command.overrides, f"hydra.sweep.dir={resume.quoted(top)}"))
+        with sweep_directory(top):
+            return self._hydra(command)
 
     def _resumed(self, command: CommandLine) -> tuple[CommandLine, SavedRun | None]:
         """The command with the overrides that `resume` adds to it, and the run that it continues, if any."""
         composer = self._composer(command)
-        run = resume.requested_run(composer.parse(command.overrides), self.trace)
+        run = resume.requested_run(composer.parse(command.overrides), self.name, self.trace)
         if run is None:
             return command, None
         if command.multirun:
@@ -120,8 +144,8 @@ class Program:
             self._composer(command).compose(command.overrides, command.multirun)
             raise ConfigError(composition_error(error)) from error
 
-    def _hydra(self, command: CommandLine) -> int:
-        task = Task(self)
+    def _hydra(self, command: CommandLine, resumed: bool = False) -> int:
+        task = Task(self, resumed)
         main = hydra.main(config_path=str(self.folder), config_name=self.name, version_base="1.3")(task)
         with as_typed(command.words):
             try:
@@ -138,10 +162,11 @@ class Task:
     """The function that Hydra calls once the configuration is composed and the run directory exists.
 
     It keeps the error of a run from Hydra, which would print it. `exit_codes` are those of a sweep's jobs; the launcher
-    adds them.
+    adds them. The directory of a run that is `resumed` stays, whatever happens.
     """
 
     program: Program
+    resumed: bool = False
     error: Exception | None = None
     exit_codes: list[int] = field(default_factory=list)
 
@@ -154,7 +179,7 @@ class Task:
         try:
             return self.program.run(cfg, directory)
         except KeyboardInterrupt:
-            remove_if_bare(directory)
+            self._remove_if_bare(directory)
             raise
         except SystemExit as end:  # Lightning raises it on SIGTERM, without a code, which would pass for success
             raised = RuntimeError(f"{type(end).__name__}: the run was left with code {end.code}")
@@ -162,11 +187,15 @@ class Task:
         except Exception as error:
             raised = unwrapped_error(error)
         if isinstance(raised, ConfigError):
-            remove_if_bare(directory)
+            self._remove_if_bare(directory)
         if hydra.mode == RunMode.MULTIRUN:  # a launcher that runs jobs in this process counts their failures
             raise raised
         self.error = raised
         return None
+
+    def _remove_if_bare(self, directory: Path) -> None:
+        if not self.resumed:
+            remove_if_bare(directory)
 
 
 def unwrapped_error(error: Exception) -> Exception:
@@ -175,18 +204,6 @@ def unwrapped_error(error: Exception) -> Exception:
     while cause is not None and not isinstance(cause, ConfigError):
         cause = cause.__cause__
     return cause or error
-
-
-def remove_if_bare(directory: Path) -> None:
-    """Remove a run directory in which only Hydra has written, and its parents while they are empty."""
-    is_first_rank = os.environ.get("LOCAL_RANK", "0") == "0"
-    if not is_first_rank or any(entry.name != ".hydra" for entry in directory.iterdir()):
-        return
-    shutil.rmtree(directory)
-    for parent in directory.parents:
-        if Path.cwd() not in parent.parents or any(parent.iterdir()):
-            return
-        parent.rmdir()
 
 
 def _print_error(line: str, code: int) -> int:

@@ -1,25 +1,28 @@
 """`resume=RUN_DIR` and `resume=last`: a run continued in its directory, with its own overrides and those typed now."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from hydra.core.override_parser.types import Override, Quote, QuotedString
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from winnow.config.command_line import CommandLine
 from winnow.config.compose import Composer
-from winnow.config.saved_runs import SavedRun, read_saved_run
+from winnow.config.saved_runs import FOLDER, MISSING_SETTING, Change, SavedRun, changes, read_saved_run
 from winnow.errors import ConfigError
+from winnow.launch.run_directory import CHECKPOINTS, can_begin_again, has_trace, program_in, was_cut_short
+from winnow.run_logs.directory_lock import holder_of
 
-CHECKPOINTS = "checkpoints/iteration_*/manifest.json"
-"""Glob pattern, inside a run directory, of what a training run must have left to be resumed."""
-FIXED_GROUPS = ("algo", "model", "dataset", "seed")
+KEPT_BY_EVALUATIONS = ("model", "dataset", "seed")
+SHOWN = 10
+"""Number of changed settings that a refusal names."""
 
 
-def requested_run(overrides: Sequence[Override], trace: str = CHECKPOINTS) -> SavedRun | None:
-    """The run that the overrides ask to resume; `trace` is the glob pattern of what its directory must hold.
+def requested_run(overrides: Sequence[Override], program: str = "train", trace: str = CHECKPOINTS) -> SavedRun | None:
+    """The run of `program` that the overrides ask to resume; `trace` is the glob pattern of what it leaves behind.
+
+    A run that ended before it left a trace is begun again.
 
     Raises:
         ConfigError: there is no such directory, or nothing in it to continue, or an earlier version of Winnow made it.
@@ -27,33 +30,61 @@ def requested_run(overrides: Sequence[Override], trace: str = CHECKPOINTS) -> Sa
     value = next((o.value() for o in reversed(overrides) if o.get_key_element() == "resume"), None)
     if value is None:
         return None
-    newest = _newest(trace)
-    directory = newest if value == "last" else Path(str(value))
     is_training = trace == CHECKPOINTS
-    if directory is None:
-        lacking = "has a checkpoint" if is_training else "is an evaluation"
-        raise ConfigError(f"resume=last: no run under outputs/ {lacking}; start one without resume")
-    if next(directory.glob(trace), None) is None:
-        lacking = f"no {'checkpoint' if is_training else trace} in it" if directory.is_dir() else "no such directory"
-        advice = f"type resume={newest}" if newest is not None else "start a run without resume"
-        raise ConfigError(f"resume={value}: {lacking}; {advice}")
+    if value == "last":
+        directory = next(_resumable(program, trace), None)
+        if directory is None:
+            lacking = "has a checkpoint" if is_training else "is an evaluation"
+            raise ConfigError(f"resume=last: no run under outputs/ {lacking}; start one without resume")
+    else:
+        directory = Path(str(value))
+        if not has_trace(directory, trace) and not can_begin_again(directory, program):
+            raise ConfigError(f"resume={value}: {_lacking(directory, program, trace)}")
     run = read_saved_run(directory.resolve())
     training_advice = "`winnow report` still reads it; start a new run to continue training"
     run.refuse_removed_targets(f"resume={value}", training_advice if is_training else "start a new evaluation")
     return run
 
 
-def _newest(trace: str) -> Path | None:
-    newest = max(Path("outputs").glob(f"**/{trace}"), key=lambda path: path.stat().st_mtime_ns, default=None)
-    return newest.parents[trace.count("/")] if newest is not None else None
+def _lacking(directory: Path, program: str, trace: str) -> str:
+    """Why there is nothing to resume in `directory`, and what to type instead."""
+    newest = next(_resumable(program, trace), None)
+    advice = f"type resume={newest}" if newest is not None else "start a run without resume"
+    if not directory.is_dir():
+        return f"no such directory; {advice}"
+    other = program_in(directory)
+    if other not in (None, program):
+        return f"is a run of {other}.py; type python {other}.py resume={directory}"
+    return f"no {'checkpoint' if trace == CHECKPOINTS else trace} in it; {advice}"
+
+
+def _resumable(program: str, trace: str) -> Iterator[Path]:
+    """The runs under outputs/ that `resume=last` may take, the one that was saved last first."""
+    outputs = Path("outputs")
+    begun = {path.parents[1]: path for path in outputs.glob(f"**/{FOLDER}/overrides.yaml")}
+    saved = [(path.parents[trace.count("/")], path) for path in outputs.glob(f"**/{trace}")]
+    times = {directory: path.stat().st_mtime_ns for directory, path in begun.items()}
+    for directory in {directory for directory, _ in saved}:
+        times[directory] = max(path.stat().st_mtime_ns for of, path in saved if of == directory)
+    for directory in sorted(times, key=lambda directory: times[directory], reverse=True):
+        again = directory in begun and can_begin_again(directory, program) and was_cut_short(directory)
+        if not has_trace(directory, trace) and not again:
+            continue
+        if (holder := holder_of(directory)) is not None:
+            print(f"resume=last: {directory} is still running ({holder}), skipped", flush=True)
+            continue
+        yield directory
 
 
 def with_resumed_overrides(command: CommandLine, run: SavedRun, composer: Composer) -> CommandLine:
-    """The command with the run's own overrides before those typed now, and with the run's directory."""
+    """The command with the run's own overrides before those typed now, and with the run's directory.
+
+    Hydra is not to write the configuration: that is done when the run is accepted.
+    """
     typed = [o for o in composer.parse(command.overrides) if o.get_key_element() not in ("resume", "hydra.run.dir")]
-    replaced = {overridden_key(o) for o in typed} | {"resume"}
+    replaced = {overridden_key(o) for o in typed} | {"resume", "resume_force"}
     kept = [o for o in composer.parse(run.overrides) if overridden_key(o) not in replaced]
-    place = [f"resume={quoted(run.directory)}", f"hydra.run.dir={quoted(run.directory)}"]
+    place = [f"resume={quoted(run.directory)}", f"hydra.run.dir={quoted(run.directory)}", "hydra.output_subdir=null"]
     command = replace(command, overrides=(*(str(o.input_line) for o in (*kept, *typed)), *place))
     sources = [s.path for s in run.hydra.runtime.config_sources if s.provider == "command-line"]
     # A folder that the run was given by --config-dir, if it still exists; a run has at most one.
@@ -72,31 +103,34 @@ def quoted(path: Path | str) -> str:
     return QuotedString(str(path), Quote.single).with_quotes()
 
 
-def refuse_changes(run: SavedRun, cfg: DictConfig) -> None:
-    """Check that `cfg` continues the run with the algorithm, model, dataset and seed that it had.
+def refuse_changes(run: SavedRun, cfg: DictConfig, typed: Sequence[Override], trace: str = CHECKPOINTS) -> None:
+    """Check that `cfg` continues the run with the settings that it was begun with.
+
+    `typed` are the overrides typed now. A setting that the saved configuration lacks, or that has since been removed,
+    comes from another version, and counts only if it is typed. An evaluation, known by its `trace`, compares the rest
+    with its plan, `evaluation.json`, before it draws a sample.
 
     Raises:
-        ConfigError: the first three settings that differ.
+        ConfigError: a setting outside `MAY_CHANGE` differs, and `resume_force=true` is not typed.
     """
-    changed = _changed(run.choices, cfg.hydra.runtime.choices)
-    changed = changed or _changed(dict(_leaves(run.cfg)), dict(_leaves(cfg)))
-    if changed:
-        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    if cfg.get("resume_force"):
+        return
+    named = [overridden_key(o).split("@")[0].replace("/", ".") for o in typed]
+    found = changes(run, cfg, cfg.hydra.runtime.choices)
+    if trace != CHECKPOINTS:
+        found = [change for change in found if change.section in KEPT_BY_EVALUATIONS]
+    refused = [c for c in found if not c.is_allowed and (MISSING_SETTING not in (c.old, c.new) or _is_named(c, named))]
+    options = [change.key.replace("/", ".") + "." for change in refused if "." not in change.key]
+    told = [change for change in refused if "." not in change.key or not change.key.startswith(tuple(options))]
+    if told:
+        more = f" and {len(told) - SHOWN} more" if len(told) > SHOWN else ""
         raise ConfigError(
-            f"resume={run.directory}: {', '.join(changed[:3])}{more}; a run keeps its {', '.join(FIXED_GROUPS)}: "
-            "leave out what changes them"
+            f"resume={run.directory}: {', '.join(map(str, told[:SHOWN]))}{more}; a run keeps the settings that it was "
+            "begun with: leave out what changes them, or type resume_force=true, and the change is recorded"
         )
 
 
-def _changed(old: Mapping[Any, object], new: Mapping[Any, object]) -> list[str]:
-    keys = [key for key in sorted({*old, *new}) if str(key).split("/")[0].split(".")[0] in FIXED_GROUPS]
-    return [f"{key} was {old.get(key)} and is {new.get(key)}" for key in keys if old.get(key) != new.get(key)]
-
-
-def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, object]]:
-    """Dotted keys and values of every setting in the fixed groups, interpolations resolved."""
-    if isinstance(node, DictConfig):
-        for key in node if path else [group for group in FIXED_GROUPS if group in node]:
-            yield from _leaves(node[key], f"{path}.{key}".lstrip("."))
-    else:
-        yield path, OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+def _is_named(change: Change, keys: Sequence[str]) -> bool:
+    """Whether one of the dotted `keys` is the change's, or lies above or below it."""
+    key = change.key.replace("/", ".") + "."
+    return any(key.startswith(f"{name}.") or f"{name}.".startswith(key) for name in keys)

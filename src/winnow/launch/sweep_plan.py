@@ -1,11 +1,8 @@
 """The jobs that a sweep expands to, before any of them starts."""
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +15,7 @@ from winnow.config.compose import Composer
 from winnow.config.override_errors import composition_error
 from winnow.config.saved_runs import DEPTH, read_saved_run
 from winnow.errors import ConfigError
-from winnow.launch.resume import CHECKPOINTS
+from winnow.launch.run_directory import CHECKPOINTS, can_begin_again, has_trace, holds_run
 from winnow.launch.sweep_results import JobRow
 from winnow.study.arms import IDLE_SECTIONS
 
@@ -82,17 +79,20 @@ def config_hash(cfg: DictConfig) -> str:
 class PreviousRuns:
     """The runs that earlier starts left in a sweep's directory, and the directories planned for this start.
 
-    Both are keyed by `config_hash`: neither a job's number nor its overrides identify a run.
+    Both are keyed by `config_hash`: neither a job's number nor its overrides identify a run. Runs that are not
+    `identifiable` by their configuration are found again by their directory.
     """
 
+    program: str
     runs: dict[str, Path]
+    identifiable: bool = True
     planned: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
-    def below(cls, top: Path) -> "PreviousRuns":
+    def below(cls, top: Path, program: str) -> "PreviousRuns":
         """The runs at any depth below `top` that runs of a sweep have."""
         hashes = ((_saved_hash(directory), directory) for directory in _run_directories(top))
-        return cls({name: directory for name, directory in hashes if name is not None})
+        return cls(program, {name: directory for name, directory in hashes if name is not None})
 
     def place(self, cfg: DictConfig, directory: Path) -> Path:
         """The directory for the run of `cfg`: the one that it has already, or else `directory`, or one beside that if
@@ -104,7 +104,8 @@ class PreviousRuns:
         name = config_hash(cfg)
         if name in self.planned:
             raise ConfigError(f"{self.planned[name]}: two jobs of this sweep are the same run; name each value once")
-        if directory in (*self.planned.values(), *self.runs.values()):
+        is_taken = self.identifiable and holds_run(directory)
+        if is_taken or directory in (*self.planned.values(), *self.runs.values()):
             directory = directory.with_name(f"{directory.name}-{name}")
         self.planned[name] = self.runs.get(name, directory)
         return self.planned[name]
@@ -118,8 +119,11 @@ class PreviousRuns:
         return status == "done" and directory in self.runs.values()
 
     def is_resumable(self, directory: Path) -> bool:
-        """Whether `directory` holds a run with a checkpoint."""
-        return directory in self.runs.values() and next(directory.glob(CHECKPOINTS), None) is not None
+        """Whether `directory` holds a run that can be continued, or begun again."""
+        if not self.identifiable:
+            return holds_run(directory)
+        known = directory in self.runs.values()
+        return known and (has_trace(directory, CHECKPOINTS) or can_begin_again(directory, self.program))
 
 
 def _run_directories(top: Path) -> Iterator[Path]:
@@ -158,27 +162,3 @@ def minimum_detectable_effect(rows: Sequence[JobRow], cfg: DictConfig) -> list[s
 
 def _without_seed(overrides: str) -> str:
     return " ".join(word for word in overrides.split() if not word.startswith("seed="))
-
-
-@contextmanager
-def directory_lock(top: Path) -> Iterator[int]:
-    """Lock of a sweep's directory; yields its file descriptor.
-
-    Jobs inherit the descriptor and with it the lock, which is held until the last of them ends, even if the sweep is
-    killed.
-
-    Raises:
-        ConfigError: another sweep, or a job of one that was killed, holds it.
-    """
-    descriptor = os.open(top, os.O_RDONLY)  # a directory can be locked itself, so that no lock file is left behind
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(
-                f"{top}: another sweep, or a job of a sweep that was killed, is running here; wait for it to end, "
-                "or choose another hydra.sweep.dir"
-            ) from None
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,6 @@
 """Table of a sweep's jobs, `summary.csv`: one row per job, also for jobs that fail."""
 
 import csv
-import json
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,11 +9,19 @@ from pathlib import Path
 from winnow.errors import CONFIG, DIVERGED, DONE, INTERRUPTED, PREEMPTED
 from winnow.files import write_atomically
 from winnow.launch.jobs import EndedJob, Job
-from winnow.launch.resume import CHECKPOINTS
+from winnow.launch.run_directory import CHECKPOINTS, has_trace
+from winnow.run_logs.run_files import RunFiles
 from winnow.visible_text import visible
 
 LABELS = ("algo", "model", "dataset", "seed")
 FIGURES = ("iterations", "eval_first", "eval_last", "sampled_tokens", "trained_tokens", "seconds")
+METRIC_OF_FIGURE = {
+    "iterations": "iteration",
+    "sampled_tokens": "train/sampled_tokens_total",
+    "trained_tokens": "train/tokens_trained_total",
+    "seconds": "time/total",
+}
+"""The metrics that count the same as figures of `summary.json`."""
 COLUMNS: tuple[str, ...] = ("job", "overrides", "status", "exit_code", *LABELS, *FIGURES, "directory")
 
 Cell = str | int | float | None
@@ -33,11 +40,19 @@ class JobRow:
 
     @property
     def figures(self) -> dict[str, Cell]:
-        """Contents of the job's `summary.json`; empty if it left none that can be read."""
+        """Contents of the job's `summary.json`; empty if it left none that can be read.
+
+        That of a run that was killed is of its start. Its counters are then those of its last row of metrics.
+        """
+        files = RunFiles(self.directory)
+        summary: dict[str, Cell] = dict(files.read_summary())  # pyright: ignore[reportAssignmentType]
+        if summary.get("status") != "running":
+            return summary
         try:
-            return json.loads((self.directory / "summary.json").read_text())
-        except (FileNotFoundError, json.JSONDecodeError):
-            return {}
+            last = files.rows()[-1]
+        except (IndexError, ValueError):
+            return summary
+        return summary | {figure: last[metric] for figure, metric in METRIC_OF_FIGURE.items() if metric in last}
 
     @property
     def cells(self) -> dict[str, Cell]:
@@ -145,7 +160,7 @@ def _outcome(row: JobRow, ended: EndedJob) -> str:
     if ended.exit_code is None:
         return row.status
     took = f"{row.status} in {ended.seconds:.0f} s"
-    if ended.exit_code in (PREEMPTED, INTERRUPTED) and next(row.directory.glob(CHECKPOINTS), None) is not None:
+    if ended.exit_code in (PREEMPTED, INTERRUPTED) and has_trace(row.directory, CHECKPOINTS):
         return f"{took}; continue with resume={row.directory}"
     if ended.exit_code != DONE:
         return f"{took}; {_last_line(ended.job)} ({ended.job.log})"

@@ -1,10 +1,13 @@
 """Files of a run directory: `metrics.jsonl`, `evaluations.jsonl`, `samples/*.jsonl` and `summary.json`.
 
 Everything else that a run leaves behind (curves, model card, tracker entries, reports) is derived from these four.
+`hashes.jsonl` binds their contents to the run.
 """
 
+import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
@@ -13,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
 from winnow.files import finite_or_null, replace_json, replace_text
+from winnow.run_logs.hashes import HASHES, IterationHashes, text_hash
 from winnow.run_logs.token_ids import decoded, encoded
 from winnow.verdict import Verdict
 
@@ -111,7 +115,8 @@ class Summary:
     `eval_first` and `eval_last` are held-out accuracies (0 to 1) before and after training, None if there was no
     evaluation. `iterations` counts those that are done, and `seconds` the time they took, including the time before a
     resume. `prompt_hash` is the hash of the first training problem's rendered prompt; `verifiers` names the verifier
-    that judges each evaluation set.
+    that judges each evaluation set. `run` is the run's id, and `changes` has a line for each setting that a resume has
+    changed.
     """
 
     status: Status
@@ -129,24 +134,33 @@ class Summary:
     verifiers: dict[str, str] = field(default_factory=dict)
     error: str | None = None
     resumed_from: int | None = None
+    run: str = ""
+    changes: tuple[str, ...] = ()
 
 
 class RunFiles:
     """Reader and writer of one run directory's files. Only the first rank writes.
 
+    With the id `run`, it records the hashes of what it writes in `hashes.jsonl`.
+
     Rows are flushed line by line but not fsynced: an appended row survives the end of the process, though perhaps not a
     power failure.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path, run: str | None = None) -> None:
+        self.directory, self.run = directory, run
         self.metrics = directory / "metrics.jsonl"
         self.evaluated = directory / "evaluations.jsonl"
         self.samples = directory / "samples"
         self.summary = directory / "summary.json"
+        self.hashes = directory / HASHES
+        self._of_samples: dict[int, str] = {}  # hashes by iteration, until its row is appended
+        self._of_evaluations: dict[int, str] = {}
 
-    def append(self, row: Mapping[str, float | int]) -> None:
+    def append(self, row: Mapping[str, float | int], weights: str | None = None) -> None:
         """Append one iteration's row to `metrics.jsonl`. Floats read back bit for bit; non-finite ones become null.
+
+        Call it after the iteration's samples and evaluations are written. `weights` is a hash of the trained weights.
 
         Raises:
             KeyError: the row has no "iteration".
@@ -154,6 +168,15 @@ class RunFiles:
         line = _line({"iteration": row["iteration"], **row})
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(line)
+        if self.run is not None:
+            iteration = int(row["iteration"])
+            of_samples, of_evaluations = (
+                self._of_samples.pop(iteration, None),
+                self._of_evaluations.pop(iteration, None),
+            )
+            hashes = IterationHashes(self.run, iteration, text_hash(line), of_samples, of_evaluations, weights)
+            with self.hashes.open("a", encoding="utf-8") as file:
+                file.write(_line(dict(hashes.row)))
 
     def rows(self) -> list[dict[str, float]]:
         """All rows of `metrics.jsonl` in order, with null read as NaN; an empty list if there is no file yet.
@@ -167,8 +190,10 @@ class RunFiles:
 
     def append_evaluations(self, counts: Sequence[EvaluationCounts]) -> None:
         """Append one evaluation to `evaluations.jsonl`, a line for each set."""
+        text = "".join(_line(asdict(of_set)) for of_set in counts)
         with self.evaluated.open("a", encoding="utf-8") as file:
-            file.write("".join(_line(asdict(of_set)) for of_set in counts))
+            file.write(text)
+        self._of_evaluations |= {of_set.iteration: text_hash(text) for of_set in counts}
 
     def evaluations(self) -> list[EvaluationCounts]:
         """All evaluations in order, without a last line that a crash cut short; empty if there is no file yet."""
@@ -177,30 +202,101 @@ class RunFiles:
 
     def truncate_after(self, iteration: int) -> None:
         """Delete what was recorded after `iteration`: a resume from that checkpoint records it again."""
-        for path in (self.metrics, self.evaluated):
+        for path in (self.metrics, self.evaluated, self.hashes):
             _truncate(path, iteration)
-        for path in self.samples.glob("iteration_*.jsonl"):
-            if int(path.stem.removeprefix("iteration_")) > iteration:
+        for number, path in self.sample_files().items():
+            if number > iteration:
                 path.unlink()
+
+    def sample_files(self) -> dict[int, Path]:
+        """The files of `samples/` by iteration, without others that may lie there."""
+        found = {path: SAMPLES.fullmatch(path.name) for path in sorted(self.samples.glob("*"))}
+        return {int(match[1]): path for path, match in found.items() if match}
+
+    def recorded_hashes(self) -> dict[int, IterationHashes]:
+        """The hashes by iteration; none for runs of earlier versions.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        try:
+            read = [IterationHashes.of_line(line) for line in _lines(self.hashes)]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{self.hashes}: damaged") from error
+        return {hashes.iteration: hashes for hashes in read}
+
+    def found_hashes(self) -> dict[int, IterationHashes]:
+        """The hashes of what the files hold now, by iteration, without those of weights.
+
+        Raises:
+            ValueError: a line is not of its kind.
+        """
+        rows, evaluated = _lines_by_iteration(self.metrics), _lines_by_iteration(self.evaluated)
+        samples = self.sample_files()
+        return {
+            iteration: IterationHashes(
+                run=self.run or "",
+                iteration=iteration,
+                metrics=text_hash(line),
+                samples=_file_hash(samples.get(iteration)),
+                evaluations=text_hash(evaluated[iteration]) if iteration in evaluated else None,
+            )
+            for iteration, line in rows.items()
+        }
 
     def amend_last(self, more: Mapping[str, float | int], counts: Sequence[EvaluationCounts]) -> None:
         """Add a belated evaluation to the last row, and its counts. Repeating the call changes nothing."""
         *before, last = _lines(self.metrics)
         row = json.loads(last)
-        _truncate(self.evaluated, row["iteration"] - 1)
+        iteration, line = row["iteration"], _line(row | dict(more))
+        _truncate(self.evaluated, iteration - 1)
         self.append_evaluations(counts)
-        replace_text(self.metrics, "".join([*before, _line(row | dict(more))]))
+        replace_text(self.metrics, "".join([*before, line]))
+        *hashed, hashes = _lines(self.hashes) or [""]
+        if self.run is not None and hashes:
+            of_evaluations = self._of_evaluations.pop(iteration, None)
+            amended = json.loads(hashes) | {"metrics": text_hash(line), "evaluations": of_evaluations}
+            replace_text(self.hashes, "".join([*hashed, _line(amended)]))
 
     def write_samples(self, iteration: int, records: Sequence[SampleRecord]) -> None:
         """Write `samples/iteration_000010.jsonl` atomically, a line for each response."""
         self.samples.mkdir(exist_ok=True)
         path = self.samples / f"iteration_{iteration:06d}.jsonl"
         lines = [_line(record.stored_row(before)) for before, record in zip((None, *records), records, strict=False)]
-        replace_text(path, "".join(lines))
+        text = "".join(lines)
+        replace_text(path, text)
+        self._of_samples[iteration] = text_hash(text)
+
+    def read_summary(self) -> dict[str, object]:
+        """The contents of `summary.json`; empty if there is none that can be read."""
+        try:
+            summary = json.loads(self.summary.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return summary if isinstance(summary, dict) else {}
 
     def write_summary(self, summary: Summary) -> None:
         """Write `summary.json` atomically."""
         replace_json(self.summary, asdict(summary))
+
+
+SAMPLES = re.compile(r"iteration_([0-9]+)\.jsonl")
+CHECKPOINT = re.compile(r"iteration_([0-9]+)")
+"""Exact name of a checkpoint's folder; `iteration_000008.bak` is none of ours."""
+
+
+def checkpoint_folders(directory: Path) -> list[Path]:
+    """All entries of `directory` with the exact name of a checkpoint, by iteration, damaged ones too."""
+    try:
+        entries = [path for path in directory.iterdir() if CHECKPOINT.fullmatch(path.name)]
+    except OSError:  # there is no such directory
+        return []
+    return sorted(entries, key=iteration_in)
+
+
+def iteration_in(folder: Path) -> int:
+    """The iteration in the name of a checkpoint's folder."""
+    return int(folder.name.removeprefix("iteration_"))
 
 
 def current_name(metric: str) -> str:
@@ -217,6 +313,22 @@ def _lines(path: Path) -> list[str]:
     # Not splitlines(), which would also break at U+2028 and the like. A last line without a line end was cut short.
     with path.open(encoding="utf-8", newline="\n") as file:
         return [line for line in file if line.endswith("\n")]
+
+
+def _lines_by_iteration(path: Path) -> dict[int, str]:
+    """The lines of each iteration, joined."""
+    found: dict[int, str] = {}
+    for line in _lines(path):
+        row = json.loads(line)
+        iteration = row.get("iteration") if isinstance(row, dict) else None
+        if not isinstance(iteration, int):
+            raise ValueError(f"{path}: a line without its iteration")
+        found[iteration] = found.get(iteration, "") + line
+    return found
+
+
+def _file_hash(path: Path | None) -> str | None:
+    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _truncate(path: Path, iteration: int) -> None:

@@ -15,6 +15,7 @@ from winnow.errors import EXIT_CODE_OF_SIGNAL, PREEMPTED
 from winnow.evaluation.sets import HeldOutEvaluator, HeldOutResult
 from winnow.experience.loader import Outcome
 from winnow.experience.metrics import Clock
+from winnow.models.language_model import fingerprint
 from winnow.run_logs.console import RunConsole
 from winnow.run_logs.run_files import BackgroundWriter, RunFiles
 from winnow.run_logs.tracker import Tracker
@@ -31,7 +32,7 @@ class IterationBookkeeping(pl.Callback):
     It runs before the checkpoint callback, so that its counters are in the checkpoint. Files and the tracker are
     written by `writer` while the next iteration already runs; code that reads them has to wait for it first.
     `collecting` is the context in which the model samples and scores outside of a training step (autocast). `spent` is
-    true once the budget has ended the run.
+    true once the budget has ended the run. `stop` is the iteration after which it pauses, if any.
     """
 
     evaluator: HeldOutEvaluator
@@ -43,6 +44,7 @@ class IterationBookkeeping(pl.Callback):
     clock: Clock
     writer: BackgroundWriter
     collecting: Callable[[], AbstractContextManager]
+    stop: int | None = None
     spent: bool = field(default=False, init=False)
     _began: float = field(default=0.0, init=False)
 
@@ -119,7 +121,8 @@ class IterationBookkeeping(pl.Callback):
         if trainer.is_global_zero:
             self.writer.do(self.files.write_samples, iteration, outcome.experience.records)
             self.writer.do(self.tracker.samples, iteration, outcome.experience.records)
-        self._publish(trainer, row, found)
+        self._publish(trainer, row, found, fingerprint(module.policy.model))
+        trainer.should_stop = trainer.should_stop or iteration == self.stop
 
     def _end_if_spent(self, trainer: pl.Trainer, progress: RunProgress) -> None:
         """End the run after this iteration if its budget is used up; the first rank decides for all."""
@@ -153,11 +156,13 @@ class IterationBookkeeping(pl.Callback):
         with self.clock.of("eval"), self.collecting(), torch.no_grad():
             return self.evaluator.evaluate(iteration)
 
-    def _publish(self, trainer: pl.Trainer, row: MetricRow, found: HeldOutResult | None) -> None:
+    def _publish(
+        self, trainer: pl.Trainer, row: MetricRow, found: HeldOutResult | None, weights: str | None = None
+    ) -> None:
         if trainer.is_global_zero:
             if found is not None:
                 self.writer.do(self.files.append_evaluations, found.counts)
-            self.writer.do(self.files.append, row)
+            self.writer.do(self.files.append, row, weights)
             self.writer.do(self.tracker.log, row)
             self.console.iteration(row)
 

@@ -1,10 +1,18 @@
-"""Checkpoints at iteration boundaries, written atomically and verified by hash before they are loaded."""
+"""Checkpoints at iteration boundaries, written atomically and verified by hash before they are loaded.
+
+A checkpoint is a folder `iteration_000010` with the state of the run and a manifest: the run's id, the iteration, the
+SHA-256 of the state and the tensors in it that are not finite. A checkpoint is intact if the state is the manifest's,
+belongs to the run and is finite; only intact ones are loaded, and only they count when older ones are deleted.
+"""
 
 import hashlib
 import json
 import os
+import pickle
+import re
 import shutil
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +20,149 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
+from winnow.errors import ConfigError
 from winnow.experience.metrics import Clock
 from winnow.files import replace_text
-from winnow.run_logs.run_files import BackgroundWriter
+from winnow.run_logs.run_files import BackgroundWriter, checkpoint_folders, iteration_in
 
 STATE, MANIFEST = "state.ckpt", "manifest.json"
+TEMPORARY = re.compile(r"\.(tmp|del)-iteration_[0-9]+")
+MANIFEST_BYTES = 1 << 20
+"""Size above which a manifest is not read: its list of tensors is the only part that grows, with the model's layers."""
+
+State = Mapping[str, Any]
 
 
-def newest_valid(directory: Path) -> Path | None:
+class Damaged(Exception):
+    """A folder with the name of a checkpoint that cannot be used; the message says why."""
+
+
+def newest_valid(directory: Path, run: str | None = None) -> Path | None:
     """The state file of the newest intact checkpoint under `directory`, None if there is none.
 
-    A checkpoint is intact if its SHA-256 is that of the manifest: neither torch nor safetensors notices a flipped bit.
+    The others that are newer are named on standard output. Where the id `run` is given, a checkpoint of another run is
+    not used; one of an earlier version has no id and is.
     """
-    for folder in sorted(directory.glob("iteration_*"), reverse=True):
-        if _is_valid(folder):
+    for folder in reversed(checkpoint_folders(directory)):
+        try:
+            read_manifest(folder, run)
+        except Damaged as damage:
+            print(f"{folder}: {damage}, skipped", flush=True)
+        else:
             return folder / STATE
-        print(f"{folder}: incomplete or damaged, skipped")
     return None
 
 
 def iteration_of(state: Path) -> int:
     """The iteration after which the state file `state` was written."""
-    return int(state.parent.name.removeprefix("iteration_"))
+    return iteration_in(state.parent)
 
 
-def _is_valid(folder: Path) -> bool:
+def read_manifest(folder: Path, run: str | None = None, hashed: bool = True) -> dict[str, object]:
+    """The manifest of an intact checkpoint, whose state file is read whole for its hash if it is to be `hashed`.
+
+    Neither torch nor safetensors notices a flipped bit by itself.
+
+    Raises:
+        Damaged: the checkpoint is not intact, or it belongs to another run than `run`.
+    """
+    manifest = _manifest_in(folder)
+    if manifest.get("iteration") != iteration_in(folder):
+        raise Damaged(f"is a copy of the checkpoint of iteration {manifest.get('iteration')}")
+    if run is not None and manifest.get("run") not in (None, run):
+        raise Damaged(f"belongs to another run ({manifest['run']}, not {run})")
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-        return manifest["sha256"] == _sha256(folder / STATE)
-    except (OSError, ValueError, KeyError):
-        return False
+        state = _regular_file(folder / STATE)
+        if hashed and sha256_of(state) != manifest["sha256"]:
+            raise Damaged("incomplete or damaged (its state is not that of the manifest)")
+    except OSError as error:
+        raise Damaged("incomplete or damaged (no readable state)") from error
+    if manifest.get("nonfinite"):
+        raise Damaged(f"holds numbers that are not finite ({manifest['nonfinite']})")
+    return manifest
 
 
-def _sha256(path: Path) -> str:
+def _manifest_in(folder: Path) -> dict[str, object]:
+    try:
+        manifest = json.loads(_regular_file(folder / MANIFEST, MANIFEST_BYTES).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise Damaged("incomplete or damaged (no readable manifest)") from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), str):
+        raise Damaged("incomplete or damaged (its manifest holds no hash)")
+    return manifest
+
+
+def _regular_file(path: Path, most: int | None = None) -> Path:
+    """`path` itself, if it is a file of at most `most` bytes: to read a pipe would never end."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or (most is not None and status.st_size > most):
+        raise OSError(f"{path}: no regular file of a usual size")
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def nonfinite_tensors(state: State) -> list[str]:
+    """The dotted names of all tensors in a checkpoint's state with a NaN or an infinity: weights and moments."""
+    return [name for name, tensor in _tensors(state, "") if not bool(torch.isfinite(tensor).all())]
+
+
+def _tensors(node: object, name: str) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(node, Tensor) and node.is_floating_point():
+        yield name, node
+    elif isinstance(node, Mapping):
+        for key, inner in node.items():
+            yield from _tensors(inner, f"{name}.{key}".lstrip("."))
+    elif isinstance(node, list | tuple):
+        for number, inner in enumerate(node):
+            yield from _tensors(inner, f"{name}.{number}".lstrip("."))
+
+
+def load_state(path: Path) -> State:
+    """The state in a checkpoint file, mapped from the disk on the CPU. It cannot run code, as pickles can.
+
+    Raises:
+        ConfigError: it is not a file that a run wrote.
+    """
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+    ) as error:
+        raise ConfigError(
+            f"{path}: not the state of a run; delete its folder, so that an earlier one is used"
+        ) from error
+    if not isinstance(state, dict) or not {"state_dict", "optimizer_states"} <= state.keys():
+        raise ConfigError(f"{path}: not the state of a run; delete its folder, so that an earlier one is used")
+    return state
 
 
 class IterationCheckpoint(Checkpoint):
     """Callback that writes `checkpoints/iteration_000010/` every `every` iterations and at the end.
 
-    The newest `keep` checkpoints are kept.
+    The newest `keep` intact checkpoints are kept, or all of them if that is None. `run` is the run's id.
 
     It derives from `Checkpoint` because Lightning runs such callbacks after all others, when the counters are up to
     date.
     """
 
-    def __init__(self, directory: Path, every: int, keep: int, clock: Clock, writer: BackgroundWriter) -> None:
+    def __init__(
+        self, directory: Path, every: int, keep: int | None, clock: Clock, writer: BackgroundWriter, run: str | None
+    ) -> None:
         self.directory, self.every, self.keep, self.clock, self.writer = directory, every, keep, clock, writer
+        self.run = run
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         iteration = trainer.datamodule.progress.iteration  # pyright: ignore[reportAttributeAccessIssue]
@@ -74,32 +176,92 @@ class IterationCheckpoint(Checkpoint):
         if not trainer.is_global_zero:
             trainer.save_checkpoint(self.directory / STATE)
             return
-        write_checkpoint(self.directory, iteration, trainer.save_checkpoint)
-        delete_old(self.directory, self.keep)
+        written = write_checkpoint(
+            self.directory,
+            iteration,
+            trainer.save_checkpoint,
+            self.run,
+            lambda path: nonfinite_tensors(load_state(path)),
+        )
+        if self.keep is not None:
+            delete_old(self.directory, self.keep, self.run, written)
 
 
-def write_checkpoint(directory: Path, iteration: int, save: Callable[[Path], object]) -> Path:
-    """Write a checkpoint and its manifest into a temporary folder, rename that to its final name and return it."""
+def write_checkpoint(
+    directory: Path,
+    iteration: int,
+    save: Callable[[Path], object],
+    run: str | None = None,
+    nonfinite: Callable[[Path], list[str]] = lambda state: [],
+) -> Path:
+    """Write a checkpoint and its manifest into a temporary folder, rename that to its final name and return it.
+
+    `nonfinite` names the tensors of a state file that are not finite. A checkpoint with any stays for whoever looks for
+    the reason, but is not intact, which is said on standard output.
+    """
     final = directory / f"iteration_{iteration:06d}"
     temporary = directory / f".tmp-{final.name}"
-    for leftover in [*directory.glob(".tmp-*"), *directory.glob(".del-*")]:  # of a run that was killed
-        shutil.rmtree(leftover)
+    remove_leftovers(directory)
     temporary.mkdir(parents=True)
     save(temporary / STATE)
-    manifest = {"schema": 1, "iteration": iteration, "sha256": _sha256(temporary / STATE)}
+    found = nonfinite(temporary / STATE)
+    if found:
+        print(f"{final}: not finite, so that no run will go on from it: {', '.join(found[:3])}", flush=True)
+    manifest = {"schema": 2, "run": run, "iteration": iteration, "sha256": sha256_of(temporary / STATE)}
+    manifest |= {"nonfinite": f"{len(found)} tensors, such as {found[0]}" if found else None}
     replace_text(temporary / MANIFEST, json.dumps(manifest))
-    if final.exists():
-        shutil.rmtree(final)
+    if final.exists():  # damaged, or another run's: a run does not save twice after one iteration
+        os.replace(final, final.with_name(f"{final.name}.before_{run}")) if _is_foreign(final, run) else _delete(final)
     os.replace(temporary, final)
     return final
 
 
-def delete_old(directory: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints."""
-    for old in sorted(directory.glob("iteration_*"))[:-keep]:
-        # Renamed first, so that a folder whose deletion was interrupted does not look like a checkpoint.
-        os.replace(old, doomed := old.with_name(f".del-{old.name}"))
-        shutil.rmtree(doomed)
+def remove_leftovers(directory: Path) -> None:
+    """Remove what runs that were killed while they saved or deleted a checkpoint have left under `directory`."""
+    for leftover in directory.iterdir() if directory.is_dir() else ():
+        if TEMPORARY.fullmatch(leftover.name):
+            shutil.rmtree(leftover)
+
+
+def delete_old(directory: Path, keep: int, run: str | None = None, written: Path | None = None) -> None:
+    """Delete all checkpoints before the newest `keep` intact ones; nothing if there are not so many.
+
+    Damaged ones among the newer stay: they are not counted, and someone may want to look at them. So do those of
+    another run. The state of `written` was hashed just now, and is not read again.
+    """
+    intact = 0
+    for folder in reversed(checkpoint_folders(directory)):
+        if intact < keep:
+            intact += is_intact(folder, run, hashed=folder != written)
+        elif not _is_foreign(folder, run):
+            _delete(folder)
+
+
+def _is_foreign(folder: Path, run: str | None) -> bool:
+    """Whether the manifest names another run."""
+    try:
+        manifest = _manifest_in(folder)
+    except Damaged:
+        return False
+    return run is not None and manifest.get("run") not in (None, run)
+
+
+def is_intact(folder: Path, run: str | None = None, hashed: bool = True) -> bool:
+    """Whether the checkpoint can be loaded and belongs to the run with the id `run`, if that is given.
+
+    Without `hashed` its state is not read, and the manifest believed.
+    """
+    try:
+        read_manifest(folder, run, hashed)
+    except Damaged:
+        return False
+    return True
+
+
+def _delete(folder: Path) -> None:
+    # Renamed first, so that a folder whose deletion was interrupted does not look like a checkpoint.
+    os.replace(folder, doomed := folder.with_name(f".del-{folder.name}"))
+    shutil.rmtree(doomed)
 
 
 class SyncedCheckpointIO(TorchCheckpointIO):

@@ -1,14 +1,14 @@
 """A training run in its directory: start or resume, train, and leave summary, curves and the exported model."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import pytorch_lightning as pl
-import torch
+from torch import Tensor
 
 from winnow.errors import PREEMPTED, ConfigError, Diverged, Stopped
 from winnow.evaluation.sets import HeldOutEvaluator
@@ -19,10 +19,18 @@ from winnow.models.language_model import LanguageModel, export_model, fingerprin
 from winnow.run_logs.console import RunConsole
 from winnow.run_logs.curves import draw_run
 from winnow.run_logs.model_card import model_card
-from winnow.run_logs.run_files import BackgroundWriter, RunFiles, Status, Summary
+from winnow.run_logs.run_files import BackgroundWriter, RunFiles, Status, Summary, checkpoint_folders
+from winnow.run_logs.run_record import RunRecord
 from winnow.run_logs.tracker import RunInfo, Tracker
 from winnow.training.callbacks import IterationBookkeeping, StopOnSignal
-from winnow.training.checkpoint import IterationCheckpoint, SyncedCheckpointIO, iteration_of, newest_valid
+from winnow.training.checkpoint import (
+    IterationCheckpoint,
+    SyncedCheckpointIO,
+    iteration_of,
+    load_state,
+    newest_valid,
+    remove_leftovers,
+)
 from winnow.training.modules import IterationModule
 from winnow.training.progress import IterationData, RunBudget
 
@@ -42,18 +50,24 @@ class Intervals:
     """The length of a run, at most `iterations` within `budget`, and the intervals of evaluations and checkpoints.
 
     The model is evaluated every `evaluate` iterations (0: only before and after training) and saved every `save`
-    iterations; the newest `keep` checkpoints are kept.
+    iterations; the newest `keep` checkpoints are kept, or all of them if that is None. With `stop`, the run pauses
+    after that iteration as if a signal had come; it is no end, so that nothing is evaluated for it.
     """
 
     iterations: int
     budget: RunBudget
     evaluate: int
     save: int
-    keep: int
+    keep: int | None
+    stop: int | None = None
 
 
 class Run:
-    """A training run whose objects are all built; `fit` trains."""
+    """A training run whose objects are all built; `fit` trains.
+
+    `record` identifies the run. `accept` is called with the iteration after which it goes on, once nothing speaks
+    against that any more; only then may anything be written. It returns the record with this start.
+    """
 
     def __init__(
         self,
@@ -68,10 +82,13 @@ class Run:
         evaluator: HeldOutEvaluator,
         tracker: Tracker,
         lines: Sequence[str],
+        record: RunRecord,
+        accept: Callable[[int], RunRecord],
     ) -> None:
         self.directory, self.info, self.intervals = directory, info, intervals
+        self.record, self.accept = record, accept
         self.language_model, self.module, self.tracker, self.lines = language_model, module, tracker, lines
-        self.files = RunFiles(directory)
+        self.files = RunFiles(directory, record.run)
         self.console = RunConsole(intervals.iterations, terminal=None if is_first_rank() else False)
         self.clock, self.writer, self.signals = Clock(), BackgroundWriter(), StopOnSignal()
         self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting))
@@ -87,6 +104,7 @@ class Run:
             self.clock,
             self.writer,
             self._collecting,
+            intervals.stop,
         )
         self.trainer = self._trainer(hardware)
 
@@ -98,9 +116,7 @@ class Run:
             Diverged: the gradients were not finite in several consecutive updates, or samples were not of the policy.
             Stopped: a signal ended the run; a checkpoint is saved.
         """
-        checkpoint = newest_valid(self.directory / "checkpoints") if resume else None
-        if resume and checkpoint is None:
-            raise ConfigError(f"resume={self.directory}: no intact checkpoint; type another run, or start a new one")
+        checkpoint = self._checkpoint() if resume else None
         tracker_id = self._checked_tracker_id(checkpoint)
         self.resumed_from = None if checkpoint is None else iteration_of(checkpoint)
         if self.resumed_from is not None and self.resumed_from > self.intervals.iterations:
@@ -108,9 +124,13 @@ class Run:
                 f"iterations={self.intervals.iterations}: {self.directory} has done {self.resumed_from}; "
                 f"iterations is a total, so type iterations={self.resumed_from + 1} or more"
             )
+        if is_first_rank():
+            self.record = self.accept(self.resumed_from or 0)
+            remove_leftovers(self.directory / "checkpoints")
         with self.console:
             resuming = [] if checkpoint is None else [f"resuming after iteration {self.resumed_from}"]
-            for line in [*self.lines, *resuming] if is_first_rank() else []:
+            again = ["no checkpoint was written before the run ended: beginning again"] if resume else []
+            for line in [*self.lines, *(resuming or again)] if is_first_rank() else []:
                 self.console.say(line)
             self._open_tracker(tracker_id)
             if self.trainer.is_global_zero:
@@ -121,6 +141,18 @@ class Run:
         if isinstance(error, BaseException):
             raise error
         return self.data.progress.eval_last
+
+    def recompute(self, checkpoint: Path | None) -> None:
+        """Train from `checkpoint`, or from the start, to the iteration `stop`; leave metrics, samples and a checkpoint.
+
+        Raises:
+            ConfigError: the checkpoint is not of a run that began with these weights.
+        """
+        self._checked_tracker_id(checkpoint)
+        with self.console:
+            _, error = self._fit(checkpoint)
+        if error is not None:
+            raise error
 
     def _fit(self, checkpoint: Path | None) -> tuple[Status, BaseException | None]:
         try:
@@ -165,6 +197,8 @@ class Run:
             verifiers=self.verifiers,
             error=None if error is None else f"{type(error).__name__}: {error}",
             resumed_from=self.resumed_from,
+            run=self.record.run,
+            changes=tuple(self.record.changes),
         )
 
     def _checked_tracker_id(self, checkpoint: Path | None) -> str | None:
@@ -176,7 +210,9 @@ class Run:
         self.data.note(initial_weights=mine, prompt_hash=self.info.prompt_hash, verifiers=self.verifiers)
         if checkpoint is None:
             return None
-        state = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)[IterationData.__qualname__]
+        saved = load_state(checkpoint)
+        self._refuse_other_parameters(saved["state_dict"])
+        state = saved[IterationData.__qualname__]
         if state["initial_weights"] != mine:
             raise ConfigError(
                 f"resume={self.directory}: the run began with other weights than model {self.info.model} holds now; "
@@ -184,9 +220,29 @@ class Run:
             )
         return state["tracker_id"]
 
+    def _checkpoint(self) -> Path | None:
+        """The newest intact checkpoint of this run; None if the run ended before it wrote any."""
+        folder = self.directory / "checkpoints"
+        found = newest_valid(folder, self.record.run)
+        if found is None and checkpoint_folders(folder):
+            raise ConfigError(f"resume={self.directory}: no intact checkpoint; type another run, or start a new one")
+        return found
+
+    def _refuse_other_parameters(self, saved: Mapping[str, Tensor]) -> None:
+        """Refuse a checkpoint whose parameters are not those trained now; Lightning would refuse it too late."""
+        trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        other = [name for name, p in trained.items() if name not in saved or saved[name].shape != p.shape]
+        if other:
+            raise ConfigError(
+                f"resume={self.directory}: its checkpoint does not fit the model and algorithm that are configured now "
+                f"({other[0]} is another or absent there); leave out what changes them, or start a new run"
+            )
+
     def _open_tracker(self, kept: str | None) -> None:
         if self.trainer.is_global_zero:
-            self.data.note(tracker_id=self.tracker.start(self.directory, self.info, kept))
+            changes = {"changes": self.record.changes} if self.record.changes else {}
+            info = replace(self.info, config={**self.info.config, "run": self.record.run, **changes})
+            self.data.note(tracker_id=self.tracker.start(self.directory, info, kept))
 
     def _trainer(self, hardware: Hardware) -> pl.Trainer:
         c = self.intervals
@@ -199,7 +255,9 @@ class Run:
             callbacks=[
                 self.signals,
                 self.bookkeeping,
-                IterationCheckpoint(self.directory / "checkpoints", c.save, c.keep, self.clock, self.writer),
+                IterationCheckpoint(
+                    self.directory / "checkpoints", c.save, c.keep, self.clock, self.writer, self.record.run
+                ),
             ],
             plugins=[SyncedCheckpointIO()],
             logger=False,

@@ -1,0 +1,102 @@
+"""Start of a run in its directory: nothing of the run is written there before it is accepted."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from winnow.config.instantiate import on_cuda
+from winnow.config.saved_runs import FOLDER, Change, changes, read_saved_run, replace_configuration
+from winnow.errors import ConfigError
+from winnow.run_logs.hashes import HASHES
+from winnow.run_logs.run_files import RunFiles
+from winnow.run_logs.run_record import (
+    RunRecord,
+    Start,
+    configuration_hashes,
+    new_record,
+    now,
+    read_record,
+    this_machine,
+    write_record,
+)
+
+ABOUT_LENGTH = frozenset(("iterations", "budget", "checkpoint", "logger", "trainer", "callbacks", "debug"))
+"""Sections whose changes alter neither what a run computes nor how it is measured."""
+
+
+@dataclass(frozen=True)
+class RunStart:
+    """A start of the run in `directory`, with the configuration `cfg`, or a resume of it."""
+
+    directory: Path
+    cfg: DictConfig
+    resumed: bool
+    record: RunRecord
+
+    @classmethod
+    def of(cls, directory: Path, cfg: DictConfig, program: str) -> "RunStart":
+        """The start that `cfg` asks for. The record of a directory that has none yet is made, and not yet written.
+
+        Raises:
+            ConfigError: the directory holds iterations of another run.
+        """
+        record = read_record(directory) or new_record(program)
+        start = cls(directory, cfg, cfg.get("resume") is not None, record)
+        if start.resumed:
+            start.refuse_foreign_iterations()
+        return start
+
+    def refuse_foreign_iterations(self) -> None:
+        """Check that what the files in the directory record is this run's.
+
+        Raises:
+            ConfigError: it is not, or cannot be read.
+        """
+        try:
+            recorded = RunFiles(self.directory).recorded_hashes()
+        except ValueError as error:
+            raise ConfigError(f"resume={self.directory}: {error}; start a new run") from error
+        other = [hashes for hashes in recorded.values() if hashes.run != self.record.run]
+        if other:
+            raise ConfigError(
+                f"resume={self.directory}: iteration {other[0].iteration} in {HASHES} belongs to another run "
+                f"({other[0].run}, not {self.record.run}); bring back this run's own files, or start a new run"
+            )
+
+    def accept(self, after: int) -> RunRecord:
+        """Write the configuration of a resumed run and the record with this start, which goes on after `after`."""
+        hydra, found, earlier = HydraConfig.get(), [], None
+        if self.resumed:
+            found = self._changes()
+            earlier = replace_configuration(self.directory, self.cfg, hydra, after, is_changed=bool(found))  # pyright: ignore
+        threads, device = torch.get_num_threads(), "cuda" if on_cuda(self.cfg) else "cpu"
+        start = Start(
+            after=after,
+            at=now(),
+            configuration=configuration_hashes(self.directory / FOLDER),
+            machine=this_machine(threads, device),
+            changed=tuple(str(change) for change in found if self._is_told(change)),
+            earlier=earlier,
+        )
+        record = replace(self.record, starts=(*self.record.starts, start))
+        write_record(self.directory, record)
+        return record
+
+    def lines(self) -> list[str]:
+        """A line for each setting that this resume changes, for the console."""
+        return [f"changed by this resume: {change}" for change in self._changes()] if self.resumed else []
+
+    def _changes(self) -> list[Change]:
+        try:
+            saved = read_saved_run(self.directory)
+        except ConfigError:  # a run that was started without a program, which has no .hydra
+            return []
+        return changes(saved, self.cfg, HydraConfig.get().runtime.choices)
+
+    def _is_told(self, change: Change) -> bool:
+        """Whether reports have to tell of the change; its length matters to a run whose learning rate falls over it."""
+        falls = self.cfg.optim.schedule != "constant" and change.key == "iterations"
+        return falls or change.section not in ABOUT_LENGTH
