@@ -54,7 +54,7 @@ def same_statement(gold: str, answer: str) -> bool | None:
 
 
 def _described(text: str) -> Region | Ordering | Family:
-    """What a normalized text says about numbers."""
+    """The statement about numbers that a normalized text makes."""
     if (family := read_family(text)) is not None:
         return family
     statement = read_statement(text)
