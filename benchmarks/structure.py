@@ -26,7 +26,7 @@ LAYERS = (
     ("data", "engines"),
     ("run_logs",),
     ("experience",),
-    ("evaluation",),
+    ("evaluation", "guards"),
     ("study", "training"),
     ("config",),
     ("assemble",),

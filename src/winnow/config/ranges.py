@@ -75,6 +75,8 @@ RULES = {
     "checkpoint.every": ONE_OR_MORE,
     "checkpoint.keep": Rule("1 or more, or all", lambda keep: keep == "all" or (isinstance(keep, int) and keep >= 1)),
     "metrics.kl_rows": NOT_NEGATIVE,
+    "guards.max_consecutive": ONE_OR_MORE,
+    "guards.weights_mb": NOT_NEGATIVE,
     "study.noise": POSITIVE.or_null(),
     "hardware.accelerator": _one_of("auto", "cpu", "cuda"),
     "hardware.devices": ONE_OR_MORE,

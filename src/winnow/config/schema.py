@@ -64,6 +64,12 @@ class CheckpointConfig:
 
 
 @dataclass
+class GuardsConfig:
+    max_consecutive: int = MISSING
+    weights_mb: float = MISSING
+
+
+@dataclass
 class HardwareConfig:
     accelerator: str = MISSING
     devices: int = MISSING
@@ -99,6 +105,7 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guards: GuardsConfig = field(default_factory=GuardsConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     algo: Any = MISSING
     model: Any = MISSING
