@@ -177,7 +177,10 @@ def test_a_sweep_over_runs_has_a_row_per_run(programs: dict[str, Program], here:
         ("eval.sets=[gsm8k] eval.folder=.", ("no gsm8k.jsonl in it", "benchmarks.gsm8k.path=FILE.jsonl")),
         ("eval.sets=[gsm8k] benchmarks.gsm8k.path=empty.jsonl", ("empty.jsonl: the file has no rows",)),
         ("eval.sets=[gsm8k] benchmarks.gsm8k.path=broken.jsonl", ("broken.jsonl:2: not a JSON object",)),
-        ("eval.sets=[gsm8k] benchmarks.gsm8k.path=other.jsonl", ("no field 'question' or 'problem' (found: 'q', 'a')",)),
+        (
+            "eval.sets=[gsm8k] benchmarks.gsm8k.path=other.jsonl",
+            ("no field 'question' or 'problem' (found: 'q', 'a')",),
+        ),
         ("eval.sets=[gsm8k] benchmarks.gsm8k.path=blank.jsonl", ("no row has an answer", "answer_field=NAME")),
         ("eval.sets=[gsm8k] reward/verifier=exact", ("type reward/verifier@benchmarks.gsm8k.verifier=exact",)),
         ("eval.sets=[gsm8k] benchmarks.gsm8k.bad_rows=kep", ("must be one of keep, error, drop",)),
