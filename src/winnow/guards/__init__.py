@@ -1,1 +1,1 @@
-"""Guards of a run: numbers that are not finite, updates that are wrong, and curves that go astray are noticed at once."""
+"""Guards of a run: numbers that are not finite, updates that are wrong and curves that go astray are noticed."""
