@@ -23,6 +23,7 @@ defaults:
 seed: 0
 iterations: 3
 resume: null
+resume_force: false
 end: done
 hydra:
   run: {dir: "outputs/${hydra:runtime.choices.algo}-${winnow.unique:}"}
