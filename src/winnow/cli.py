@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from winnow import __version__
 from winnow.errors import CONFIG, DONE, ConfigError
-from winnow.visible_text import visible
+from winnow.visible_text import message, visible
 
 AXES = ("iterations", "sampled_tokens", "trained_tokens", "seconds")
 
@@ -24,7 +24,7 @@ def exit_code(words: Sequence[str]) -> int:
         args = _parser().parse_args(list(words))
         return args.command(args) or DONE
     except ConfigError as error:
-        print(visible(f"error: {' '.join(str(error).split())}"), file=sys.stderr)
+        print(message(f"error: {error}"), file=sys.stderr)
         return CONFIG
 
 

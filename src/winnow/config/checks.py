@@ -1,17 +1,14 @@
 """Checks of a composed configuration against this machine and against the classes that it names."""
 
-import inspect
-from importlib.util import find_spec
-
 import torch
-from hydra._internal.utils import _locate
 from omegaconf import DictConfig
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Supervised
 from winnow.config import ranges
 from winnow.config.instantiate import build_algorithm, choice, engine_class, on_cuda, samples_exactly
 from winnow.config.notices import notices_of
-from winnow.config.override_errors import close_matches, did_you_mean, one_line, target_nodes
+from winnow.config.override_errors import target_nodes
+from winnow.config.targets import check_plugins, check_target
 from winnow.errors import ConfigError
 
 
@@ -60,11 +57,9 @@ def check_targets(cfg: DictConfig) -> None:
     Raises:
         ConfigError: the first that does not.
     """
-    for plugin in cfg.plugins:
-        if find_spec(plugin.split(".")[0]) is None:
-            raise ConfigError(f"plugins: no package {plugin} can be imported; install it, or leave it out")
+    check_plugins(cfg.plugins)
     for path, node in target_nodes(cfg):
-        _check_target(path, node, list(cfg.plugins))
+        check_target(path, node, list(cfg.plugins))
 
 
 def _check_engine(cfg: DictConfig, algorithm: Algorithm) -> None:
@@ -85,20 +80,3 @@ def _check_engine(cfg: DictConfig, algorithm: Algorithm) -> None:
             f"metrics.kl_rows=0: engine={engine} is compared with the trainer on these rows in every iteration; "
             "type metrics.kl_rows=64"
         )
-
-
-def _check_target(path: str, node: DictConfig, plugins: list[str]) -> None:
-    # A node with `_partial_: true` would hide a misspelt keyword until its first call, after a whole rollout.
-    target = str(node["_target_"])
-    package = target.split(".")[0]
-    if package not in ("winnow", *plugins):
-        raise ConfigError(f"{path}._target_={target}: not part of winnow; type plugins=[{package}] if you trust it")
-    try:  # not hydra.utils.get_object, which writes the error to stderr as well
-        known = inspect.signature(_locate(target)).parameters
-    except Exception as error:
-        raise ConfigError(f"{path}._target_={target}: {one_line(str(error))}") from error
-    for key in node:
-        if str(key) not in known and not str(key).startswith("_"):
-            near = [f"{path}.{name}" for name in close_matches(str(key), known)[:1]]
-            hint = did_you_mean(near, f"known: {', '.join(known)}")
-            raise ConfigError(f"{path}.{key}: no such setting of {target}; {hint}")

@@ -28,6 +28,7 @@ class CommandLine:
     config_name: str | None
     multirun: bool
     shows: bool  # help, configuration or completion instead of a run
+    informs: bool  # facts about Hydra (--info)
 
     @property
     def words(self) -> list[str]:
@@ -61,6 +62,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
         config_name=args.config_name,
         multirun=args.multirun,
         shows=_shows(args),
+        informs=bool(args.info),
     )
 
 

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from winnow.config.command_line import CommandLine, read_command_line
 from winnow.config.groups import Groups
+from winnow.config.hydra_settings import check_hydra, check_search_path
 from winnow.config.override_check import OverrideCheck
 from winnow.config.override_errors import composition_error
 from winnow.errors import ConfigError
@@ -58,12 +59,21 @@ class Composer:
         choices = [o for o in overrides if self.groups.chosen_by(o)]
         for override in choices:
             self.groups.check(override)
-        first = choices + [o for o in overrides if o.get_key_element() == "hydra.searchpath"]
+        places = [o for o in overrides if o.get_key_element() == "hydra.searchpath"]
+        for place in places:
+            check_search_path(place.value(), self._plugins(overrides))
+        first = choices + places
         cfg = self._base(first, RunMode.MULTIRUN if multirun else RunMode.RUN)
         for override in overrides:
             if override not in choices:
                 self._apply(override, cfg)
+        check_hydra(cfg)
         return cfg
+
+    def _plugins(self, overrides: Sequence[Override]) -> list[str]:
+        """The packages that are trusted by the command line."""
+        values = [o.value() for o in overrides if o.get_key_element() == "plugins"]
+        return [str(name) for name in values[-1]] if values and isinstance(values[-1], list) else []
 
     def parse(self, lines: Sequence[str]) -> list[Override]:
         """The overrides as Hydra's parser reads them.

@@ -15,6 +15,8 @@ from winnow.errors import ConfigError
 ONE_OR_SEVERAL = ("problem_field", "answer_field", "solution_field", "target_modules")
 """Settings that take a word or a list of words."""
 
+SET_BY_HYDRA = ("hydra.runtime.", "hydra.overrides.")
+
 
 def _is_one_or_several(value: object) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value))
@@ -33,6 +35,8 @@ class OverrideCheck:
         Raises:
             ConfigError: the key is unknown, or its value is of another kind than the one it replaces.
         """
+        if self.key.startswith(SET_BY_HYDRA):
+            raise ConfigError(f"{self.line}: is set by Hydra itself; leave it out")
         if "/" in self.key:
             self._refuse_group()
         if self.key not in self.known:
@@ -98,8 +102,10 @@ class OverrideCheck:
     def example(self) -> str:
         """An example of a value of the right kind, as the end of a message."""
         match self.old:
+            case DictConfig() if not self.old:
+                return ""
             case DictConfig():
-                return f"; set its keys, such as {self.key}.{next(iter(self.old), '')}"
+                return f"; set its keys, such as {self.key}.{next(iter(self.old))}"
             case ListConfig() if not self.old:
                 return f"; type {self.key}=[{self.override.value()}]"
             case ListConfig():

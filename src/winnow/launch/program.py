@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from winnow.config.command_line import CommandLine, as_typed, read_command_line
 from winnow.config.compose import CONF, Composer, register_unique_name
-from winnow.config.override_errors import composition_error, one_line
+from winnow.config.override_errors import composition_error
 from winnow.config.saved_runs import SavedRun
 from winnow.errors import BUG, CONFIG, DIVERGED, DONE, INTERRUPTED, ConfigError, Diverged, Stopped
 from winnow.launch import resume
@@ -31,7 +31,7 @@ from winnow.launch.run_directory import (
     sweep_directory,
 )
 from winnow.launch.sweep_plan import jobs_of, refuse_choices
-from winnow.visible_text import visible
+from winnow.visible_text import message
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,13 @@ class Program:
         composed = [composer.compose(lines) for lines in jobs]
         notices = [notice for cfg in composed for notice in self._validate(composer, cfg)]
         for notice in dict.fromkeys(notices):
-            print(visible(f"note: {notice}"))
+            print(message(f"note: {notice}"))
 
     def _show(self, command: CommandLine) -> int:
         """Print help, a configuration or a completion as Hydra does, but with our messages for its errors."""
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head
+        if command.informs:  # Hydra sets up its logging for that, which has to be checked first
+            self._composer(command).compose(command.overrides, command.multirun)
         try:
             return self._hydra(command)
         except (HydraException, OmegaConfBaseException) as error:
@@ -207,5 +209,5 @@ def unwrapped_error(error: Exception) -> Exception:
 
 
 def _print_error(line: str, code: int) -> int:
-    print(visible(one_line(line)), file=sys.stderr)
+    print(message(line), file=sys.stderr)
     return code

@@ -1,0 +1,69 @@
+"""Classes and functions that a configuration names by `_target_`: which may be named, and with what settings."""
+
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from types import ModuleType
+
+from hydra._internal.utils import _locate
+from omegaconf import DictConfig
+
+from winnow.config.override_errors import close_matches, did_you_mean, one_line
+from winnow.errors import ConfigError
+
+PACKAGE = "winnow"
+DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+PLAIN_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+
+def check_plugins(plugins: Sequence[object]) -> None:
+    """Check that every package that `plugins` names is installed.
+
+    Raises:
+        ConfigError: the first that is not.
+    """
+    for plugin in plugins:
+        package = str(plugin).split(".")[0]
+        if not PLAIN_NAME.fullmatch(str(plugin)) or find_spec(package) is None:
+            raise ConfigError(f"plugins: no package {plugin} can be imported; install it, or leave it out")
+
+
+def check_target(path: str, node: DictConfig, trusted: Sequence[str], owned: Sequence[str] = (PACKAGE,)) -> object:
+    """The class or function of a node, which has to accept the node's settings.
+
+    It is imported only from packages that are `owned`, and then has to be defined in one of them, or that are
+    `trusted`. A setting that it does not know is refused here, because a node with `_partial_: true` would hide it
+    until its first call, after a whole rollout.
+
+    Raises:
+        ConfigError: the package is neither, there is no such name, or it does not take one of the settings.
+    """
+    target = node["_target_"]
+    if not isinstance(target, str) or not DOTTED_NAME.fullmatch(target):
+        raise ConfigError(f"{path}._target_={target}: not the dotted name of a class or function")
+    package = target.split(".")[0]
+    refusal = f"{path}._target_={target}: not part of winnow"
+    if package not in (*owned, *trusted):
+        raise ConfigError(f"{refusal}; type plugins=[{package}] if you trust it")
+    try:  # not hydra.utils.get_object, which writes the error to stderr as well
+        found = _locate(target)
+        known = inspect.signature(found).parameters
+    except Exception as error:
+        raise ConfigError(f"{path}._target_={target}: {one_line(str(error))}") from error
+    # A module of ours has the modules that it imports as attributes: `winnow.files.os.system`.
+    home = _package_of(found)
+    if package in owned and home not in (*owned, *trusted):
+        raise ConfigError(f"{refusal}, but of {home}; type plugins=[{home}] if you trust it")
+    accepts_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values())
+    for key in node:
+        if str(key) not in known and not str(key).startswith("_") and not accepts_any:
+            near = [f"{path}.{name}" for name in close_matches(str(key), known)[:1]]
+            hint = did_you_mean(near, f"known: {', '.join(known)}")
+            raise ConfigError(f"{path}.{key}: no such setting of {target}; {hint}")
+    return found
+
+
+def _package_of(found: Callable[..., object] | ModuleType | type) -> str:
+    module = inspect.getmodule(found)
+    return module.__name__.split(".")[0] if module is not None else "builtins"
