@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from running import CONF, SMALL, metrics, run, weights
+from running import CONF, SMALL, composed, metrics, run, weights
 from winnow import cli
+from winnow.assemble.training import train
 from winnow.errors import ConfigError, Stopped
 from winnow.launch.program import Program
 from winnow.run_logs.run_files import RunFiles
+from winnow.run_logs.run_record import read_record
 from winnow.training.callbacks import StopOnSignal
 
 ALGORITHMS = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft")
@@ -64,6 +66,28 @@ def test_a_run_is_not_resumed_on_other_weights(tmp_path: Path):
     with pytest.raises(ConfigError, match="began with other weights"):
         run(tmp_path / "run", "iterations=2", f"resume={tmp_path / 'run'}")
     assert (tmp_path / "run" / "summary.json").read_bytes() == before
+
+
+def test_a_run_is_not_resumed_on_other_problems_unless_that_is_forced(tmp_path: Path):
+    rows = [f'{{"problem": "{a}+{b}", "answer": "{a + b}"}}\n' for a in range(1, 7) for b in range(1, 4)]
+    data, directory = tmp_path / "sums.jsonl", tmp_path / "run"
+    directory.mkdir()
+    small = (word for word in SMALL if not word.startswith("dataset."))
+    words = (*small, "dataset=jsonl", f"dataset.path={data}", "dataset.heldout_size=4")
+
+    def go_on(changed: list[str], *more: str) -> list[str]:
+        data.write_text("".join(changed))
+        train(composed(*words, *more), directory)
+        record = read_record(directory)
+        return record.changes if record else []
+
+    assert go_on(rows, "iterations=1") == []
+    resume = f"resume={directory}"
+    with pytest.raises(ConfigError, match="training problems are not those"):
+        go_on([row.replace('"answer": "5"', '"answer": "6"') for row in rows], "iterations=2", resume)
+    assert go_on(rows, "iterations=2", resume) == []
+    [change] = go_on(rows[:-1], "iterations=3", resume, "resume_force=true")
+    assert change.startswith("after iteration 2: the training problems")
 
 
 def test_a_new_learning_rate_takes_effect_after_a_resume(tmp_path: Path):

@@ -25,16 +25,21 @@ from winnow.run_logs.run_record import (
 
 ABOUT_LENGTH = frozenset(("iterations", "budget", "checkpoint", "logger", "trainer", "callbacks", "debug"))
 """Sections whose changes alter neither what a run computes nor how it is measured."""
+OTHER_PROBLEMS = "the training problems are not those of the start before"
 
 
 @dataclass(frozen=True)
 class RunStart:
-    """A start of the run in `directory`, with the configuration `cfg`, or a resume of it."""
+    """A start of the run in `directory`, with the configuration `cfg`, or a resume of it.
+
+    `problems` is the hash of the training problems, as in `Start`.
+    """
 
     directory: Path
     cfg: DictConfig
     resumed: bool
     record: RunRecord
+    problems: str | None = None
 
     @classmethod
     def of(cls, directory: Path, cfg: DictConfig, program: str) -> "RunStart":
@@ -66,28 +71,53 @@ class RunStart:
                 f"({other[0].run}, not {self.record.run}); bring back this run's own files, or start a new run"
             )
 
+    def on_problems(self, problems: str | None) -> "RunStart":
+        """This start with the hash of its training problems.
+
+        Raises:
+            ConfigError: a resumed run was begun with others, and `resume_force=true` is not typed.
+        """
+        if self._have_changed(problems) and not self.cfg.resume_force:
+            raise ConfigError(
+                f"resume={self.directory}: the training problems are not those that the run was begun with (their file "
+                "has changed, or what is dropped for eval.sets); bring them back, or type resume_force=true, and the "
+                "change is recorded"
+            )
+        return replace(self, problems=problems)
+
+    def _have_changed(self, problems: str | None) -> bool:
+        before = [start.problems for start in self.record.starts]
+        return self.resumed and bool(before) and None not in (before[-1], problems) and before[-1] != problems
+
     def accept(self, after: int) -> RunRecord:
         """Write the configuration of a resumed run and the record with this start, which goes on after `after`."""
         hydra, found, earlier = HydraConfig.get(), [], None
         if self.resumed:
             found = self._changes()
             earlier = replace_configuration(self.directory, self.cfg, hydra, after, is_changed=bool(found))  # pyright: ignore
+        changed = [str(change) for change in found if self._is_told(change)]
+        if self._have_changed(self.problems):
+            changed.append(OTHER_PROBLEMS)
         threads, device = torch.get_num_threads(), "cuda" if on_cuda(self.cfg) else "cpu"
         start = Start(
             after=after,
             at=now(),
             configuration=configuration_hashes(self.directory / FOLDER),
             machine=this_machine(threads, device),
-            changed=tuple(str(change) for change in found if self._is_told(change)),
+            changed=tuple(changed),
             earlier=earlier,
+            problems=self.problems,
         )
         record = replace(self.record, starts=(*self.record.starts, start))
         write_record(self.directory, record)
         return record
 
     def lines(self) -> list[str]:
-        """A line for each setting that this resume changes, for the console."""
-        return [f"changed by this resume: {change}" for change in self._changes()] if self.resumed else []
+        """A line for each setting that this resume changes, and for other training problems, for the console."""
+        if not self.resumed:
+            return []
+        other = [OTHER_PROBLEMS] if self._have_changed(self.problems) else []
+        return [f"changed by this resume: {change}" for change in (*self._changes(), *other)]
 
     def _changes(self) -> list[Change]:
         try:

@@ -26,7 +26,7 @@ from winnow.config.instantiate import (
 from winnow.config.notices import notices_of
 from winnow.config.saved_runs import sweep_of
 from winnow.data.collection import Benchmark
-from winnow.data.problems import Problem
+from winnow.data.problems import Problem, problems_hash
 from winnow.data.prompts import PromptOrder, render
 from winnow.engines.base import Engine
 from winnow.evaluation.sets import HeldOutEvaluator
@@ -100,6 +100,7 @@ def build_run(
         problems.require_solutions()
     evaluated = common.evaluated_problems(lambda: problems, verifier, benchmarks)
     sampled_problems, screening = common.screened_problems(cfg, problems, evaluated, language_model, template)
+    start = start.on_problems(problems_hash(sampled_problems))
     engine = common.engine_of(cfg, language_model, before.max_rows)
     scale = common.reward_scale(cfg)
     judge = Judge(verifier, scale, language_model.decode)

@@ -1,9 +1,11 @@
 """Problems and problem sets as text, independent of any tokenizer, and the screening of training problems."""
 
+import hashlib
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal, Protocol
 
 from winnow.errors import ConfigError
@@ -63,6 +65,16 @@ class ProblemSet:
                     f"{self.name}, {problem.key}: no solution to learn from; "
                     "type dataset.solution_field=… or choose another dataset"
                 )
+
+
+def problems_hash(problems: Sequence[Problem]) -> str | None:
+    """SHA-256 of all problems with their keys, answers and solutions, in order; None where they are made on demand."""
+    if not isinstance(problems, list):
+        return None
+    digest = hashlib.sha256()
+    for problem in problems:
+        digest.update(json.dumps(asdict(problem)).encode() + b"\n")
+    return digest.hexdigest()
 
 
 class ProblemSource(Protocol):

@@ -46,6 +46,7 @@ class Start:
 
     `configuration` holds the SHA-256 of each file in `.hydra/`, and `changed` a line for each setting that differs from
     the start before. `earlier` is the folder, inside the run directory, with the configuration that held until then.
+    `problems` is the hash of the training problems; None where they are made on demand.
     """
 
     after: int
@@ -54,6 +55,7 @@ class Start:
     machine: Machine | None = None
     changed: tuple[str, ...] = ()
     earlier: str | None = None
+    problems: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
