@@ -75,7 +75,7 @@ BEFORE_TORCH = [
     ("rollout.temperature=0", "rollout.temperature=0", "above 0"),
     ("iterations=0", "iterations=0", "1 or more"),
     ("algo/kl=k3 algo.kl.coef=0", "algo.kl.coef=0", "type algo/kl=none"),
-    ("hardware.precision=fp16", "hardware.precision=fp16", "32-true, bf16-mixed"),
+    ("hardware.precision=fp16", "hardware.precision=fp16", "32-true, 64-true, bf16-mixed"),
     ("update.minibatches=1000", "update.minibatches=1000", "256 rows"),
     ("reward.correct=-1", "reward.correct=-1", "above reward.wrong"),
     ("algo/clip=dual algo.clip.c=-3", "algo.clip.c=-3", "1 or more"),

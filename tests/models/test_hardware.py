@@ -10,7 +10,7 @@ from learning import rows_of
 from winnow.engines.torch_engine import TorchEngine
 from winnow.errors import ConfigError
 from winnow.models import attention
-from winnow.models.backbone import enable_gradient_checkpointing, require_float32_masters
+from winnow.models.backbone import enable_gradient_checkpointing, require_masters
 from winnow.models.language_model import LanguageModel, Pretrained
 from winnow.models.lora import Lora
 from winnow.models.policy import Critic, Policy
@@ -82,14 +82,14 @@ def test_a_critic_recomputes_as_its_policy_does(loaded: LanguageModel):
 
 
 def test_trained_weights_are_float32(loaded: LanguageModel):
-    require_float32_masters(loaded.model)
+    require_masters(loaded.model, torch.float32)
     trained = [p for p in loaded.model.parameters() if p.requires_grad]
     name = next(name for name, p in loaded.model.named_parameters() if p is trained[-1])
     trained[-1].data = trained[-1].data.bfloat16()
     with pytest.raises(RuntimeError, match=rf"{name} is trained in bfloat16, not in float32"):
-        require_float32_masters(loaded.model)
+        require_masters(loaded.model, torch.float32)
     trained[-1].requires_grad_(False)
-    require_float32_masters(loaded.model)
+    require_masters(loaded.model, torch.float32)
 
 
 @pytest.mark.parametrize("flash", [True, False])

@@ -37,7 +37,7 @@ PLAN = MemoryPlan(
     response_tokens=3072,
     batch_rows=1024,
     token_budget=16384,
-    bfloat16=True,
+    precision="bf16-mixed",
     logits_at_once=2**27,
     recompute=True,
     reference=True,
@@ -97,16 +97,22 @@ def test_what_is_held_all_the_time(small: ModelShape):
     p = 1_543_714_304
     assert found.weights == 4 * p + 4 * p + 2 * p  # masters, reference, autocast's copies
     assert (found.gradients, found.optimiser) == (4 * p, 8 * p)
-    alone = estimate(small, replace(PLAN, reference=False, bfloat16=False))
+    alone = estimate(small, replace(PLAN, reference=False, precision="32-true"))
     assert alone.held == 16 * p  # the well-known 16 bytes a parameter
+    exact = estimate(small, replace(PLAN, reference=False, precision="64-true"))
+    assert exact.held == 2 * alone.held
+    # All that differs between the two is the width of a number.
+    for part in ("sampling", "logits", "activations", "step"):
+        assert getattr(exact, part) == pytest.approx(2 * getattr(alone, part)), part
     with_critic = estimate(small, replace(PLAN, critic=True))
     assert with_critic.held - found.held == (4 + 2 + 4 + 8) * p
 
 
 def test_the_cache_of_a_token(small: ModelShape, large: ModelShape):
     """28 layers with 2 × 128 (or 4 × 128) keys and as many values."""
-    assert (cache_per_token(small, bfloat16=False), cache_per_token(large, bfloat16=False)) == (57_344, 114_688)
-    assert (cache_per_token(small, bfloat16=True), cache_per_token(large, bfloat16=True)) == (28_672, 57_344)
+    assert (cache_per_token(small, "32-true"), cache_per_token(large, "32-true")) == (57_344, 114_688)
+    assert (cache_per_token(small, "bf16-mixed"), cache_per_token(large, "bf16-mixed")) == (28_672, 57_344)
+    assert (cache_per_token(small, "64-true"), cache_per_token(large, "64-true")) == (114_688, 229_376)
 
 
 def test_a_micro_batch(small: ModelShape):

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 from omegaconf import DictConfig
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from winnow.config.instantiate import build_node, engine_class, on_cuda, precision_of
@@ -21,6 +22,7 @@ from winnow.evaluation.sets import EvaluationSampler, EvaluationSet
 from winnow.experience.collect import Judge
 from winnow.models.attention import implementation
 from winnow.models.language_model import LanguageModel, ModelSource
+from winnow.models.precision import PRODUCTS, WEIGHTS, modules_below_float64
 from winnow.models.templates import Template
 from winnow.rewards.verifier import RewardScale, Verifier
 from winnow.types import Prompt, Sampling
@@ -145,12 +147,26 @@ def model_source(cfg: DictConfig) -> ModelSource:
 
 
 def load_model(cfg: DictConfig, source: ModelSource) -> LanguageModel:
-    """The model with its weights, and with the attention that `hardware.attention` and the device allow.
+    """The model with its weights in the run's precision, and with the attention that `hardware.attention` allows.
 
     Raises:
         ConfigError: the model cannot be loaded.
     """
-    return source.load(implementation(cfg.hardware.attention, on_cuda(cfg), precision_of(cfg) == "bf16-mixed"))
+    precision = precision_of(cfg)
+    found = source.load(implementation(cfg.hardware.attention, on_cuda(cfg), precision == "bf16-mixed"))
+    found.model.to(dtype=WEIGHTS[precision])  # pyright: ignore[reportCallIssue]
+    return found
+
+
+def precision_notices(cfg: DictConfig, model: PreTrainedModel) -> list[str]:
+    """Under hardware.precision=64-true, a notice about the modules of `model` that compute in less all the same."""
+    narrow = modules_below_float64(model) if precision_of(cfg) == "64-true" else []
+    if not narrow:
+        return []
+    return [
+        f"hardware.precision=64-true: this model's {' and '.join(narrow)} round to float32 or less inside; "
+        "all else is in float64"
+    ]
 
 
 def require_engine(cfg: DictConfig, source: ModelSource) -> None:
@@ -174,7 +190,7 @@ def engine_of(cfg: DictConfig, language_model: LanguageModel, max_rows: int | No
         "eos_ids": language_model.eos_ids,
         "pad_id": language_model.pad_id,
         "max_rows": max_rows,
-        "dtype": "bfloat16" if precision_of(cfg) == "bf16-mixed" else "float32",
+        "dtype": str(PRODUCTS[precision_of(cfg)]).removeprefix("torch."),
     }
     parameters = inspect.signature(engine_class(cfg)).parameters
     engine = build_node(cfg.engine, **{k: v for k, v in known.items() if k in parameters and cfg.engine.get(k) is None})

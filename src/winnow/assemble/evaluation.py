@@ -1,11 +1,10 @@
 """Evaluation assembled from a composed configuration."""
 
-import contextlib
 import hashlib
 import json
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +20,7 @@ from winnow.evaluation.results import PLAN_FILE, EvaluationPlan, SetPlan
 from winnow.evaluation.run import EvaluationRun
 from winnow.evaluation.sets import EvaluationSet
 from winnow.models.language_model import fingerprint
+from winnow.models.precision import arithmetic
 from winnow.run_logs.console import print_line
 
 
@@ -41,6 +41,8 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
         for line in before.lines:
             print_line(line)
         language_model = common.load_model(cfg, source)
+        for notice in common.precision_notices(cfg, language_model.model):
+            print_line(f"note: {notice}")
         device = torch.device("cuda" if on_cuda(cfg) else "cpu")
         # Weights keep requires_grad: autocast caches its bfloat16 copies of such weights only, and would otherwise cast
         # them again for every token.
@@ -64,20 +66,13 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
         )
         sampler = common.evaluation_sampler(cfg, engine)
         return EvaluationRun(
-            directory, plan, model, sampler, sets, _autocast(cfg, device), lambda: start.accept(after=0)
+            directory, plan, model, sampler, sets, arithmetic(precision_of(cfg), device), lambda: start.accept(after=0)
         ).run()
 
 
 def _set_plan(s: EvaluationSet) -> SetPlan:
     content = hashlib.sha256(json.dumps([[p.key, p.text, p.answer] for p in s.prompts]).encode()).hexdigest()
     return SetPlan(len(s.prompts), common.prompt_hash(s.prompts[0]), content, s.verifier)
-
-
-def _autocast(cfg: DictConfig, device: torch.device) -> Callable[[], AbstractContextManager]:
-    """The arithmetic in which the model was, or would be, trained: a function that makes a context for each forward."""
-    if precision_of(cfg) == "32-true":
-        return contextlib.nullcontext
-    return lambda: torch.autocast(device.type, dtype=torch.bfloat16)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def _sampling_plan(cfg: DictConfig, rows: int, samples: int, response_tokens: in
         response_tokens=response_tokens,
         batch_rows=0,
         token_budget=token_budget(cfg),
-        bfloat16=precision_of(cfg) == "bf16-mixed",
+        precision=precision_of(cfg),
         logits_at_once=LOGITS_AT_ONCE["cuda" if on_cuda(cfg) else "cpu"],
     )
 

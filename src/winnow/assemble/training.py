@@ -38,9 +38,10 @@ from winnow.experience.preference import PreferenceExperience
 from winnow.experience.scoring import Scorer
 from winnow.experience.supervised import SupervisedExperience
 from winnow.models.attention import is_packed
-from winnow.models.backbone import compile_blocks, enable_gradient_checkpointing, require_float32_masters
+from winnow.models.backbone import compile_blocks, enable_gradient_checkpointing, require_masters
 from winnow.models.language_model import LanguageModel
 from winnow.models.policy import Critic, Policy, reference_of
+from winnow.models.precision import WEIGHTS
 from winnow.models.templates import Template
 from winnow.objectives import rule_of
 from winnow.ops import aggregate, select
@@ -105,10 +106,11 @@ def build_run(
     scale = common.reward_scale(cfg)
     judge = Judge(verifier, scale, language_model.decode)
     policy = Policy(language_model.model, cfg.rollout.temperature)
+    inexact = common.precision_notices(cfg, language_model.model)
     _apply_hardware(cfg, language_model.model)
     factory = AlgorithmFactory(cfg, algorithm, language_model, template, sampled_problems, engine, judge, policy)
     experience, module = factory.build()
-    require_float32_masters(module)
+    require_masters(module, WEIGHTS[precision_of(cfg)])
     first_prompt = render(sampled_problems[0], language_model.tokenizer, template)
     update, checkpoint, budget = cfg["update"], cfg.checkpoint, token_budget_of(cfg, language_model)
     rule = aggregate.sequence_mean if isinstance(algorithm, Preference) else algorithm.aggregate
@@ -141,7 +143,7 @@ def build_run(
             *budget_in_words(cfg),
             algorithm_summary(cfg),
             *screening,
-            *(f"note: {n}" for n in (*notices_of(cfg, algorithm), *slow_path_notices(cfg, policy))),
+            *(f"note: {n}" for n in (*notices_of(cfg, algorithm), *slow_path_notices(cfg, policy), *inexact)),
         ],
         record=start.record,
         accept=start.accept,

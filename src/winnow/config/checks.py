@@ -5,7 +5,7 @@ from omegaconf import DictConfig
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Supervised
 from winnow.config import ranges
-from winnow.config.instantiate import build_algorithm, choice, engine_class, on_cuda, samples_exactly
+from winnow.config.instantiate import build_algorithm, choice, engine_class, on_cuda, precision_of, samples_exactly
 from winnow.config.notices import notices_of
 from winnow.config.override_errors import target_nodes
 from winnow.config.targets import check_plugins, check_target
@@ -49,6 +49,11 @@ def check_environment(cfg: DictConfig) -> None:
                 + (f" or hardware.devices={present}" if present else "")
             )
     check_targets(cfg)
+    if precision_of(cfg) == "64-true" and not engine_class(cfg).exact:
+        raise ConfigError(
+            f"hardware.precision=64-true: engine={choice('engine')} does not sample in float64; type engine=torch, "
+            "or hardware.precision=32-true"
+        )
 
 
 def check_targets(cfg: DictConfig) -> None:
@@ -66,9 +71,9 @@ def _check_engine(cfg: DictConfig, algorithm: Algorithm) -> None:
     exact, engine = samples_exactly(cfg), choice("engine")
     if isinstance(algorithm, PolicyGradient | ActorCritic) and algorithm.uses_correction and exact:
         raise ConfigError(
-            f"algo/correction={choice('algo/correction')}: engine={engine} in float32 samples with the same "
-            "log-probabilities as the trainer, so that there is nothing to correct; type algo/correction=none, "
-            "or engine=vllm"
+            f"algo/correction={choice('algo/correction')}: engine={engine} samples with the same log-probabilities "
+            f"as the trainer in hardware.precision={precision_of(cfg)}, so that there is nothing to correct; "
+            "type algo/correction=none, or engine=vllm"
         )
     if cfg.rollout.max_mismatch_kl is not None and (cfg.metrics.kl_rows == 0 or isinstance(algorithm, Supervised)):
         raise ConfigError(

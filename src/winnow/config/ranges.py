@@ -81,7 +81,7 @@ RULES = {
     "hardware.accelerator": _one_of("auto", "cpu", "cuda"),
     "hardware.devices": ONE_OR_MORE,
     "hardware.token_budget": ONE_OR_MORE.or_null(),
-    "hardware.precision": _one_of("auto", "32-true", "bf16-mixed"),
+    "hardware.precision": _one_of("auto", "32-true", "64-true", "bf16-mixed"),
     "hardware.attention": _one_of("auto", "eager", "sdpa", "flash_attention_2", "flex_attention"),
     "dataset.bad_rows": _one_of("error", "drop"),
     "dataset.overlap": _one_of("drop", "keep"),

@@ -1,7 +1,7 @@
 """Forward passes over rows: hidden states or logits at the tokens that predict a response token, and at no others.
 
 Also the checks and settings of a model that decide how it runs: packed attention, a plain linear head, gradient
-checkpointing, compilation, and float32 master weights.
+checkpointing, compilation, and the type of master weights.
 """
 
 from typing import Any
@@ -136,8 +136,8 @@ def compile_blocks(*models: PreTrainedModel, backend: str = "inductor") -> None:
             block.compile(dynamic=True, backend=backend)
 
 
-def require_float32_masters(module: nn.Module) -> None:
-    """Check that every trained weight is float32; for bfloat16 products autocast makes copies.
+def require_masters(module: nn.Module, dtype: torch.dtype) -> None:
+    """Check that every trained weight is of `dtype`, float32 or float64; for bfloat16 products autocast makes copies.
 
     In bfloat16 (8 bits of mantissa) an update of less than 1/256 of a weight is lost in rounding, which at a learning
     rate of 1e-6 is nearly every update.
@@ -146,5 +146,9 @@ def require_float32_masters(module: nn.Module) -> None:
         RuntimeError: names the first trained weight of another type.
     """
     for name, parameter in module.named_parameters():
-        if parameter.requires_grad and parameter.dtype != torch.float32:
-            raise RuntimeError(f"{name} is trained in {str(parameter.dtype).removeprefix('torch.')}, not in float32")
+        if parameter.requires_grad and parameter.dtype != dtype:
+            raise RuntimeError(f"{name} is trained in {_words(parameter.dtype)}, not in {_words(dtype)}")
+
+
+def _words(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """A model with float32 weights and its tokenizer.
+    """A model with float32 weights, or float64 ones where the run computes in them, and its tokenizer.
 
     `eos_ids` are all ids that end a response, `end_id` is the one that ends a demonstration, and `pad_id` fills
     padding. With LoRA, the linear layers of `model` are LoRA layers in place, and `adapter` is peft's view of the same

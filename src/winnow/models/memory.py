@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from winnow.errors import ConfigError
 from winnow.models.language_model import ModelSource
+from winnow.models.precision import PRODUCTS, WEIGHTS, Precision
 from winnow.ops.logprobs import LOGITS_AT_ONCE
 from winnow.packed import MAX_PROMPT_REPEATS
 
@@ -32,9 +33,11 @@ USABLE = 0.93
 """The usable share of memory; the rest goes to the CUDA context (about 0.5 GB), cuBLAS workspaces and fragmentation."""
 LOGIT, LOGIT_WITH_ENTROPY = 10, 16
 """Bytes per logit in `ops.logprobs.head_scores`, counted by tracing every allocation: 8 for logits and probabilities in
-float32, 10 with a bfloat16 copy for the matrix products; with entropies, four float32 tables."""
+float32, 10 with a bfloat16 copy for the matrix products; with entropies, four float32 tables. In float64 twice as
+many."""
 DRAWN_LOGIT = 28
-"""Bytes per logit of a decoded row in `draw`, counted likewise: the model's logits and at most six float32 tables."""
+"""Bytes per logit of a decoded row in `draw`, counted likewise: the model's logits and at most six float32 tables.
+In float64 twice as many."""
 LOWER_MAX_TOKENS = "a lower rollout.max_tokens"
 ROOM = 17 / 16
 """The allocated size of `engines.decoding.AppendingLayer` over the size that is in use."""
@@ -73,12 +76,22 @@ class MemoryPlan:
     response_tokens: int
     batch_rows: int
     token_budget: int
-    bfloat16: bool
+    precision: Precision
     logits_at_once: int = LOGITS_AT_ONCE["cpu"]
     recompute: bool = False
     reference: bool = False
     critic: bool = False
     entropies: bool = False
+
+    @property
+    def weight(self) -> int:
+        """Bytes of a weight, of its gradient, and of each number that is not a matrix product's."""
+        return WEIGHTS[self.precision].itemsize
+
+    @property
+    def product(self) -> int:
+        """Bytes of an operand of a matrix product."""
+        return PRODUCTS[self.precision].itemsize
 
     @property
     def row_tokens(self) -> int:
@@ -196,7 +209,7 @@ def shape_of(source: ModelSource) -> ModelShape | None:
 
 
 def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
-    """The memory of a run with float32 master weights; bfloat16 autocast keeps a two-byte copy of every weight in use.
+    """The memory of a run; autocast keeps a two-byte copy of every weight in use.
 
     A critic is a second backbone beside the policy's in every update; with adapters it shares the frozen base.
     """
@@ -204,16 +217,17 @@ def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
     shared = shape.trainable < shape.parameters
     critic = (shape.backbone_trainable if shared else shape.backbone) if plan.critic else 0
     running = shape.parameters + critic
+    copied = plan.product if plan.product < plan.weight else 0
     return Estimate(
         shape=shape,
         plan=plan,
-        weights=4 * (running + (shape.parameters if plan.reference else 0)) + (2 * running if plan.bfloat16 else 0),
-        gradients=4 * learned,
-        optimiser=8 * learned,
+        weights=plan.weight * (running + (shape.parameters if plan.reference else 0)) + copied * running,
+        gradients=plan.weight * learned,
+        optimiser=2 * plan.weight * learned,
         sampling=plan.rows * _row(shape, plan),
         logits=_logits(shape, plan),
         activations=plan.micro_batch * _activations(shape, plan),
-        step=4 * learned,  # on CUDA torch's AdamW computes the square roots of all second moments at once
+        step=plan.weight * learned,  # on CUDA torch's AdamW computes the square roots of all second moments at once
     )
 
 
@@ -223,37 +237,38 @@ def rows_that_fit(shape: ModelShape, plan: MemoryPlan, available: float) -> int:
     return max(0, int(left // _row(shape, plan)))
 
 
-def cache_per_token(shape: ModelShape, bfloat16: bool) -> int:
+def cache_per_token(shape: ModelShape, precision: Precision) -> int:
     """Bytes of a token's keys and values in all layers."""
-    return shape.layers * shape.kv_width * 2 * (2 if bfloat16 else 4)
+    return shape.layers * shape.kv_width * 2 * PRODUCTS[precision].itemsize
 
 
 def _row(shape: ModelShape, plan: MemoryPlan) -> float:
     """Bytes of a decoded row: its full cache, its logits, and its share of the prompt's forward (three MLP tables)."""
-    prefill = plan.prompt_tokens * 3 * 4 * shape.intermediate / plan.samples
-    cache = plan.row_tokens * cache_per_token(shape, plan.bfloat16) * ROOM
-    return cache + DRAWN_LOGIT * shape.vocabulary + prefill
+    prefill = plan.prompt_tokens * 3 * plan.weight * shape.intermediate / plan.samples
+    cache = plan.row_tokens * cache_per_token(shape, plan.precision) * ROOM
+    return cache + DRAWN_LOGIT * plan.weight / 4 * shape.vocabulary + prefill
 
 
 def _logits(shape: ModelShape, plan: MemoryPlan) -> float:
     """Bytes of one chunk of logits, and of the output layer's gradient before it is added to the others."""
     alive = min(plan.micro_batch * shape.vocabulary, max(plan.logits_at_once, shape.vocabulary))
-    head = 4 * shape.vocabulary * shape.width if shape.trainable == shape.parameters else 0
-    return (LOGIT_WITH_ENTROPY if plan.entropies else LOGIT) * alive + head
+    head = plan.weight * shape.vocabulary * shape.width if shape.trainable == shape.parameters else 0
+    return (LOGIT_WITH_ENTROPY if plan.entropies else LOGIT) * plan.weight / 4 * alive + head
 
 
 def _activations(shape: ModelShape, plan: MemoryPlan) -> float:
     """Bytes of activations per token of a micro-batch, counted on Qwen2 by what its blocks save for backward.
 
-    Attention matrices are not stored. A block saves 9 hidden widths, 2 key widths and 4 MLP widths in float32; under
-    autocast the norms stay in float32 and the MLP's share halves. With recomputation every block keeps its input, and
-    one block at a time is complete. Attention keeps queries, keys, values and outputs of every cell of a padded block,
-    and a prompt has a cell before each of its responses. Adapters save little in addition.
+    Attention matrices are not stored. A block saves 9 hidden widths, 2 key widths and 4 MLP widths in float32 or
+    float64; under autocast the norms stay in float32 and the MLP's share halves. With recomputation every block keeps
+    its input, and one block at a time is complete. Attention keeps queries, keys, values and outputs of every cell of a
+    padded block, and a prompt has a cell before each of its responses. Adapters save little in addition.
     """
     width, keys, mlp = shape.width, shape.kv_width, shape.intermediate
-    block = 32 * width + 4 * keys + 8 * mlp if plan.bfloat16 else 4 * (9 * width + 2 * keys + 4 * mlp)
-    block += (plan.repeated - 1) * (2 if plan.bfloat16 else 4) * 2 * (width + keys)
-    kept = shape.layers * 4 * width + block if plan.recompute else shape.layers * block
+    autocast = plan.product < plan.weight
+    block = 32 * width + 4 * keys + 8 * mlp if autocast else plan.weight * (9 * width + 2 * keys + 4 * mlp)
+    block += (plan.repeated - 1) * plan.product * 2 * (width + keys)
+    kept = shape.layers * plan.weight * width + block if plan.recompute else shape.layers * block
     return kept * (2 if plan.critic else 1)
 
 

@@ -59,7 +59,7 @@ class Critic(nn.Module):
         backbone = copy.deepcopy(policy.base_model, frozen)
         assert isinstance(backbone, PreTrainedModel)
         self.backbone = backbone
-        self.head = nn.Linear(policy.config.get_text_config().hidden_size, 1)
+        self.head = nn.Linear(policy.config.get_text_config().hidden_size, 1, dtype=policy.dtype)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import pytorch_lightning as pl
+from pytorch_lightning.plugins.precision.double import DoublePrecision
 from torch import Tensor
 
 from winnow.errors import PREEMPTED, ConfigError, Diverged, Stopped
@@ -16,6 +16,7 @@ from winnow.experience.batching import Plan
 from winnow.experience.loader import ExperienceLoader, ExperienceSource
 from winnow.experience.metrics import Clock
 from winnow.models.language_model import LanguageModel, export_model, fingerprint
+from winnow.models.precision import Precision
 from winnow.run_logs.console import RunConsole
 from winnow.run_logs.curves import draw_run
 from winnow.run_logs.model_card import model_card
@@ -33,6 +34,7 @@ from winnow.training.checkpoint import (
 )
 from winnow.training.modules import IterationModule
 from winnow.training.progress import IterationData, RunBudget
+from winnow.types import MicroBatch, PairBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Hardware:
     accelerator: str
     devices: int
     strategy: str
-    precision: Literal["32-true", "bf16-mixed"]
+    precision: Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,13 @@ class Intervals:
     save: int
     keep: int | None
     stop: int | None = None
+
+
+class Float64(DoublePrecision):
+    """Lightning's float64, without a conversion of the micro-batches, which are float64 and frozen."""
+
+    def convert_input(self, data: MicroBatch | PairBatch) -> MicroBatch | PairBatch:
+        return data
 
 
 class Run:
@@ -179,6 +188,7 @@ class Run:
             self.console.say(f"curves: {draw_run(self.directory)}")
         if status == "done":
             card = model_card(summary, self.info.config, self.files.rows())
+            self.language_model.model.float()  # as everything loads it; the checkpoint keeps float64
             export_model(self.language_model, self.directory / "export", card)
             self.console.say(
                 f"held-out accuracy {_percent(progress.eval_first)} -> {_percent(progress.eval_last)} "
@@ -246,12 +256,13 @@ class Run:
 
     def _trainer(self, hardware: Hardware) -> pl.Trainer:
         c = self.intervals
+        double = [Float64()] if hardware.precision == "64-true" else []
         return pl.Trainer(
             max_epochs=c.iterations,
             accelerator=hardware.accelerator,
             devices=hardware.devices,
             strategy=hardware.strategy,
-            precision=hardware.precision,
+            precision=None if double else hardware.precision,
             callbacks=[
                 self.signals,
                 self.bookkeeping,
@@ -259,7 +270,7 @@ class Run:
                     self.directory / "checkpoints", c.save, c.keep, self.clock, self.writer, self.record.run
                 ),
             ],
-            plugins=[SyncedCheckpointIO()],
+            plugins=[SyncedCheckpointIO(), *double],
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
