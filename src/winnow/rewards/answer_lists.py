@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from winnow.rewards.answer_text import read_number
-from winnow.rewards.statements import rows_of_system
+from winnow.rewards.statements import assignment, rows_of_system
 
 # A set in escaped braces, with or without a name before it: \{1, 3\}, S=\{1, 3\}, x \in \{1, 3\}.
 _SET = re.compile(r"(?:[A-Za-z](?:=|\\in ?))?\\\{(.*)\\\}")
@@ -33,6 +33,15 @@ def split_answers(text: str) -> list[str]:
     if not all(parts):
         return [text]
     return [signed for part in parts for signed in _both_signs(part)]
+
+
+def tuple_of_assignments(text: str) -> str | None:
+    """`(1,2)` for `x=1,y=2` in any order, the values in the order of their names; None for anything else."""
+    found = [pair for part in split_answers(text) if (pair := assignment(part)) is not None]
+    named = dict(found)
+    if len(named) < 2 or len(named) < len(split_answers(text)):
+        return None
+    return f"({','.join(named[name] for name in sorted(named))})"
 
 
 def match_answers(golds: Sequence[str], answers: Sequence[str], same: Callable[[str, str], bool | None]) -> bool | None:

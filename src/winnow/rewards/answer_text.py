@@ -7,6 +7,7 @@ from fractions import Fraction
 from winnow.rewards.unicode_math import to_latex
 from winnow.rewards.written_numbers import (
     joined_thousands,
+    multiplied_by_word,
     number_words_as_digits,
     numbers_out_of_text,
     repeating_decimals_as_fractions,
@@ -43,7 +44,9 @@ _THOUSANDS = re.compile(r"(?<![\d.])\d{1,3}(?:(?: |~|\\[,: ]|,?\\!\s?|\{,\})\d{3
 # Spacing commands, but not the `\\` that ends a row of a matrix.
 _SPACING = re.compile(r"(?<!\\)\\(?:[!,;: ]|q?quad(?![A-Za-z]))|~")
 # Dollar signs, \( \) \[ \], \left and the like; the invisible delimiters `\left.` and `\right.` stay.
-_TYPOGRAPHY = re.compile(r"\\?\$|(?<!\\)\\[()\[\]]|\\(?:left|right|[bB]igg?|displaystyle)(?![A-Za-z])(?!\s*\.)")
+_TYPOGRAPHY = re.compile(
+    r"\\?\$|(?<!\\)\\[()\[\]]|\\(?:left|right|[bB]igg?[lmr]?|displaystyle)(?![A-Za-z])(?!\s*\.)|[€£¥₹]"
+)
 _PERCENT = re.compile(r" ?(\\text\{ ?)?\b(?:percent|pct)\b(?(1) ?\})")
 _SPACED_LIST = re.compile(r"\s*\d{1,3}(?:, \d{3})+\s*")
 # Space before a command, and around every character that is no letter, digit, underscore or backslash.
@@ -72,8 +75,8 @@ def normalize(text: str) -> str:
 
 
 _UNUSUAL = re.compile(
-    r"\\(?:text|math|mbox|operatorname|over|bar|dot|wide|varnothing|degree|imath|bm|boldsymbol|emph|rm)"
-    r"|\\\{ ?\\\}|\.\("
+    r"\\(?:text|math|mbox|operatorname|over|bar|d?dot|[lc]dots|wide|varnothing|degree|imath|bm|boldsymbol|emph|rm|not"
+    r"|under|middle|[lr]brace|(?:[lg]eq|neq)(?:slant)?[a-pr-z])|\\\{ ?\\\}|\.\(|\.\.\."
 )
 
 
@@ -82,24 +85,41 @@ def _respelled(text: str) -> str:
     if "," in text:
         text = joined_thousands(text)
     if _UNUSUAL.search(text):
+        for spelling, better in _RESPELLED:
+            text = spelling.sub(better, text)
         text = repeating_decimals_as_fractions(_UPRIGHT.sub(_upright_letter, numbers_out_of_text(text)))
-        text = _DEGREE_SIGN.sub(r"^\\circ ", _EMPTY.sub(r"\\emptyset ", text))
-    if text[:1].isalpha() or text.startswith("\\text{"):
+    if "illion" in text or "thousand" in text:
+        text = multiplied_by_word(text)
+    if text[:1].isalpha() or text.startswith(("\\text", "\\mbox", "\\mathrm")):
         text = number_words_as_digits(text)
     return text
 
 
+_FONT = r"\\(?:text(?:rm|it|bf|sf|up|normal)?|math(?:rm|it|bf|sf|normal)|operatorname|mbox|bm|boldsymbol|rm)"
 _UPRIGHT = re.compile(
-    r"(?:\\(?:text(?:rm|it|normal)?|math(?:rm|it|bf)|operatorname|mbox) ?\{ ?(?P<letter>[ei]) ?\}"
-    r"|\{ ?\\rm ?(?P<braced>[ei]) ?\}|\\imath(?![A-Za-z]) ?)"
+    rf"{_FONT} ?\{{ ?(?P<letter>[ei]) ?\}}|{_FONT} (?P<bare>[ei])(?![A-Za-z])|\{{ ?\\rm ?(?P<braced>[ei]) ?\}}"
+    r"|\\imath(?![A-Za-z]) ?"
 )
-_EMPTY = re.compile(r"\\varnothing(?![A-Za-z]) ?|\\\{ ?\\\}")
-_DEGREE_SIGN = re.compile(r"\^? ?\{? ?\\degree(?![A-Za-z]) ?\}?")
+_RESPELLED = tuple(
+    (re.compile(spelling), better)
+    for spelling, better in (
+        (r"\\lbrace(?![A-Za-z]) ?", r"\\{"),
+        (r"\\rbrace(?![A-Za-z]) ?", r"\\}"),
+        (r"\\varnothing(?![A-Za-z]) ?|\\\{ ?\\\}", r"\\emptyset "),
+        (r"\^? ?\{? ?\\degree(?![A-Za-z]) ?\}?", r"^\\circ "),
+        (r"\\middle(?![A-Za-z]) ?", ""),
+        (r"^\\(?:text(?:rm|bf|it)?|mbox|mathrm) ?\{ ?([A-Z](?:(?:, ?|,? and )[A-Z])+) ?\}$", r"\1"),
+        (r"\\underline ?\{([^{}]*)\}", r"\1"),
+        (r"\\not ?=", r"\\ne "),
+        # Letters that ran into the command before them, as in 0\leqx\leq1.
+        (r"\\([lg]eq|neq)(slant)?([a-pr-z])(?![a-z])", r"\\\1\2 \3"),
+    )
+)
 
 
 def _upright_letter(found: re.Match[str]) -> str:
     """The letter, away from letters and digits that it must not be read with: `2\\mathrm{e}3` is not 2000."""
-    letter = found["letter"] or found["braced"] or "i"
+    letter = found["letter"] or found["bare"] or found["braced"] or "i"
     before, after = found.string[: found.start()].rstrip()[-1:], found.string[found.end() :].lstrip()[:1]
     left = r"\cdot " if letter == "e" and before.isdigit() else " " if before.isalpha() else ""
     right = r"\cdot " if letter == "e" and after.isdigit() else " " if after.isalpha() else ""
@@ -107,7 +127,9 @@ def _upright_letter(found: re.Match[str]) -> str:
 
 
 # A word set as text that stands alone, or alone on one side of an equation or inside parentheses.
-_WORD = re.compile(r"(?:^|(?<=[=(]))\\(?:text(?:rm|bf|it|normal)?|mathrm|mathbf|mbox)\{([A-Za-z ()]+)\}(?=$|[=)])")
+_WORD = re.compile(
+    r"(?:^|(?<=[=(]))\\(?:text(?:rm|bf|it|normal)?|mathrm|mathbf|mbox)\{([A-Za-z\d (),.:-]+)\}(?=$|[=)])"
+)
 
 
 def same_words(gold: str, answer: str) -> bool:
@@ -208,7 +230,9 @@ def _scaled(percent: PlainNumber, divisor: int) -> PlainNumber:
 
 # Words that change a value, or deny it, and hence are never a unit.
 _PARTS = r"(?:third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|hundredth|thousandth|millionth)s?"
-_OTHER_VALUE = rf"(?:or|and|not|no|dozens?|hundreds?|thousands?|millions?|billions?|trillions?|{_PARTS})\b"
+_OTHER_VALUE = (
+    rf"(?:or|and|not|no|dozens?|hundreds?|thousands?|millions?|billions?|trillions?|tens|half|halves|{_PARTS})\b"
+)
 _CHANGED_NUMBER = re.compile(r" ?(?:\\text\{ ?)?(?:squared|cubed|factorial)\b")
 _POWER = r"(?:\^(?:\{-?\d\}|-?\d))?"
 _INSIDE = rf"(?!(?:[^{{}}]*\b)?{_OTHER_VALUE})[^{{}}\d]*(?:\^\{{?-?\d\}}?[^{{}}\d]*)*"

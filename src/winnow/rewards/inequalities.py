@@ -3,6 +3,7 @@ r"""Equality of statements about numbers: inequalities turned round or split, th
 Only worker processes import this module.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,7 +12,7 @@ import sympy
 
 from winnow.rewards.constants import is_constant
 from winnow.rewards.integer_families import Family, read_family, same_family
-from winnow.rewards.number_sets import UnreadError, oriented, same_numbers, solutions, symbols_of
+from winnow.rewards.number_sets import UnreadError, oriented, read_set, same_numbers, solutions, symbols_of
 from winnow.rewards.statements import Chain, Either, Statement, chains, is_statement, read_statement
 
 Item = TypeVar("Item")
@@ -35,9 +36,13 @@ class Bound:
 
 @dataclass(frozen=True)
 class Ordering:
-    """Bounds on several symbols: one of the alternatives holds, and in it every bound."""
+    """Bounds on several symbols: one of the alternatives holds, and in it every bound.
+
+    `order` is the order of the symbols in a set of pairs, such as (x,y), if the text gives one.
+    """
 
     alternatives: tuple[tuple[Bound, ...], ...]
+    order: str = ""
 
 
 def same_statement(gold: str, answer: str) -> bool | None:
@@ -57,7 +62,11 @@ def _described(text: str) -> Region | Ordering | Family:
     """The statement about numbers that a normalized text makes."""
     if (family := read_family(text)) is not None:
         return family
+    if (pairs := _PAIRS.fullmatch(text)) is not None:
+        return Ordering(_alternatives(read_statement(pairs["body"])), pairs["order"])
     statement = read_statement(text)
+    if isinstance(statement, Chain) and statement.relations == ("=",) and _NAME_OF_SET.fullmatch(statement.sides[0]):
+        return Region(read_set(statement.sides[1]), None)
     if not any(chain.relations for chain in chains(statement)):
         return Region(solutions(statement, None), None)
     symbols = symbols_of(statement)
@@ -67,12 +76,20 @@ def _described(text: str) -> Region | Ordering | Family:
     return Ordering(_alternatives(statement))
 
 
+_NAME_OF_SET = re.compile(r"[A-Z]|[a-z]|\\text\{[a-z ]+\}")
+_PAIRS = re.compile(
+    r"\\\{(?P<order>\([A-Za-z](?:,[A-Za-z])+\))(?:\\in ?\\mathbb\{R\}\^\{?\d\}?)?(?:\\mid ?|:|\|)(?P<body>.*)\\\}"
+)
+
+
 def _same(gold: Region | Ordering | Family, answer: Region | Ordering | Family) -> bool | None:
     if isinstance(gold, Region) and isinstance(answer, Region):
         if gold.symbol and answer.symbol and gold.symbol != answer.symbol:
             return False
         return same_numbers(gold.numbers, answer.numbers)
     if isinstance(gold, Ordering) and isinstance(answer, Ordering):
+        if gold.order and answer.order and gold.order != answer.order:
+            return False
         return _pair_off(gold.alternatives, answer.alternatives, lambda one, other: _pair_off(one, other, _same_bound))
     if isinstance(gold, Family) and isinstance(answer, Family):
         return same_family(gold, answer)

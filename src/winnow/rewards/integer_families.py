@@ -23,7 +23,7 @@ class Family:
 
 
 def read_family(text: str) -> Family | None:
-    """The family that a normalized text describes; None if it names no integers.
+    """The family that a normalized text describes; None if it names no integers, or bounds them (`0<k<5`).
 
     Raises:
         UnreadError: it names some, but what they number cannot be read.
@@ -39,11 +39,11 @@ def read_family(text: str) -> Family | None:
     return _family(*numbered, None) if numbered is not None else None
 
 
-def _family(values: str, parameter: str, integers: str, member: str | None) -> Family:
+def _family(values: str, parameter: str, integers: str, member: str | None) -> Family | None:
     """The family of `x=3k` or `3k`, where `member` is the letter that the values are called, if that is known."""
     chain = read_statement(values)
     if not isinstance(chain, Chain) or chain.relations not in ((), ("=",)):
-        raise UnreadError(values)
+        return None
     if member is not None and (chain.relations != ("=",) or chain.sides[0] != member):
         raise UnreadError(values)
     value, letter = expression(chain.sides[-1]), expression(parameter)

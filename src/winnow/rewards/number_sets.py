@@ -15,6 +15,7 @@ from winnow.rewards.parsed_answers import parse_answer
 from winnow.rewards.statements import (
     Chain,
     Either,
+    Every,
     Statement,
     bracketed,
     chains,
@@ -71,13 +72,20 @@ _UNION = bracketed(r"\\(?:big)?cup(?![A-Za-z]) ?")
 _MEET = bracketed(r"\\(?:big)?cap(?![A-Za-z]) ?")
 _WITHOUT = bracketed(r"\\(?:setminus|backslash|smallsetminus)(?![A-Za-z]) ?|(?:-|/)(?=\\\{)")
 _COMMA = bracketed("[,;] ?")
-_SUCH_THAT = bracketed(r"\\(?:mid|colon|vert)(?![A-Za-z]) ?|:")
-_NAMED = {
-    r"\emptyset": sympy.S.EmptySet,
-    **dict.fromkeys((r"\mathbb{R}", r"\mathbb R", r"\mathbf{R}"), sympy.S.Reals),
-    **dict.fromkeys((r"\mathbb{R}^+", r"\mathbb{R}^{+}", r"\mathbb{R}_{+}"), sympy.Interval.open(0, sympy.oo)),
-    **dict.fromkeys((r"\mathbb{R}^-", r"\mathbb{R}^{-}", r"\mathbb{R}_{-}"), sympy.Interval.open(-sympy.oo, 0)),
+_SUCH_THAT = bracketed(r"\\(?:mid|colon|vert)(?![A-Za-z]) ?|:|\\(?:text|mbox) ?\{ ?such that ?\} ?")
+_NAMED = re.compile(
+    r"\\math(?:bb|bf) ?\{? ?(?P<letter>[RZ]) ?\}?(?:[\^_](?:\{ ?(?P<which>[^{}]+?) ?\}|(?P<sign>[+*-])))?"
+    r"|(?:\\text ?\{ ?)?(?P<said>(?:the )?(?:set of )?(?:all )?real(?:s|(?: numbers?)))\.? ?\}?"
+)
+_PARTS_OF_NUMBERS = {
+    **dict.fromkeys(("+", ">0", r"\gt 0"), sympy.Interval.open(0, sympy.oo)),
+    **dict.fromkeys(("-", "<0", r"\lt 0"), sympy.Interval.open(-sympy.oo, 0)),
+    **dict.fromkeys((r"\ge 0", r"\geq 0", r"\geqslant 0", ">=0"), sympy.Interval(0, sympy.oo)),
+    **dict.fromkeys((r"\le 0", r"\leq 0", r"\leqslant 0", "<=0"), sympy.Interval(-sympy.oo, 0)),
+    **dict.fromkeys(("*", r"\ne 0", r"\neq 0"), sympy.Complement(sympy.S.Reals, sympy.FiniteSet(0))),
 }
+MAX_LISTED = 1000
+"""Integers of a set that are written out to be compared with a list."""
 _INTERVAL = re.compile(r"(?P<left>[(\[])(?P<inner>.*)(?P<right>[)\]])")
 BRACED = re.compile(r"\\\{(?P<inner>.*)\\\}")
 _LETTER = re.compile(r"[A-Za-z]|\\[a-z]+")
@@ -95,8 +103,10 @@ def read_set(text: str) -> sympy.Set:
         return sympy.Complement(read_set(parts[0]), sympy.Union(*map(read_set, parts[1:])))
     if len(parts := split_outside_brackets(text, _MEET)) > 1:
         return sympy.Intersection(*map(read_set, parts))
-    if text in _NAMED:
-        return _NAMED[text]
+    if text == r"\emptyset":
+        return sympy.S.EmptySet
+    if (named := _NAMED.fullmatch(text)) is not None:
+        return _named(named)
     if found := BRACED.fullmatch(text):
         if (halves := halves_of_builder(found["inner"])) is not None:
             return _built(*halves)
@@ -106,6 +116,16 @@ def read_set(text: str) -> sympy.Set:
     if found is None or len(ends) != 2:
         raise UnreadError(text)
     return sympy.Interval(_end(ends[0]), _end(ends[1]), found["left"] == "(", found["right"] == ")")
+
+
+def _named(found: re.Match[str]) -> sympy.Set:
+    numbers = sympy.S.Integers if found["letter"] == "Z" else sympy.S.Reals
+    which = found["which"] or found["sign"]
+    if which is None:
+        return numbers
+    if which not in _PARTS_OF_NUMBERS:
+        raise UnreadError(found[0])
+    return sympy.Intersection(numbers, _PARTS_OF_NUMBERS[which])
 
 
 def halves_of_builder(inner: str) -> tuple[str, str] | None:
@@ -122,15 +142,26 @@ def _built(head: str, body: str) -> sympy.Set:
     member = read_statement(head)
     if not isinstance(member, Chain) or not _LETTER.fullmatch(member.sides[0]):
         raise UnreadError(head)
-    within = read_set(member.sides[1]) if member.relations == ("in",) else sympy.S.Reals
     statement, symbol = read_statement(body), expression(member.sides[0])
     if member.relations not in ((), ("in",)) or symbols_of(statement) != {symbol}:
         raise UnreadError(body)
-    return sympy.Intersection(solutions(statement, cast(sympy.Symbol, symbol)), within)
+    found = solutions(statement, cast(sympy.Symbol, symbol))
+    if member.relations == ():
+        return found
+    if _NATURAL.fullmatch(member.sides[1]):
+        if found.contains(sympy.Integer(0)) is not sympy.false:
+            raise UnreadError("whether 0 is a natural number")
+        return sympy.Intersection(found, sympy.S.Naturals)
+    return sympy.Intersection(found, read_set(member.sides[1]))
+
+
+_NATURAL = re.compile(r"\\math(?:bb|bf) ?\{? ?N ?\}?(?:[\^_]\{?[+*]\}?)?")
 
 
 def solutions(statement: Statement, symbol: sympy.Symbol | None) -> sympy.Set:
-    """The values of `symbol` for which a statement about it alone holds; for None, the union of the sets it names.
+    """The values of `symbol` for which a statement about it alone holds; for None, what it names.
+
+    It may name numbers, or sets, which stand for their union.
 
     A comma may mean "and" (`x > 1, x < 4`) or "or" (`x < 1, x > 4`). It means "and" unless nothing is left then.
 
@@ -139,11 +170,11 @@ def solutions(statement: Statement, symbol: sympy.Symbol | None) -> sympy.Set:
     """
     if isinstance(statement, Chain):
         return read_set(statement.sides[0]) if symbol is None else _chain_solutions(statement, symbol)
+    if symbol is None and isinstance(statement, Every):
+        return sympy.FiniteSet(*(_end(side) for chain in chains(statement) for side in chain.sides))
     parts = [solutions(part, symbol) for part in statement.parts]
     if isinstance(statement, Either):
         return sympy.Union(*parts)
-    if symbol is None:
-        raise UnreadError("a list of sets")
     together = sympy.Intersection(*parts)
     return sympy.Union(*parts) if statement.by_comma and together is sympy.S.EmptySet else together
 
@@ -205,11 +236,15 @@ def _pieces(numbers: sympy.Set) -> list[_Piece]:
         if isinstance(part, sympy.Interval):
             start, end = cast(tuple[sympy.Expr, sympy.Expr], (part.start, part.end))
             pieces.append((start, end, bool(part.left_open), bool(part.right_open)))
-        elif isinstance(part, sympy.FiniteSet):
+        elif isinstance(part, sympy.FiniteSet) or (isinstance(part, sympy.Range) and _is_short(part)):
             pieces += [(cast(sympy.Expr, point), cast(sympy.Expr, point), False, False) for point in part]
         elif part is not sympy.S.EmptySet:
             raise UnreadError(str(part))
     return sorted(pieces, key=lambda piece: (sympy.N(piece[0], 30), sympy.N(piece[1], 30)))
+
+
+def _is_short(found: sympy.Range) -> bool:
+    return bool(found.is_finite_set) and found.size <= MAX_LISTED
 
 
 def _same_piece(ours: _Piece, theirs: _Piece) -> bool:

@@ -34,12 +34,14 @@ _SPELLINGS = tuple(
         (r"(?<![A-Za-z\\])([EI])_", r"\\mathcal{\1}_"),
         # It cannot read \frac\pi 2, m_{\max}, \hbar, numpy's names, or a box that ends in a percent sign.
         (r"\\frac ?(\\[A-Za-z]+) ?(\w)", r"\\frac{\1}{\2}"),
+        (r"(\d+|[A-Za-z])!(?=\^)", r"(\1!)"),
         (r"_\{ ?\\(?:text|mathrm) ?\{([A-Za-z]+) ?\} ?\}", r"_{\1}"),
         (r"_(?:\{ ?\\(max|min|odot|oplus) ?\}|\\(max|min|odot|oplus)(?![A-Za-z]))", r"_{\1\2}"),
         (r"\\hbar(?![A-Za-z])", r"h_{bar}"),
         (r"\bnp\.(?=[a-z])", r"\\"),
         (r"\\?%$", ""),
-        # It knows neither \lg nor \log_e.
+        # It takes ln 2 for l·n·2, and knows neither \lg nor \log_e.
+        (r"(?<![A-Za-z\\_{])(sin|cos|tan|cot|ln|log|lg)(?=[ (_^\\\d{](?![A-Za-z]{2}))", r"\\\1"),
         (r"\\lg(?![A-Za-z])", r"\\log_{10}"),
         (r"\\log_ ?(?:e(?![A-Za-z])|\{ ?e ?\})", r"\\ln "),
         (DEGREE, ""),

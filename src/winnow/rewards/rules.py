@@ -18,6 +18,7 @@ from winnow.rewards.answer_lists import match_answers, split_answers
 from winnow.rewards.answer_text import normalize, read_number, same_number, same_text, same_words, without_unit
 from winnow.rewards.number_bases import same_in_base
 from winnow.rewards.statements import is_statement
+from winnow.rewards.written_numbers import same_clock
 
 if TYPE_CHECKING:
     from reasoning_gym.dataset import ProceduralDataset  # pyright: ignore[reportMissingImports]
@@ -169,16 +170,18 @@ def _compare_in_process(gold: str, answer: str, relative: float | None) -> bool 
         return settled
     if (right := _LETTER.fullmatch(gold)) and (chosen := _EXPLAINED_LETTER.match(answer)):
         return right[1] == (chosen["text"] or chosen["plain"] or chosen["round"])
+    if ":" in gold and (settled := same_clock(gold, answer)) is not None:
+        return settled
     if is_refused(gold, answer, gold_number is not None):
         return False
     if gold_number is None and (is_statement(gold) or is_statement(answer)):
         return None
     golds = [gold] if gold_number is not None else split_answers(gold)
+    answers = split_answers(answer)
     if len(golds) == 1:
-        return None
+        return False if answer.startswith("\\{") and len(set(answers)) > 1 else None
     if answer_number is not None:
         return False
-    answers = split_answers(answer)
     if len(answers) == 1:
         return None
     return match_answers(golds, answers, lambda one, other: _compare_in_process(one, other, relative))

@@ -24,7 +24,7 @@ _WORD = r"(?:[,;]? ?\\(?:text|textrm|mathrm|mbox) ?\{{[,;]? ?{0} ?\}} ?|[,;]? ?\
 _OR, _AND = _WORD.format("or", "(?:lor|vee)"), _WORD.format("(?:and|but)", "(?:land|wedge)")
 _ABOUT_NUMBERS = re.compile(
     r"[<>]|!=|\\(?:[lg]eq?(?:slant|q)?|[lg]t|neq?|not|in|notin|cup|cap|setminus|mid|mathbb|emptyset)(?![A-Za-z])"
-    r"|\\\{[^{}]*[|:]"
+    r"|\\\{[^{}]*(?:[|:]|such that)|\breal(?: numbers?|s\b)"
 )
 
 
@@ -60,16 +60,29 @@ def is_statement(text: str) -> bool:
 
 
 def read_statement(text: str) -> Statement:
-    """The structure of a statement: first split at "or", then at "and", then at commas, and last at relations."""
+    """The structure of a statement: first split at "or", then at "and", then at commas, and last at relations.
+
+    A union sign between inequalities is read as "or", and `x \\ne 1, 2` as `x \\ne 1, x \\ne 2`.
+    """
     if (rows := rows_of_system(text)) is not None:
         return Every(tuple(map(read_statement, rows)))
     if len(parts := split_outside_brackets(text, _EITHER)) > 1:
         return Either(tuple(map(read_statement, parts)))
     if len(parts := split_outside_brackets(text, _BOTH)) > 1:
         return Every(tuple(map(read_statement, parts)))
+    if len(parts := split_outside_brackets(text, _UNION)) > 1 and all(map(_INEQUALITY.search, parts)):
+        return Either(tuple(map(read_statement, parts)))
     if len(parts := split_outside_brackets(text, _COMMA)) > 1:
-        return Every(tuple(map(_chain, parts)), by_comma=True)
+        return Every(tuple(_chains_of_list(parts)), by_comma=True)
     return _chain(text)
+
+
+def _chains_of_list(parts: list[str]) -> Iterator[Chain]:
+    unequal: str | None = None
+    for chain in map(_chain, parts):
+        if chain.relations:
+            unequal = chain.sides[0] if chain.relations == ("!=",) else None
+        yield Chain((unequal, *chain.sides), ("!=",)) if unequal and not chain.relations else chain
 
 
 def _chain(text: str) -> Chain:
@@ -102,6 +115,8 @@ def bracketed(separator: str) -> re.Pattern[str]:
 
 _EITHER, _BOTH, _COMMA = bracketed(_OR), bracketed(_AND), bracketed("[,;] ?")
 _RELATIONS = bracketed(_RELATION.pattern)
+_UNION = bracketed(r"\\cup(?![A-Za-z]) ?")
+_INEQUALITY = re.compile(r"[<>]|\\(?:[lg]eq?(?:slant)?|[lg]t|neq?)(?![A-Za-z])")
 
 
 def _outside_brackets(text: str, pattern: re.Pattern[str]) -> Iterator[_Token]:
@@ -128,7 +143,12 @@ _SYSTEM = re.compile(
     r"(?:\\\{|\\left\\\{)?\\begin\{(?P<name>cases|aligned|array|gathered|align\*?)\}(?:\{[lcr| ]*\})?"
     r"(?P<rows>.*)\\end\{(?P=name)\}(?:\\right ?\.?)?"
 )
-_ASSIGNMENT = re.compile(r"([A-Za-z](?:_\{?\w+\}?)?)=[^=<>]+")
+_ASSIGNMENT = re.compile(r"([A-Za-z](?:_\{?\w+\}?)?)=([^=<>]+)")
+
+
+def assignment(text: str) -> tuple[str, str] | None:
+    """`x` and `1` for `x=1`; None for anything else."""
+    return (found[1], found[2]) if (found := _ASSIGNMENT.fullmatch(text)) else None
 
 
 def rows_of_system(text: str) -> list[str] | None:
@@ -141,17 +161,17 @@ def rows_of_system(text: str) -> list[str] | None:
     rows = [row.replace("&", "").strip().rstrip(",;") for row in re.split(r"\\\\(?:\[[^\]]*\])?", system["rows"])]
     rows = [row.strip() for row in rows if row.strip()]
     related = all(_RELATION.search(row) and r"\text" not in row and not re.search(r"\bif\b", row) for row in rows)
-    names = [found[1] for row in rows if (found := _ASSIGNMENT.fullmatch(row))]
+    names = [found[0] for row in rows if (found := assignment(row)) is not None]
     return rows if rows and related and len(names) == len(set(names)) else None
 
 
 _NUMBERED_BY = re.compile(
-    r"(?:[,;:]? ?\(?(?:\\(?:text|mbox|mathrm) ?\{[,;]? ?)?(?:,? ?(?:where|for|with)(?: (?:all|any|some))? ?)?\}? ?)?"
-    r"(?P<letter>[A-Za-z])"
+    r"(?:[,;:]? ?\(?(?:\\(?:text|mbox|mathrm) ?\{[,;]? ?)?"
+    r"(?:,? ?(?:where|for|with)(?: (?:all|any|some|every|each))?(?P<said> integers?)? ?)?\}? ?)?(?P<letter>[A-Za-z])"
     r"(?: ?\\in ?(?:\\mathbb ?\{?|\\mathbf ?\{?)?(?P<set>[ZN])"
     r"(?P<sign>\^\{?[+*]\}?|_\{?(?:[+0]|\\?[>g][eq]*=? ?0)\}?)?\}?"
     r"(?P<late>\^\{?[+*]\}?|_\{?[+0]\}?)?"
-    r"| ?(?:\\(?:text|mbox|mathrm) ?\{)? ?(?:is |be |being )?(?:an |any )?integers?\.? ?\}?)\)?$"
+    r"| ?(?:\\(?:text|mbox|mathrm) ?\{)? ?(?:is |be |being )?(?:an |any )?integers?\.? ?\}?|(?(said)|(?!)) ?\}?)\)?$"
 )
 """The end of a statement that numbers its values by the integers: `, k \\in \\mathbb{Z}`, `where k is an integer`."""
 

@@ -14,7 +14,7 @@ from math_verify import grader, verify
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
-from winnow.rewards.answer_lists import match_answers, split_answers
+from winnow.rewards.answer_lists import match_answers, split_answers, tuple_of_assignments
 from winnow.rewards.answer_text import PlainNumber, normalize, read_number, same_number, without_unit
 from winnow.rewards.constants import equal_constants, exact, is_constant
 from winnow.rewards.inequalities import same_statement
@@ -40,10 +40,22 @@ def compare_lists(gold: str, answer: str | None, same: Callable[[str, str], bool
         )
     if (settled := same_statement(normalize(gold), normalize(answer))) is not None:
         return settled
+    if (paired := _as_tuples(normalize(gold), normalize(answer))) is not None:
+        return same(*paired)
     answers = split_answers(normalize(answer))
     if len(golds) > 1 and len(answers) > 1:
         return match_answers(golds, answers, same) is True
     return same(gold, answer)
+
+
+def _as_tuples(gold: str, answer: str) -> tuple[str, str] | None:
+    """Both as tuples where one of them is a tuple and the other names its components (`x=1,y=2` and `(1,2)`)."""
+    named_gold, named_answer = tuple_of_assignments(gold), tuple_of_assignments(answer)
+    if named_gold and not named_answer and answer.startswith("("):
+        return named_gold, answer
+    if named_answer and not named_gold and gold.startswith("(") and len(split_answers(gold)) == 1:
+        return gold, named_answer
+    return None
 
 
 def equal_answers(gold: str, answer: str) -> bool:

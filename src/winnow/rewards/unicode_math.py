@@ -10,13 +10,13 @@ _COMMANDS = {
     "×": "times", "✕": "times", "⨯": "times", "·": "cdot", "⋅": "cdot", "∙": "cdot", "•": "cdot", "÷": "div",
     "±": "pm", "∓": "mp", "≤": "le", "⩽": "le", "≦": "le", "≥": "ge", "⩾": "ge", "≧": "ge", "≠": "ne", "≈": "approx",
     "∞": "infty", "∪": "cup", "⋃": "cup", "∩": "cap", "∈": "in", "∉": "notin", "∖": "setminus", "∅": "emptyset",
-    "⌀": "emptyset", "∣": "mid", "∧": "wedge", "∨": "vee", "→": "to", "∠": "angle", "∆": "Delta", "…": "ldots",
-    "⋯": "cdots", "⟨": "langle", "〈": "langle", "⟩": "rangle", "〉": "rangle", "⌊": "lfloor", "⌋": "rfloor",
-    "⌈": "lceil", "⌉": "rceil", "∫": "int", "∑": "sum", "∏": "prod", "α": "alpha", "β": "beta", "γ": "gamma",
-    "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta", "ι": "iota", "κ": "kappa", "λ": "lambda",
-    "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "χ": "chi", "ψ": "psi",
-    "ω": "omega", "Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma",
-    "Φ": "Phi", "Ψ": "Psi",
+    "⌀": "emptyset", "Ø": "emptyset", "∣": "mid", "∧": "wedge", "∨": "vee", "→": "to", "∠": "angle",
+    "∆": "Delta", "…": "ldots", "⋯": "cdots", "⟨": "langle", "〈": "langle", "⟩": "rangle", "〉": "rangle",
+    "⌊": "lfloor", "⌋": "rfloor", "⌈": "lceil", "⌉": "rceil", "∫": "int", "∑": "sum", "∏": "prod", "α": "alpha",
+    "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta", "θ": "theta", "ι": "iota",
+    "κ": "kappa", "λ": "lambda", "ν": "nu", "ξ": "xi", "π": "pi", "ρ": "rho", "σ": "sigma", "τ": "tau",
+    "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega", "ϑ": "theta", "ϕ": "phi", "ϵ": "epsilon", "Γ": "Gamma",
+    "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi",
 }  # fmt: skip
 # µ, Ω and Å stay, because they are also units (`answer_text` reads them as such).
 _TRANSLATION = str.maketrans(
@@ -28,6 +28,7 @@ _TRANSLATION = str.maketrans(
     | {
         "°": r"^\circ ",
         "º": r"^\circ ",
+        "˚": r"^\circ ",
         "⁄": "/",
         "∕": "/",
         "∗": "*",
@@ -37,7 +38,20 @@ _TRANSLATION = str.maketrans(
         "。": ".",
         "′": "'",
     }
-    | {"’": "'", "″": "''", "ⅈ": "i", "ⅇ": "e", "ℯ": "e", "ℓ": "l", "【": "[", "】": "]", "％": r"\%", "＄": r"\$"}
+    | {
+        "’": "'",
+        "″": "''",
+        "“": '"',
+        "”": '"',
+        "ⅈ": "i",
+        "ⅇ": "e",
+        "ℯ": "e",
+        "ℓ": "l",
+        "【": "[",
+        "】": "]",
+        "％": r"\%",
+        "＄": r"\$",
+    }
 )
 _RAISED = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁼⁽⁾ⁿⁱ", "0123456789+-=()ni", strict=True))
 _LOWERED = dict(zip("₀₁₂₃₄₅₆₇₈₉₊₋₌₍₎ₙₖₓ", "0123456789+-=()nkx", strict=True))
@@ -57,10 +71,26 @@ def to_latex(text: str) -> str:
     What has no counterpart stays as it is. `3½` is the mixed number `3\frac{1}{2}`. Characters without width are
     dropped, except for those that change the order in which the others are shown.
     """
+    text = _OVERLINED.sub(_as_repeating, _SMALL_FRACTION.sub(_small_fraction, text))
     for run, mark, table in _RUNS:
         text = run.sub(lambda found, mark=mark, table=table: _script(mark, found[0].translate(table)), text)
     text = "".join(map(_plain, text)) if not text.isascii() else text
     return _roots(text.translate(_TRANSLATION))
+
+
+# ¹⁄₂, and 0.3̅ or 0.3̇ with a line or a dot above each repeating digit.
+_SMALL_FRACTION = re.compile("([⁰¹²³⁴⁵⁶⁷⁸⁹]+)[⁄∕/]([₀₁₂₃₄₅₆₇₈₉]+)")
+_OVERLINED = re.compile("(?<=[.0-9\u0304\u0305\u0307])(?:[0-9][\u0304\u0305])+|(?<=[.0-9\u0307])[0-9]\u0307")
+
+
+def _small_fraction(found: re.Match[str]) -> str:
+    top, bottom = (unicodedata.normalize("NFKC", digits) for digits in found.groups())
+    return rf"\frac{{{top}}}{{{bottom}}}"
+
+
+def _as_repeating(found: re.Match[str]) -> str:
+    digits = "".join(filter(str.isdecimal, found[0]))
+    return rf"\dot{{{digits}}}" if "\u0307" in found[0] else rf"\overline{{{digits}}}"
 
 
 def _script(mark: str, content: str) -> str:

@@ -7,30 +7,45 @@ _REPEATING = re.compile(
     r"(?<![\d.,])(?P<whole>\d{0,40})\.(?:(?P<head>\d{0,40})(?:"
     r"\\(?:overline|overbar|bar|widebar|dot) ?(?:\{ ?(?P<block>\d{1,40}) ?\}|(?P<digit>\d)(?!\d))"
     r"|\\dot ?\{?(?P<first>\d)\}? ?(?P<middle>\d{0,40}) ?\\dot ?\{?(?P<last>\d)\}?"
-    r")|\((?P<round>\d{1,40})\))(?:\\[lc]?dots(?![A-Za-z])|\.\.\.)?(?![\d._\\(])"
+    r")|\((?P<round>\d{1,40})\))(?:\\[lc]?dots(?![A-Za-z])|\.\.\.)?(?![\d._(]|\\(?:overline|overbar|bar|dot))"
+)
+# The same digits three times and then dots: 0.333..., 0.1666\ldots, 0.363636....
+_AND_SO_ON = re.compile(
+    r"(?<![\d.,])(?P<whole>\d{0,20})\.(?P<head>\d{0,20}?)(?P<block>\d{1,6}?)(?P=block){2,60}"
+    r"(?P<begun>\d{0,5})(?:\\[lc]?dots(?![A-Za-z])|\.\.\.)(?![\d._(])"
 )
 
 
 def repeating_decimals_as_fractions(text: str) -> str:
-    r"""`0.1\overline{6}`, `0.\dot{3}`, `0.\dot{1}4285\dot{7}` and `0.(36)` as exact fractions.
+    r"""`0.1\overline{6}`, `0.\dot{3}`, `0.\dot{1}4285\dot{7}`, `0.(36)` and `0.1666\ldots` as exact fractions.
 
     `1.5(2)` stays, because it may be a product.
     """
-    return _REPEATING.sub(_fraction, text)
+    return _AND_SO_ON.sub(_continued, _REPEATING.sub(_marked, text))
 
 
-def _fraction(found: re.Match[str]) -> str:
+def _marked(found: re.Match[str]) -> str:
     part = {name: group or "" for name, group in found.groupdict().items()}
     block = part["block"] or part["digit"] or part["round"] or part["first"] + part["middle"] + part["last"]
-    head = part["whole"] + part["head"]
-    value = Fraction(int(head or 0) * (10 ** len(block) - 1) + int(block), 10 ** len(part["head"]))
+    return _fraction(found, part["whole"], part["head"], block)
+
+
+def _continued(found: re.Match[str]) -> str:
+    if not found["block"].startswith(found["begun"]):
+        return found[0]
+    return _fraction(found, found["whole"], found["head"], found["block"])
+
+
+def _fraction(found: re.Match[str], whole: str, head: str, block: str) -> str:
+    """The number whose digits after the point are `head` and then `block` for ever."""
+    value = Fraction(int(whole + head or 0) * (10 ** len(block) - 1) + int(block), 10 ** len(head))
     value /= 10 ** len(block) - 1
     fraction = rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
     return f"({fraction})" if found.string[found.end() : found.end() + 1] == "^" else fraction
 
 
-_GROUPED = re.compile(r"(?<![\d.,_^/])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\S)")
-_ONLY_GROUPED = re.compile(r"[+-]?[\d,]+(?:\.\d+)?")
+_GROUPED = re.compile(r"(?<![\d.,_^])[1-9]\d{0,2}(?:,\d{3})+(?!\d|,\S)")
+_ONLY_GROUPED = re.compile(r"[+-]?[\d,]+(?:\.\d+)?\s*[.,;]*")
 _BRACKET = re.compile(r"(?P<open>\\\{|\\langle|[(\[{])|\\\}|\\rangle|[)\]}]")
 _AFTER_COMMAND = re.compile(r"(?:\\[A-Za-z]+ ?|[\]}^])$")
 
@@ -39,9 +54,9 @@ def joined_thousands(text: str) -> str:
     r"""Digits that commas group by three, as in `1,000\sqrt{2}` and `\frac{1,000}{3}`, as one number.
 
     Spacing counts: `100, 200` stays a list. Directly inside round, square or set brackets a comma separates, so that
-    `(1,200)` stays a pair; only a group that begins with 0 beside something else is read as thousands there
-    (`[0, 10,000)`), because nobody writes a component as 000. A text that is one number is left to
-    `answer_text.read_number`.
+    `(1,200)` stays a pair, unless all other commas there are followed by a space (`\{2,500, 7,500\}`), or the group
+    begins with 0 beside something else (`[0,10,000)`), because nobody writes a component as 000. A text that is one
+    number is left to `answer_text.read_number`.
     """
     if _ONLY_GROUPED.fullmatch(text):
         return text
@@ -60,15 +75,29 @@ def _is_one_number(grouped: re.Match[str]) -> bool:
     innermost = opened[-1]
     if innermost[0] == "{" and _AFTER_COMMAND.search(text[: innermost.start()]):
         return True
-    before, after = text[innermost.end() : grouped.start()].strip(), text[grouped.end() :].lstrip()
-    alone = not before and (not after or _BRACKET.match(after) is not None)
-    return not alone and ",0" in grouped[0]
+    others = _GROUPED.sub("", text[innermost.end() : _end_of_bracket(text, innermost.end())])
+    if "," not in others:
+        return ",0" in grouped[0] and others.strip() != ""
+    return ",0" in grouped[0] or _UNSPACED.search(others) is None
+
+
+_UNSPACED = re.compile(r",(?!\s|~|\\[ ,;:])")
+
+
+def _end_of_bracket(text: str, start: int) -> int:
+    """The index of the bracket that closes the one before `start`; the end of the text if none does."""
+    depth = 0
+    for bracket in _BRACKET.finditer(text, start):
+        if not bracket["open"] and not depth:
+            return bracket.start()
+        depth += 1 if bracket["open"] else -1
+    return len(text)
 
 
 _SET_AS_TEXT = re.compile(
     r"(?<![\d.])\\(?:text(?:rm|bf|it|sf|tt|normal|up)?|math(?:rm|bf|sf|tt|it)|mbox|boldsymbol|bm|operatorname|emph)"
-    r" ?\{ ?(?P<number>-?(?:\d{1,3}(?:,\d{3})+|\d{1,60})(?:\.\d{1,60}|/\d{1,60})?) ?"
-    r"(?P<rest>\\?% ?|(?:(?<= )[A-Za-z]|[A-Za-z]{2})[A-Za-z ]*\.?|)\}(?!\d)"
+    r" ?\{ ?(?P<number>-?(?:\d{1,3}(?:,\d{3})+|\d{1,60})(?:\.\d{1,60}|/\d{1,60}| \d/\d)?) ?"
+    r"(?P<rest>\\?% ?|(?:(?<= )[A-Za-z]|[A-Za-z]{2})[A-Za-z /]*(?:\^ ?\{? ?[23] ?\}?)?\.?|)\}(?!\d)"
 )
 
 
@@ -85,27 +114,9 @@ def _number_then_text(found: re.Match[str]) -> str:
 
 
 _ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+]  # fmt: skip
 _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 VALUES = {word: value for value, word in enumerate(_ONES)} | {word: 20 + 10 * n for n, word in enumerate(_TENS)}
 _VALUE_NEXT = [[word] for word in VALUES]
@@ -118,6 +129,38 @@ _MORE = re.compile(
 _IN_WORDS = re.compile(
     r"(?:\\(?:text(?:rm|bf|it|normal)?|mathrm|mbox) ?\{)? ?(?P<words>[A-Za-z]+(?:[ -]+[A-Za-z]+){0,20}) ?\.? ?\}?"
 )
+
+
+_MULTIPLIED = re.compile(
+    r"(?P<start>-?(?:\\?\$)?)(?P<number>\d{1,3}(?:,\d{3})+|\d{1,15})(?P<places>\.\d{1,15})? ?"
+    r"(?P<text>\\(?:text|mbox|mathrm) ?\{)? ?(?P<scale>thousand|[mb]illion)\b ?(?P<rest>[A-Za-z ]*)\.?(?(text)\})"
+)
+
+
+def multiplied_by_word(text: str) -> str:
+    r"""`2.5\text{ million}` and `2.5 million people` as `2500000` and `2500000\text{ people}`."""
+    if not (found := _MULTIPLIED.fullmatch(text)):
+        return text
+    value = Fraction(found["number"].replace(",", "") + (found["places"] or "")) * _SCALES[found["scale"]]
+    if value.denominator != 1 or any(_MORE.fullmatch(word) for word in found["rest"].split()):
+        return text
+    return f"{found['start']}{value}" + (rf"\text{{ {found['rest'].strip()}}}" if found["rest"].strip() else "")
+
+
+_CLOCK = re.compile(
+    r"(?:\\text\{ ?)?(?P<hour>\d{1,2}):(?P<rest>\d\d(?::\d\d)?) ?"
+    r"(?:\\(?:text|mbox|mathrm) ?\{)? ?(?P<half>[ap])\.? ?m\.? ?\}?",
+    re.IGNORECASE,
+)
+
+
+def same_clock(gold: str, answer: str) -> bool | None:
+    """Whether two times of day are equal; None unless both say a.m. or p.m."""
+    one, other = _CLOCK.fullmatch(gold), _CLOCK.fullmatch(answer)
+    if one is None or other is None:
+        return None
+    times = [(int(time["hour"]), time["rest"], time["half"].lower()) for time in (one, other)]
+    return times[0] == times[1]
 
 
 def number_words_as_digits(text: str) -> str:
