@@ -33,7 +33,8 @@ from engines.models import STYLES, VOCAB, tiny
 from winnow.assemble.training import slow_path_notices
 from winnow.models.attention import PACKED, is_packed
 from winnow.models.backbone import has_plain_head, pack_where_exact
-from winnow.models.language_model import Pretrained, export_model
+from winnow.models.export import export_model
+from winnow.models.language_model import Pretrained
 from winnow.models.lora import Lora
 from winnow.models.policy import Critic, Policy
 from winnow.models.templates import Plain

@@ -11,7 +11,8 @@ from winnow.data.problems import Problem
 from winnow.data.prompts import render
 from winnow.engines.torch_engine import TorchEngine
 from winnow.experience.batching import collate
-from winnow.models.language_model import LanguageModel, Pretrained, export_model
+from winnow.models.export import export_model
+from winnow.models.language_model import LanguageModel, Pretrained
 from winnow.models.policy import Policy
 from winnow.models.templates import Chat, Plain, Template
 from winnow.packed import pack

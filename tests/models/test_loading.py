@@ -122,7 +122,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "config cut short": (cut("config.json"), "no causal language model could be loaded from there"),
     "a tensor missing": (without_a_tensor, "1 weights are missing, first model.layers.1.mlp.up_proj.weight"),
     "unknown kind": (unknown_kind, "martian"),
-    "other sizes": (of_another_width, "no causal language model could be loaded from there"),
+    "other sizes": (of_another_width, "6 weights have other shapes than config.json gives them"),
 }
 
 

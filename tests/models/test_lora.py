@@ -13,7 +13,8 @@ from learning import rows_of
 from running import metrics, run
 from winnow.engines.torch_engine import TorchEngine
 from winnow.errors import ConfigError
-from winnow.models.language_model import LanguageModel, Pretrained, export_model, fingerprint
+from winnow.models.export import export_model
+from winnow.models.language_model import LanguageModel, Pretrained, fingerprint
 from winnow.models.lora import Lora
 from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy, Reference, reference_of
 from winnow.models.templates import Plain

@@ -15,7 +15,8 @@ from winnow.data.collection import Benchmark
 from winnow.data.problems import Problem
 from winnow.data.prompts import render
 from winnow.errors import ConfigError
-from winnow.models.language_model import export_model, fingerprint
+from winnow.models.export import export_model
+from winnow.models.language_model import fingerprint
 from winnow.models.policy import Policy
 from winnow.run_logs.model_card import model_card
 from winnow.run_logs.run_files import RunFiles
@@ -49,7 +50,8 @@ def export_checkpoint(run: SavedRun, out: Path) -> str:
     policy.load_state_dict(weights, strict=language_model.adapter is None)
     summary = progress.summary("running", run.choices["algo"], cfg.model.name, run.choices["dataset"], cfg.seed)
     export_model(language_model, out, model_card(summary, plain_config(cfg), RunFiles(run.directory).rows()))
-    return f"model after iteration {progress.iteration}: {out}"
+    notices = [f"note: {notice}" for notice in common.export_notices(language_model)]
+    return "\n".join([*notices, f"model after iteration {progress.iteration}: {out}"])
 
 
 def show_prompt(cfg: DictConfig, row: int, benchmark: str | None, out: TextIO) -> None:

@@ -26,6 +26,7 @@ from winnow.models.precision import PRODUCTS, WEIGHTS, modules_below_float64
 from winnow.models.templates import Template
 from winnow.rewards.verifier import RewardScale, Verifier
 from winnow.types import Prompt, Sampling
+from winnow.visible_text import visible
 
 
 def quiet_libraries() -> None:
@@ -167,6 +168,12 @@ def precision_notices(cfg: DictConfig, model: PreTrainedModel) -> list[str]:
         f"hardware.precision=64-true: this model's {' and '.join(narrow)} round to float32 or less inside; "
         "all else is in float64"
     ]
+
+
+def export_notices(language_model: LanguageModel) -> list[str]:
+    """A notice about settings of the base model that its exports do not have."""
+    names = ", ".join(visible(name)[:40] for name in language_model.left_out)
+    return [f"exports leave out {names} of generation_config.json, which transformers cannot save"] if names else []
 
 
 def require_engine(cfg: DictConfig, source: ModelSource) -> None:

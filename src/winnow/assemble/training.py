@@ -144,6 +144,7 @@ def build_run(
             algorithm_summary(cfg),
             *screening,
             *(f"note: {n}" for n in (*notices_of(cfg, algorithm), *slow_path_notices(cfg, policy), *inexact)),
+            *(f"note: {n}" for n in common.export_notices(language_model)),
         ],
         record=start.record,
         accept=start.accept,

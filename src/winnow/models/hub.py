@@ -9,14 +9,9 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from winnow.errors import ConfigError
 from winnow.models.gguf import convert_gguf, packaged_gguf
+from winnow.models.model_folder import require_parts
 
 EMBEDDED, PACKAGE = "embedded", "package:"
-REQUIRED_FILES = {
-    "config.json": ("config.json",),
-    "weights (*.safetensors)": ("*.safetensors", "*.bin"),
-    "tokenizer files (tokenizer.json)": ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model"),
-}
-"""The parts that a model folder must have, with the file names under which each may come."""
 OTHER_MODEL = "type model.path=DIR with a downloaded copy, or model=tiny"
 
 
@@ -37,21 +32,13 @@ def locate_model(path: str) -> str:
         return str(convert_gguf(Path(path).expanduser()))
     folder = Path(path).expanduser()
     if folder.is_dir():
-        _require_all_parts(path, folder)
+        require_parts(path, folder)
         return str(folder)
     if folder.exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise ConfigError(f"model.path={path}: no such folder; type model.path=DIR with a Hugging Face model folder")
     if not isinstance(try_to_load_from_cache(path, "config.json"), str):
         require_reachable(path, "model", OTHER_MODEL)
     return path
-
-
-def _require_all_parts(path: str, folder: Path) -> None:
-    missing = [part for part, names in REQUIRED_FILES.items() if not any(any(folder.glob(name)) for name in names)]
-    if missing:
-        raise ConfigError(
-            f"model.path={path}: no {' and no '.join(missing)} there; it needs {', '.join(REQUIRED_FILES)}"
-        )
 
 
 def require_reachable(repository: str, kind: Literal["model", "dataset"], instead: str) -> None:
@@ -75,18 +62,15 @@ def require_reachable(repository: str, kind: Literal["model", "dataset"], instea
         raise ConfigError(f"{kind} {repository} could not be downloaded: not cached, {reason}{instead}") from error
 
 
-def loading_error(path: str, error: BaseException) -> ConfigError:
-    """The message for an `error` that transformers raised while it loaded the model at `path`."""
+def gated_error(path: str, error: BaseException) -> ConfigError | None:
+    """The message for an `error` that transformers raised because the licence of the model at `path` was not accepted,
+    or None for any other error."""
     cause: BaseException | None = error
     while cause is not None:  # transformers wraps the hub's own error
         if isinstance(cause, GatedRepoError):
             return _gated("model", path, OTHER_MODEL)
         cause = cause.__cause__ or cause.__context__
-    reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-    return ConfigError(
-        f"model.path={path}: no causal language model could be loaded from there ({reason}); "
-        f"it needs {', '.join(REQUIRED_FILES)}"
-    )
+    return None
 
 
 def _gated(kind: str, repository: str, instead: str) -> ConfigError:

@@ -1,15 +1,12 @@
 """Language models: weights with tokenizer and end-of-sequence ids, their sources, and their export."""
 
 import hashlib
-import os
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from jinja2 import TemplateError
-from safetensors import SafetensorError
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import (
@@ -23,13 +20,23 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+from transformers.utils import logging as transformers_logging
 
 from winnow.errors import ConfigError
 from winnow.models.architecture import settle_attention
-from winnow.models.hub import loading_error, locate_model
-from winnow.models.lora import Lora, merged_state
+from winnow.models.generation_config import embedding_rows, end_ids, mend, turn_end
+from winnow.models.hub import gated_error, locate_model
+from winnow.models.lora import Lora
+from winnow.models.model_folder import (
+    loading_error,
+    require_all_weights,
+    require_floating,
+    require_generation_config,
+    require_trainable,
+)
 from winnow.models.templates import Template
 from winnow.rng import seed_of
+from winnow.visible_text import visible
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -40,8 +47,8 @@ class LanguageModel:
     """A model with float32 weights, or float64 ones where the run computes in them, and its tokenizer.
 
     `eos_ids` are all ids that end a response, `end_id` is the one that ends a demonstration, and `pad_id` fills
-    padding. With LoRA, the linear layers of `model` are LoRA layers in place, and `adapter` is peft's view of the same
-    modules.
+    padding. `left_out` names the settings of the model's generation config that could not be saved again. With LoRA,
+    the linear layers of `model` are LoRA layers in place, and `adapter` is peft's view of the same modules.
     """
 
     model: PreTrainedModel
@@ -50,6 +57,7 @@ class LanguageModel:
     end_id: int
     pad_id: int
     adapter: "PeftModel | None" = None
+    left_out: tuple[str, ...] = ()
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
@@ -82,15 +90,12 @@ class ModelSource(Protocol):
         ...
 
 
-LOADING_ERRORS = (OSError, ValueError, RuntimeError, SafetensorError)
-
-
 @dataclass(frozen=True, slots=True)
 class Pretrained:
     """A checkpoint at `path`, which `hub.locate_model` resolves.
 
     Weights become float32 whatever the checkpoint holds, because AdamW at the paper's learning rate leaves most
-    bfloat16 weights unchanged. Code from a repository is never run.
+    bfloat16 weights unchanged. Code from a repository is never run, and what `model_folder` lists is refused.
     """
 
     name: str
@@ -99,35 +104,47 @@ class Pretrained:
     lora: Lora | None = None
 
     def config(self) -> PreTrainedConfig:
-        return self._read(AutoConfig, locate_model(self.path))
+        return self._config(locate_model(self.path))
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self._read_tokenizer(locate_model(self.path))
+        return self._read(AutoTokenizer, "its tokenizer", locate_model(self.path))
 
     def load(self, attention: str | None = None) -> LanguageModel:
         where = locate_model(self.path)
-        tokenizer = self._read_tokenizer(where)
+        self._config(where)
+        require_generation_config(self.path, where)
+        tokenizer = self._read(AutoTokenizer, "its tokenizer", where)
         settings = {"dtype": torch.float32, "attn_implementation": attention, "output_loading_info": True}
-        model, found = self._read(AutoModelForCausalLM, where, **settings)
-        if found["missing_keys"]:  # transformers would draw them at random and only warn
-            first = min(found["missing_keys"])
-            raise ConfigError(
-                f"model.path={self.path}: {len(found['missing_keys'])} weights are missing, first {first}"
-            )
+        model, found = self._read(
+            AutoModelForCausalLM, "its weights", where, ignore_mismatched_sizes=True, weights_only=True, **settings
+        )
+        require_all_weights(self.path, found)
+        require_floating(self.path, where, model)
         model.name_or_path = self.path  # what an adapter names as its base, which must not be a path of this machine
         return _assemble(model, tokenizer, self.lora, attention)
 
-    def _read_tokenizer(self, where: str) -> PreTrainedTokenizerBase:
-        # Any exception, because what a damaged tokenizer file raises depends on its first wrong part.
-        return self._read(AutoTokenizer, where, errors=(Exception,))
+    def _config(self, where: str) -> PreTrainedConfig:
+        config = self._read(AutoConfig, "config.json", where)
+        require_trainable(self.path, config)
+        return config
 
-    def _read(
-        self, kind: Any, where: str, errors: tuple[type[Exception], ...] = LOADING_ERRORS, **settings: Any
-    ) -> Any:
+    def _read(self, kind: Any, part: str, where: str, **settings: Any) -> Any:
         try:
-            return kind.from_pretrained(where, trust_remote_code=False, **settings)
-        except errors as error:
-            raise loading_error(self.path, error) from error
+            with _without_warnings():  # a table of the weights that do not fit, which `require_all_weights` words
+                return kind.from_pretrained(where, trust_remote_code=False, **settings)
+        except Exception as error:  # what a damaged file raises depends on its first wrong part
+            raise gated_error(self.path, error) or loading_error(self.path, part, error) from error
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Context in which transformers logs errors alone."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,13 +192,40 @@ def _assemble(
 ) -> LanguageModel:
     _remove_dropout(model)
     settle_attention(model, attention)
-    eos_ids = end_ids(model, tokenizer)
+    require_ids(model, tokenizer)
+    vars(model.config).pop("auto_map", None)  # names code of the repository, which is neither run nor exported
+    eos_ids, left_out = end_ids(model, tokenizer), mend(model)
     if not eos_ids:
         raise ConfigError("model: neither the generation config nor the tokenizer names an end-of-sequence token")
     pad = tokenizer.pad_token_id
     adapter = None if lora is None else lora.attach(model)
     ends = [i for i in (turn_end(tokenizer), tokenizer.eos_token_id, eos_ids[0]) if isinstance(i, int)]
-    return LanguageModel(model, tokenizer, eos_ids, ends[0], pad if isinstance(pad, int) else eos_ids[0], adapter)
+    return LanguageModel(
+        model, tokenizer, eos_ids, ends[0], pad if isinstance(pad, int) else eos_ids[0], adapter, left_out
+    )
+
+
+def require_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that every id that a prompt or a response can have is one of the embedding's rows.
+
+    A special token beyond them does no harm if no text holds it: Gemma 3's tokenizer has one for images, which its
+    models for text alone do not have.
+
+    Raises:
+        ConfigError: the tokenizer can give an id without a row.
+    """
+    rows = embedding_rows(model)
+    template = str(tokenizer.chat_template)
+    named = [tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.unk_token_id]
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    beyond = sorted((i, token) for token, i in tokenizer.get_vocab().items() if i >= rows)
+    used = [token for i, token in beyond if i not in special or i in named or token in template]
+    if used:
+        raise ConfigError(
+            f"model: the tokenizer has {len(beyond)} tokens beyond the {rows} rows of the embedding, first "
+            f"{visible(used[0])[:40]!r}; type model.path=DIR with a tokenizer and weights that belong together, "
+            "or enlarge the embedding (resize_token_embeddings) and save the model anew"
+        )
 
 
 def _remove_dropout(model: PreTrainedModel) -> None:
@@ -192,36 +236,6 @@ def _remove_dropout(model: PreTrainedModel) -> None:
         for name, value in vars(module).items():
             if isinstance(value, float) and ("dropout" in name or "layerdrop" in name):
                 setattr(module, name, 0.0)
-
-
-def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """Every end-of-sequence id of the generation config, the tokenizer and the chat template, in ascending order.
-
-    Each may name one that the others do not: Qwen2.5-Math's config names <|endoftext|>, but its chat turns end with
-    <|im_end|>.
-    """
-    listed = model.generation_config.eos_token_id if model.generation_config is not None else None
-    named = [*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id, turn_end(tokenizer)]
-    return tuple(sorted({i for i in named if isinstance(i, int)}))
-
-
-PROBE_ANSWER = "forty-two"
-
-
-def turn_end(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The special token that the chat template puts after an assistant's message, found by rendering one."""
-    if tokenizer.chat_template is None:
-        return None
-    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": PROBE_ANSWER}]
-    try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False)
-    except (TemplateError, ValueError):  # the template is for conversations of another kind
-        return None
-    assert isinstance(text, str)
-    _, said, after = text.rpartition(PROBE_ANSWER)
-    ids = tokenizer.encode(after, add_special_tokens=False) if said else []
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return next((i for i in ids if i in special), None)
 
 
 CHARACTERS = "0123456789+-=,;}"
@@ -248,36 +262,3 @@ def fingerprint(model: PreTrainedModel) -> str:
         flat = parameter.detach().flatten()
         digest.update(name.encode() + flat[:: max(1, len(flat) // 1024)].float().cpu().numpy().tobytes())
     return digest.hexdigest()
-
-
-ADAPTER_CARD = """---
-library_name: peft
-base_model: {base}
----
-Low-rank adapter of the model in the folder above, whose weights have it merged in. To load it onto the base model:
-`PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained("{base}"), "adapter")`.
-"""
-
-
-def export_model(language_model: LanguageModel, directory: Path, card: str) -> None:
-    """Write weights, configuration, tokenizer and model card to `directory`, which then is complete or absent.
-
-    For a model with adapters the exported weights are merged, and `adapter/` holds the adapters alone; the model itself
-    is not changed.
-    """
-    temporary = directory.with_name(f".tmp-{directory.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    if language_model.adapter is None:
-        language_model.model.save_pretrained(temporary)
-    else:
-        language_model.model.save_pretrained(temporary, state_dict=merged_state(language_model.adapter))
-        # "auto" would ask the hub whether the vocabulary was resized.
-        language_model.adapter.save_pretrained(str(temporary / "adapter"), save_embedding_layers=False)
-        base = language_model.adapter.peft_config["default"].base_model_name_or_path
-        (temporary / "adapter" / "README.md").write_text(ADAPTER_CARD.format(base=base))
-    language_model.tokenizer.save_pretrained(temporary)
-    (temporary / "README.md").write_text(card)
-    for weights in temporary.rglob("*.safetensors"):
-        weights.chmod(0o644)  # they are written with mode 600, which a server under another account could not read
-    shutil.rmtree(directory, ignore_errors=True)
-    os.replace(temporary, directory)

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
 from winnow.errors import ConfigError
 from winnow.models.language_model import ModelSource
+from winnow.models.model_folder import reason
 from winnow.models.precision import PRODUCTS, WEIGHTS, Precision
 from winnow.ops.logprobs import LOGITS_AT_ONCE
 from winnow.packed import MAX_PROMPT_REPEATS
@@ -181,14 +182,15 @@ def shape_of(source: ModelSource) -> ModelShape | None:
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
-    except ValueError as error:
+    except Exception as error:  # what senseless sizes raise depends on the architecture
+        known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+        wrong = f"has senseless settings ({reason(error)})" if known else "is not a causal language model"
         raise ConfigError(
-            f"model {source.name}: {type(config).__name__} is not a causal language model; "
-            "choose a decoder (Qwen, Llama, …)"
+            f"model {source.name}: {type(config).__name__} {wrong}; choose a decoder (Qwen, Llama, …)"
         ) from error
     text = config.get_text_config()
     heads = getattr(text, "num_attention_heads", None)
-    if heads is None:
+    if not isinstance(heads, int):
         return None
     if source.lora is not None:
         with torch.device("meta"):

@@ -15,7 +15,8 @@ from winnow.evaluation.sets import HeldOutEvaluator
 from winnow.experience.batching import Plan
 from winnow.experience.loader import ExperienceLoader, ExperienceSource
 from winnow.experience.metrics import Clock
-from winnow.models.language_model import LanguageModel, export_model, fingerprint
+from winnow.models.export import export_model
+from winnow.models.language_model import LanguageModel, fingerprint
 from winnow.models.precision import Precision
 from winnow.run_logs.console import RunConsole
 from winnow.run_logs.curves import draw_run
