@@ -20,11 +20,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
+from winnow.config import ranges
 from winnow.config.command_line import CommandLine, read_command_line
 from winnow.config.groups import Groups
 from winnow.config.hydra_settings import check_hydra, check_search_path
 from winnow.config.override_check import OverrideCheck
-from winnow.config.override_errors import composition_error
+from winnow.config.override_errors import composition_error, one_line
 from winnow.errors import ConfigError
 
 CONF = Path(str(files("winnow"))) / "conf"
@@ -85,6 +86,8 @@ class Composer:
             return OverridesParser.create(config_loader=self.loader).parse_overrides(list(lines))
         except OverrideParseException as error:
             raise ConfigError(_malformed(error.override)) from None
+        except (ValueError, RecursionError) as error:  # a number of thousands of digits, hundreds of nested brackets
+            raise ConfigError(f"overrides: one cannot be read ({one_line(str(error))}); correct it") from None
 
     def for_task(self, cfg: DictConfig) -> DictConfig:
         """`cfg` as the program will receive it, without the `hydra` node.
@@ -119,7 +122,7 @@ class Composer:
     def _base(self, overrides: Sequence[Override], mode: RunMode) -> DictConfig:
         try:
             return self.loader.load_configuration(self.config_name, [str(o.input_line) for o in overrides], mode)
-        except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+        except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
             unused = self.groups.unused(overrides, str(error))
             raise ConfigError(unused or composition_error(error)) from error
 
@@ -128,7 +131,7 @@ class Composer:
         check.refuse()
         try:
             ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
-        except HydraException as error:
+        except (HydraException, OmegaConfBaseException, OverflowError, ValueError, AssertionError) as error:
             problem = composition_error(error)
             raise ConfigError(f"{override.input_line}: {problem}{check.example}") from error
 
@@ -158,6 +161,7 @@ def composed(program: str, words: Sequence[str]) -> DictConfig:
     command = read_command_line(words)
     composer = Composer(program, CONF, command)
     cfg = composer.for_task(composer.compose(command.overrides))
+    ranges.check_values(cfg)
     from winnow.config import checks  # imports torch, which --help and completion must not wait for
 
     checks.check_targets(cfg)

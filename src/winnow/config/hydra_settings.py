@@ -35,6 +35,8 @@ HANDLERS = (
 )
 """Handlers of Python's `logging` that write to the terminal or to a file, not to a network or a mail server."""
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+MOST_PROCESSES = 1024
+TEXTS = ("help", "hydra_help")
 LONGEST_NAME, LONGEST_PATH = 255, 4000
 """Bytes of the longest name of a file, and of the longest path, of the usual file systems."""
 
@@ -47,12 +49,19 @@ def check_hydra(cfg: DictConfig) -> None:
     """
     trusted = [str(plugin) for plugin in cfg.get("plugins") or []]
     check_plugins(trusted)
+    numbered = _with_numbers(cfg)
+    for key in numbered.hydra:
+        if key not in TEXTS:  # of help, which are filled in when they are shown
+            _plain(numbered, f"hydra.{key}")
     check_search_path(cfg.hydra.searchpath, trusted)
     for name, kind in {"launcher": Launcher, "sweeper": Sweeper}.items():
         _check_class(f"hydra.{name}", cfg.hydra[name], kind, trusted)
+    for key in ("jobs", "threads"):
+        value = cfg.hydra.launcher.get(key)
+        if isinstance(value, int) and not 1 <= value <= MOST_PROCESSES:
+            raise ConfigError(f"hydra.launcher.{key}={value}: must be 1 or more, and at most {MOST_PROCESSES:,}")
     for name, callback in (cfg.hydra.callbacks or {}).items():
         _check_class(f"hydra.callbacks.{name}", callback, Callback, trusted)
-    numbered = _with_numbers(cfg)
     directories = _directories(numbered)
     for name in ("hydra_logging", "job_logging"):
         _check_logging(f"hydra.{name}", _plain(numbered, f"hydra.{name}"), directories, trusted)
@@ -253,7 +262,7 @@ def _try_logging(path: str, node: Mapping[Any, Any]) -> None:
 
 
 def _check_rest(cfg: DictConfig) -> None:
-    folder = cfg.hydra.output_subdir
+    folder = _plain(cfg, "hydra.output_subdir")
     if folder not in (FOLDER, None):
         raise ConfigError(f"hydra.output_subdir={folder}: a run is read from {FOLDER}; leave it out")
     verbose = _plain(cfg, "hydra.verbose")

@@ -9,6 +9,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
+from winnow.config.override_errors import composition_error
 from winnow.engines.base import Engine
 from winnow.errors import ConfigError
 from winnow.models.precision import Precision
@@ -31,6 +32,8 @@ def build_node(node: DictConfig, **arguments: object) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, ConfigError):
             raise error.__cause__ from None
+        if isinstance(error.__cause__, TypeError) and "missing" in str(error.__cause__):  # a setting was removed
+            raise ConfigError(composition_error(error)) from error
         raise
 
 

@@ -15,11 +15,21 @@ from winnow.errors import ConfigError
 ONE_OR_SEVERAL = ("problem_field", "answer_field", "solution_field", "target_modules")
 """Settings that take a word or a list of words."""
 
+UNTYPED = ("hydra", "algo", "model", "dataset", "benchmarks", "reward", "engine", "logger")
+"""Nodes whose settings may be deleted: what then is missing is found when an object is built from them."""
 SET_BY_HYDRA = ("hydra.runtime.", "hydra.overrides.")
 
 
 def _is_one_or_several(value: object) -> bool:
     return isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value))
+
+
+def _selected(cfg: DictConfig, key: str) -> object:
+    """The value of a key; None where it has none, or where that cannot be worked out."""
+    try:
+        return OmegaConf.select(cfg, key, throw_on_missing=False)
+    except OmegaConfBaseException:
+        return None
 
 
 class OverrideCheck:
@@ -46,6 +56,8 @@ class OverrideCheck:
             raise ConfigError(f"{self.line}: the key exists; type {self.line.removeprefix('+')}")
         elif not self.override.is_delete():
             self._refuse_kind()
+        elif self.key.split(".")[0] not in UNTYPED:
+            raise ConfigError(f"{self.line}: every run needs this setting; leave out the {self.line}")
 
     @cached_property
     def known(self) -> list[str]:
@@ -63,7 +75,7 @@ class OverrideCheck:
     def _may_be_added(self) -> bool:
         """Whether the unknown key may be set all the same: an element of a list, a `_target_`, or, by `+`, a setting of
         a node that other packages read. Nodes of Winnow accept no further settings."""
-        node = OmegaConf.select(self.cfg, self.anchor, throw_on_missing=False) if self.anchor else None
+        node = _selected(self.cfg, self.anchor) if self.anchor else None
         if not isinstance(node, DictConfig):
             return node is not None
         foreign = not str(node.get("_target_", "winnow.")).startswith("winnow.")
@@ -86,6 +98,8 @@ class OverrideCheck:
             raise ConfigError(f"{self.line}: {group} is a group; type {group}={value}")
         if self.key.split(".")[-1] in ONE_OR_SEVERAL and _is_one_or_several(value):
             return
+        if isinstance(self.old, DictConfig) and isinstance(value, str) and self.key.startswith("hydra."):
+            raise ConfigError(f"{self.line}: a single value where there is a group of settings{self.example}")
         problem = wrong_kind(self.old, value)  # pyright: ignore[reportArgumentType]
         if problem is not None:
             raise ConfigError(f"{self.line}: {problem}{self.example}")
@@ -93,10 +107,7 @@ class OverrideCheck:
     @cached_property
     def old(self) -> object:
         """The value before the override."""
-        try:
-            return OmegaConf.select(self.cfg, self.key, throw_on_missing=False)
-        except OmegaConfBaseException:
-            return None
+        return _selected(self.cfg, self.key)
 
     @property
     def example(self) -> str:

@@ -122,13 +122,13 @@ def composition_error(error: Exception) -> str:
     return _hydra_error(str(error), error.__cause__)
 
 
-IN_FILE = re.compile(r"In '(?P<file>.+)': \w+ raised while composing config:\n(?P<what>.*)\n +full_key: (?P<key>.*)")
+IN_FILE = re.compile(r"In '(?P<file>.+)': \w+ raised while composing config:\n(?P<what>.*)\n +full_key: ?(?P<key>.*)")
 BUILDING = re.compile(r"Error in call to target '(?P<what>.+)':\n(?P<why>.*)\nfull_key: (?P<key>.*)")
 
 
 def _hydra_error(text: str, cause: BaseException | None) -> str:
     if match := IN_FILE.match(text):
-        return f"{match['file']}.yaml, {match['key']}: {match['what']}"
+        return f"{match['file']}.yaml{', ' * bool(match['key'])}{match['key']}: {match['what']}"
     if match := BUILDING.match(text):
         return f"{match['key']}: {match['why']}"
     hydras = one_line(re.split(r"\nTo append|\nConfig search path|\nSearch path|\n +full_key", text)[0])

@@ -1,125 +1,16 @@
-"""Allowed values of every setting, and combinations of settings that cannot run.
+"""Combinations of settings that cannot run, and the check of every setting by its rule.
 
 Nothing here imports torch, so that these checks are made before the imports that take seconds.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from math import isfinite
-from typing import Any
-
 from omegaconf import DictConfig, OmegaConf
 
-from winnow.config.override_errors import close_matches
+from winnow.config.override_errors import close_matches, keys_of, target_nodes
+from winnow.config.setting_rules import NODE, NODES, rules_of, unusual
 from winnow.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A test of a value, and the words that complete "KEY=VALUE: must be …"."""
-
-    words: str
-    holds: Callable[[Any], bool]
-
-    def or_null(self, words: str = "or null") -> "Rule":
-        """The same rule, which null passes as well."""
-        return Rule(f"{self.words}, {words}", lambda value: value is None or self.holds(value))
-
-
-def _number(words: str, holds: Callable[[float], bool]) -> Rule:
-    # The nodes of the config groups are untyped: a value may be a string, or null where the setting needs a number.
-    return Rule(words, lambda value: isinstance(value, int | float) and holds(value))
-
-
-def _one_of(*choices: str) -> Rule:
-    return Rule(f"one of {', '.join(choices)}", choices.__contains__)
-
-
-ONE_OR_MORE = _number("1 or more", lambda x: x >= 1)
-NOT_NEGATIVE = _number("0 or more", lambda x: x >= 0)
-POSITIVE = _number("above 0", lambda x: x > 0)
-FRACTION = _number("from 0 to 1", lambda x: 0 <= x <= 1)
-FINITE = _number("a finite number", isfinite)
-
-RULES = {
-    "seed": NOT_NEGATIVE,
-    "iterations": ONE_OR_MORE,
-    "rollout.prompts": ONE_OR_MORE,
-    "rollout.samples": ONE_OR_MORE,
-    "rollout.max_tokens": ONE_OR_MORE,
-    "rollout.max_prompt_tokens": ONE_OR_MORE.or_null(),
-    "rollout.temperature": POSITIVE,
-    "rollout.max_mismatch_kl": POSITIVE.or_null(),
-    "update.minibatches": ONE_OR_MORE,
-    "update.epochs": ONE_OR_MORE,
-    "optim.lr": POSITIVE,
-    "optim.betas": Rule(
-        "two numbers in [0, 1); type optim.betas=[0.9,0.999]",
-        lambda betas: len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
-    ),
-    "optim.eps": POSITIVE,
-    "optim.weight_decay": NOT_NEGATIVE,
-    "optim.grad_clip": NOT_NEGATIVE,
-    "optim.warmup": NOT_NEGATIVE,
-    "optim.schedule": _one_of("constant", "linear", "cosine"),
-    "budget.sampled_tokens": ONE_OR_MORE.or_null(),
-    "budget.trained_tokens": ONE_OR_MORE.or_null(),
-    "budget.seconds": POSITIVE.or_null(),
-    "eval.every": NOT_NEGATIVE,
-    "eval.prompts": ONE_OR_MORE.or_null(),
-    "eval.samples": ONE_OR_MORE,
-    "eval.max_tokens": ONE_OR_MORE,
-    "eval.temperature": POSITIVE,
-    "batch": ONE_OR_MORE,
-    "limit": ONE_OR_MORE.or_null(),
-    "checkpoint.every": ONE_OR_MORE,
-    "checkpoint.keep": Rule("1 or more, or all", lambda keep: keep == "all" or (isinstance(keep, int) and keep >= 1)),
-    "metrics.kl_rows": NOT_NEGATIVE,
-    "guards.max_consecutive": ONE_OR_MORE,
-    "guards.weights_mb": NOT_NEGATIVE,
-    "study.noise": POSITIVE.or_null(),
-    "hardware.accelerator": _one_of("auto", "cpu", "cuda"),
-    "hardware.devices": ONE_OR_MORE,
-    "hardware.token_budget": ONE_OR_MORE.or_null(),
-    "hardware.precision": _one_of("auto", "32-true", "64-true", "bf16-mixed"),
-    "hardware.attention": _one_of("auto", "eager", "sdpa", "flash_attention_2", "flex_attention"),
-    "dataset.bad_rows": _one_of("error", "drop"),
-    "dataset.overlap": _one_of("drop", "keep"),
-    "reward.correct": FINITE,
-    "reward.wrong": FINITE,
-    "reward.no_answer": FINITE,
-}
-"""A setting that a configuration does not have, such as `limit` in training, is not checked."""
 
 REWARD_ROUNDING = 8 * 2.0**-23
 """Relative difference up to which two rewards are the same number in float32, as in `ops.spread`, which needs torch."""
-
-ALGORITHM_RULES = {
-    "algo.rejected": _one_of("drop", "zero"),
-    "algo.reference": _one_of("initial", "previous"),
-    "algo.entropy": NOT_NEGATIVE,
-    "algo.beta": POSITIVE,
-    "algo.critic_lr_ratio": POSITIVE,
-    "algo.value_clip": POSITIVE,
-    "algo.select.pairs": ONE_OR_MORE,
-    "algo.advantage.centre": _one_of("none", "mean", "leave_one_out"),
-    "algo.advantage.scale": _one_of("none", "std"),
-    "algo.advantage.gamma": FRACTION,
-    "algo.advantage.lam": FRACTION,
-    "algo.advantage.eps": POSITIVE,
-    "algo.advantage.w_pos": NOT_NEGATIVE,
-    "algo.advantage.w_neg": NOT_NEGATIVE,
-    "algo.clip.low": _number("above 0 and at most 1", lambda x: 0 < x <= 1),
-    "algo.clip.high": POSITIVE,
-    "algo.clip.c": ONE_OR_MORE,
-    "algo.aggregate.length": ONE_OR_MORE,
-    "algo.correction.cap": ONE_OR_MORE,
-    "algo.correction.floor": FRACTION,
-    "algo.kl.coef": Rule("above 0; without the term, type algo/kl=none", POSITIVE.holds),
-    "algo.kl.clamp": POSITIVE.or_null("or null for none"),
-    "algo.kl.place": _one_of("loss", "reward"),
-    "algo.kl.reference": _one_of("initial", "previous"),
-}
 
 
 def check_ranges(cfg: DictConfig) -> None:
@@ -128,7 +19,7 @@ def check_ranges(cfg: DictConfig) -> None:
     Raises:
         ConfigError: all problems, joined by "; ".
     """
-    _refuse(_values(cfg, RULES | ALGORITHM_RULES) or _combinations(cfg))
+    _refuse(_values(cfg) or _combinations(cfg))
 
 
 def check_evaluation_ranges(cfg: DictConfig) -> None:
@@ -137,7 +28,7 @@ def check_evaluation_ranges(cfg: DictConfig) -> None:
     Raises:
         ConfigError: all problems, joined by "; ".
     """
-    problems = _values(cfg, RULES)
+    problems = _values(cfg, algorithm=False)
     if cfg.hardware.devices != 1:
         problems.append(
             f"hardware.devices={cfg.hardware.devices}: an evaluation runs on one device; leave it out, "
@@ -151,15 +42,28 @@ def _refuse(problems: list[str]) -> None:
         raise ConfigError("; ".join(problems))
 
 
-def _values(cfg: DictConfig, rules: dict[str, Rule]) -> list[str]:
+def check_values(cfg: DictConfig, algorithm: bool = True) -> None:
+    """Check the value of every setting by itself.
+
+    Raises:
+        ConfigError: all problems, joined by "; ".
+    """
+    _refuse(_values(cfg, algorithm))
+
+
+def _values(cfg: DictConfig, algorithm: bool = True) -> list[str]:
     """The settings whose value their rule does not allow, and unknown or repeated evaluation sets."""
-    rules = rules | {f"benchmarks.{name}.bad_rows": _one_of("keep", "error", "drop") for name in cfg.benchmarks}
-    values = {key: OmegaConf.select(cfg, key, default=...) for key in rules}  # `...`: there is no such setting
-    problems = [
-        f"{key}={'null' if value is None else value}: must be {rules[key].words}"
-        for key, value in values.items()
-        if value is not ... and not rules[key].holds(value)
-    ]
+    if broken := _broken_nodes(cfg):
+        return broken
+    rules = rules_of([str(name) for name in cfg.benchmarks], algorithm)
+    of_others = tuple(f"{path}." for path, node in target_nodes(cfg) if not is_ours(node))
+    problems = []
+    for key in [key for key in keys_of(cfg) if algorithm or not key.startswith("algo.")]:
+        rule = None if key.startswith(of_others) else rules.get(key)
+        value = OmegaConf.select(cfg, key)
+        problem = unusual(value) if rule is None else rule.problem(value)
+        if problem is not None:
+            problems.append(f"{key}={_shown(value)}: {problem}")
     known, sets = [str(name) for name in cfg.benchmarks], list(cfg.eval.sets)
     for name in dict.fromkeys(sets):
         if name not in known:
@@ -167,6 +71,31 @@ def _values(cfg: DictConfig, rules: dict[str, Rule]) -> list[str]:
             problems.append(f"eval.sets: no benchmark {name}; {hint}there are {', '.join(known)}")
         if sets.count(name) > 1:
             problems.append(f"eval.sets: {name} is named twice")
+    return problems
+
+
+def is_ours(node: DictConfig) -> bool:
+    """Whether the class of a node is Winnow's, so that Winnow knows its settings."""
+    return str(node["_target_"]).startswith("winnow.")
+
+
+def _shown(value: object) -> str:
+    if type(value) is int and value.bit_length() > 1000:  # Python does not write numbers of many digits
+        return f"(a number of {value.bit_length():,} bits)"
+    return "null" if value is None else str(value)
+
+
+def _broken_nodes(cfg: DictConfig) -> list[str]:
+    """The nodes from which nothing can be built, because a file put something else in their place."""
+    nodes = {key: OmegaConf.select(cfg, key, throw_on_missing=False) for key in NODES}
+    problems = [
+        f"{key}: must be {NODE.words}; type {key.replace('.', '/')}=NAME"
+        for key, node in nodes.items()
+        if not NODE.holds(node)
+    ]
+    benchmarks = cfg.get("benchmarks")
+    if not isinstance(benchmarks, DictConfig) or not all(map(NODE.holds, benchmarks.values())):
+        problems.append("benchmarks: must be a group of benchmarks, each with its class (`_target_`)")
     return problems
 
 
@@ -187,6 +116,13 @@ def _combinations(cfg: DictConfig) -> list[str]:
             f"reward.correct={reward.correct}: must be above reward.wrong and reward.no_answer ({other}) "
             "by more than rounding in float32"
         )
+    if (width := cfg.model.get("width")) is not None:
+        heads, kv_heads = cfg.model.heads, cfg.model.kv_heads
+        if width % (2 * heads) or heads % kv_heads:
+            problems.append(
+                f"model.width={width}: must be a multiple of twice model.heads ({heads}), and that one of "
+                f"model.kv_heads ({kv_heads})"
+            )
     rows = rollout.prompts * (1 if supervised else rollout.samples)
     minibatches = cfg["update"].minibatches  # `cfg.update` is a method of every mapping
     if minibatches > rows:

@@ -127,6 +127,8 @@ class Program:
             return self.validate(task_cfg)
         except InstantiationException as error:  # an object refused its settings while Hydra built it
             raise ConfigError(composition_error(unwrapped_error(error))) from error
+        except OmegaConfBaseException as error:  # a setting that every run needs was removed
+            raise ConfigError(composition_error(error)) from error
 
     def _validate_all(self, composer: Composer, jobs: Sequence[Sequence[str]]) -> None:
         # All jobs are composed before the first is validated: validation imports torch, which takes seconds.

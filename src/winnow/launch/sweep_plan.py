@@ -29,8 +29,6 @@ def jobs_of(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> list[l
     Raises:
         ConfigError: the sweep is over nothing.
     """
-    if cfg.hydra.launcher.get("jobs", 1) < 1:
-        raise ConfigError(f"hydra.launcher.jobs={cfg.hydra.launcher.jobs}: must be 1 or more, jobs at a time")
     overrides = composer.parse(lines)
     for_hydra = [str(o.input_line) for o in overrides if o.is_hydra_override()]
     for_jobs = [o for o in overrides if not o.is_hydra_override()]

@@ -1,0 +1,257 @@
+"""Rules about the value of each setting: every scalar of `conf/` has one, or is a flag that its type checks.
+
+Nothing here imports torch, so that these checks are made before the imports that take seconds.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig
+
+MOST = 1e12
+"""The largest number that is accepted where a rule says nothing else."""
+LONGEST_PATH = 4000
+UNREADABLE = re.compile("[\x00\ud800-\udfff]")
+"""Characters that no text of a configuration may hold: NUL and halves of a surrogate pair."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A test of a value, and the words that complete "KEY=VALUE: must be …"."""
+
+    words: str
+    holds: Callable[[Any], bool]
+    most: float = MOST
+
+    def or_null(self, words: str = "or null") -> "Rule":
+        """The same rule, which null passes as well."""
+        return Rule(f"{self.words}, {words}", lambda value: value is None or self.holds(value), self.most)
+
+    def up_to(self, most: float) -> "Rule":
+        """The same rule with another largest number."""
+        return Rule(self.words, self.holds, most)
+
+    def problem(self, value: object) -> str | None:
+        """Why the value is not allowed, as the end of a message; None if it is."""
+        return unusual(value, self.most) or (None if self.holds(value) else f"must be {self.words}")
+
+
+def unusual(value: object, most: float = MOST) -> str | None:
+    """Why no setting may have this value: a number that is not finite or too large, or a text that is none."""
+    if isinstance(value, ListConfig | list | tuple):
+        return next((problem for part in value if (problem := unusual(part, most))), None)
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, float) and not isfinite(value):
+        return "must be a finite number"
+    if isinstance(value, int | float) and abs(value) > most:
+        return f"must be at most {most:,.0f}, whatever its sign" if value < 0 else f"must be at most {most:,.0f}"
+    if isinstance(value, str) and UNREADABLE.search(value):
+        return "must be text, without NUL or half of a surrogate pair"
+    return None
+
+
+def _number(words: str, holds: Callable[[float], bool]) -> Rule:
+    # The nodes of the config groups are untyped: a value may be a string, or null where the setting needs a number.
+    return Rule(words, lambda x: isinstance(x, int | float) and not isinstance(x, bool) and holds(x))
+
+
+def _whole(words: str, holds: Callable[[int], bool], most: float) -> Rule:
+    return Rule(f"a whole number, {words}", lambda x: type(x) is int and holds(x), most)
+
+
+def _one_of(*choices: str) -> Rule:
+    return Rule(f"one of {', '.join(choices)}", choices.__contains__)
+
+
+def _list_of(words: str, holds: Callable[[Any], bool], most: float = MOST) -> Rule:
+    return Rule(words, lambda x: isinstance(x, ListConfig) and len(x) > 0 and all(map(holds, x)), most)
+
+
+ONE_OR_MORE = _whole("1 or more", lambda x: x >= 1, 10**9)
+ZERO_OR_MORE = _whole("0 or more", lambda x: x >= 0, 10**9)
+AT_LEAST_ONE = _number("1 or more", lambda x: x >= 1)
+NOT_NEGATIVE = _number("0 or more", lambda x: x >= 0)
+POSITIVE = _number("above 0", lambda x: x > 0)
+FRACTION = _number("from 0 to 1", lambda x: 0 <= x <= 1)
+FINITE = _number("a finite number", isfinite)
+FLAG = Rule("true or false", lambda x: isinstance(x, bool))
+TEXT = Rule("a text", lambda x: isinstance(x, str) and x.strip() != "")
+PATH = Rule("the name of a file or folder", lambda x: TEXT.holds(x) and len(x.encode()) <= LONGEST_PATH)
+FIELD = Rule("a name, or a list of names", lambda x: TEXT.holds(x) or _list_of("", TEXT.holds).holds(x))
+TEMPERATURE = _number("above 0, from 0.0001 to 10,000", lambda x: 1e-4 <= x <= 1e4)
+SEED = ZERO_OR_MORE.up_to(2**63 - 1)
+TOKENS = ONE_OR_MORE.up_to(10**18)
+NODE = Rule("a group of settings with a class (`_target_`)", lambda x: isinstance(x, DictConfig) and "_target_" in x)
+
+NODES = ("algo", "model", "dataset", "engine", "logger", "reward.verifier")
+"""Nodes from which an object is built."""
+
+RULES = {
+    "seed": SEED,
+    "iterations": ONE_OR_MORE,
+    "rollout.prompts": ONE_OR_MORE,
+    "rollout.samples": ONE_OR_MORE,
+    "rollout.max_tokens": ONE_OR_MORE,
+    "rollout.max_prompt_tokens": ONE_OR_MORE.or_null(),
+    "rollout.temperature": TEMPERATURE,
+    "rollout.max_mismatch_kl": POSITIVE.or_null(),
+    "update.minibatches": ONE_OR_MORE,
+    "update.epochs": ONE_OR_MORE,
+    "optim.lr": POSITIVE,
+    "optim.betas": Rule(
+        "two numbers in [0, 1); type optim.betas=[0.9,0.999]",
+        lambda betas: isinstance(betas, ListConfig) and len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
+    ),
+    "optim.eps": POSITIVE,
+    "optim.weight_decay": NOT_NEGATIVE,
+    "optim.grad_clip": NOT_NEGATIVE,
+    "optim.warmup": ZERO_OR_MORE,
+    "optim.schedule": _one_of("constant", "linear", "cosine"),
+    "budget.sampled_tokens": TOKENS.or_null(),
+    "budget.trained_tokens": TOKENS.or_null(),
+    "budget.seconds": POSITIVE.or_null(),
+    "eval.every": ZERO_OR_MORE,
+    "eval.prompts": ONE_OR_MORE.or_null(),
+    "eval.samples": ONE_OR_MORE,
+    "eval.max_tokens": ONE_OR_MORE,
+    "eval.temperature": TEMPERATURE,
+    "batch": ONE_OR_MORE,
+    "limit": ONE_OR_MORE.or_null(),
+    "checkpoint.every": ONE_OR_MORE,
+    "checkpoint.keep": Rule("1 or more, or all", lambda keep: keep == "all" or ONE_OR_MORE.holds(keep)),
+    "metrics.kl_rows": ZERO_OR_MORE,
+    "guards.max_consecutive": ONE_OR_MORE,
+    "guards.weights_mb": NOT_NEGATIVE,
+    "study.noise": POSITIVE.or_null(),
+    "hardware.accelerator": _one_of("auto", "cpu", "cuda"),
+    "hardware.devices": ONE_OR_MORE.up_to(1024),
+    "hardware.strategy": Rule(
+        "auto or ddp, because every process holds a whole model; type hardware.strategy=auto",
+        ("auto", "ddp").__contains__,
+    ),
+    "hardware.threads": ONE_OR_MORE.up_to(1024).or_null(),
+    "hardware.token_budget": ONE_OR_MORE.or_null(),
+    "hardware.precision": _one_of("auto", "32-true", "64-true", "bf16-mixed"),
+    "hardware.attention": _one_of("auto", "eager", "sdpa", "flash_attention_2", "flex_attention"),
+    "dataset.bad_rows": _one_of("error", "drop"),
+    "dataset.overlap": _one_of("drop", "keep"),
+    "reward.correct": FINITE,
+    "reward.wrong": FINITE,
+    "reward.no_answer": FINITE,
+    "eval.folder": PATH.or_null(),
+    "resume": PATH.or_null(),
+    "run": PATH.or_null(),
+    "study.title": TEXT.or_null(),
+    "dataset.seed": SEED,
+    "dataset.levels": _list_of("operations of a chain, from 1 to 1,000 each", ONE_OR_MORE.holds, 1000),
+    "dataset.train_size": ONE_OR_MORE.up_to(10**7),
+    "dataset.heldout_size": ONE_OR_MORE.up_to(10**7),
+    "dataset.flawless": ZERO_OR_MORE,
+    "dataset.direct": FRACTION,
+    "dataset.slip": FRACTION,
+    "dataset.tasks": _list_of("names of tasks; type dataset.tasks=[chain_sum]", TEXT.holds),
+    "dataset.heldout_path": PATH.or_null(),
+    "model.name": TEXT,
+    "model.path": PATH,
+    "model.template": NODE,
+    "model.lora": NODE,
+    "model.template.system": TEXT.or_null(),
+    "model.template.instruction": Rule("a text", lambda text: isinstance(text, str)),
+    "model.lora.rank": ONE_OR_MORE.up_to(65536),
+    "model.lora.alpha": POSITIVE.up_to(1e6),
+    "model.lora.target_modules": FIELD,
+    "model.seed": SEED,
+    "model.layers": ONE_OR_MORE.up_to(1000),
+    "model.width": ONE_OR_MORE.up_to(65536),
+    "model.heads": ONE_OR_MORE.up_to(1024),
+    "model.kv_heads": ONE_OR_MORE.up_to(1024),
+    "model.intermediate": ONE_OR_MORE.up_to(2**20),
+    "model.positions": ONE_OR_MORE.up_to(2**24),
+    "engine.max_rows": ONE_OR_MORE.or_null(),
+    "engine.graphs": FLAG,
+    "engine.dtype": _one_of("float32", "bfloat16", "float16").or_null(),
+    "engine.tensor_parallel_size": ONE_OR_MORE.up_to(1024),
+    "engine.gpu_memory_utilization": _number("above 0 and at most 1", lambda x: 0 < x <= 1),
+    "engine.max_model_len": ONE_OR_MORE.or_null(),
+    "engine.enforce_eager": FLAG,
+    "logger.project": TEXT,
+    "logger.entity": TEXT.or_null(),
+    "logger.mode": _one_of("auto", "online", "offline", "disabled"),
+    "logger.group": TEXT.or_null(),
+    "logger.name": TEXT.or_null(),
+    "logger.tags": Rule("a list of texts", lambda tags: isinstance(tags, ListConfig) and all(map(TEXT.holds, tags))),
+}
+"""A setting that a configuration does not have, such as `limit` in training, is not checked."""
+
+ALGORITHM_RULES = {
+    **{f"algo.{axis}": NODE for axis in ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")},
+    "algo.rejected": _one_of("drop", "zero"),
+    "algo.reference": _one_of("initial", "previous"),
+    "algo.entropy": NOT_NEGATIVE,
+    "algo.beta": POSITIVE,
+    "algo.smoothing": _number("from 0, and below 0.5", lambda x: 0 <= x < 0.5),
+    "algo.whiten": FLAG,
+    "algo.shuffle": FLAG,
+    "algo.critic_lr_ratio": POSITIVE,
+    "algo.value_clip": POSITIVE,
+    "algo.select.pairs": ONE_OR_MORE,
+    "algo.advantage.centre": _one_of("none", "mean", "leave_one_out"),
+    "algo.advantage.scale": _one_of("none", "std"),
+    "algo.advantage.gamma": FRACTION,
+    "algo.advantage.lam": FRACTION,
+    "algo.advantage.eps": POSITIVE,
+    "algo.advantage.w_pos": NOT_NEGATIVE,
+    "algo.advantage.w_neg": NOT_NEGATIVE,
+    "algo.clip.low": _number("above 0 and at most 1", lambda x: 0 < x <= 1),
+    "algo.clip.high": POSITIVE,
+    "algo.clip.c": AT_LEAST_ONE,
+    "algo.aggregate.length": ONE_OR_MORE,
+    "algo.correction.cap": AT_LEAST_ONE,
+    "algo.correction.floor": FRACTION,
+    "algo.kl.coef": Rule("above 0; without the term, type algo/kl=none", POSITIVE.holds),
+    "algo.kl.clamp": POSITIVE.or_null("or null for none"),
+    "algo.kl.place": _one_of("loss", "reward"),
+    "algo.kl.reference": _one_of("initial", "previous"),
+}
+
+COLLECTION_RULES = {
+    "path": PATH.or_null(),
+    "repository": TEXT.or_null(),
+    "files": TEXT.or_null(),
+    "problem_field": FIELD,
+    "answer_field": FIELD,
+    "solution_field": FIELD,
+    "gold": NODE,
+    "demonstration": NODE,
+}
+"""Settings of `dataset` and of every benchmark."""
+BENCHMARK_RULES = {
+    "verifier": NODE,
+    "name": TEXT,
+    "folder": PATH.or_null(),
+    "bad_rows": _one_of("keep", "error", "drop"),
+}
+VERIFIER_RULES = {
+    "rule": NODE,
+    "workers": ONE_OR_MORE.up_to(256),
+    "timeout": _number("above 0, and at most 3,600 seconds", lambda x: 0 < x <= 3600),
+    "rule.relative": FRACTION,
+}
+"""Settings of `reward.verifier` and of the verifier of every benchmark."""
+
+
+def rules_of(benchmarks: Sequence[str], algorithm: bool) -> dict[str, Rule]:
+    """The rules of all settings by dotted key, those of the `algorithm` only if it is to be used."""
+    owners = [f"benchmarks.{name}" for name in benchmarks]
+    rules = RULES | (ALGORITHM_RULES if algorithm else {})
+    for owner in owners:
+        rules |= {f"{owner}.{key}": rule for key, rule in BENCHMARK_RULES.items()}
+    for owner in ("dataset", *owners):
+        rules |= {f"{owner}.{key}": rule for key, rule in COLLECTION_RULES.items()}
+    for owner in ("reward", *owners):
+        rules |= {f"{owner}.verifier.{key}": rule for key, rule in VERIFIER_RULES.items()}
+    return rules
