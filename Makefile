@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 VLLM_BIN := .venv-vllm/bin
 VLLM_INSTALLED := .venv-vllm/installed
 
-.PHONY: demo smollm tasks gsm8k paper paper-rates test test-faults test-vllm check bench docs clean
+.PHONY: demo smollm tasks gsm8k paper paper-rates test test-faults test-vllm golden check bench docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -57,6 +57,10 @@ $(VLLM_INSTALLED): pyproject.toml constraints.txt tests/with_vllm/requirements.p
 
 test-vllm: $(VLLM_INSTALLED)  ## engine=vllm on its CPU build: real runs, and runs that are tampered with; some minutes
 	$(VLLM_BIN)/python -m pytest tests/with_vllm
+
+# The numbers that tests/golden holds every algorithm to.
+golden: $(INSTALLED)  ## loss, reward, KL and gradient norm of each algorithm recorded anew; it takes a REASON="…"
+	PYTHONPATH=tests $(BIN)/python -m golden.trajectories "$$REASON"
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
