@@ -45,10 +45,6 @@ UNREADABLE = {
 """Golds that no verifier can read, with the reason."""
 FIRM = {
     "(2,1),(1,2),(-1,-20),(-20,-1)": "one list in four boxes; only the last box is read, here and in training",
-    "D": "a sentence is not a choice letter",
-    r"\frac{v_{0}}{r_{0}} \frac{1}{\left(1+r / r_{0}\right)^{3 / 2}}": (
-        "equal only for positive r and r₀, which math_verify does not assume; numeric, the rule for Minerva, accepts it"
-    ),
 }
 """Golds of firm rows on which math_verify disagrees with the label, with the reason."""
 KNOWN = {("7.6 Z", "7.6 z"): "math-verify does not distinguish capitals from small letters"}

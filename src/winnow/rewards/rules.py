@@ -207,9 +207,16 @@ def is_refused(gold: str, answer: str, gold_is_number: bool) -> bool:
     """Whether a guard rejects `answer` for this gold. The answer must not be longer than `MAX_CHARACTERS`."""
     if _depth(answer) > MAX_DEPTH:
         return True
+    if "'''" in answer and _primes(answer) != _primes(gold):
+        return True
     if "=" in answer and not _may_equate(gold, answer):
         return True
     return gold_is_number and _has_several_numbers(answer)
+
+
+def _primes(text: str) -> int:
+    """The longest run of primes; math-verify reads no more than two."""
+    return max(map(len, re.findall("'+", text)), default=0)
 
 
 def _depth(text: str) -> int:

@@ -50,13 +50,13 @@ class Verifier:
         self,
         rule: Rule = _MATH_VERIFY,
         workers: int = 2,
-        timeout: float = 5.0,
+        timeout: float = 2.0,
         memory_mb: int = 1024,
         cache_size: int = 65_536,
     ) -> None:
         if workers < 1 or timeout <= 0:
             raise ConfigError(
-                f"reward.verifier: workers={workers} timeout={timeout} must be positive; type e.g. workers=2 timeout=5"
+                f"reward.verifier: workers={workers} timeout={timeout} must be positive; type e.g. workers=2 timeout=2"
             )
         self.rule, self.counts = rule, Counts()
         self._pool = WorkerPool(workers, timeout, memory_mb, rule.check, rule.settings)
