@@ -75,18 +75,17 @@ def test_a_second_process_is_told_who_holds_it_and_gets_it_afterwards(tmp_path: 
         assert mine.pid == os.getpid()
 
 
-def test_the_lock_of_a_killed_process_is_free_and_its_file_stays_until_it_is_claimed(tmp_path: Path):
+def test_the_lock_of_a_killed_process_is_free_and_stays_as_it_was_for_who_leaves_by_an_error(tmp_path: Path):
     other = holding(tmp_path)
     left = (tmp_path / LOCK).read_bytes()
     other.send_signal(signal.SIGKILL)
     other.wait()
     assert holder_of(tmp_path) is None
+    with pytest.raises(ValueError, match="refused"), DirectoryLock(tmp_path):
+        raise ValueError("refused")
+    assert (tmp_path / LOCK).read_bytes() == left
     with DirectoryLock(tmp_path):
-        assert (tmp_path / LOCK).read_bytes() == left
-    assert (tmp_path / LOCK).read_bytes() == left  # who is refused after all has changed nothing
-    with DirectoryLock(tmp_path) as lock:
-        lock.claim()
-        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+        pass
     assert not (tmp_path / LOCK).exists()
 
 
@@ -125,8 +124,8 @@ def test_a_process_number_that_is_used_again_is_not_the_holder(tmp_path: Path):
 def test_a_lock_file_that_names_nobody_is_free(tmp_path: Path, text: str):
     (tmp_path / LOCK).write_text(text)
     assert holder_of(tmp_path) is None
-    with DirectoryLock(tmp_path) as lock:
-        lock.claim()
+    with DirectoryLock(tmp_path):
+        pass
 
 
 def test_without_flock_a_living_holder_is_refused_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -158,8 +157,8 @@ def test_a_holder_on_another_machine_is_watched(tmp_path: Path, monkeypatch: pyt
     beating.join()
     assert len(said) == 1
     assert "node7" in said[0]
-    with DirectoryLock(tmp_path, said.append) as lock:
-        lock.claim()
+    with DirectoryLock(tmp_path, said.append):
+        pass
     assert len(said) == 2
 
 

@@ -30,6 +30,7 @@ LOCK = ".lock"
 BEAT_SECONDS, WATCH_SECONDS = 10.0, 30.0
 SURELY_DEAD_SECONDS = 3600.0
 """Age of a time stamp after which its holder is not watched any more; far above the difference of two hosts' clocks."""
+MOST_BYTES = 4096
 TRIES, TRY_SECONDS = 10, 0.1  # a process that only looks at a lock holds it for a moment itself
 UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.EBADF)
 """Errors with which file systems say that they have no flock."""
@@ -70,8 +71,9 @@ class Held(Exception):
 class DirectoryLock:
     """Lock of `directory`, which has to exist; a context that holds it.
 
-    A file that a killed process left stays as it was until `claim`, so that a process that is refused after all changes
-    nothing. A child process that inherits `descriptor` holds the lock too. `say` gets a line before a wait.
+    A file that a killed process left is put back as it was if the context is left by an error, so that a process that
+    is refused after all changes nothing. A child process that inherits `descriptor` holds the lock too. `say` gets a
+    line before a wait.
 
     Raises:
         Held: another process holds it.
@@ -81,37 +83,36 @@ class DirectoryLock:
     def __init__(self, directory: Path, say: Callable[[str], object] = print) -> None:
         self.path, self.say = directory / LOCK, say
         self.descriptor = -1
-        self._claimed = False
+        self._left = b""
         self._released = threading.Event()
 
     def __enter__(self) -> "DirectoryLock":
         self.descriptor, is_new = _opened(self.path)
         try:
-            if is_new:
-                self.claim()
-            else:
+            if not is_new:
                 self._refuse_living_holder()
+                self._left = os.pread(self.descriptor, MOST_BYTES, 0)
+            self._write(json.dumps(asdict(Holder.here())).encode())
         except BaseException:
             os.close(self.descriptor)
             raise
         threading.Thread(target=self._beat, daemon=True, name="directory lock").start()
         return self
 
-    def claim(self) -> None:
-        """Name this process in the file as the lock's holder."""
-        if not self._claimed:
-            text = json.dumps(asdict(Holder.here())).encode()
-            os.ftruncate(self.descriptor, 0)
-            os.pwrite(self.descriptor, text, 0)
-            os.fsync(self.descriptor)
-            self._claimed = True
+    def _write(self, content: bytes) -> None:
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, content, 0)
+        os.fsync(self.descriptor)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._released.set()
-        if self._claimed and _is_at(self.descriptor, self.path):
-            self.path.unlink()
+        if _is_at(self.descriptor, self.path):
+            if error is not None and self._left:
+                self._write(self._left)
+            else:
+                self.path.unlink()
         os.close(self.descriptor)
 
     def _beat(self) -> None:
@@ -205,7 +206,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 def _read_holder(descriptor: int) -> Holder | None:
     try:
-        return Holder(**json.loads(os.pread(descriptor, 4096, 0)))
+        return Holder(**json.loads(os.pread(descriptor, MOST_BYTES, 0)))
     except (ValueError, TypeError):
         return None
 
