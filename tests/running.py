@@ -1,6 +1,7 @@
 """Whole runs inside the test process."""
 
 import json
+import runpy
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -10,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from winnow.assemble.training import train
 from winnow.config import checks
+from winnow.launch.program import Program
 
 CONF = Path(__file__).parent.parent / "conf"
 SMALL = (
@@ -47,6 +49,15 @@ def run(directory: Path, *overrides: str) -> float | None:
     cfg = composed(*SMALL, *overrides)
     checks.check_config(cfg)
     return train(cfg, directory)
+
+
+def program(name: str) -> Program:
+    """The program `train.py` or `evaluate.py`, to be run in this process."""
+    script = runpy.run_path(str(CONF.parent / f"{name}.py"))
+    if name == "train":
+        return Program(name, script["validate"], script["train"], CONF)
+    more = {"complete": script["with_run_overrides"], "trace": "evaluation.json"}
+    return Program(name, script["validate"], script["evaluate"], CONF, **more)
 
 
 def metrics(directory: Path) -> list[dict[str, float]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from winnow import __version__
-from winnow.errors import CONFIG, DONE, ConfigError
+from winnow.errors import CONFIG, DONE, ConfigError, Stopped
 from winnow.visible_text import message, visible
 
 AXES = ("iterations", "sampled_tokens", "trained_tokens", "seconds")
@@ -76,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     export = command("export", "write the newest checkpoint of a run as a Hugging Face folder")
     export.add_argument("run", type=Path, metavar="RUN")
     export.add_argument("out", type=Path, metavar="OUT", help="a new directory")
+
+    audit = command("audit", "compute iterations of a run again from its own files, and compare; 0 equal, 4 differs")
+    audit.add_argument("run", type=Path, metavar="RUN")
+    audit.add_argument(
+        "--iterations", type=int, default=3, metavar="K", help="number of iterations, chosen at random; default 3"
+    )
+    audit.add_argument("--from-start", action="store_true", help="compute the first iteration again too")
     return parser
 
 
@@ -143,6 +150,18 @@ def _export(args: argparse.Namespace) -> None:
     from winnow.config.saved_runs import read_saved_run
 
     print(export_checkpoint(read_saved_run(args.run), args.out))
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from winnow.assemble.audit import audit
+    from winnow.run_logs.console import print_line
+
+    if args.iterations < 0:
+        raise ConfigError(f"--iterations {args.iterations}: must be 0 or more")
+    try:
+        return audit(args.run, args.iterations, args.from_start, print_line)
+    except Stopped as stop:
+        return stop.code
 
 
 if __name__ == "__main__":

@@ -98,12 +98,11 @@ class RunStart:
         changed = [str(change) for change in found if self._is_told(change)]
         if self._have_changed(self.problems):
             changed.append(OTHER_PROBLEMS)
-        threads, device = torch.get_num_threads(), "cuda" if on_cuda(self.cfg) else "cpu"
         start = Start(
             after=after,
             at=now(),
             configuration=configuration_hashes(self.directory / FOLDER),
-            machine=this_machine(threads, device),
+            machine=this_machine(torch.get_num_threads(), device_of(self.cfg)),
             changed=tuple(changed),
             earlier=earlier,
             problems=self.problems,
@@ -130,3 +129,8 @@ class RunStart:
         """Whether reports have to tell of the change; its length matters to a run whose learning rate falls over it."""
         falls = self.cfg.optim.schedule != "constant" and change.key == "iterations"
         return falls or change.section not in ABOUT_LENGTH
+
+
+def device_of(cfg: DictConfig) -> str:
+    """The name of the GPU that the run computes on, or cpu."""
+    return torch.cuda.get_device_name() if on_cuda(cfg) and torch.cuda.is_available() else "cpu"

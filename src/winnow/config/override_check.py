@@ -14,6 +14,8 @@ from winnow.errors import ConfigError
 
 ONE_OR_SEVERAL = ("problem_field", "answer_field", "solution_field", "target_modules")
 """Settings that take a word or a list of words."""
+NUMBER_OR_WORD = {"checkpoint.keep": "all"}
+"""Settings that take a number or this word."""
 
 UNTYPED = ("hydra", "algo", "model", "dataset", "benchmarks", "reward", "engine", "logger")
 """Nodes whose settings may be deleted: what then is missing is found when an object is built from them."""
@@ -100,6 +102,8 @@ class OverrideCheck:
             return
         if isinstance(self.old, DictConfig) and isinstance(value, str) and self.key.startswith("hydra."):
             raise ConfigError(f"{self.line}: a single value where there is a group of settings{self.example}")
+        if self.key in NUMBER_OR_WORD and NUMBER_OR_WORD[self.key] in (value, self.old):
+            return  # whether it is a number in range is checked later
         problem = wrong_kind(self.old, value)  # pyright: ignore[reportArgumentType]
         if problem is not None:
             raise ConfigError(f"{self.line}: {problem}{self.example}")

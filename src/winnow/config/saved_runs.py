@@ -61,25 +61,25 @@ def _exists(target: str) -> bool:
         return not str(error.name).startswith("winnow.")
 
 
-def read_saved_run(directory: Path) -> SavedRun:
-    """Read what Hydra saved under `directory/.hydra`.
+def read_saved_run(directory: Path, folder: str = FOLDER) -> SavedRun:
+    """Read what Hydra saved under `directory/.hydra`, or in another `folder` that a resume kept there.
 
     Raises:
         ConfigError: it is no run directory, or a file in it is missing or damaged.
     """
     try:
         cfg, hydra, overrides = (
-            OmegaConf.load(directory / ".hydra" / f"{name}.yaml") for name in ("config", "hydra", "overrides")
+            OmegaConf.load(directory / folder / f"{name}.yaml") for name in ("config", "hydra", "overrides")
         )
     except OSError as error:
         raise ConfigError(
             f"{directory}: no run directory ({error.filename} is missing); type outputs/DAY/NAME"
         ) from error
     except (YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{directory}/.hydra: cannot be read ({one_line(str(error))})") from error
+        raise ConfigError(f"{directory / folder}: cannot be read ({one_line(str(error))})") from error
     if isinstance(cfg, DictConfig) and isinstance(hydra, DictConfig) and isinstance(overrides, ListConfig):
         return SavedRun(directory, cfg, hydra.hydra, list(overrides))
-    raise ConfigError(f"{directory}/.hydra: holds no configuration")
+    raise ConfigError(f"{directory / folder}: holds no configuration")
 
 
 DEPTH = 3

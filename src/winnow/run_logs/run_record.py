@@ -24,7 +24,7 @@ PACKAGES = ("torch", "transformers", "pytorch-lightning", "peft")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Versions and hardware on which a part of a run was computed. `threads` are torch's, `device` is cpu or cuda."""
+    """Versions and hardware of a part of a run. `threads` are torch's, `device` is cpu or the name of a GPU."""
 
     versions: dict[str, str]
     cpu: str
