@@ -8,6 +8,7 @@ process after this one was killed.
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,16 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
+
+
+def remove_temporary(directory: Path) -> None:
+    """Remove the temporary files that processes which were killed while they wrote here have left in `directory`."""
+    for path in directory.iterdir() if directory.is_dir() else ():
+        if TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink()
 
 
 def replace_text(path: Path, text: str) -> None:

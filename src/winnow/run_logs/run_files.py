@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
-from winnow.files import finite_or_null, replace_json, replace_text
+from winnow.files import finite_or_null, remove_temporary, replace_json, replace_text
 from winnow.run_logs.hashes import HASHES, IterationHashes, text_hash
 from winnow.run_logs.token_ids import decoded, encoded
 from winnow.verdict import Verdict
@@ -207,6 +207,11 @@ class RunFiles:
         for number, path in self.sample_files().items():
             if number > iteration:
                 path.unlink()
+
+    def remove_temporary(self) -> None:
+        """Remove the temporary files that a process which was killed while it wrote has left. Nobody else may write."""
+        for folder in (self.directory, self.samples, self.directory / ".hydra"):
+            remove_temporary(folder)
 
     def sample_files(self) -> dict[int, Path]:
         """The files of `samples/` by iteration, without others that may lie there."""

@@ -1,8 +1,9 @@
 """Checkpoints at iteration boundaries, written atomically and verified by hash before they are loaded.
 
 A checkpoint is a folder `iteration_000010` with the state of the run and a manifest: the run's id, the iteration, the
-SHA-256 of the state and the tensors in it that are not finite. A checkpoint is intact if the state is the manifest's,
-belongs to the run and is finite; only intact ones are loaded, and only they count when older ones are deleted.
+SHA-256 of the state, the tensors in it that are not finite, and a SHA-256 of these entries. A checkpoint is intact if
+the state is the manifest's, belongs to the run and is finite; only intact ones are loaded, and only they count when
+older ones are deleted.
 """
 
 import hashlib
@@ -31,6 +32,8 @@ STATE, MANIFEST = "state.ckpt", "manifest.json"
 TEMPORARY = re.compile(r"\.(tmp|del)-iteration_[0-9]+")
 MANIFEST_BYTES = 1 << 20
 """Size above which a manifest is not read: its list of tensors is the only part that grows, with the model's layers."""
+ENTRIES = {"schema", "run", "iteration", "sha256", "nonfinite", "check"}
+ENTRIES_OF_EARLIER = {"schema", "iteration", "sha256"}
 
 State = Mapping[str, Any]
 
@@ -89,9 +92,16 @@ def _manifest_in(folder: Path) -> dict[str, object]:
         manifest = json.loads(_regular_file(folder / MANIFEST, MANIFEST_BYTES).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise Damaged("incomplete or damaged (no readable manifest)") from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("sha256"), str):
-        raise Damaged("incomplete or damaged (its manifest holds no hash)")
+    entries = set(manifest) if isinstance(manifest, dict) else set()
+    if entries != ENTRIES_OF_EARLIER and (entries != ENTRIES or manifest["check"] != _check(manifest)):
+        raise Damaged("incomplete or damaged (its manifest is not as it was written)")
     return manifest
+
+
+def _check(manifest: Mapping[str, object]) -> str:
+    """SHA-256 of a manifest's other entries."""
+    others = {name: value for name, value in manifest.items() if name != "check"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
 def _regular_file(path: Path, most: int | None = None) -> Path:
@@ -209,7 +219,7 @@ def write_checkpoint(
         print(f"{final}: not finite, so that no run will go on from it: {', '.join(found[:3])}", flush=True)
     manifest = {"schema": 2, "run": run, "iteration": iteration, "sha256": sha256_of(temporary / STATE)}
     manifest |= {"nonfinite": f"{len(found)} tensors, such as {found[0]}" if found else None}
-    replace_text(temporary / MANIFEST, json.dumps(manifest))
+    replace_text(temporary / MANIFEST, json.dumps({**manifest, "check": _check(manifest)}))
     if final.exists():  # damaged, or another run's: a run does not save twice after one iteration
         os.replace(final, final.with_name(f"{final.name}.before_{run}")) if _is_foreign(final, run) else _delete(final)
     os.replace(temporary, final)
@@ -220,7 +230,7 @@ def remove_leftovers(directory: Path) -> None:
     """Remove what runs that were killed while they saved or deleted a checkpoint have left under `directory`."""
     for leftover in directory.iterdir() if directory.is_dir() else ():
         if TEMPORARY.fullmatch(leftover.name):
-            shutil.rmtree(leftover)
+            _remove(leftover)
 
 
 def delete_old(directory: Path, keep: int, run: str | None = None, written: Path | None = None) -> None:
@@ -261,7 +271,12 @@ def is_intact(folder: Path, run: str | None = None, hashed: bool = True) -> bool
 def _delete(folder: Path) -> None:
     # Renamed first, so that a folder whose deletion was interrupted does not look like a checkpoint.
     os.replace(folder, doomed := folder.with_name(f".del-{folder.name}"))
-    shutil.rmtree(doomed)
+    _remove(doomed)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder, or what has its name: a file, or a link."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 class SyncedCheckpointIO(TorchCheckpointIO):

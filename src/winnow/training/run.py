@@ -137,6 +137,7 @@ class Run:
         if is_first_rank():
             self.record = self.accept(self.resumed_from or 0)
             remove_leftovers(self.directory / "checkpoints")
+            self.files.remove_temporary()
         with self.console:
             resuming = [] if checkpoint is None else [f"resuming after iteration {self.resumed_from}"]
             again = ["no checkpoint was written before the run ended: beginning again"] if resume else []
