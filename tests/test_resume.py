@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from running import CONF, SMALL, composed, metrics, run, weights
+from running import CONF, SMALL, composed, metrics, program, run, weights
 from winnow import cli
 from winnow.assemble.training import train
 from winnow.errors import ConfigError, Stopped
 from winnow.launch.program import Program
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_record import read_record
+from winnow.run_logs.tracker import NullTracker, RunInfo
 from winnow.training.callbacks import StopOnSignal
 
 ALGORITHMS = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft")
@@ -94,6 +95,33 @@ def test_a_new_learning_rate_takes_effect_after_a_resume(tmp_path: Path):
     run(tmp_path, "iterations=1", "optim.lr=1e-5")
     run(tmp_path, "iterations=2", "optim.lr=7e-4", f"resume={tmp_path}")
     assert [row["train/lr"] for row in metrics(tmp_path)[1:]] == [1e-5, 7e-4]
+
+
+def test_a_forced_change_is_kept_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """With its iteration: at start-up, in run.json, summary, report, model cards and at the tracker."""
+    told: list[RunInfo] = []
+    monkeypatch.setattr(NullTracker, "start", lambda self, directory, info, run_id: told.append(info) or "id")
+    run_dir, train_py = tmp_path / "run", program("train")
+    assert train_py.exit_code([*SMALL, "iterations=1", "optim.lr=1e-5", f"hydra.run.dir={run_dir}"]) == 0
+    before = {path.name: path.read_bytes() for path in (run_dir / ".hydra").iterdir()}
+    change = [f"resume={run_dir}", "iterations=2", "optim.lr=7e-4", "reward=zero_one"]
+    assert train_py.exit_code(change) == 2
+    assert {path.name: path.read_bytes() for path in (run_dir / ".hydra").iterdir()} == before
+    assert train_py.exit_code([*change, "resume_force=true"]) == 0
+    kept = run_dir / ".hydra" / "until_000001"
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    record = read_record(run_dir)
+    assert record is not None
+    assert [start.after for start in record.starts] == [0, 1]
+    assert {"after iteration 1: optim.lr was 1e-05 and is 0.0007"} < set(record.changes)
+    assert "after iteration 1: reward.wrong was -1.0 and is 0.0" in record.changes
+    assert [row["train/lr"] for row in metrics(run_dir)[1:]] == [1e-5, 7e-4]
+    assert json.loads((run_dir / "summary.json").read_text())["changes"] == record.changes
+    assert [info.config.get("changes") for info in told] == [None, record.changes]
+    assert cli.exit_code(["export", str(run_dir), str(tmp_path / "exported")]) == 0
+    assert cli.exit_code(["report", str(run_dir)]) == 0
+    for path in (run_dir / "export" / "README.md", tmp_path / "exported" / "README.md", run_dir / "report.html"):
+        assert all(line in path.read_text() for line in record.changes)
 
 
 def test_an_evaluation_that_a_signal_prevented_is_made_after_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

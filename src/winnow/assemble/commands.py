@@ -1,6 +1,7 @@
 """`winnow export`, a checkpoint as a Hugging Face folder, and `winnow prompt`, a problem as the model reads it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -20,6 +21,7 @@ from winnow.models.language_model import fingerprint
 from winnow.models.policy import Policy
 from winnow.run_logs.model_card import model_card
 from winnow.run_logs.run_files import RunFiles
+from winnow.run_logs.run_record import read_record
 from winnow.training.checkpoint import newest_valid
 from winnow.training.progress import IterationData, RunProgress
 from winnow.visible_text import visible
@@ -37,7 +39,9 @@ def export_checkpoint(run: SavedRun, out: Path) -> str:
     checks.check_targets(run.cfg)
     if out.exists():
         raise ConfigError(f"{out}: exists already; type the name of a new directory")
-    cfg, checkpoint = run.cfg, newest_valid(run.directory / "checkpoints")
+    record = read_record(run.directory)
+    of_run = None if record is None else record.run
+    cfg, checkpoint = run.cfg, newest_valid(run.directory / "checkpoints", of_run)
     if checkpoint is None:
         raise ConfigError(f"{run.directory}: has no complete checkpoint, so there is nothing to export")
     language_model = common.model_source(cfg).load()
@@ -49,6 +53,8 @@ def export_checkpoint(run: SavedRun, out: Path) -> str:
     weights = {key.removeprefix("policy."): v for key, v in state["state_dict"].items() if key.startswith("policy.")}
     policy.load_state_dict(weights, strict=language_model.adapter is None)
     summary = progress.summary("running", run.choices["algo"], cfg.model.name, run.choices["dataset"], cfg.seed)
+    if record is not None:
+        summary = replace(summary, run=record.run, changes=tuple(record.changes))
     export_model(language_model, out, model_card(summary, plain_config(cfg), RunFiles(run.directory).rows()))
     notices = [f"note: {notice}" for notice in common.export_notices(language_model)]
     return "\n".join([*notices, f"model after iteration {progress.iteration}: {out}"])

@@ -8,14 +8,23 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from winnow.config.instantiate import on_cuda
-from winnow.config.saved_runs import FOLDER, Change, changes, read_saved_run, replace_configuration
+from winnow.config.saved_runs import (
+    FOLDER,
+    Change,
+    changes,
+    configuration_texts,
+    keep_configuration,
+    read_saved_run,
+    write_configuration,
+)
 from winnow.errors import ConfigError
-from winnow.run_logs.hashes import HASHES
+from winnow.run_logs.hashes import HASHES, text_hash
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_record import (
     RunRecord,
     Start,
     configuration_hashes,
+    edited_configuration,
     new_record,
     now,
     read_record,
@@ -90,18 +99,24 @@ class RunStart:
         return self.resumed and bool(before) and None not in (before[-1], problems) and before[-1] != problems
 
     def accept(self, after: int) -> RunRecord:
-        """Write the configuration of a resumed run and the record with this start, which goes on after `after`."""
-        hydra, found, earlier = HydraConfig.get(), [], None
-        if self.resumed:
-            found = self._changes()
-            earlier = replace_configuration(self.directory, self.cfg, hydra, after, is_changed=bool(found))  # pyright: ignore
+        """Write the record with this start, which goes on after `after`, and the configuration of a resumed run.
+
+        The record comes first, so that every configuration that is found in the directory has its hash there.
+        """
+        found, texts, earlier = self._changes() if self.resumed else [], {}, None
         changed = [str(change) for change in found if self._is_told(change)]
+        configuration = configuration_hashes(self.directory / FOLDER)
+        if self.resumed:
+            changed += edited_configuration(self.record, configuration)
+            texts = configuration_texts(self.cfg, HydraConfig.get())  # pyright: ignore[reportArgumentType]
+            configuration = {name: text_hash(text) for name, text in texts.items()}
+            earlier = keep_configuration(self.directory, after) if found or changed else None
         if self._have_changed(self.problems):
             changed.append(OTHER_PROBLEMS)
         start = Start(
             after=after,
             at=now(),
-            configuration=configuration_hashes(self.directory / FOLDER),
+            configuration=configuration,
             machine=this_machine(torch.get_num_threads(), device_of(self.cfg)),
             changed=tuple(changed),
             earlier=earlier,
@@ -109,6 +124,8 @@ class RunStart:
         )
         record = replace(self.record, starts=(*self.record.starts, start))
         write_record(self.directory, record)
+        if texts:
+            write_configuration(self.directory, texts)
         return record
 
     def lines(self) -> list[str]:

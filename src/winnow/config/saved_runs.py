@@ -75,9 +75,10 @@ def read_saved_run(directory: Path, folder: str = FOLDER) -> SavedRun:
         raise ConfigError(
             f"{directory}: no run directory ({error.filename} is missing); type outputs/DAY/NAME"
         ) from error
-    except (YAMLError, OmegaConfBaseException) as error:
+    except (YAMLError, OmegaConfBaseException, UnicodeError) as error:
         raise ConfigError(f"{directory / folder}: cannot be read ({one_line(str(error))})") from error
-    if isinstance(cfg, DictConfig) and isinstance(hydra, DictConfig) and isinstance(overrides, ListConfig):
+    are_complete = isinstance(cfg, DictConfig) and isinstance(hydra, DictConfig) and isinstance(overrides, ListConfig)
+    if are_complete and cfg and OmegaConf.select(hydra, "hydra.runtime.choices") is not None:
         return SavedRun(directory, cfg, hydra.hydra, list(overrides))
     raise ConfigError(f"{directory / folder}: holds no configuration")
 
@@ -151,34 +152,38 @@ def _leaves(node: object, path: str = "") -> Iterator[tuple[str, object]]:
         yield path, OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
 
 
-def replace_configuration(
-    directory: Path, cfg: DictConfig, hydra: DictConfig, after: int, is_changed: bool
-) -> str | None:
-    """Write the configuration of a resumed run to `directory/.hydra`, as Hydra would, and return what was there before.
+def keep_configuration(directory: Path, after: int) -> str | None:
+    """Copy the files in `directory/.hydra` to `.hydra/until_000040`, for a run that goes on after iteration 40.
 
-    If it `is_changed`, the earlier files are kept first, in `.hydra/until_000040` for a run that goes on after
-    iteration 40, whose path inside `directory` is returned. `hydra` is the content of the `hydra` node.
+    The path of the copy inside `directory` is returned; None if there are no files.
     """
-    folder, kept = directory / FOLDER, None
-    if is_changed and folder.is_dir():
-        kept = _unused(folder / f"until_{after:06d}")
-        beside = kept.with_name(f".{kept.name}.tmp")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
-        for path in folder.glob("*.yaml"):
-            shutil.copy2(path, beside)
-        os.replace(beside, kept)
+    folder = directory / FOLDER
+    if not folder.is_dir():
+        return None
+    kept = _unused(folder / f"until_{after:06d}")
+    beside = kept.with_name(f".{kept.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    for path in folder.glob("*.yaml"):
+        shutil.copy2(path, beside)
+    os.replace(beside, kept)
+    return str(kept.relative_to(directory))
+
+
+def configuration_texts(cfg: DictConfig, hydra: DictConfig) -> dict[str, str]:
+    """The files of a configuration as Hydra would write them, by name. `hydra` is the content of the `hydra` node."""
     hydra = hydra.copy()
     with read_write(hydra), open_dict(hydra):
         hydra.output_subdir = FOLDER
-    folder.mkdir(exist_ok=True)
-    for name, node in {
-        "config": cfg,
-        "hydra": OmegaConf.create({"hydra": hydra}),
-        "overrides": hydra.overrides.task,
-    }.items():
-        replace_text(folder / f"{name}.yaml", OmegaConf.to_yaml(node))
-    return None if kept is None else str(kept.relative_to(directory))
+    nodes = {"config": cfg, "hydra": OmegaConf.create({"hydra": hydra}), "overrides": hydra.overrides.task}
+    return {f"{name}.yaml": OmegaConf.to_yaml(node) for name, node in nodes.items()}
+
+
+def write_configuration(directory: Path, texts: Mapping[str, str]) -> None:
+    """Write the files of a configuration to `directory/.hydra`, each atomically."""
+    (directory / FOLDER).mkdir(exist_ok=True)
+    for name, text in texts.items():
+        replace_text(directory / FOLDER / name, text)
 
 
 def _unused(path: Path) -> Path:

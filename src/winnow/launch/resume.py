@@ -13,6 +13,7 @@ from winnow.config.saved_runs import FOLDER, MISSING_SETTING, Change, SavedRun, 
 from winnow.errors import ConfigError
 from winnow.launch.run_directory import CHECKPOINTS, can_begin_again, has_trace, program_in, was_cut_short
 from winnow.run_logs.directory_lock import holder_of
+from winnow.run_logs.run_record import configuration_hashes, edited_configuration, read_record
 
 KEPT_BY_EVALUATIONS = ("model", "dataset", "seed")
 SHOWN = 10
@@ -115,6 +116,13 @@ def refuse_changes(run: SavedRun, cfg: DictConfig, typed: Sequence[Override], tr
     """
     if cfg.get("resume_force"):
         return
+    record = read_record(run.directory)
+    edited = [] if record is None else edited_configuration(record, configuration_hashes(run.directory / FOLDER))
+    if edited:
+        raise ConfigError(
+            f"resume={run.directory}: {FOLDER}/{edited[0]} since the run wrote it; bring it back, or type "
+            "resume_force=true to go on with what it says now"
+        )
     named = [overridden_key(o).split("@")[0].replace("/", ".") for o in typed]
     found = changes(run, cfg, cfg.hydra.runtime.choices)
     if trace != CHECKPOINTS:

@@ -138,3 +138,15 @@ def configuration_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of each YAML file directly in `folder`, by name; empty if there is no such folder."""
     paths = sorted(folder.glob("*.yaml"))
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def edited_configuration(record: RunRecord, found: Mapping[str, str]) -> list[str]:
+    """A sentence for each file of the configuration, given by its hash, that no start of the run has written.
+
+    A resume that is killed while it writes the files leaves some of its own and some of the start before.
+    """
+    written: dict[str, set[str]] = {}
+    for start in record.starts:
+        for name, of_file in start.configuration.items():
+            written.setdefault(name, set()).add(of_file)
+    return [f"{name} was edited" for name, of_file in found.items() if of_file not in written.get(name, {of_file})]

@@ -12,6 +12,7 @@ import yaml
 from winnow.errors import ConfigError
 from winnow.run_logs.run_files import EvaluationCounts as Counts
 from winnow.run_logs.run_files import RunFiles
+from winnow.run_logs.run_record import read_record
 
 EVALUATION_FILES = ("evaluation.json", "results.json")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, if PyYAML was built with it, is ten times faster
@@ -21,7 +22,8 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, if PyYAML wa
 class StudyRun:
     """A training run. `arm` is its label in the study, and `iterations` is the last iteration that it recorded.
 
-    Interpolations in `config`, such as `${rollout.max_tokens}`, are not resolved.
+    Interpolations in `config`, such as `${rollout.max_tokens}`, are not resolved. `changes` has a line for each setting
+    that a resume changed; `config` is that of the last part of the run.
     """
 
     directory: Path
@@ -34,6 +36,7 @@ class StudyRun:
     evaluations: tuple[Counts, ...]
     status: str
     iterations: int
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ def read_run(directory: Path) -> StudyRun:
     choices = _choices(directory)
     summary = read_summary(directory)
     rows = tuple(RunFiles(directory).rows())
+    record = read_record(directory)
     return StudyRun(
         directory=directory,
         arm=_chosen(directory, choices),
@@ -96,6 +100,7 @@ def read_run(directory: Path) -> StudyRun:
         evaluations=tuple(_evaluations(directory)),
         status=run_status(directory),
         iterations=int(max((row["iteration"] for row in rows), default=0)),
+        changes=() if record is None else tuple(record.changes),
     )
 
 

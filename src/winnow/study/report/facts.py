@@ -38,8 +38,13 @@ def study_scope(study: Study) -> str:
 
 
 def warnings_of(study: Study) -> list[str]:
-    """Sentences on differences between arms that are not the arms' own, and on missing intervals."""
+    """Sentences on differences between arms that are not the arms' own, changed settings, and missing intervals."""
     warnings = [f"Runs differ in more than their arm: {line}" for line in study.differences]
+    warnings += [
+        f"A resume changed settings of {run.directory}: {'; '.join(run.changes)}."
+        for run in runs_of(study)
+        if run.changes
+    ]
     single = [arm.title for arm in study.arms if len(arm.runs) == 1]
     if single:
         arms = "Every arm has" if len(single) == len(study.arms) else f"With {', '.join(single)} there is"
