@@ -43,19 +43,24 @@ class Recomputed:
     """An iteration that was computed again.
 
     `differs` names what is not as recorded, `unchecked` what could not be compared. `reasons` may explain a difference:
-    another machine or version.
+    another machine or version. `prevented` says why it could not be computed at all.
     """
 
     iteration: int
     differs: tuple[str, ...] = ()
     unchecked: tuple[str, ...] = ()
     reasons: tuple[str, ...] = ()
+    prevented: str | None = None
 
     @property
     def code(self) -> int:
-        return DONE if not self.differs else UNDECIDED if self.reasons else DIFFERS
+        if self.prevented is None and not self.differs:
+            return DONE
+        return UNDECIDED if self.prevented is not None or self.reasons else DIFFERS
 
     def __str__(self) -> str:
+        if self.prevented is not None:
+            return f"iteration {self.iteration}: cannot be computed again here ({self.prevented})"
         if not self.differs:
             return f"iteration {self.iteration}: computed again, equal"
         why = f", which may be because of {'; '.join(self.reasons)}" if self.reasons else ""
@@ -83,11 +88,11 @@ def audit(directory: Path, iterations: int, from_start: bool, say: Callable[[str
     if not edited:
         say("configuration, metrics, samples, evaluations, checkpoints: as recorded")
     following = [number for number in done if number - 1 in kept]
-    chosen = sorted(random.SystemRandom().sample(following, min(iterations, len(following))))
-    begins = done and (from_start or (iterations > 0 and not following))
-    chosen = [*([1] if begins and 1 not in chosen else []), *chosen]
+    chosen = random.SystemRandom().sample(following, min(iterations, len(following)))
+    if done and (from_start or (iterations > 0 and not following)):
+        chosen = sorted({1, *chosen})
     results, unchecked = [], list(files.unchecked)
-    for segment, numbers in groupby(chosen, lambda number: segment_of(number, of_run)):
+    for segment, numbers in groupby(sorted(chosen), lambda number: segment_of(number, of_run)):
         if segment.changed:
             unchecked.append(f"{_numbered(list(numbers))}: not computed again, because {segment.changed[0]}")
             continue
@@ -95,10 +100,8 @@ def audit(directory: Path, iterations: int, from_start: bool, say: Callable[[str
             results.append(result)
             say(str(result))
             unchecked += [f"iteration {result.iteration}: {line}" for line in result.unchecked]
-    left = sorted({*done} - {*following, *chosen})
-    unchecked += (
-        [f"{_numbered(left)}: no checkpoint before {'it' if len(left) == 1 else 'them'} is kept"] if left else []
-    )
+    if left := sorted({*done} - {*following, *chosen}):
+        unchecked.append(f"{_numbered(left)}: no checkpoint before {'it' if len(left) == 1 else 'them'} is kept")
     for line in unchecked:
         say(f"not checked: {line}")
     return _verdict(bool(edited), [result.code for result in results], say)
@@ -111,7 +114,7 @@ def _verdict(edited: bool, codes: Sequence[int], say: Callable[[str], object]) -
     if UNDECIDED in codes or not codes:
         say("undecided: " + ("audit it where it ran" if codes else "nothing could be computed again"))
         return UNDECIDED
-    say(f"equal: {len(codes)} of the iterations computed again, bit for bit")
+    say(f"equal: {_counted(len(codes))} computed again, the same bit for bit")
     return DONE
 
 
@@ -163,8 +166,8 @@ class _Recomputation:
         run.refuse_removed_targets(str(self.directory), "audit it with that version")
         checks.check_targets(run.cfg)
         if run.cfg.hardware.devices != 1:
-            lines = (f"ran on {run.cfg.hardware.devices} devices, an audit computes on one",)
-            yield from (Recomputed(number, ("nothing",), lines, lines) for number in iterations)
+            why = f"it ran on {run.cfg.hardware.devices} devices, and an audit computes on one"
+            yield from (Recomputed(number, prevented=why) for number in iterations)
             return
         cfg, machine = _as_current(run), self.segment.start.machine
         common.quiet_libraries()
@@ -187,8 +190,9 @@ class _Recomputation:
             except Diverged as error:
                 return Recomputed(iteration, (f"its end ({error})",), reasons=reasons)
             except ConfigError as error:
-                what = str(error).removeprefix(f"resume={folder}: ").partition("; ")[0]
-                return Recomputed(iteration, ("what it computes on",), reasons=(what,))
+                # The rest of the line says what to type for a resume.
+                why = str(error).removeprefix(f"resume={folder}: ").partition("; ")[0]
+                return Recomputed(iteration, prevented=why)
             return _compared(iteration, RunFiles(self.directory), RunFiles(Path(folder)), reasons)
 
 
@@ -227,6 +231,10 @@ def _compared(iteration: int, before: RunFiles, again: RunFiles, reasons: tuple[
 def _same(rows: Sequence[dict[str, float]], key: str) -> bool:
     one, other = (row.get(key) for row in rows)
     return one == other or (one is not None and other is not None and math.isnan(one) and math.isnan(other))
+
+
+def _counted(iterations: int) -> str:
+    return f"{iterations} iteration{'' if iterations == 1 else 's'}"
 
 
 def _numbered(numbers: Sequence[int]) -> str:
