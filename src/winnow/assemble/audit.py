@@ -199,7 +199,7 @@ class _Recomputation:
 def _as_current(run: SavedRun) -> DictConfig:
     """The run's configuration as a new run without a tracker would get it, with Hydra's own settings in force."""
     # Not `set_config`, which takes the composed node with its types; what Hydra saved are plain values.
-    HydraConfig.instance().cfg = OmegaConf.create({"hydra": run.hydra})
+    HydraConfig.instance().cfg = OmegaConf.create({"hydra": run.hydra})  # pyright: ignore
     cfg = run.cfg.copy()
     with open_dict(cfg):
         cfg.resume_force, cfg.logger = False, {"_target_": NO_TRACKER}

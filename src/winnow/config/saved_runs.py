@@ -77,8 +77,13 @@ def read_saved_run(directory: Path, folder: str = FOLDER) -> SavedRun:
         ) from error
     except (YAMLError, OmegaConfBaseException, UnicodeError) as error:
         raise ConfigError(f"{directory / folder}: cannot be read ({one_line(str(error))})") from error
-    are_complete = isinstance(cfg, DictConfig) and isinstance(hydra, DictConfig) and isinstance(overrides, ListConfig)
-    if are_complete and cfg and OmegaConf.select(hydra, "hydra.runtime.choices") is not None:
+    if (
+        isinstance(cfg, DictConfig)
+        and isinstance(hydra, DictConfig)
+        and isinstance(overrides, ListConfig)
+        and len(cfg) > 0
+        and OmegaConf.select(hydra, "hydra.runtime.choices") is not None
+    ):
         return SavedRun(directory, cfg, hydra.hydra, list(overrides))
     raise ConfigError(f"{directory / folder}: holds no configuration")
 
