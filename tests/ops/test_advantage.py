@@ -117,6 +117,27 @@ def test_where_rewards_tie_a_penalty_enters_with_its_own_size(size: float, level
         assert (advantage.whitened(rewards, penalty) / size).tolist()[0] == pytest.approx([0, 0.25, -0.25, 0], abs=1e-6)
 
 
+KL_OF_RESPONSES = torch.arange(8).view(1, 8) * 2 / 21
+"""Eight KLs from 0 to ⅔, whose mean is ⅓; over their standard deviation of 0.233 the farthest is 1.43 from it."""
+
+
+@pytest.mark.parametrize("coefficient", [0.001, 0.1])
+@pytest.mark.parametrize("level", [-1.0, 0.7])
+def test_on_a_prompt_whose_rewards_tie_the_coefficient_of_the_kl_decides_how_much_it_counts(
+    coefficient: float, level: float
+):
+    """Standardised, the advantages would be ±1.43 for both coefficients, as the coefficient would cancel."""
+    rewards, penalty = torch.full((1, 8), level), coefficient * KL_OF_RESPONSES
+    largest = float(advantage.group(rewards, penalty).abs().max())
+    assert largest == pytest.approx(coefficient / 3, rel=1e-6)  # 3.3e-4 and 3.3e-2
+    assert float(penalty.sub(penalty.mean()).div(penalty.std()).abs().max()) == pytest.approx(1.4289, rel=1e-4)
+
+
+def test_eight_rewards_of_one_have_no_advantage_without_a_centre():
+    """Over a standard deviation of 0 + 1e-6 each would have an advantage of a million."""
+    assert advantage.group(torch.ones(1, 8), centre="none", scale="std").tolist() == [[0.0] * 8]
+
+
 def test_rewards_and_penalties_that_both_tie_leave_exactly_nothing():
     """0.7 minus the mean of three 0.7s is 6e-8 in float32, of which AdamW would make whole steps."""
     for rule in (advantage.group, partial(advantage.group, scale="none"), advantage.whitened):
