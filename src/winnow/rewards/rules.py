@@ -207,7 +207,7 @@ def is_refused(gold: str, answer: str, gold_is_number: bool) -> bool:
     """Whether a guard rejects `answer` for this gold. The answer must not be longer than `MAX_CHARACTERS`."""
     if _depth(answer) > MAX_DEPTH:
         return True
-    if "'''" in answer and _primes(answer) != _primes(gold):
+    if "'" in answer and _primes(answer) != _primes(gold) and ("'" in gold or "'''" in answer):
         return True
     if "=" in answer and not _may_equate(gold, answer):
         return True
@@ -215,7 +215,7 @@ def is_refused(gold: str, answer: str, gold_is_number: bool) -> bool:
 
 
 def _primes(text: str) -> int:
-    """The longest run of primes; math-verify reads no more than two."""
+    """The longest run of primes: the order of a derivative, which math-verify confuses."""
     return max(map(len, re.findall("'+", text)), default=0)
 
 
