@@ -112,7 +112,8 @@ def _verdict(edited: bool, codes: Sequence[int], say: Callable[[str], object]) -
         say("differs: the files are not those that this configuration and these checkpoints give")
         return DIFFERS
     if UNDECIDED in codes or not codes:
-        say("undecided: " + ("audit it where it ran" if codes else "nothing could be computed again"))
+        why = "audit it where it ran, with its versions, data and weights" if codes else "nothing was computed again"
+        say(f"undecided: {why}")
         return UNDECIDED
     say(f"equal: {_counted(len(codes))} computed again, the same bit for bit")
     return DONE
