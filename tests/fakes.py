@@ -99,6 +99,7 @@ class Spy(Policy):
         nn.Module.__init__(self)
         self.anchor = nn.Parameter(torch.zeros(()))  # so that the policy has a device
         self.step = step
+        self.temperature = 1.0
         self.seen: list[tuple[int, ...]] = []
 
     def forward(self, rows: Packed, entropies: bool = False) -> Scores:

@@ -40,11 +40,20 @@ SMALL: dict[str, Any] = {
 }
 """Sizes for every configuration, by the names that architectures give them. Windows are shorter than the rows."""
 OWN: dict[str, dict[str, Any]] = {
-    "blt": {},
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2},
+        "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "cohere": {"logit_scale": 1.0},
+    "cohere2": {"logit_scale": 1.0},
+    "cohere2_moe": {"logit_scale": 1.0},
+    "lfm2_moe": {"layer_types": ["full_attention", "conv"]},
+    "reformer": {"is_decoder": True, "axial_pos_embds_dim": (16, 16), "axial_pos_shape": (8, 16)},
+    "zamba": {"num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"]},
+    "zamba2": {"num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 5},
     "mamba2": {"num_heads": 8, "head_dim": 8},
     "falcon_h1": {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64},
-    "reformer": {"is_decoder": True},
     "gemma2": {"attn_logit_softcapping": 2.0},
     "nemotron": {"head_dim": 8},
     "hunyuan_v1_dense": {"head_dim": 8},
@@ -60,6 +69,8 @@ def small_config(kind: str) -> PreTrainedConfig:
     kinds = CONFIG_MAPPING[kind]
     default = kinds()
     sizes = {name: size for name, size in SMALL.items() if settable(kinds, default, name)}
+    if "qk_rope_head_dim" in sizes:  # multi-head latent attention
+        sizes |= {name: size for name, size in {"head_dim": 4, "num_key_value_heads": 4}.items() if name in sizes}
     return kinds(**(sizes | OWN.get(kind, {})))
 
 

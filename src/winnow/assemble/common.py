@@ -15,11 +15,12 @@ from transformers.utils import logging as transformers_logging
 from winnow.config.instantiate import build_node, engine_class, on_cuda, precision_of
 from winnow.data.collection import Benchmark
 from winnow.data.problems import Problem, ProblemSet, ProblemSource, screen_problems
-from winnow.data.prompts import longer_than, render
+from winnow.data.prompts import longer_than, longest_prompt, prompt_bytes, render
 from winnow.engines.base import Engine
 from winnow.engines.torch_engine import TorchEngine
 from winnow.evaluation.sets import EvaluationSampler, EvaluationSet
 from winnow.experience.collect import Judge
+from winnow.models import positions
 from winnow.models.attention import implementation
 from winnow.models.language_model import LanguageModel, ModelSource
 from winnow.models.precision import PRODUCTS, WEIGHTS, modules_below_float64
@@ -44,6 +45,8 @@ def set_threads(cfg: DictConfig) -> None:
         torch.set_num_threads(cfg.hardware.threads)
 
 
+TEMPLATE_TOKENS = 4096
+"""More tokens than any template adds to a problem."""
 Evaluated = Mapping[str, tuple[Sequence[Problem], Verifier]]
 """Problems of each evaluation set by name, with the verifier that judges their answers."""
 
@@ -174,6 +177,31 @@ def export_notices(language_model: LanguageModel) -> list[str]:
     """A notice about settings of the base model that its exports do not have."""
     names = ", ".join(visible(name)[:40] for name in language_model.left_out)
     return [f"exports leave out {names} of generation_config.json, which transformers cannot save"] if names else []
+
+
+def require_positions(
+    cfg: DictConfig,
+    language_model: LanguageModel,
+    template: Template,
+    problems: Sequence[Problem],
+    sets: Sequence[EvaluationSet],
+) -> None:
+    """Check that the model has positions for every row: training problems and prompts of `sets`, each with a response.
+
+    Raises:
+        ConfigError: it has not; the message says which limit to lower.
+    """
+    model = language_model.model
+    lengths = [len(prompt.token_ids) for one in sets for prompt in one.prompts]
+    if lengths:
+        positions.require_positions(model, max(lengths), cfg.eval.max_tokens, "eval.max_tokens")
+    # Prompts are tokenized only for models whose positions may be too few for them.
+    most = max((prompt_bytes(problem) for problem in problems), default=0) + TEMPLATE_TOKENS
+    if problems and not positions.has_positions(model, most + cfg.rollout.max_tokens):
+        prompt = longest_prompt(problems, language_model.tokenizer, template)
+        positions.require_positions(
+            model, prompt, cfg.rollout.max_tokens, "rollout.max_tokens or rollout.max_prompt_tokens"
+        )
 
 
 def require_engine(cfg: DictConfig, source: ModelSource) -> None:

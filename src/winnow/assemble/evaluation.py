@@ -43,12 +43,13 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
         language_model = common.load_model(cfg, source)
         for notice in common.precision_notices(cfg, language_model.model):
             print_line(f"note: {notice}")
+        evaluated = common.evaluated_problems(lambda: common.load_problems(cfg, verifier), verifier, benchmarks)
+        sets = common.evaluation_sets(evaluated, cfg.limit, common.reward_scale(cfg), language_model, source.template)
+        common.require_positions(cfg, language_model, source.template, (), sets)
         device = torch.device("cuda" if on_cuda(cfg) else "cpu")
         # Weights keep requires_grad: autocast caches its bfloat16 copies of such weights only, and would otherwise cast
         # them again for every token.
         model = language_model.model.to(device).eval()  # pyright: ignore[reportArgumentType]
-        evaluated = common.evaluated_problems(lambda: common.load_problems(cfg, verifier), verifier, benchmarks)
-        sets = common.evaluation_sets(evaluated, cfg.limit, common.reward_scale(cfg), language_model, source.template)
         engine = common.engine_of(cfg, language_model, before.max_rows)
         plan = EvaluationPlan(
             model=source.name,

@@ -104,6 +104,8 @@ def build_run(
     start = start.on_problems(problems_hash(sampled_problems))
     engine = common.engine_of(cfg, language_model, before.max_rows)
     scale = common.reward_scale(cfg)
+    sets = common.evaluation_sets(evaluated, cfg.eval.prompts, scale, language_model, template)
+    common.require_positions(cfg, language_model, template, sampled_problems, sets)
     judge = Judge(verifier, scale, language_model.decode)
     policy = Policy(language_model.model, cfg.rollout.temperature)
     inexact = common.precision_notices(cfg, language_model.model)
@@ -131,7 +133,7 @@ def build_run(
         source=experience,
         plan=Plan(update.minibatches, update.epochs, budget, rule, cfg.seed),
         evaluator=HeldOutEvaluator(
-            common.evaluation_sets(evaluated, cfg.eval.prompts, scale, language_model, template),
+            sets,
             language_model.model,
             common.evaluation_sampler(cfg, engine),
         ),

@@ -60,6 +60,20 @@ def longer_than(
     return [is_long(problem) for problem in problems]
 
 
+def longest_prompt(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, template: Template) -> int:
+    """The number of tokens of the longest prompt, found by tokenizing only those that may be it."""
+    frame, longest = len(template.render([Message("user", "x")], tokenizer).encode()), 0
+    for problem in sorted(problems, key=prompt_bytes, reverse=True):
+        if problem.turns or frame + prompt_bytes(problem) > longest:
+            longest = max(longest, len(encode_prompt(problem.conversation, template, tokenizer).token_ids))
+    return longest
+
+
+def prompt_bytes(problem: Problem) -> int:
+    """Bytes of the problem's messages, without its template's: no fewer than their tokens."""
+    return sum(len(message.content.encode()) for message in problem.conversation)
+
+
 def _letters(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).split())
 

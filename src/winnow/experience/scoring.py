@@ -1,7 +1,7 @@
 """Scoring of rollouts: log-probabilities under policy and reference policy, and their mismatch with the sampler's."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from winnow import distributed
 from winnow.errors import Diverged
 from winnow.experience.batching import TokenBudget
+from winnow.experience.mismatch import Mismatch
 from winnow.models.policy import Policy, Reference
 from winnow.objectives import PolicyObjective
 from winnow.ops.kl import k3
@@ -88,6 +89,8 @@ class Scorer:
     kl_rows: int
     seed: int
     max_mismatch_kl: float
+    agreed: list[int] = field(default_factory=list)
+    """The iterations of this process, counted from 1, in which sampler and policy agreed."""
 
     def __call__(
         self,
@@ -116,7 +119,15 @@ class Scorer:
         metrics = _logprob_gap(sampled, forwarded, sequences)
         if logged:
             metrics["rollout/mismatch_kl"] = mismatch = _mean_kl(sampled, forwarded, sequences, checked)
-            self._require_near(mismatch, iteration)
+            if mismatch <= self.max_mismatch_kl:  # false for NaN
+                self.agreed.append(iteration + 1)
+            else:
+                cause = self._likely_cause(sequences, sampled, forwarded, checked)
+                raise Diverged(
+                    f"iteration {iteration + 1}: samples are {mismatch:.2g} nats a token from the policy, above "
+                    f"rollout.max_mismatch_kl={self.max_mismatch_kl:g}; likely cause: {cause}; if that is intended, "
+                    "raise the bound"
+                )
             metrics["train/kl_ref"] = _mean_kl(sampled if self.exact else forwarded, initial, sequences, logged)
         return Scored(sequences, sampled, olds, olds if kind == "previous" else initial, metrics)
 
@@ -135,13 +146,39 @@ class Scorer:
             return self(rollouts, iteration, every, every, objective.kl.reference)
         return self(rollouts, iteration, old, in_batch, objective.kl.reference)
 
-    def _require_near(self, mismatch: float, iteration: int) -> None:
-        if not mismatch <= self.max_mismatch_kl:  # not `>`, which is false for NaN
-            raise Diverged(
-                f"iteration {iteration + 1}: samples are {mismatch:.2g} nats a token from the policy, above "
-                f"rollout.max_mismatch_kl={self.max_mismatch_kl:g}: the engine has old weights, or another temperature "
-                "or precision; if that is intended, raise the bound"
-            )
+    def _likely_cause(
+        self,
+        sequences: Sequence[Row],
+        sampled: Sequence[Float[Tensor, " _"]],
+        forwarded: ByRow,
+        rows: Sequence[int],
+    ) -> str:
+        """The likely cause of a mismatch in `rows`, for which these are scored again."""
+
+        def responses(scored: ByRow | Sequence[Float[Tensor, " _"]]) -> list[Float[Tensor, " _"]]:
+            return [scored[i][sequences[i].prompt_length :] for i in rows]
+
+        usual = self.policy.temperature
+
+        def at_temperature(temperature: float) -> list[Float[Tensor, " _"]]:
+            self.policy.temperature = temperature
+            try:
+                return responses(self._scored(self.policy, sequences, rows))
+            finally:
+                self.policy.temperature = usual
+
+        initial = None if self.initial is None else responses(self._initial_scores(sequences, rows))
+        starts = [sequences[i].prompt_length for i in rows]
+        return Mismatch(
+            sampled=responses(sampled),
+            scored=responses(forwarded),
+            starts=starts,
+            temperature=usual,
+            at_temperature=at_temperature,
+            initial=initial,
+            agreed=self.agreed[-1] if self.agreed else None,
+            limit=self.max_mismatch_kl,
+        ).cause()
 
     def _initial_scores(self, sequences: Sequence[Row], rows: Sequence[int]) -> ByRow:
         if not rows:

@@ -40,7 +40,7 @@ def settle_attention(model: PreTrainedModel, wanted: str | None) -> None:
     """
     loaded, rows = model.config._attn_implementation or EAGER, probe_rows(model)
     name = type(model).__name__
-    with _attention_as(model, EAGER):
+    with attention_as(model, EAGER):
         eager = alone(model, rows)
     if not eager.isfinite().all():
         raise ConfigError(f"model: the log-probabilities of {name} are not finite; its weights are damaged")
@@ -97,13 +97,13 @@ def _left_out(model: PreTrainedModel, implementation: str) -> list[str]:
 
     AttentionInterface.register(_WATCHED, watching)
     # A model that this attention does not suit is judged by its log-probabilities alone.
-    with suppress(ConfigError, ValueError), _attention_as(model, _WATCHED):
+    with suppress(ConfigError, ValueError), attention_as(model, _WATCHED):
         alone(model, probe_rows(model)[:1])
     return sorted(missed)
 
 
 @contextmanager
-def _attention_as(model: PreTrainedModel, implementation: str) -> Iterator[None]:
+def attention_as(model: PreTrainedModel, implementation: str) -> Iterator[None]:
     """Context in which the model has another implementation of attention."""
     before = model.config._attn_implementation or EAGER
     try:
