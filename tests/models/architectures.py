@@ -40,25 +40,25 @@ SMALL: dict[str, Any] = {
 }
 """Sizes for every configuration, by the names that architectures give them. Windows are shorter than the rows."""
 OWN: dict[str, dict[str, Any]] = {
-    "dbrx": {
-        "attn_config": {"kv_n_heads": 2},
-        "ffn_config": {"ffn_hidden_size": 48, "moe_num_experts": 4, "moe_top_k": 2},
-    },
     "cohere": {"logit_scale": 1.0},
     "cohere2": {"logit_scale": 1.0},
     "cohere2_moe": {"logit_scale": 1.0},
-    "lfm2_moe": {"layer_types": ["full_attention", "conv"]},
-    "reformer": {"is_decoder": True, "axial_pos_embds_dim": (16, 16), "axial_pos_shape": (8, 16)},
-    "zamba": {"num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"]},
-    "zamba2": {"num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"]},
-    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 5},
-    "mamba2": {"num_heads": 8, "head_dim": 8},
+    "deepseek_v2": {"topk_method": "greedy", "num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "falcon_h1": {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64},
     "gemma2": {"attn_logit_softcapping": 2.0},
-    "nemotron": {"head_dim": 8},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 5},
     "hunyuan_v1_dense": {"head_dim": 8},
     "hunyuan_v1_moe": {"head_dim": 8},
+    "inkling_text": {"logits_mup_width_multiplier": 1.0},
+    "lfm2_moe": {"layer_types": ["full_attention", "conv"]},
+    "mamba2": {"num_heads": 8, "head_dim": 8},
+    "minicpm3": {"dim_model_base": 32, "scale_emb": 1},
     "ministral": {"head_dim": 8},
+    "moshi": {"sliding_window": 64},  # its own forward has no window, and its cache does
+    "nemotron": {"num_key_value_heads": 2, "head_dim": 8},
+    "zamba": {"num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"]},
+    "zamba2": {"num_hidden_layers": 4, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"]},
     "zaya": {"num_experts_per_tok": 1},
 }
 """Further settings that an architecture needs at these sizes, or that switch on what makes it special."""
@@ -79,7 +79,7 @@ def settable(kind: type, config: PreTrainedConfig, name: str) -> bool:
         return False
     try:
         return getattr(config, name, None) is not None
-    except Exception:
+    except Exception:  # of a size that differs from layer to layer
         return False
 
 
