@@ -21,7 +21,7 @@ TEMPERATURES = (0.05, 20.0)
 STEPS = 24
 """Steps of the search for a temperature; each takes 0.62 of the interval that is left, in the end 1e-4 of it."""
 GROWS = 4.0
-"""How many times larger gaps at later positions are than at earlier ones, where positions are the cause."""
+"""The ratio of gaps at later positions to those at earlier ones, from which on positions are the cause."""
 
 
 @dataclass(frozen=True, slots=True)

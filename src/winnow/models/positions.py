@@ -48,7 +48,7 @@ def require_positions(model: PreTrainedModel, prompt: int, response: int, instea
 
 
 def _wrong_at(model: PreTrainedModel, tokens: int) -> str | None:
-    """What is wrong with rows of `tokens` tokens, found by a few tokens of which the last has the last position."""
+    """The fault of rows of `tokens` tokens, in words, found by a few tokens of which the last has the last position."""
     if tokens <= SHORTEST:
         return None
     short, frequencies = _last_at(model, SHORTEST), _frequencies(model)
