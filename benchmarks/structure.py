@@ -18,7 +18,7 @@ import numpy as np
 
 PACKAGE = "winnow"
 LAYERS = (
-    ("errors", "files", "packed", "rng", "verdict", "visible_text", "ops"),
+    ("errors", "files", "jsonl", "packed", "rng", "verdict", "visible_text", "ops"),
     ("distributed", "types"),
     ("objectives",),
     ("algorithm",),

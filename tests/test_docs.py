@@ -73,6 +73,17 @@ def test_functions_that_the_walk_through_an_iteration_names_exist():
     assert {file for file, _ in places} == set(re.findall(r"`([\w/]+\.py)`", page))
 
 
+TEST = re.compile(r"`(test_\w+)`\s+in\s+`(tests/[\w/]+\.py)`")
+
+
+def test_every_test_that_the_page_on_security_names_exists():
+    page = (DOCS / "security.md").read_text()
+    named = TEST.findall(page)
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| What")]
+    assert [row for row in rows if not TEST.search(row)] == []
+    assert [f"{file} has no {name}" for name, file in named if name not in defined_in(ROOT / file)] == []
+
+
 def test_every_module_and_package_has_a_page_of_reference():
     text = "".join(path.read_text() for path in (DOCS / "reference").glob("*.md"))
     found = {path.stem for path in (ROOT / "src" / "winnow").iterdir() if path.suffix == ".py" or path.is_dir()}

@@ -8,14 +8,16 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from winnow import jsonl
 from winnow.data import rows
-from winnow.data.rows import rows_of_file, rows_of_hub
+from winnow.data.rows import rows_of_hub
 from winnow.errors import ConfigError
+from winnow.jsonl import rows_of_file
 
 GOOD = '{"problem": "p", "answer": "1"}\n'
 
 
-def read(tmp_path: Path, content: str | bytes) -> list[rows.SourceRow]:
+def read(tmp_path: Path, content: str | bytes) -> list[jsonl.SourceRow]:
     path = tmp_path / "f.jsonl"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return list(rows_of_file(path, "dataset.path"))
@@ -68,7 +70,7 @@ def test_numbers_that_json_writes_and_python_reads(tmp_path: Path):
 
 
 def test_a_line_that_would_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rows, "LONGEST_LINE", 64)
+    monkeypatch.setattr(jsonl, "LONGEST_LINE", 64)
     assert len(read(tmp_path, '{"a": "' + "x" * 55 + '"}')) == 1
     refused(tmp_path, GOOD + '{"a": "' + "x" * 56 + '"}', r"f\.jsonl:2: a line of more than 64 bytes")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from winnow import cli
 from winnow.errors import ConfigError
 from winnow.rewards.verifier import Verifier
 from winnow.rewards.verify_cases import verify_cases
@@ -46,10 +47,13 @@ def test_rows_without_labels_have_no_agreement(tmp_path: Path, verifier: Verifie
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("{}", r'cases.jsonl:1: "gold" and "pred"'),
-        ('{"gold": "5", "pred": "5"}\n[5', "cases.jsonl:2: not JSON"),
-        ('{"gold": 5, "pred": "5"}', "cases.jsonl:1: .*strings"),
-        ('{"gold": "5", "pred": "5", "equivalent": "yes"}', "cases.jsonl:1: .*'yes'"),
+        ("{}", r'cases.jsonl, line 1: "gold" and "pred"'),
+        ('{"gold": "5", "pred": "5"}\n[5', "cases.jsonl:2: not a JSON object"),
+        ('{"gold": 5, "pred": "5"}', "cases.jsonl, line 1: .*strings"),
+        ('{"gold": "5", "pred": "5", "equivalent": "yes"}', "cases.jsonl, line 1: .*'yes'"),
+        ('{"gold": "5", "pred": "5", "n": ' + "9" * 5000 + "}", "cases.jsonl:1: a number of 5,000 digits"),
+        ("[" * 100_000, "cases.jsonl:1: lists or objects too deep"),
+        ('{"gold": "5", "gold": "6", "pred": "5"}', "cases.jsonl:1: the field 'gold' occurs twice"),
         ("\xff", "not UTF-8"),
     ],
 )
@@ -62,5 +66,25 @@ def test_bad_rows_are_named(tmp_path: Path, verifier: Verifier, text: str, compl
 
 
 def test_a_missing_file_is_named(tmp_path: Path, verifier: Verifier) -> None:
-    with pytest.raises(ConfigError, match=r"absent\.jsonl: No such file"):
+    with pytest.raises(ConfigError, match=r"absent\.jsonl: no such file"):
         verify_cases(tmp_path / "absent.jsonl", io.StringIO(), verifier)
+
+
+def test_text_that_a_terminal_would_obey_is_written_as_codes(tmp_path: Path, verifier: Verifier):
+    path, out = tmp_path / "cases.jsonl", io.StringIO()
+    rows = [
+        {"gold": "1", "pred": "\ud800", "category": "a\u009bb", "equivalent": False},
+        {"gold": "\udc00", "pred": "1\u0085\u202e", "category": "c\u202e", "equivalent": False},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    verify_cases(path, out, verifier)
+    text = out.getvalue()
+    text.encode()
+    assert [row["answer"] for row in map(json.loads, text.splitlines()[:2])] == ["\ud800", "1\u0085\u202e"]
+    assert not [c for c in text if c in "\u009b\u0085\u202e" or "\ud800" <= c <= "\udfff"]
+
+
+def test_the_name_of_a_file_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.exit_code(["verify", str(tmp_path / ("a" * 5000))]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert len(line) < 1000

@@ -131,7 +131,14 @@ class Composer:
         check.refuse()
         try:
             ConfigLoaderImpl._apply_overrides_to_config([override], cfg)
-        except (HydraException, OmegaConfBaseException, OverflowError, ValueError, AssertionError) as error:
+        except (
+            HydraException,
+            OmegaConfBaseException,
+            OverflowError,
+            ValueError,
+            AssertionError,
+            AttributeError,
+        ) as error:
             problem = composition_error(error)
             raise ConfigError(f"{override.input_line}: {problem}{check.example}") from error
 

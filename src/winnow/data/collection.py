@@ -8,8 +8,9 @@ from typing import ClassVar, Literal
 
 from winnow.data.fields import Field, answer_text, optional, problem_text, required, row_id, solution_text
 from winnow.data.problems import BadGolds, Overlap, Problem, ProblemSet
-from winnow.data.rows import SourceRow, rows_of_file, rows_of_hub
+from winnow.data.rows import rows_of_hub
 from winnow.errors import ConfigError
+from winnow.jsonl import SourceRow, rows_of_file
 from winnow.rewards.answer_text import last_boxed
 from winnow.rewards.verifier import Verifier
 from winnow.rng import permutation, seed_of

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import NoReturn
 
-from winnow.data.rows import SourceRow
 from winnow.errors import ConfigError
+from winnow.jsonl import SourceRow
 from winnow.models.templates import Message
 
 Field = str | list[str]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from winnow.errors import ConfigError
+from winnow.jsonl import rows_of_file
 from winnow.rewards.answer_text import last_boxed
 from winnow.rewards.verifier import Verifier
 from winnow.verdict import Judgement, Verdict
@@ -55,28 +56,17 @@ def read_cases(path: Path) -> Iterator[Case]:
     Raises:
         ConfigError: the file cannot be read, or a line is not such a row; the message names the line.
     """
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield _case(line, f"{path}:{number}")
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; type the path of a JSONL file of rows {_SHAPE}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text ({error.reason}); expected JSONL rows {_SHAPE}") from error
+    for row in rows_of_file(path):
+        yield _case(row.fields, f"{path}, {row.place}")
 
 
-def _case(line: str, where: str) -> Case:
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ConfigError(f"{where}: not JSON ({error}); expected {_SHAPE}") from error
-    if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("gold", "pred")):
+def _case(row: dict[str, object], where: str) -> Case:
+    gold, pred, equivalent, category = (row.get(key) for key in ("gold", "pred", "equivalent", "category"))
+    if not isinstance(gold, str) or not isinstance(pred, str):
         raise ConfigError(f'{where}: "gold" and "pred" must both be present and strings; expected {_SHAPE}')
-    equivalent, category = row.get("equivalent"), row.get("category")
     if equivalent is not None and not isinstance(equivalent, bool):
         raise ConfigError(f'{where}: "equivalent" is {equivalent!r}; expected true, false or null')
-    return Case(row["gold"], row["pred"], equivalent, category if isinstance(category, str) else "")
+    return Case(gold, pred, equivalent, category if isinstance(category, str) else "")
 
 
 def _json_row(case: Case, judgement: Judgement) -> dict[str, str | float | bool | None]:
