@@ -130,6 +130,7 @@ def test_strategies_of_lightning_that_do_not_fit(strategy: str):
         "hydra.job.config.override_dirname=${seed}",
         "+hydra.help.template.x=1",
         "hydra.launcher.threads=0",
+        "resume=" + "a" * 5000,
     ],
     ids=lambda text: text[:40],
 )

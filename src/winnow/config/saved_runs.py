@@ -61,6 +61,20 @@ def _exists(target: str) -> bool:
         return not str(error.name).startswith("winnow.")
 
 
+def directory_named(key: str, value: object) -> Path:
+    """The directory that a setting names, whether or not it exists.
+
+    Raises:
+        ConfigError: no directory can have such a name.
+    """
+    directory = Path(str(value))
+    try:
+        directory.is_dir()
+    except (OSError, ValueError) as error:  # a name of thousands of characters
+        raise ConfigError(f"{key}={directory}: no such directory ({error.__class__.__name__})") from error
+    return directory
+
+
 def read_saved_run(directory: Path, folder: str = FOLDER) -> SavedRun:
     """Read what Hydra saved under `directory/.hydra`, or in another `folder` that a resume kept there.
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from hydra.core.override_parser.types import Override
 
 from winnow.config.command_line import CommandLine
 from winnow.config.compose import Composer
-from winnow.config.saved_runs import read_saved_run
+from winnow.config.saved_runs import directory_named, read_saved_run
 from winnow.errors import ConfigError
 from winnow.launch.resume import overridden_key, quoted
 
@@ -67,7 +66,7 @@ def with_run_overrides(command: CommandLine, composer: Composer) -> CommandLine:
     if named is None or named.value() is None or resumed or named.is_sweep_override() or command.multirun:
         return command
     directory = named.value()
-    folder = Path(str(directory))
+    folder = directory_named("run", directory)
     if not (folder / ".hydra" / "overrides.yaml").is_file():
         raise ConfigError(f"run={directory}: no run directory; type run=outputs/DAY/NAME, or model=… for another model")
     if (folder / "evaluation.json").is_file():

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from winnow.config.command_line import CommandLine
 from winnow.config.compose import Composer
-from winnow.config.saved_runs import FOLDER, MISSING_SETTING, Change, SavedRun, changes, read_saved_run
+from winnow.config.saved_runs import FOLDER, MISSING_SETTING, Change, SavedRun, changes, directory_named, read_saved_run
 from winnow.errors import ConfigError
 from winnow.launch.run_directory import CHECKPOINTS, can_begin_again, has_trace, program_in, was_cut_short
 from winnow.run_logs.directory_lock import holder_of
@@ -38,7 +38,7 @@ def requested_run(overrides: Sequence[Override], program: str = "train", trace: 
             lacking = "has a checkpoint" if is_training else "is an evaluation"
             raise ConfigError(f"resume=last: no run under outputs/ {lacking}; start one without resume")
     else:
-        directory = Path(str(value))
+        directory = directory_named("resume", value)
         if not has_trace(directory, trace) and not can_begin_again(directory, program):
             raise ConfigError(f"resume={value}: {_lacking(directory, program, trace)}")
     run = read_saved_run(directory.resolve())
