@@ -18,8 +18,8 @@ import numpy as np
 
 PACKAGE = "winnow"
 LAYERS = (
-    ("errors", "files", "jsonl", "packed", "rng", "verdict", "visible_text", "ops"),
-    ("distributed", "types"),
+    ("errors", "files", "packed", "rng", "verdict", "visible_text", "ops"),
+    ("distributed", "jsonl", "types"),
     ("objectives",),
     ("algorithm",),
     ("models", "rewards"),
