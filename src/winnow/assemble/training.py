@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from transformers import PreTrainedModel
@@ -33,17 +35,22 @@ from winnow.evaluation.sets import HeldOutEvaluator
 from winnow.experience.batching import Plan, TokenBudget
 from winnow.experience.collect import Collector, Judge
 from winnow.experience.loader import ExperienceSource
+from winnow.experience.metrics import Clock
 from winnow.experience.policy_gradient import ActorCriticExperience, PolicyGradientExperience
 from winnow.experience.preference import PreferenceExperience
 from winnow.experience.scoring import Scorer
 from winnow.experience.supervised import SupervisedExperience
+from winnow.guards.alarms import Alarms, AlarmSettings
+from winnow.guards.finding import Tolerances
+from winnow.guards.update_check import Checked, UpdateCheck
+from winnow.guards.watchdog import Watchdog
 from winnow.models.attention import is_packed
 from winnow.models.backbone import compile_blocks, enable_gradient_checkpointing, require_masters
 from winnow.models.language_model import LanguageModel
-from winnow.models.policy import Critic, Policy, reference_of
+from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy, reference_of
 from winnow.models.precision import WEIGHTS
 from winnow.models.templates import Template
-from winnow.objectives import rule_of
+from winnow.objectives import Aggregate, rule_of
 from winnow.ops import aggregate, select
 from winnow.rewards.verifier import Verifier
 from winnow.run_logs.console import print_line
@@ -76,16 +83,27 @@ def train(cfg: DictConfig, directory: Path) -> float | None:
     """
     common.quiet_libraries()
     common.set_threads(cfg)
-    with common.verifiers(cfg) as (verifier, benchmarks):
-        return build_run(cfg, directory, verifier, benchmarks).fit(resume=cfg.resume is not None)
+    clock = Clock()
+    with (
+        common.verifiers(cfg) as (verifier, benchmarks),
+        Watchdog(clock, cfg.watchdog.factor, cfg.watchdog.floor),
+    ):
+        with clock.of("start"):
+            run = build_run(cfg, directory, verifier, benchmarks, clock=clock)
+        return run.fit(resume=cfg.resume is not None)
 
 
 def build_run(
-    cfg: DictConfig, directory: Path, verifier: Verifier, benchmarks: Sequence[Benchmark], stop: int | None = None
+    cfg: DictConfig,
+    directory: Path,
+    verifier: Verifier,
+    benchmarks: Sequence[Benchmark],
+    stop: int | None = None,
+    clock: Clock | None = None,
 ) -> Run:
     """The run with everything that `cfg` names, which pauses after iteration `stop`, if that is given.
 
-    The model is loaded first, then the data.
+    The model is loaded first, then the data. `clock` measures the phases of the run.
     """
     start = RunStart.of(directory, cfg, "train")
     algorithm = build_algorithm(cfg)
@@ -150,7 +168,36 @@ def build_run(
         ],
         record=start.record,
         accept=start.accept,
+        check=update_check(cfg, factory, module, rule),
+        alarms=Alarms(AlarmSettings(**cfg.alarms)),
+        clock=clock or Clock(),
     )
+
+
+def update_check(cfg: DictConfig, factory: "AlgorithmFactory", module: IterationModule, rule: Aggregate) -> UpdateCheck:
+    """The check of the run's updates, by parts that are read from the configuration and not from what is checked."""
+    limit, exact = cfg.rollout.max_mismatch_kl, samples_exactly(cfg)
+    bfloat16 = precision_of(cfg) == "bf16-mixed"
+    tolerances = Tolerances.of(torch.bfloat16 if bfloat16 else torch.float32)
+    # A KL of two close distributions is half the mean square of their log-ratio.
+    gap = tolerances.logprob if exact and limit is None else (2 * max_mismatch_kl(cfg)) ** 0.5
+    language_model = factory.language_model
+    checked = Checked(
+        policy=language_model.model,
+        critic=module.critic if isinstance(module, ActorCriticModule) else None,
+        reference=factory.reference,
+        algorithm=factory.algorithm,
+        aggregate=rule,
+        temperature=cfg.rollout.temperature,
+        max_tokens=cfg.rollout.max_tokens,
+        eos_ids=language_model.eos_ids,
+        judge=factory.judge,
+        golds=factory.golds,
+        exact=exact,
+        sampled_gap=gap,
+        tolerances=tolerances,
+    )
+    return UpdateCheck(checked, cfg.checks.every, cfg.checks.rows, cfg.seed)
 
 
 @dataclass(frozen=True)
@@ -172,7 +219,7 @@ class AlgorithmFactory:
         match self.algorithm:
             case Supervised() as a:
                 rollout = self.cfg.rollout
-                source = SupervisedExperience(self._order(a.shuffle), rollout.prompts, rollout.max_tokens)
+                source = SupervisedExperience(self._order, rollout.prompts, rollout.max_tokens)
                 return source, PolicyGradientModule(policy, optim, a.objective)
             case PolicyGradient() as a:
                 updates = update.minibatches * update.epochs
@@ -187,7 +234,20 @@ class AlgorithmFactory:
                 source = PreferenceExperience(self._collector(), self._scorer(), a)
                 return source, PreferenceModule(policy, optim, a.objective)
 
-    def _order(self, shuffle: bool = True) -> PromptOrder:
+    @cached_property
+    def reference(self) -> FrozenCopy | AdaptersOff | None:
+        """The initial policy, where the objective or the metrics read it; made before the first update."""
+        needed = needs_reference(self.cfg, self.algorithm)
+        return reference_of(self.policy, self.language_model.adapter) if needed else None
+
+    def golds(self, iteration: int) -> dict[str, str]:
+        """The gold answers of the iteration's problems, by key."""
+        problems = self._order.problems_of(iteration, self.cfg.rollout.prompts)
+        return {problem.key: problem.answer for problem in problems}
+
+    @cached_property
+    def _order(self) -> PromptOrder:
+        shuffle = not isinstance(self.algorithm, Supervised) or self.algorithm.shuffle
         return PromptOrder(self.problems, self.language_model, self.template, self.cfg.seed, shuffle)
 
     def _collector(self) -> Collector:
@@ -195,7 +255,7 @@ class AlgorithmFactory:
         return Collector(
             model=self.language_model.model,
             engine=self.engine,
-            order=self._order(),
+            order=self._order,
             judge=self.judge,
             sampling=Sampling(rollout.temperature, rollout.max_tokens),
             prompts=rollout.prompts,
@@ -204,10 +264,9 @@ class AlgorithmFactory:
         )
 
     def _scorer(self) -> Scorer:
-        needed = needs_reference(self.cfg, self.algorithm)
         return Scorer(
             policy=self.policy,
-            initial=reference_of(self.policy, self.language_model.adapter) if needed else None,
+            initial=self.reference,
             exact=samples_exactly(self.cfg),
             budget=token_budget_of(self.cfg, self.language_model),
             kl_rows=self.cfg.metrics.kl_rows,

@@ -70,6 +70,30 @@ class GuardsConfig:
 
 
 @dataclass
+class ChecksConfig:
+    every: int = MISSING
+    rows: int = MISSING
+
+
+@dataclass
+class AlarmsConfig:
+    entropy: float | None = MISSING
+    accuracy: float | None = MISSING
+    length_low: float | None = MISSING
+    length_high: float | None = MISSING
+    ratio: float | None = MISSING
+    kl: float | None = MISSING
+    clip_frac: float | None = MISSING
+    verdicts: float | None = MISSING
+
+
+@dataclass
+class WatchdogConfig:
+    factor: float | None = MISSING
+    floor: float = MISSING
+
+
+@dataclass
 class HardwareConfig:
     accelerator: str = MISSING
     devices: int = MISSING
@@ -106,6 +130,9 @@ class Config:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     guards: GuardsConfig = field(default_factory=GuardsConfig)
+    checks: ChecksConfig = field(default_factory=ChecksConfig)
+    alarms: AlarmsConfig = field(default_factory=AlarmsConfig)
+    watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     algo: Any = MISSING
     model: Any = MISSING

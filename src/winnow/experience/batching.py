@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from winnow import distributed
+from winnow.experience.evidence import Evidence
 from winnow.objectives import Aggregate
 from winnow.packed import MAX_PROMPT_REPEATS, PromptedSequence, pack
 from winnow.rng import permutation, seed_of
@@ -22,13 +23,15 @@ class Experience:
     """The data of one iteration: rows or pairs to train on, a record of each sampled response, and metrics.
 
     Records go to `samples/`, metrics to `metrics.jsonl`. `zero_gradient` says for each item whether its gradient is
-    zero by construction, e.g. because its advantage is zero and no KL term or entropy bonus is in the loss.
+    zero by construction, e.g. because its advantage is zero and no KL term or entropy bonus is in the loss. `evidence`
+    is None for demonstrations, which nobody sampled.
     """
 
     items: list[Row] | list[Pair]
     zero_gradient: list[bool]
     records: list[SampleRecord] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True)

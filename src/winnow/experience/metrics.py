@@ -1,7 +1,7 @@
 """Metrics of an iteration: seconds by phase, figures over all rollouts, gradient mass; and the records of samples."""
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -17,13 +17,16 @@ from winnow.run_logs.run_files import SampleRecord
 from winnow.types import Finish, Rollouts
 from winnow.verdict import Verdict
 
+DURATIONS_KEPT = 64
+
 
 class Clock:
-    """Wall-clock seconds by phase, summed until they are taken."""
+    """Wall-clock seconds by phase, summed until they are taken; and the last durations of each phase."""
 
     def __init__(self) -> None:
         self._seconds: defaultdict[str, float] = defaultdict(float)
         self._started: dict[str, float] = {}
+        self._durations: dict[str, deque[float]] = {}
 
     @contextmanager
     def of(self, phase: str) -> Iterator[None]:
@@ -39,7 +42,18 @@ class Clock:
     def stop(self, phase: str) -> None:
         """Add the seconds since the phase's start; nothing if it was not started."""
         if (started := self._started.pop(phase, None)) is not None:
-            self._seconds[phase] += time.perf_counter() - started
+            seconds = time.perf_counter() - started
+            self._seconds[phase] += seconds
+            self._durations.setdefault(phase, deque(maxlen=DURATIONS_KEPT)).append(seconds)
+
+    def running(self) -> list[tuple[str, float, float]]:
+        """Each phase that has not ended, with its start and the seconds since then. Any thread may call."""
+        now = time.perf_counter()
+        return [(phase, started, now - started) for phase, started in tuple(self._started.items())]
+
+    def durations(self, phase: str) -> tuple[float, ...]:
+        """The last durations of the phase, in seconds, oldest first. Any thread may call."""
+        return tuple(self._durations.get(phase, ()))
 
     def take(self) -> dict[str, float]:
         """The seconds since the last call, as `{"time/generate": 1.2, …}`."""

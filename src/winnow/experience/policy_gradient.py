@@ -10,6 +10,7 @@ from torch import Tensor
 from winnow.algorithm import ActorCritic, PolicyGradient
 from winnow.experience.batching import Experience
 from winnow.experience.collect import Collector
+from winnow.experience.evidence import Evidence
 from winnow.experience.metrics import Clock, gradient_mass_metrics, rollout_metrics, sample_records
 from winnow.experience.scoring import ByRow, Scored, Scorer, score_sequences
 from winnow.models.policy import Critic
@@ -77,6 +78,7 @@ class PolicyGradientExperience:
             zero_gradient=[not tokens[i].any() and not objective.has_gradient_without_advantage for i in rows],
             records=sample_records(rollouts, iteration, selected, advantage),
             metrics=_metrics(self.algorithm, rollouts, scored, selected, advantage[in_batch], tokens) | corrections,
+            evidence=Evidence(rollouts, scored.old, scored.reference, tuple((i,) for i in rows)),
         )
 
     @property
@@ -193,6 +195,7 @@ class ActorCriticExperience:
             )
             | corrections
             | {"train/value/explained_var": explained},
+            evidence=Evidence(rollouts, scored.old, scored.reference, tuple((i,) for i in rows)),
         )
 
 

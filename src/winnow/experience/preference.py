@@ -7,6 +7,7 @@ import torch
 from winnow.algorithm import Preference
 from winnow.experience.batching import Experience
 from winnow.experience.collect import Collector
+from winnow.experience.evidence import Evidence
 from winnow.experience.metrics import Clock, pair_gradient_mass_metrics, rollout_metrics, sample_records
 from winnow.experience.scoring import Scorer
 from winnow.types import Pair, Row
@@ -42,4 +43,5 @@ class PreferenceExperience:
             | scored.metrics
             | pair_gradient_mass_metrics(rollouts, places)
             | {"train/dpo/pairs": float(len(places))},
+            evidence=Evidence(rollouts, scored.old, scored.reference, tuple(places)),
         )

@@ -255,10 +255,15 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, unk_token=UNUSED)
 
 
-def fingerprint(model: PreTrainedModel) -> str:
-    """A hash that tells weights apart by about 1,024 evenly spaced numbers of each parameter; cheap at any size."""
+def fingerprint(model: PreTrainedModel, frozen_only: bool = False) -> str:
+    """A hash that tells weights apart by about 1,024 evenly spaced numbers of each parameter; cheap at any size.
+
+    With `frozen_only`, of those parameters that are not trained.
+    """
     digest = hashlib.sha256()
     for name, parameter in model.named_parameters():
+        if frozen_only and parameter.requires_grad:
+            continue
         flat = parameter.detach().flatten()
         digest.update(name.encode() + flat[:: max(1, len(flat) // 1024)].float().cpu().numpy().tobytes())
     return digest.hexdigest()

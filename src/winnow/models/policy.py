@@ -1,6 +1,8 @@
 """Policy, critic and reference policy: rows of tokens in, log-probabilities or values aligned with the tokens out."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -88,6 +90,11 @@ class FrozenCopy:
         with torch.no_grad():
             return self._policy(rows)
 
+    @contextmanager
+    def model(self) -> Iterator[PreTrainedModel]:
+        """Context with the model whose forward gives the reference policy's logits."""
+        yield self._policy.model
+
     def to(self, device: torch.device) -> None:
         """Move the copy, which is a submodule of nothing and would otherwise stay where it is."""
         self._policy.to(device)
@@ -106,10 +113,16 @@ class AdaptersOff:
         with torch.no_grad(), self._adapter.disable_adapter():
             return self._policy(rows)
 
+    @contextmanager
+    def model(self) -> Iterator[PreTrainedModel]:
+        """Context with the model whose forward gives the reference policy's logits."""
+        with self._adapter.disable_adapter():
+            yield self._policy.model
+
     def to(self, device: torch.device) -> None:
         """Does nothing: the reference shares the policy's weights and moves with them."""
 
 
-def reference_of(policy: Policy, adapter: "PeftModel | None") -> Reference:
+def reference_of(policy: Policy, adapter: "PeftModel | None") -> FrozenCopy | AdaptersOff:
     """The reference policy that suits `policy`; it has to be made before the first update."""
     return FrozenCopy(policy) if adapter is None else AdaptersOff(policy, adapter)

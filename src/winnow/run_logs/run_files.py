@@ -116,7 +116,7 @@ class Summary:
     evaluation. `iterations` counts those that are done, and `seconds` the time they took, including the time before a
     resume. `prompt_hash` is the hash of the first training problem's rendered prompt; `verifiers` names the verifier
     that judges each evaluation set. `run` is the run's id, and `changes` has a line for each setting that a resume has
-    changed.
+    changed. `alarms` has a line for each alarm that was raised.
     """
 
     status: Status
@@ -136,6 +136,7 @@ class Summary:
     resumed_from: int | None = None
     run: str = ""
     changes: tuple[str, ...] = ()
+    alarms: tuple[str, ...] = ()
 
 
 class RunFiles:

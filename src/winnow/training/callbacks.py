@@ -5,8 +5,9 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import FrameType
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -15,6 +16,7 @@ from winnow.errors import EXIT_CODE_OF_SIGNAL, PREEMPTED
 from winnow.evaluation.sets import HeldOutEvaluator, HeldOutResult
 from winnow.experience.loader import Outcome
 from winnow.experience.metrics import Clock
+from winnow.guards.alarms import Alarms, AlarmState
 from winnow.models.language_model import fingerprint
 from winnow.run_logs.console import RunConsole
 from winnow.run_logs.run_files import BackgroundWriter, RunFiles
@@ -44,6 +46,7 @@ class IterationBookkeeping(pl.Callback):
     clock: Clock
     writer: BackgroundWriter
     collecting: Callable[[], AbstractContextManager]
+    alarms: Alarms
     stop: int | None = None
     spent: bool = field(default=False, init=False)
     _began: float = field(default=0.0, init=False)
@@ -159,12 +162,22 @@ class IterationBookkeeping(pl.Callback):
     def _publish(
         self, trainer: pl.Trainer, row: MetricRow, found: HeldOutResult | None, weights: str | None = None
     ) -> None:
+        raised = self.alarms.observe(row)
+        row["alarms/active"] = float(len(self.alarms.state.active))
         if trainer.is_global_zero:
             if found is not None:
                 self.writer.do(self.files.append_evaluations, found.counts)
             self.writer.do(self.files.append, row, weights)
             self.writer.do(self.tracker.log, row)
             self.console.iteration(row)
+            for line in raised:
+                self.console.say(f"warning: {line}")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"alarms": asdict(self.alarms.state)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.alarms.state = AlarmState(**state_dict["alarms"])
 
 
 def _counters(data: IterationData, outcome: Outcome) -> MetricRow:

@@ -6,6 +6,7 @@ finite, and sums metrics over micro-batches and ranks.
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -126,6 +127,15 @@ class IterationModule(pl.LightningModule):
                 totals[name] = totals.get(name, Mean(0, 0)) + mean
         self._means = {}
         return {name: mean.value for name, mean in totals.items()}
+
+    @contextmanager
+    def metrics_aside(self) -> Iterator[dict[str, Mean]]:
+        """Context whose training steps note their metrics in the dictionary it gives, not among the iteration's."""
+        kept, self._means = self._means, {}
+        try:
+            yield self._means
+        finally:
+            self._means = kept
 
     def _note(self, name: str, mean: Mean) -> None:
         self._means[name] = self._means.get(name, Mean(0, 0)) + mean

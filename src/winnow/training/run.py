@@ -15,6 +15,8 @@ from winnow.evaluation.sets import HeldOutEvaluator
 from winnow.experience.batching import Plan
 from winnow.experience.loader import ExperienceLoader, ExperienceSource
 from winnow.experience.metrics import Clock
+from winnow.guards.alarms import Alarms
+from winnow.guards.update_check import UpdateCheck
 from winnow.models.export import export_model
 from winnow.models.language_model import LanguageModel, fingerprint
 from winnow.models.precision import Precision
@@ -33,6 +35,7 @@ from winnow.training.checkpoint import (
     newest_valid,
     remove_leftovers,
 )
+from winnow.training.guard_callback import GuardCallback
 from winnow.training.modules import IterationModule
 from winnow.training.progress import IterationData, RunBudget
 from winnow.types import MicroBatch, PairBatch
@@ -94,13 +97,16 @@ class Run:
         lines: Sequence[str],
         record: RunRecord,
         accept: Callable[[int], RunRecord],
+        check: UpdateCheck,
+        alarms: Alarms,
+        clock: Clock,
     ) -> None:
         self.directory, self.info, self.intervals = directory, info, intervals
         self.record, self.accept = record, accept
         self.language_model, self.module, self.tracker, self.lines = language_model, module, tracker, lines
         self.files = RunFiles(directory, record.run)
         self.console = RunConsole(intervals.iterations, terminal=None if is_first_rank() else False)
-        self.clock, self.writer, self.signals = Clock(), BackgroundWriter(), StopOnSignal()
+        self.clock, self.writer, self.signals = clock, BackgroundWriter(), StopOnSignal()
         self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting))
         self.resumed_from: int | None = None
         self.verifiers = evaluator.verifiers()
@@ -114,8 +120,10 @@ class Run:
             self.clock,
             self.writer,
             self._collecting,
+            alarms,
             intervals.stop,
         )
+        self.guard = GuardCallback(check, clock, self._collecting)
         self.trainer = self._trainer(hardware)
 
     def fit(self, resume: bool) -> float | None:
@@ -211,6 +219,7 @@ class Run:
             resumed_from=self.resumed_from,
             run=self.record.run,
             changes=tuple(self.record.changes),
+            alarms=self.bookkeeping.alarms.state.lines,
         )
 
     def _checked_tracker_id(self, checkpoint: Path | None) -> str | None:
@@ -267,6 +276,7 @@ class Run:
             precision=None if double else hardware.precision,
             callbacks=[
                 self.signals,
+                self.guard,
                 self.bookkeeping,
                 IterationCheckpoint(
                     self.directory / "checkpoints", c.save, c.keep, self.clock, self.writer, self.record.run

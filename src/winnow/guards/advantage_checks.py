@@ -1,0 +1,173 @@
+"""Checks of advantages, values and returns of a few rows, by the rules of the algorithm for single responses."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from winnow.algorithm import ActorCritic, PolicyGradient, Preference
+from winnow.experience.evidence import Evidence
+from winnow.guards.finding import Finding, Tolerances
+from winnow.guards.model_checks import PlainRow
+from winnow.guards.plain_advantage import plain_advantages, plain_gae
+from winnow.guards.plain_rules import correction_weight, estimate, is_kept
+from winnow.guards.sample_checks import far_apart
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedRow:
+    """A row that is trained on, and the number of the response that it is."""
+
+    number: int
+    plain: PlainRow
+
+    @property
+    def where(self) -> str:
+        return f"response {self.number + 1}"
+
+    @property
+    def start(self) -> int:
+        return self.plain.row.prompt_length
+
+    @property
+    def length(self) -> int:
+        return self.plain.row.response_length
+
+
+def wrong_advantage(
+    algorithm: PolicyGradient | ActorCritic | Preference,
+    evidence: Evidence,
+    rows: Sequence[NumberedRow],
+    tolerances: Tolerances,
+) -> Finding | None:
+    """The first advantage, return or value of these rows that does not follow from the rewards of the iteration."""
+    match algorithm:
+        case PolicyGradient():
+            return _wrong_of_responses(algorithm, evidence, rows, tolerances)
+        case ActorCritic():
+            return _wrong_of_tokens(algorithm, evidence, rows, tolerances)
+        case Preference():
+            return _wrong_pair(evidence, [row.number for row in rows])
+
+
+def _wrong_of_responses(
+    a: PolicyGradient, evidence: Evidence, rows: Sequence[NumberedRow], tolerances: Tolerances
+) -> Finding | None:
+    kl, rewards = a.objective.kl_in_reward, evidence.rollouts.rewards.tolist()
+    penalties, size = None, len(rewards[0])
+    if kl is not None:
+        totals = [
+            kl.coef * float(estimate(kl, evidence.old[i] - evidence.reference[i]).sum())
+            for i in range(len(rewards) * size)
+        ]
+        penalties = [totals[p * size : (p + 1) * size] for p in range(len(rewards))]
+    for row in rows:
+        p, g = divmod(row.number, size)
+        expected = plain_advantages(a.advantage, rewards, penalties, p)[g] if _is_kept(a, evidence, row) else 0.0
+        if (found := _unequal(a, evidence, row, [expected] * row.length, tolerances.number)) is not None:
+            return found
+    return None
+
+
+def _wrong_of_tokens(
+    a: ActorCritic, evidence: Evidence, rows: Sequence[NumberedRow], tolerances: Tolerances
+) -> Finding | None:
+    raw = []
+    for row in rows:
+        own, plain = row.plain.row, row.plain
+        assert own.values is not None
+        assert own.returns is not None
+        assert plain.values is not None
+        limit = max(tolerances.logprob, tolerances.gradient * float(plain.values.detach().abs().max()))
+        found = far_apart("values", row.where, plain.values, plain.own(own.values), limit)
+        if found is not None:
+            return found
+        advantages, returns = plain_gae(a.advantage, _token_rewards(a, evidence, row), own.values[row.start :].tolist())
+        size = max(1.0, *map(abs, returns))
+        for t, (want, has) in enumerate(zip(returns, own.returns[row.start :].tolist(), strict=True)):
+            if not abs(want - has) <= tolerances.number * size:
+                return Finding("returns", f"{row.where}, token {t + 1}", f"{want:.6g}", f"{has:.6g}")
+        raw.append(advantages)
+    scale, shift = _whitening(a, evidence, rows, raw) if a.whiten else (1.0, 0.0)
+    if scale < 0:
+        return Finding("advantages", "whitening", "a positive scale", f"{scale:.3g}")
+    for row, advantages in zip(rows, raw, strict=True):
+        expected = [(scale * x + shift) * _is_kept(a, evidence, row) for x in advantages]
+        # A difference of large numbers keeps their rounding, and whitening enlarges it.
+        rounding = scale * 1e-5 * max(1.0, *map(abs, advantages))
+        if (found := _unequal(a, evidence, row, expected, 10 * tolerances.number + rounding)) is not None:
+            return found
+    return None
+
+
+def _token_rewards(a: ActorCritic, evidence: Evidence, row: NumberedRow) -> list[float]:
+    """The reward at the response's last token, less the KL of each token."""
+    rewards = [0.0] * row.length
+    rewards[-1] = float(evidence.rollouts.rewards.flatten()[row.number])
+    if (kl := a.objective.kl_in_reward) is None:
+        return rewards
+    taken = kl.coef * estimate(kl, evidence.old[row.number] - evidence.reference[row.number])[row.start :]
+    return [r - x for r, x in zip(rewards, taken.tolist(), strict=True)]
+
+
+def _whitening(
+    a: ActorCritic, evidence: Evidence, rows: Sequence[NumberedRow], raw: Sequence[Sequence[float]]
+) -> tuple[float, float]:
+    """The scale and shift that whitening has applied to all rows alike, by least squares over the kept ones."""
+    given: list[float] = []
+    before: list[float] = []
+    for row, advantages in zip(rows, raw, strict=True):
+        assert row.plain.row.advantage is not None
+        weights = _corrections(a, evidence, row)
+        found = row.plain.row.advantage[row.start :].tolist()
+        for x, y, w in zip(advantages, found, weights, strict=True):
+            if w != 0 and _is_kept(a, evidence, row):
+                before.append(x)
+                given.append(y / w)
+    if not given:
+        return 0.0, 0.0
+    x, y = torch.tensor(before, dtype=torch.float64), torch.tensor(given, dtype=torch.float64)
+    variance = float((x - x.mean()).square().sum())
+    scale = float(((x - x.mean()) * (y - y.mean())).sum()) / variance if variance > 0 else 0.0
+    return scale, float(y.mean()) - scale * float(x.mean())
+
+
+def _unequal(
+    a: PolicyGradient | ActorCritic, evidence: Evidence, row: NumberedRow, expected: Sequence[float], limit: float
+) -> Finding | None:
+    """A finding if a row's advantages are not `expected` times its correction, or lie outside of its response."""
+    assert row.plain.row.advantage is not None
+    weights = _corrections(a, evidence, row)
+    wanted = [0.0] * row.start + [x * w for x, w in zip(expected, weights, strict=True)]
+    size = max(1.0, *map(abs, wanted))
+    for s, (want, has) in enumerate(zip(wanted, row.plain.row.advantage.tolist(), strict=True)):
+        if not abs(want - has) <= limit * size:
+            return Finding("advantages", f"{row.where}, position {s}", f"{want:.6g}", f"{has:.6g}")
+    return None
+
+
+def _corrections(a: PolicyGradient | ActorCritic, evidence: Evidence, row: NumberedRow) -> list[float]:
+    if not a.uses_correction:
+        return [1.0] * row.length
+    ratio = (evidence.old[row.number][row.start :] - evidence.rollouts.all_completions[row.number].logprobs).exp()
+    return correction_weight(a.correction, ratio).tolist()
+
+
+def _is_kept(a: PolicyGradient | ActorCritic, evidence: Evidence, row: NumberedRow) -> bool:
+    """Whether the row's sample is kept; a row that a plug-in's rule has put into the batch is."""
+    rollouts = evidence.rollouts
+    p, g = divmod(row.number, rollouts.rewards.shape[1])
+    kept = is_kept(a.select, rollouts.rewards[p].tolist(), rollouts.correct[p].tolist())
+    return kept is None or kept[g]
+
+
+def _wrong_pair(evidence: Evidence, numbers: Sequence[int]) -> Finding | None:
+    rewards, size = evidence.rollouts.rewards.flatten().tolist(), evidence.rollouts.rewards.shape[1]
+    for chosen, rejected in zip(numbers[::2], numbers[1::2], strict=True):
+        where = f"responses {chosen + 1} and {rejected + 1}"
+        if chosen // size != rejected // size:
+            return Finding("pairs", where, "two samples of one prompt", "samples of two prompts")
+        if not rewards[chosen] > rewards[rejected]:
+            found = f"rewards {rewards[chosen]:g} and {rewards[rejected]:g}"
+            return Finding("pairs", where, "the better one chosen", found)
+    return None
