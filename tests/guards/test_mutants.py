@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -126,7 +127,7 @@ def stale_sampler(m: pytest.MonkeyPatch) -> None:
 def shifted_groups(m: pytest.MonkeyPatch) -> None:
     honest = advantage_ops.group
 
-    def shifted(rewards, penalty=None, centre="mean", scale="std", eps=1e-6):
+    def shifted(rewards: Tensor, penalty=None, centre: Any = "mean", scale: Any = "std", eps: float = 1e-6):
         moved = honest(rewards.flatten().roll(1).view_as(rewards), penalty, centre, scale, eps)
         return moved.flatten().roll(-1).view_as(rewards)
 

@@ -85,7 +85,7 @@ def plain_value_loss(row: PlainRow, weight: float) -> PlainLoss:
     assert row.values is not None
     assert row.row.returns is not None
     error = row.values - row.own(row.row.returns)
-    return PlainLoss(weight * 0.5 * error.square().sum(), weight * float(error.abs().sum()))
+    return PlainLoss(weight * 0.5 * error.square().sum(), weight * float(error.detach().abs().sum()))
 
 
 def plain_preference_loss(

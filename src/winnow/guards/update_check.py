@@ -248,7 +248,9 @@ class UpdateCheck:
             losses = [loss for rows in plain for loss in self._plain_losses(rows, denominator)]
             if not losses:  # the rule is a plug-in's
                 return None
-            parts: dict[str, nn.Module] = {"policy": c.policy} | ({} if c.critic is None else {"critic": c.critic})
+            parts: dict[str, nn.Module] = {"policy": c.policy}
+            if c.critic is not None:
+                parts["critic"] = c.critic
             return wrong_gradient(
                 parts, lambda: step(batch)[0] / read.sides[0].num_micro_batches, losses, c.tolerances.gradient
             )
