@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from transformers import PreTrainedModel
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
-from winnow.assemble import common
+from winnow.assemble import common, guards
 from winnow.assemble.preflight import before_training
 from winnow.assemble.run_start import RunStart
 from winnow.config.instantiate import (
@@ -40,17 +39,13 @@ from winnow.experience.policy_gradient import ActorCriticExperience, PolicyGradi
 from winnow.experience.preference import PreferenceExperience
 from winnow.experience.scoring import Scorer
 from winnow.experience.supervised import SupervisedExperience
-from winnow.guards.alarms import Alarms, AlarmSettings
-from winnow.guards.finding import Tolerances
-from winnow.guards.update_check import Checked, UpdateCheck
-from winnow.guards.watchdog import Watchdog
 from winnow.models.attention import is_packed
 from winnow.models.backbone import compile_blocks, enable_gradient_checkpointing, require_masters
 from winnow.models.language_model import LanguageModel
 from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy, reference_of
 from winnow.models.precision import WEIGHTS
 from winnow.models.templates import Template
-from winnow.objectives import Aggregate, rule_of
+from winnow.objectives import rule_of
 from winnow.ops import aggregate, select
 from winnow.rewards.verifier import Verifier
 from winnow.run_logs.console import print_line
@@ -84,10 +79,7 @@ def train(cfg: DictConfig, directory: Path) -> float | None:
     common.quiet_libraries()
     common.set_threads(cfg)
     clock = Clock()
-    with (
-        common.verifiers(cfg) as (verifier, benchmarks),
-        Watchdog(clock, cfg.watchdog.factor, cfg.watchdog.floor),
-    ):
+    with common.verifiers(cfg) as (verifier, benchmarks), guards.watchdog(cfg, clock):
         with clock.of("start"):
             run = build_run(cfg, directory, verifier, benchmarks, clock=clock)
         return run.fit(resume=cfg.resume is not None)
@@ -168,36 +160,10 @@ def build_run(
         ],
         record=start.record,
         accept=start.accept,
-        check=update_check(cfg, factory, module, rule),
-        alarms=Alarms(AlarmSettings(**cfg.alarms)),
+        check=guards.update_check(cfg, language_model, algorithm, judge, module, factory.reference, factory.golds),
+        alarms=guards.alarms(cfg),
         clock=clock or Clock(),
     )
-
-
-def update_check(cfg: DictConfig, factory: "AlgorithmFactory", module: IterationModule, rule: Aggregate) -> UpdateCheck:
-    """The check of the run's updates, by parts that are read from the configuration and not from what is checked."""
-    limit, exact = cfg.rollout.max_mismatch_kl, samples_exactly(cfg)
-    bfloat16 = precision_of(cfg) == "bf16-mixed"
-    tolerances = Tolerances.of(torch.bfloat16 if bfloat16 else torch.float32)
-    # A KL of two close distributions is half the mean square of their log-ratio.
-    gap = tolerances.logprob if exact and limit is None else (2 * max_mismatch_kl(cfg)) ** 0.5
-    language_model = factory.language_model
-    checked = Checked(
-        policy=language_model.model,
-        critic=module.critic if isinstance(module, ActorCriticModule) else None,
-        reference=factory.reference,
-        algorithm=factory.algorithm,
-        aggregate=rule,
-        temperature=cfg.rollout.temperature,
-        max_tokens=cfg.rollout.max_tokens,
-        eos_ids=language_model.eos_ids,
-        judge=factory.judge,
-        golds=factory.golds,
-        exact=exact,
-        sampled_gap=gap,
-        tolerances=tolerances,
-    )
-    return UpdateCheck(checked, cfg.checks.every, cfg.checks.rows, cfg.seed)
 
 
 @dataclass(frozen=True)

@@ -40,4 +40,6 @@ class Tolerances:
         """
         if dtype.itemsize < 4:
             return cls(logprob=0.3, gradient=0.2, kl=0.02)
+        if dtype.itemsize > 4:  # some parts of a model stay in float32
+            return cls(logprob=1e-5, gradient=1e-4, kl=1e-10)
         return cls(logprob=1e-4, gradient=1e-3, kl=1e-8)
