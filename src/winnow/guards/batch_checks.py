@@ -93,7 +93,7 @@ def _wrong_row(terms: Batch, b: int, row: Row, weight: float) -> Finding | None:
 
 
 def _numbers(terms: Batch, row: Row) -> dict[str, tuple[Tensor | None, Tensor | None]]:
-    """What the loss reads of a row: in the micro-batch and in the row itself, by the name of the check."""
+    """Numbers of a row that the loss reads: in the micro-batch and in the row itself, by the name of the check."""
     return {
         "advantages": (terms.advantages, row.advantage),
         "old log-probabilities": (terms.old_logprobs, row.old_logprobs),
