@@ -203,11 +203,15 @@ class UpdateCheck:
         return Finding("reference", "its weights", "those that the run began with", "others")
 
     def _fingerprint_of_reference(self) -> str | None:
-        if self.checked.reference is None:
-            return None
-        with self.checked.reference.model() as model:
-            # Adapters are trained, and the reference policy leaves them out.
-            return fingerprint(model, frozen_only=isinstance(self.checked.reference, AdaptersOff))
+        match self.checked.reference:
+            case None:
+                return None
+            case AdaptersOff():
+                # Not while the adapters are off: peft then counts them among the frozen weights.
+                return fingerprint(self.checked.policy, frozen_only=True)
+            case FrozenCopy() as reference:
+                with reference.model() as model:
+                    return fingerprint(model)
 
     def _wrong_reference_scores(self, evidence: Evidence, row: NumberedRow) -> Finding | None:
         given = [x for x in (evidence.reference.get(row.number), row.plain.row.ref_logprobs) if x is not None]
