@@ -222,6 +222,7 @@ def test_summary_is_written_whole_and_replaces_the_last(files: RunFiles) -> None
         "resumed_from": None,
         "run": "",
         "changes": [],
+        "alarms": [],
     }
     assert names(files.directory) == ["summary.json"]
 
