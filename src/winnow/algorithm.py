@@ -5,7 +5,7 @@ on (B, S) matrices of log-probabilities. Hydra builds these objects from the YAM
 those of arXiv 2504.11343.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from inspect import signature
 from typing import Literal
@@ -112,10 +112,30 @@ class PolicyGradient(PolicyUpdate):
     ) -> Float[Tensor, "p g"]:
         """The advantage of each sample from the rewards of all samples; 0 where a sample is not selected.
 
-        `penalty` is what a KL term in the reward subtracts, None without one.
+        `penalty` is what a KL term in the reward subtracts, None without one. A sample whose reward or penalty is not
+        finite counts as if it had not been drawn.
         """
-        found = self.advantage(rewards) if penalty is None else self.advantage(rewards, penalty=penalty)
+        usable = rewards.isfinite() if penalty is None else rewards.isfinite() & penalty.isfinite()
+        found = torch.zeros_like(rewards)
+        whole = (slice(None), slice(None))
+        for part in (whole,) if usable.all() else self._parts(usable):
+            given = {} if penalty is None else {"penalty": penalty[part]}
+            found[part] = self.advantage(rewards[part], **given)
         return torch.where(selected, found, 0.0)
+
+    def _parts(self, usable: Bool[Tensor, "p g"]) -> Iterator[tuple[Int[Tensor, "q h"], Int[Tensor, "q h"]]]:
+        """Indices of (Q, H) parts of a (P, G) matrix: the prompts with H usable samples each, and those samples alone.
+
+        A rule that whitens over the whole iteration gets all usable samples as one prompt.
+        """
+        if rule_of(self.advantage) is advantage_ops.whitened:
+            prompt, sample = usable.nonzero(as_tuple=True)
+            yield prompt[None], sample[None]
+            return
+        count = usable.sum(1)
+        for size in range(1, usable.shape[1] + 1):
+            if len(rows := (count == size).nonzero().flatten()):
+                yield rows[:, None].expand(-1, size), usable[rows].nonzero()[:, 1].view(-1, size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     dashboard = command("dashboard", "make a W&B workspace and report with the panels that matter")
     dashboard.add_argument("project", metavar="ENTITY/PROJECT")
 
+    replay = command("replay", "compute the numbers of a dump again, to the first that is not finite")
+    replay.add_argument("file", type=Path, metavar="FILE", help="a file in RUN/faults")
+
     export = command("export", "write the newest checkpoint of a run as a Hugging Face folder")
     export.add_argument("run", type=Path, metavar="RUN")
     export.add_argument("out", type=Path, metavar="OUT", help="a new directory")
@@ -143,6 +146,12 @@ def _dashboard(args: argparse.Namespace) -> None:
 
     for line in publish_dashboard(args.project):
         print(line)
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from winnow.assemble.replay import replay_dump
+
+    return replay_dump(args.file, sys.stdout)
 
 
 def _export(args: argparse.Namespace) -> None:

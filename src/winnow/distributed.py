@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 
 T = TypeVar("T")
@@ -24,6 +25,16 @@ def all_gather(value: T) -> list[T]:
     if len(gathered) > 1:
         dist.all_gather_object(gathered, value)
     return gathered
+
+
+def summed(numbers: Sequence[float]) -> list[float]:
+    """The sum of each number over all ranks; every rank has to call this, with equally many."""
+    if world_size() == 1:
+        return list(numbers)
+    device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+    totals = torch.tensor(numbers, dtype=torch.float64, device=device)
+    dist.all_reduce(totals)
+    return totals.tolist()
 
 
 def strided_shard(items: Sequence[T]) -> list[T]:

@@ -5,6 +5,8 @@ import signal
 DONE, BUG, CONFIG, DIVERGED, PREEMPTED, INTERRUPTED = 0, 1, 2, 3, 75, 130
 DIFFERS, UNDECIDED = 4, 5
 """Exit codes of `winnow audit` beside 0 for equal."""
+NOT_REPRODUCED = 4
+"""Exit code of `winnow replay` beside 0 for reproduced."""
 EXIT_CODE_OF_SIGNAL = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED}
 """Signals on which a run saves its progress and ends, with the exit code that tells them apart (75 is EX_TEMPFAIL)."""
 

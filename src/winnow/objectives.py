@@ -118,15 +118,17 @@ class PolicyObjective:
         surrogate = self.clip(quantity, batch.advantages)
         policy = -(weights * surrogate).sum()
         metrics = {"train/loss/policy": _per_update(policy, batch)}
-        total = policy
+        total, parts = policy, -(weights * surrogate.detach()).sum(1)
         if (kl := self.kl_in_loss) is not None:
             assert batch.ref_logprobs is not None
-            penalty = (weights * kl(logprobs, batch.ref_logprobs)).sum()
+            penalties = weights * kl(logprobs, batch.ref_logprobs)
+            penalty = penalties.sum()
             metrics["train/loss/kl"] = _per_update(penalty, batch)
-            total = total + kl.coef * penalty
+            total, parts = total + kl.coef * penalty, parts + kl.coef * penalties.detach().sum(1)
         if self.entropy != 0:
             assert entropies is not None
-            total = total - self.entropy * (weights * entropies).sum()
+            bonuses = weights * entropies
+            total, parts = total - self.entropy * bonuses.sum(), parts - self.entropy * bonuses.detach().sum(1)
         metrics["train/loss/total"] = _per_update(total, batch)
         if policy.requires_grad:
             slope = _gradient_magnitudes(policy, logprobs)[0]
@@ -134,7 +136,7 @@ class PolicyObjective:
                 metrics[f"train/gradient_mass/{sign}"] = _per_update(torch.where(where, slope, 0).sum(), batch)
         if self.uses_ratio:
             metrics |= _off_policy_metrics(logprobs.detach(), old, quantity.detach(), surrogate.detach(), batch)
-        return Loss(total, metrics)
+        return Loss(total, metrics, parts)
 
 
 def _off_policy_metrics(
@@ -168,13 +170,14 @@ class ValueObjective:
         assert batch.values is not None
         assert batch.returns is not None
         counts = batch.response & (batch.row_weight > 0).unsqueeze(1)
-        loss = (_weights(batch, values) * clipped_value_loss(values, batch.values, batch.returns, self.clip)).sum()
+        losses = _weights(batch, values) * clipped_value_loss(values, batch.values, batch.returns, self.clip)
+        loss = losses.sum()
         far = ((values - batch.values).abs() > self.clip).float()
         metrics = {
             "train/loss/value": _per_update(loss, batch),
             "train/value/clip_frac": _mean_over(far, counts),
         }
-        return Loss(loss, metrics)
+        return Loss(loss, metrics, losses.detach().sum(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +213,7 @@ class PreferenceObjective:
         if loss.requires_grad:
             for sign, slope in zip(("positive", "negative"), _gradient_magnitudes(loss, chosen, rejected), strict=True):
                 metrics[f"train/gradient_mass/{sign}"] = _per_update(slope.sum(), batch.chosen)
-        return Loss(loss, metrics)
+        return Loss(loss, metrics, (counts * losses).detach() / batch.chosen.denominator)
 
 
 def _sequence_log_ratio(logprobs: Float[Tensor, "b s"], batch: Batch) -> Float[Tensor, " b"]:

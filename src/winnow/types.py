@@ -134,14 +134,17 @@ class Batch(OnDevice):
     ref_logprobs: Float[Tensor, "b s"] | None = None
     values: Float[Tensor, "b s"] | None = None
     returns: Float[Tensor, "b s"] | None = None
+    counts: Float[Tensor, " b"] | None = None
+    """Each row's part of the denominator, which goes where a row has to be left out of the update. None: 1 each."""
 
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch(OnDevice):
-    """Packed rows for one forward, and the terms of their loss."""
+    """Packed rows for one forward, and the terms of their loss; `items` are the same rows before they were packed."""
 
     rows: Packed
     terms: Batch
+    items: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,7 @@ class PairBatch(OnDevice):
     rows: Packed
     chosen: Batch
     rejected: Batch
+    items: tuple[Pair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +193,11 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """The scalar to differentiate, and the metrics of its micro-batch."""
+    """The scalar to differentiate, the metrics of its micro-batch, and the part of each row or pair in the scalar.
+
+    `parts` has no gradient.
+    """
 
     value: Float[Tensor, ""]
     metrics: dict[str, Mean]
+    parts: Float[Tensor, " b"]

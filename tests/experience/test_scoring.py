@@ -8,6 +8,7 @@ import torch
 
 from fakes import RESPONSES, initial_of, policy_of, rollouts, sampler, spied
 from winnow.errors import Diverged
+from winnow.experience.left_out import Site
 
 TOKENS = [t for response in RESPONSES for t in response]
 
@@ -93,10 +94,10 @@ def test_a_sampler_too_far_from_the_policy_ends_the_run(exact: bool):
         scorer(rollouts(), 2, (), (), None)
 
 
-def test_a_mismatch_that_is_nan_ends_the_run():
-    scorer = spied(exact=False, kl_rows=6, step=float("nan"), max_mismatch_kl=1.0).scorer
-    with pytest.raises(Diverged, match="samples are nan nats"):
-        scorer(rollouts(), 0, (), (), None)
+def test_rows_whose_log_probabilities_are_not_finite_are_faults_and_not_compared():
+    found = spied(exact=False, kl_rows=6, step=float("nan"), max_mismatch_kl=1.0).scorer(rollouts(), 0, (), (), None)
+    assert found.faults == dict.fromkeys(range(6), Site.OLD)
+    assert "rollout/mismatch_kl" not in found.metrics
 
 
 def test_the_samplers_log_probabilities_are_returned_too():

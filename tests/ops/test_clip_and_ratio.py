@@ -1,9 +1,11 @@
 """Clipping rules and importance ratios: values and derivatives computed by hand."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
 from winnow.ops import clip, ratio
 
@@ -68,3 +70,21 @@ def test_ratios_by_hand():
     assert ratio.sequence_product(logprobs, old, response).tolist()[0] == pytest.approx([6, 6, 6])
     assert ratio.sequence(logprobs, old, response).tolist()[0] == pytest.approx([math.sqrt(6)] * 3)
     assert ratio.log_probability(logprobs, None, response) is logprobs
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("rule", [ratio.token, ratio.sequence, ratio.sequence_product])
+def test_a_log_probability_that_is_not_finite_is_not_hidden(rule: Callable[..., Tensor], value: float):
+    """Neither in the ratio nor in its gradient, as clamping the log-ratio would."""
+    logprobs = torch.tensor([[-1.0, value], [-2.0, -3.0]], requires_grad=True)
+    found = rule(logprobs, torch.full((2, 2), -1.5), torch.ones(2, 2, dtype=torch.bool))
+    found.sum().backward()
+    assert logprobs.grad is not None
+    assert found[0, 1].isnan()
+    assert logprobs.grad[0, 1].isnan()
+    assert found[1].isfinite().all()
+    assert logprobs.grad[1].isfinite().all()
+
+
+def test_a_correction_weight_that_is_not_a_number_stays_so():
+    assert ratio.masked(torch.tensor([math.nan, 1.0, 9.0]), cap=2.0)[0].isnan()

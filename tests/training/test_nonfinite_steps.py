@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from learning import made_up_rows, quiet_trainer
+from learning import float64_policy, made_up_rows, quiet_trainer
 from winnow.errors import Diverged
 from winnow.experience.batching import Experience, Plan, TokenBudget
 from winnow.models.language_model import LanguageModel
@@ -135,12 +135,29 @@ def test_skipped_updates_are_counted_not_averaged(module: PolicyGradientModule):
     assert module.take_metrics()[SKIPPED] == 3
 
 
-def test_one_bad_micro_batch_spoils_its_optimiser_batch(module: PolicyGradientModule):
-    rows = [good(), bad(), good()]
-    before = weights(module.policy)
-    train(module, [rows], token_budget=1)
-    assert same(weights(module.policy), before)
-    assert module.take_metrics()[SKIPPED] == 1
+@pytest.mark.parametrize("token_budget", [1, 10_000])
+def test_an_update_with_a_bad_row_is_that_of_its_other_rows(token_budget: int):
+    """In one micro-batch with the others or in one of its own: the mean is over the two rows that are left.
+
+    The moments are compared, which after one step are a tenth of the gradient and a twentieth of its square; weights
+    move by the learning rate whatever the gradient's size.
+    """
+    rows, optim = made_up_rows([1.0, -0.5]), replace(OPTIM, grad_clip=0.0)
+    module, other = (PolicyGradientModule(float64_policy(packed=True), optim, OBJECTIVE) for _ in range(2))
+    [found] = train(module, [[rows[0], bad(), rows[1]]], token_budget)[-1]
+    [expected] = train(other, [rows], token_budget)[-1]
+    counted = module.take_metrics()
+    for a, b in zip(found.state, expected.state, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-14)
+    assert counted["train/nonfinite/rows"] == 1
+    assert SKIPPED not in counted
+
+
+def test_a_weight_that_is_not_finite_ends_the_run(module: PolicyGradientModule):
+    with torch.no_grad():
+        next(module.policy.parameters()).view(-1)[0] = math.inf
+    with pytest.raises(Diverged, match="weight policy"):
+        train(module, [[good()]])
 
 
 def test_a_critic_gradient_that_is_not_finite_skips_the_policy_too(actor_critic: ActorCriticModule):

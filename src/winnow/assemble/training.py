@@ -39,6 +39,7 @@ from winnow.experience.policy_gradient import ActorCriticExperience, PolicyGradi
 from winnow.experience.preference import PreferenceExperience
 from winnow.experience.scoring import Scorer
 from winnow.experience.supervised import SupervisedExperience
+from winnow.guards.settings import NonFiniteSettings
 from winnow.models.attention import is_packed
 from winnow.models.backbone import compile_blocks, enable_gradient_checkpointing, require_masters
 from winnow.models.language_model import LanguageModel
@@ -141,6 +142,7 @@ def build_run(
         language_model=language_model,
         module=module,
         source=experience,
+        non_finite=NonFiniteSettings(cfg.guards.max_consecutive, cfg.guards.weights_mb),
         plan=Plan(update.minibatches, update.epochs, budget, rule, cfg.seed),
         evaluator=HeldOutEvaluator(
             sets,
@@ -181,24 +183,24 @@ class AlgorithmFactory:
 
     def build(self) -> tuple[ExperienceSource, IterationModule]:
         """The source of the algorithm's experience, and the module that is trained on it."""
-        optim, policy, update = _optim(self.cfg), self.policy, self.cfg["update"]
+        critic = Critic(self.language_model.model) if isinstance(self.algorithm, ActorCritic) else None
+        if critic is not None:
+            _apply_hardware(self.cfg, critic.backbone)
+        return self._source(critic), module_of(self.cfg, self.algorithm, self.policy, critic)
+
+    def _source(self, critic: Critic | None) -> ExperienceSource:
+        rollout, update = self.cfg.rollout, self.cfg["update"]
         match self.algorithm:
             case Supervised() as a:
-                rollout = self.cfg.rollout
-                source = SupervisedExperience(self._order, rollout.prompts, rollout.max_tokens)
-                return source, PolicyGradientModule(policy, optim, a.objective)
+                return SupervisedExperience(self._order, rollout.prompts, rollout.max_tokens)
             case PolicyGradient() as a:
                 updates = update.minibatches * update.epochs
-                source = PolicyGradientExperience(self._collector(), self._scorer(), a, updates)
-                return source, PolicyGradientModule(policy, optim, a.objective)
+                return PolicyGradientExperience(self._collector(), self._scorer(), a, updates)
             case ActorCritic() as a:
-                critic, critic_lr = Critic(self.language_model.model), a.critic_lr_ratio * optim.lr
-                _apply_hardware(self.cfg, critic.backbone)
-                source = ActorCriticExperience(self._collector(), self._scorer(), critic, a)
-                return source, ActorCriticModule(policy, critic, optim, critic_lr, a.objective, a.value_objective)
+                assert critic is not None
+                return ActorCriticExperience(self._collector(), self._scorer(), critic, a)
             case Preference() as a:
-                source = PreferenceExperience(self._collector(), self._scorer(), a)
-                return source, PreferenceModule(policy, optim, a.objective)
+                return PreferenceExperience(self._collector(), self._scorer(), a)
 
     @cached_property
     def reference(self) -> FrozenCopy | AdaptersOff | None:
@@ -239,6 +241,20 @@ class AlgorithmFactory:
             seed=self.cfg.seed,
             max_mismatch_kl=max_mismatch_kl(self.cfg),
         )
+
+
+def module_of(cfg: DictConfig, algorithm: Algorithm, policy: Policy, critic: Critic | None) -> IterationModule:
+    """The Lightning module that trains `policy`, and the `critic` that an actor-critic has, by `algorithm`."""
+    optim = _optim(cfg)
+    match algorithm:
+        case ActorCritic() as a:
+            assert critic is not None
+            critic_lr = a.critic_lr_ratio * optim.lr
+            return ActorCriticModule(policy, critic, optim, critic_lr, a.objective, a.value_objective)
+        case Preference() as a:
+            return PreferenceModule(policy, optim, a.objective)
+        case _:
+            return PolicyGradientModule(policy, optim, algorithm.objective)
 
 
 def token_budget_of(cfg: DictConfig, language_model: LanguageModel) -> TokenBudget:

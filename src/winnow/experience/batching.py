@@ -11,6 +11,7 @@ from torch.nn.functional import pad
 
 from winnow import distributed
 from winnow.experience.evidence import Evidence
+from winnow.experience.left_out import LeftOut
 from winnow.objectives import Aggregate
 from winnow.packed import MAX_PROMPT_REPEATS, PromptedSequence, pack
 from winnow.rng import permutation, seed_of
@@ -24,7 +25,8 @@ class Experience:
 
     Records go to `samples/`, metrics to `metrics.jsonl`. `zero_gradient` says for each item whether its gradient is
     zero by construction, e.g. because its advantage is zero and no KL term or entropy bonus is in the loss. `evidence`
-    is None for demonstrations, which nobody sampled.
+    is None for demonstrations, which nobody sampled. `left_out` are the rows with a number that is not finite; they are
+    not among the items.
     """
 
     items: list[Row] | list[Pair]
@@ -32,6 +34,7 @@ class Experience:
     records: list[SampleRecord] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     evidence: Evidence | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +114,28 @@ def _longest_row(rows: Sequence[PromptedSequence]) -> int:
     return max(len(row.token_ids) for row in rows)
 
 
-def collate(rows: Sequence[Row], weight: Float[Tensor, " b"], denominator: float, num_micro_batches: int) -> MicroBatch:
-    """A micro-batch of rows whose tokens weigh `weight`. A field of `Batch` is present if every row has it."""
+def collate(
+    rows: Sequence[Row],
+    weight: Float[Tensor, " b"],
+    denominator: float,
+    num_micro_batches: int,
+    counts: Float[Tensor, " b"] | None = None,
+) -> MicroBatch:
+    """A micro-batch of rows whose tokens weigh `weight`. A field of `Batch` is present if every row has it.
+
+    `counts` are the rows' parts of the `denominator`.
+    """
     packed = pack(rows)
-    return MicroBatch(packed, _terms(rows, packed.response, weight, denominator, num_micro_batches))
+    terms = _terms(rows, packed.response, weight, denominator, num_micro_batches, counts)
+    return MicroBatch(packed, terms, tuple(rows))
 
 
 def collate_pairs(
-    pairs: Sequence[Pair], weight: Float[Tensor, " b"], denominator: float, num_micro_batches: int
+    pairs: Sequence[Pair],
+    weight: Float[Tensor, " b"],
+    denominator: float,
+    num_micro_batches: int,
+    counts: Float[Tensor, " b"] | None = None,
 ) -> PairBatch:
     """A micro-batch of preference pairs, both sides in one forward, so that a pair's prompt is computed once."""
     chosen, rejected = [pair.chosen for pair in pairs], [pair.rejected for pair in pairs]
@@ -126,13 +143,27 @@ def collate_pairs(
     sides = packed.response.chunk(2)
     return PairBatch(
         packed,
-        _terms(chosen, sides[0], weight, denominator, num_micro_batches),
-        _terms(rejected, sides[1], weight, denominator, num_micro_batches),
+        _terms(chosen, sides[0], weight, denominator, num_micro_batches, counts),
+        _terms(rejected, sides[1], weight, denominator, num_micro_batches, counts),
+        tuple(pairs),
     )
 
 
+def without_items(batch: MicroBatch | PairBatch, keep: Sequence[int]) -> MicroBatch | PairBatch:
+    """The micro-batch of the rows or pairs `keep` alone, on the CPU. The denominator stays that of the whole batch."""
+    terms = (batch.chosen if isinstance(batch, PairBatch) else batch.terms).to("cpu")
+    counts = None if terms.counts is None else terms.counts[list(keep)]
+    weight, items = terms.row_weight[list(keep)], [batch.items[i] for i in keep]
+    return _collated(items, weight, terms.denominator, terms.num_micro_batches, counts)
+
+
 def _terms(
-    rows: Sequence[Row], response: Tensor, weight: Float[Tensor, " b"], denominator: float, num_micro_batches: int
+    rows: Sequence[Row],
+    response: Tensor,
+    weight: Float[Tensor, " b"],
+    denominator: float,
+    num_micro_batches: int,
+    counts: Float[Tensor, " b"] | None,
 ) -> Batch:
     width = response.shape[1]
     return Batch(
@@ -145,6 +176,7 @@ def _terms(
         ref_logprobs=_padded_matrix([row.ref_logprobs for row in rows], width),
         values=_padded_matrix([row.values for row in rows], width),
         returns=_padded_matrix([row.returns for row in rows], width),
+        counts=counts,
     )
 
 
@@ -207,8 +239,9 @@ class Plan:
             for turn in range(most):
                 idle = turn >= len(groups)
                 chosen = [experience.items[i] for i in (filler if idle else groups[turn])]
-                weights, _ = self._weights_and_counts(chosen)
-                yield _collated(chosen, weights * (not idle), float(counts.sum()), most * distributed.world_size())
+                weights, parts = self._weights_and_counts(chosen)
+                live_now, total = float(not idle), most * distributed.world_size()
+                yield _collated(chosen, weights * live_now, float(counts.sum()), total, parts * live_now)
 
     def _cut(self, items: Sequence[Row | Pair], batch: list[int]) -> list[list[list[int]]]:
         """[rank][micro-batch] → item indices of one optimiser batch."""
@@ -225,12 +258,16 @@ class Plan:
 
 
 def _collated(
-    items: Sequence[Row | Pair], weights: Float[Tensor, " n"], denominator: float, num_micro_batches: int
+    items: Sequence[Row | Pair],
+    weights: Float[Tensor, " n"],
+    denominator: float,
+    num_micro_batches: int,
+    counts: Float[Tensor, " n"] | None,
 ) -> MicroBatch | PairBatch:
     pairs = [item for item in items if isinstance(item, Pair)]
     if pairs:
-        return collate_pairs(pairs, weights, denominator, num_micro_batches)
-    return collate([item for item in items if isinstance(item, Row)], weights, denominator, num_micro_batches)
+        return collate_pairs(pairs, weights, denominator, num_micro_batches, counts)
+    return collate([item for item in items if isinstance(item, Row)], weights, denominator, num_micro_batches, counts)
 
 
 def _shards(items: Sequence[Row | Pair]) -> list[list[int]]:

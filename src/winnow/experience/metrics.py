@@ -70,15 +70,18 @@ def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[s
     verdicts = Counter(j.verdict for group in rollouts.judgements for j in group)
     solved = rollouts.correct.float().mean(1)
     count = len(completions)
+    # Numbers that are not finite are reported by the guard, and would only hide the others here.
+    rewards = rollouts.rewards[rollouts.rewards.isfinite()]
+    entropies = torch.cat([c.entropies for c in completions])
     return {
-        "train/reward/mean": float(rollouts.rewards.mean()),
-        "train/reward/std": float(rollouts.rewards.std(correction=0)),
+        "train/reward/mean": float(rewards.mean()),
+        "train/reward/std": float(rewards.std(correction=0)),
         "train/groups/frac_zero_std": float(tied(rollouts.rewards, (1,)).float().mean()),
         "train/groups/frac_all_correct": float((solved == 1).float().mean()),
         "train/groups/frac_mixed": float(((solved > 0) & (solved < 1)).float().mean()),
         "train/groups/frac_all_wrong": float((solved == 0).float().mean()),
         "train/samples/kept_frac": float(selected.float().mean()),
-        "train/entropy": float(torch.cat([c.entropies for c in completions]).mean()),
+        "train/entropy": float(entropies[entropies.isfinite()].mean()),
         "rollout/acc": float(solved.mean()),
         "rollout/length/mean": float(lengths.mean()),
         "rollout/length/max": float(lengths.max()),

@@ -11,10 +11,12 @@ from winnow.algorithm import ActorCritic, PolicyGradient
 from winnow.experience.batching import Experience
 from winnow.experience.collect import Collector
 from winnow.experience.evidence import Evidence
+from winnow.experience.left_out import Site, faults_of, first_of, left_out, sampled_faults, without
 from winnow.experience.metrics import Clock, gradient_mass_metrics, rollout_metrics, sample_records
 from winnow.experience.scoring import ByRow, Scored, Scorer, score_sequences
 from winnow.models.policy import Critic
 from winnow.objectives import KL, PolicyObjective
+from winnow.ops.finite import finite_rows
 from winnow.ops.ratio import token
 from winnow.ops.value import explained_variance
 from winnow.types import Rollouts, Row
@@ -61,23 +63,31 @@ class PolicyGradientExperience:
     def __call__(self, iteration: int, clock: Clock) -> Experience:
         rollouts = self.collector.collect(iteration, clock)
         objective = self.algorithm.objective
-        selected = self.algorithm.select(rollouts.rewards, rollouts.correct)
-        in_batch = selected | (self.algorithm.rejected == "zero")
-        rows = in_batch.flatten().nonzero().flatten().tolist()
-        live = self._moving(rollouts.rewards, selected, in_batch).flatten().nonzero().flatten().tolist()
+        faults = sampled_faults(rollouts)
+        selected = without(_selected(self.algorithm, rollouts), faults)
+        in_batch = without(selected | (self.algorithm.rejected == "zero"), faults)
+        live = _numbers(self._moving(rollouts.rewards, selected, in_batch))
         with clock.of("score"):
             scored = self.scorer.for_objective(objective, self.needs_old, rollouts, iteration, live)
         penalty = kl_of_responses(objective.kl_in_reward, scored, rollouts.rewards)
         advantage = self.algorithm.advantages(rollouts.rewards, penalty, selected)
         flat = advantage.flatten().tolist()
-        tokens = {i: on_response_tokens(scored.sequences[i], flat[i]) for i in rows}
-        corrected, corrections = corrected_advantages(self.algorithm, {i: tokens[i] for i in live}, scored)
+        tokens = {i: on_response_tokens(scored.sequences[i], flat[i]) for i in _numbers(in_batch)}
+        penalties = () if penalty is None else enumerate(penalty.flatten())
+        healthy = [i for i in live if i not in scored.faults]
+        corrected, corrections = corrected_advantages(self.algorithm, {i: tokens[i] for i in healthy}, scored)
         tokens |= corrected
+        faults = first_of(scored.faults, faults_of([*tokens.items(), *penalties], Site.ADVANTAGE))
+        selected, in_batch = without(selected, faults), without(in_batch, faults)
+        rows = _numbers(in_batch)
+        kept = {i: tokens[i] for i in rows}
+        found = {i: _row(objective, scored, i, tokens.get(i)) for i in {*rows, *faults}}
         return Experience(
-            items=[_row(objective, scored, i, tokens[i]) for i in rows],
+            items=[found[i] for i in rows],
             zero_gradient=[not tokens[i].any() and not objective.has_gradient_without_advantage for i in rows],
             records=sample_records(rollouts, iteration, selected, advantage),
-            metrics=_metrics(self.algorithm, rollouts, scored, selected, advantage[in_batch], tokens) | corrections,
+            metrics=_metrics(self.algorithm, rollouts, scored, selected, advantage[in_batch], kept) | corrections,
+            left_out=left_out(faults, found, rollouts),
             evidence=Evidence(rollouts, scored.old, scored.reference, tuple((i,) for i in rows)),
         )
 
@@ -100,6 +110,16 @@ class PolicyGradientExperience:
         return in_batch & (self.algorithm.advantages(rewards, None, selected) != 0)
 
 
+def _selected(algorithm: PolicyGradient | ActorCritic, rollouts: Rollouts) -> Bool[Tensor, "p g"]:
+    """The samples that the algorithm keeps. One whose reward is not finite is never the best."""
+    rewards = rollouts.rewards
+    return algorithm.select(rewards.masked_fill(~rewards.isfinite(), -torch.inf), rollouts.correct)
+
+
+def _numbers(rows: Bool[Tensor, "*shape"]) -> list[int]:
+    return rows.flatten().nonzero().flatten().tolist()
+
+
 def kl_of_responses(kl: KL | None, scored: Scored, rewards: Float[Tensor, "p g"]) -> Float[Tensor, "p g"] | None:
     """β · KL of each whole response, the penalty that `algo.kl.place=reward` subtracts from its reward; else None."""
     if kl is None:
@@ -115,7 +135,7 @@ def on_response_tokens(sequence: Row, advantage: float) -> Float[Tensor, " s"]:
     return per_token
 
 
-def _row(objective: PolicyObjective, scored: Scored, i: int, advantage: Float[Tensor, " _"]) -> Row:
+def _row(objective: PolicyObjective, scored: Scored, i: int, advantage: Float[Tensor, " _"] | None) -> Row:
     """Row `i` with the log-probabilities that `objective` reads, and no others."""
     return replace(
         scored.sequences[i],
@@ -164,9 +184,10 @@ class ActorCriticExperience:
     def __call__(self, iteration: int, clock: Clock) -> Experience:
         rollouts = self.collector.collect(iteration, clock)
         objective = self.algorithm.objective
-        selected = self.algorithm.select(rollouts.rewards, rollouts.correct)
-        in_batch = (selected | (self.algorithm.rejected == "zero")).flatten()
-        rows = in_batch.nonzero().flatten().tolist()
+        faults = sampled_faults(rollouts)
+        selected = without(_selected(self.algorithm, rollouts), faults)
+        in_batch = without(selected | (self.algorithm.rejected == "zero"), faults)
+        rows = _numbers(in_batch)
         with clock.of("score"):
             scored = self.scorer.for_objective(
                 objective, objective.uses_ratio or self.algorithm.uses_correction, rollouts, iteration, rows
@@ -176,25 +197,37 @@ class ActorCriticExperience:
             values = score_sequences(self.critic, scored.sequences, self.scorer.budget, device)
         response = _stack([on_response_tokens(sequence, 1.0) for sequence in scored.sequences]) > 0
         rewards, penalty = _token_rewards(rollouts.rewards.flatten(), scored, objective.kl_in_reward, response)
-        advantages, returns = self.algorithm.per_token(rewards, penalty, _stack(values), response)
-        explained = explained_variance(_stack(values), returns, response)
-        advantages = advantages * selected.flatten().unsqueeze(1)
+        faults = first_of(scored.faults, faults_of(enumerate(values), Site.VALUE))
+        # A row whose reward or value is not finite is no part of the whitening. One whose sampler's numbers are not
+        # finite is, as a rejected row would be.
+        usable = finite_rows(rewards, penalty, _stack(values)).unsqueeze(1)
+        counted, stacked = response & usable, torch.where(usable, _stack(values), 0.0)
+        rewards, penalty = (None if of is None else torch.where(usable, of, 0.0) for of in (rewards, penalty))
+        assert rewards is not None
+        advantages, returns = self.algorithm.per_token(rewards, penalty, stacked, counted)
+        explained = explained_variance(stacked, returns, counted) if counted.any() else 0.0
+        advantages = torch.where(selected.flatten().unsqueeze(1), advantages, 0.0)
         lengths = [len(sequence.token_ids) for sequence in scored.sequences]
-        tokens, corrections = corrected_advantages(
-            self.algorithm, {i: advantages[i, : lengths[i]] for i in rows}, scored
-        )
+        healthy = {i: advantages[i, : lengths[i]] for i in rows if i not in faults}
+        tokens, corrections = corrected_advantages(self.algorithm, healthy, scored)
+        results = [*tokens.items(), *((i, returns[i, : lengths[i]]) for i in healthy)]
+        unusable = dict.fromkeys(_numbers(~usable), Site.ADVANTAGE)
+        faults = first_of(faults, unusable, faults_of(results, Site.ADVANTAGE))
+        selected, in_batch = without(selected, faults), without(in_batch, faults)
+        rows = _numbers(in_batch)
+        found = {
+            i: replace(_row(objective, scored, i, tokens.get(i)), values=values[i], returns=returns[i, : lengths[i]])
+            for i in {*rows, *faults}
+        }
+        kept, mask = {i: tokens[i] for i in rows}, counted & in_batch.flatten().unsqueeze(1)
         return Experience(
-            items=[
-                replace(_row(objective, scored, i, tokens[i]), values=values[i], returns=returns[i, : lengths[i]])
-                for i in rows
-            ],
+            items=[found[i] for i in rows],
             zero_gradient=[False] * len(rows),  # the critic always has something to learn
             records=sample_records(rollouts, iteration, selected, None),
-            metrics=_metrics(
-                self.algorithm, rollouts, scored, selected, advantages[response & in_batch.unsqueeze(1)], tokens
-            )
+            metrics=_metrics(self.algorithm, rollouts, scored, selected, advantages[mask], kept)
             | corrections
             | {"train/value/explained_var": explained},
+            left_out=left_out(faults, found, rollouts),
             evidence=Evidence(rollouts, scored.old, scored.reference, tuple((i,) for i in rows)),
         )
 

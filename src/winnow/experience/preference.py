@@ -8,9 +8,10 @@ from winnow.algorithm import Preference
 from winnow.experience.batching import Experience
 from winnow.experience.collect import Collector
 from winnow.experience.evidence import Evidence
+from winnow.experience.left_out import left_out, sampled_faults, without
 from winnow.experience.metrics import Clock, pair_gradient_mass_metrics, rollout_metrics, sample_records
 from winnow.experience.scoring import Scorer
-from winnow.types import Pair, Row
+from winnow.types import Pair, Rollouts, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +24,15 @@ class PreferenceExperience:
 
     def __call__(self, iteration: int, clock: Clock) -> Experience:
         rollouts = self.collector.collect(iteration, clock)
-        samples = rollouts.rewards.shape[1]
-        triples = self.algorithm.select(rollouts.rewards, rollouts.correct)
-        places = [(p * samples + c, p * samples + r) for p, c, r in triples.tolist()]
+        places = self._pairs(rollouts)
         paired = [i for pair in places for i in pair]
         with clock.of("score"):
             scored = self.scorer(rollouts, iteration, (), paired, self.algorithm.reference)
+        places = [pair for pair in places if not scored.faults.keys() & {*pair}]
+        paired = [i for pair in places for i in pair]
 
         def row(i: int) -> Row:
-            return replace(scored.sequences[i], ref_logprobs=scored.reference[i])
+            return replace(scored.sequences[i], ref_logprobs=scored.reference.get(i))
 
         selected = torch.zeros_like(rollouts.correct)
         selected.view(-1)[paired] = True
@@ -44,4 +45,20 @@ class PreferenceExperience:
             | pair_gradient_mass_metrics(rollouts, places)
             | {"train/dpo/pairs": float(len(places))},
             evidence=Evidence(rollouts, scored.old, scored.reference, tuple(places)),
+            left_out=left_out(scored.faults, {i: row(i) for i in scored.faults}, rollouts),
         )
+
+    def _pairs(self, rollouts: Rollouts) -> list[tuple[int, int]]:
+        """Row numbers of the chosen and the rejected samples, selected among those whose numbers are finite."""
+        samples = rollouts.rewards.shape[1]
+        usable = without(torch.ones_like(rollouts.correct), sampled_faults(rollouts))
+        if usable.all():
+            triples = self.algorithm.select(rollouts.rewards, rollouts.correct).tolist()
+            return [(p * samples + c, p * samples + r) for p, c, r in triples]
+        found: list[tuple[int, int]] = []
+        for p, row in enumerate(usable):
+            places = row.nonzero().flatten()
+            if len(places):
+                triples = self.algorithm.select(rollouts.rewards[p, places][None], rollouts.correct[p, places][None])
+                found += [(p * samples + int(places[c]), p * samples + int(places[r])) for _, c, r in triples.tolist()]
+        return found

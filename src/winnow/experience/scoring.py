@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from winnow import distributed
 from winnow.errors import Diverged
 from winnow.experience.batching import TokenBudget
+from winnow.experience.left_out import Faults, Site, faults_of, first_of, sampled_faults
 from winnow.experience.mismatch import Mismatch
 from winnow.models.policy import Policy, Reference
 from winnow.objectives import PolicyObjective
@@ -59,7 +60,8 @@ class Scored:
 
     `sampled` holds the sampler's own, of every row; `old` those under the policy that sampled, by the trainer's
     forward, and `reference` those under the reference policy, both of the requested rows. `metrics` are `train/kl_ref`,
-    `rollout/logp_diff/*` and `rollout/mismatch_kl`.
+    `rollout/logp_diff/*` and `rollout/mismatch_kl`, over rows whose numbers are finite. `faults` are the other rows, by
+    the sampler's numbers, the reward, or any of the log-probabilities here.
     """
 
     sequences: list[Row]
@@ -67,6 +69,7 @@ class Scored:
     old: ByRow
     reference: ByRow
     metrics: dict[str, float]
+    faults: Faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +119,24 @@ class Scorer:
         forwarded = self._scored(self.policy, sequences, sorted({*checked, *(() if self.exact else wanted)}))
         olds = {i: sampled[i] if self.exact else forwarded[i] for i in wanted}
         initial = self._initial_scores(sequences, sorted({*logged, *(reference if kind == "initial" else ())}))
-        metrics = _logprob_gap(sampled, forwarded, sequences)
-        if logged:
-            metrics["rollout/mismatch_kl"] = mismatch = _mean_kl(sampled, forwarded, sequences, checked)
-            if mismatch <= self.max_mismatch_kl:  # false for NaN
+        faults = first_of(
+            sampled_faults(rollouts), faults_of(forwarded.items(), Site.OLD), faults_of(initial.items(), Site.REFERENCE)
+        )
+        metrics = _logprob_gap(sampled, {i: row for i, row in forwarded.items() if i not in faults}, sequences)
+        if compared := [i for i in checked if i not in faults]:
+            metrics["rollout/mismatch_kl"] = mismatch = _mean_kl(sampled, forwarded, sequences, compared)
+            if mismatch <= self.max_mismatch_kl:  # false for NaN, to which finite numbers may overflow
                 self.agreed.append(iteration + 1)
             else:
-                cause = self._likely_cause(sequences, sampled, forwarded, checked)
+                cause = self._likely_cause(sequences, sampled, forwarded, compared)
                 raise Diverged(
                     f"iteration {iteration + 1}: samples are {mismatch:.2g} nats a token from the policy, above "
                     f"rollout.max_mismatch_kl={self.max_mismatch_kl:g}; likely cause: {cause}; if that is intended, "
                     "raise the bound"
                 )
-            metrics["train/kl_ref"] = _mean_kl(sampled if self.exact else forwarded, initial, sequences, logged)
-        return Scored(sequences, sampled, olds, olds if kind == "previous" else initial, metrics)
+        if counted := [i for i in logged if i not in faults]:
+            metrics["train/kl_ref"] = _mean_kl(sampled if self.exact else forwarded, initial, sequences, counted)
+        return Scored(sequences, sampled, olds, olds if kind == "previous" else initial, metrics, faults)
 
     def for_objective(
         self, objective: PolicyObjective, needs_old: bool, rollouts: Rollouts, iteration: int, in_batch: Sequence[int]

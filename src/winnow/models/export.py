@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from winnow.models.language_model import LanguageModel
+from winnow.models.language_model import LanguageModel, require_finite_weights
 from winnow.models.lora import merged_state
 
 ADAPTER_CARD = """---
@@ -23,7 +23,11 @@ def export_model(language_model: LanguageModel, directory: Path, card: str) -> N
 
     For a model with adapters the exported weights are merged, and `adapter/` holds the adapters alone; the model itself
     is not changed.
+
+    Raises:
+        ConfigError: a weight is not finite.
     """
+    require_finite_weights(language_model.model, f"{directory} is not written")
     temporary = directory.with_name(f".tmp-{directory.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     if language_model.adapter is None:

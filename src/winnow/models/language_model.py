@@ -35,6 +35,7 @@ from winnow.models.model_folder import (
     require_trainable,
 )
 from winnow.models.templates import Template
+from winnow.ops.finite import all_finite, nonfinite_names
 from winnow.rng import seed_of
 from winnow.visible_text import visible
 
@@ -191,6 +192,7 @@ def _assemble(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lora: Lora | None, attention: str | None
 ) -> LanguageModel:
     _remove_dropout(model)
+    require_finite_weights(model, "model")
     settle_attention(model, attention)
     require_ids(model, tokenizer)
     vars(model.config).pop("auto_map", None)  # names code of the repository, which is neither run nor exported
@@ -203,6 +205,18 @@ def _assemble(
     return LanguageModel(
         model, tokenizer, eos_ids, ends[0], pad if isinstance(pad, int) else eos_ids[0], adapter, left_out
     )
+
+
+def require_finite_weights(model: PreTrainedModel, subject: str) -> None:
+    """Check that no weight is NaN or infinite.
+
+    Raises:
+        ConfigError: one is; the message begins with `subject`.
+    """
+    if all_finite([*model.parameters()]):
+        return
+    names = nonfinite_names(model.named_parameters())
+    raise ConfigError(f"{subject}: {names[0]} holds numbers that are not finite; its weights are damaged")
 
 
 def require_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

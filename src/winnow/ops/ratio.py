@@ -40,7 +40,10 @@ def sequence(logprobs: PerToken, old: PerToken, response: Bool[Tensor, "b s"]) -
 
 
 def _exp(log_ratio: Float[Tensor, "b _"]) -> Float[Tensor, "b _"]:
-    return log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    # Clamping alone would hide numbers that are not finite: an infinity becomes a bound, and the gradient at a NaN is
+    # 0. An infinity minus itself is NaN, which spreads to the loss and to its gradient.
+    bounded = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return torch.where(log_ratio.isfinite(), bounded, log_ratio - log_ratio).exp()
 
 
 def uncorrected(ratio: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -54,5 +57,8 @@ def truncated(ratio: Float[Tensor, "*shape"], cap: float) -> Float[Tensor, "*sha
 
 
 def masked(ratio: Float[Tensor, "*shape"], cap: float, floor: float = 0.0) -> Float[Tensor, "*shape"]:
-    """The ratio within [floor, cap], else 0: tokens on which both disagree are left out (IcePop, arXiv 2510.18855)."""
-    return torch.where((ratio >= floor) & (ratio <= cap), ratio, 0.0)
+    """The ratio within [floor, cap], else 0: tokens on which both disagree are left out (IcePop, arXiv 2510.18855).
+
+    A ratio that is NaN stays NaN, because nothing is known of such a token.
+    """
+    return torch.where((ratio < floor) | (ratio > cap), 0.0, ratio)

@@ -26,6 +26,7 @@ from torch import Tensor
 from winnow.errors import ConfigError
 from winnow.experience.metrics import Clock
 from winnow.files import replace_text
+from winnow.ops.finite import nonfinite_names
 from winnow.run_logs.run_files import BackgroundWriter, checkpoint_folders, iteration_in
 
 STATE, MANIFEST = "state.ckpt", "manifest.json"
@@ -120,7 +121,7 @@ def sha256_of(path: Path) -> str:
 
 def nonfinite_tensors(state: State) -> list[str]:
     """The dotted names of all tensors in a checkpoint's state with a NaN or an infinity: weights and moments."""
-    return [name for name, tensor in _tensors(state, "") if not bool(torch.isfinite(tensor).all())]
+    return nonfinite_names(_tensors(state, ""))
 
 
 def _tensors(node: object, name: str) -> Iterator[tuple[str, Tensor]]:

@@ -12,6 +12,7 @@ from winnow.errors import Diverged
 from winnow.experience.loader import Outcome
 from winnow.experience.metrics import Clock
 from winnow.guards.finding import Finding
+from winnow.guards.non_finite import ROWS
 from winnow.guards.update_check import UpdateCheck
 from winnow.training.modules import IterationModule
 from winnow.training.progress import IterationData
@@ -30,6 +31,7 @@ class GuardCallback(pl.Callback):
     clock: Clock
     collecting: Callable[[], AbstractContextManager]
     _due: bool = False
+    _nonfinite: bool = False
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._due = self.check.is_due()
@@ -40,17 +42,19 @@ class GuardCallback(pl.Callback):
         if not self._due:
             return
         outcome, iteration = _outcome(trainer)
+        if outcome.experience.left_out:  # whose numbers are not those that the check would compute
+            return
         terms = batch.chosen if isinstance(batch, PairBatch) else batch.terms
         update, place = divmod(batch_idx, terms.num_micro_batches // distributed.world_size())
         if place != 0 or update > 1:
             return
         with self.clock.of("check"), self.collecting():
             if update == 0:
-                step = _step_of(pl_module)
+                step = self._step_of(pl_module)
                 found = self.check.before_first_update(iteration, outcome.experience, outcome.dealt[0], batch, step)
             else:
                 found = self.check.before_second_update(outcome.experience, outcome.dealt[1], batch)
-        _end_on(found, iteration, f"update {update + 1}")
+        self._end_on(found, iteration, f"update {update + 1}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.clock.stop("update")  # which the bookkeeping has started
@@ -58,36 +62,40 @@ class GuardCallback(pl.Callback):
             return
         _, iteration = _outcome(trainer)
         with self.clock.of("check"), self.collecting():
-            found = self.check.after_last_update(_step_of(pl_module))
-        _end_on(found, iteration, "the last update")
+            found = self.check.after_last_update(self._step_of(pl_module))
+        self._end_on(found, iteration, "the last update")
 
+    def _end_on(self, found: Finding | None, iteration: int, update: str) -> None:
+        """End the run on all ranks if a check has failed on any of them.
 
-def _end_on(found: Finding | None, iteration: int, update: str) -> None:
-    """End the run on all ranks if a check has failed on any of them.
+        A training step with numbers that are not finite proves nothing: the update itself will meet and report them.
 
-    Raises:
-        Diverged: the line of the first finding.
-    """
-    findings = [finding for finding in distributed.all_gather(found) if finding is not None]
-    if findings:
-        raise Diverged(
-            f"iteration {iteration + 1}, {update}: the update check found an error. {findings[0]}; the run ends, "
-            "because its updates would be wrong (docs/guards.md)"
-        )
+        Raises:
+            Diverged: the line of the first finding.
+        """
+        found, self._nonfinite = None if self._nonfinite else found, False
+        findings = [finding for finding in distributed.all_gather(found) if finding is not None]
+        if findings:
+            raise Diverged(
+                f"iteration {iteration + 1}, {update}: the update check found an error. {findings[0]}; the run ends, "
+                "because its updates would be wrong (docs/guards.md)"
+            )
 
+    def _step_of(
+        self, pl_module: pl.LightningModule
+    ) -> Callable[[MicroBatch | PairBatch], tuple[Tensor, Mapping[str, Mean]]]:
+        """The module's training step, whose metrics are returned and not counted."""
+        assert isinstance(pl_module, IterationModule)
+        module = pl_module
 
-def _step_of(pl_module: pl.LightningModule) -> Callable[[MicroBatch | PairBatch], tuple[Tensor, Mapping[str, Mean]]]:
-    """The module's training step, whose metrics are returned and not counted."""
-    assert isinstance(pl_module, IterationModule)
-    module = pl_module
+        def step(batch: MicroBatch | PairBatch) -> tuple[Tensor, Mapping[str, Mean]]:
+            with module.metrics_aside() as metrics:
+                loss = module.training_step(batch, 0)
+            assert isinstance(loss, Tensor)
+            self._nonfinite = self._nonfinite or ROWS in metrics
+            return loss, metrics
 
-    def step(batch: MicroBatch | PairBatch) -> tuple[Tensor, Mapping[str, Mean]]:
-        with module.metrics_aside() as metrics:
-            loss = module.training_step(batch, 0)
-        assert isinstance(loss, Tensor)
-        return loss, metrics
-
-    return step
+        return step
 
 
 def _outcome(trainer: pl.Trainer) -> tuple[Outcome, int]:

@@ -7,22 +7,23 @@ finite, and sums metrics over micro-batches and ranks.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from winnow import distributed
-from winnow.errors import Diverged
+from winnow.experience.batching import without_items
+from winnow.guards.non_finite import NonFiniteGuard
+from winnow.guards.settings import NonFiniteSettings
 from winnow.models.policy import Critic, Policy
 from winnow.objectives import PolicyObjective, PreferenceObjective, ValueObjective
+from winnow.ops.finite import finite_rows
 from winnow.types import Loss, Mean, MicroBatch, PairBatch
-
-MAX_NONFINITE_STEPS = 5
-"""Number of consecutive updates with a gradient that is not finite after which the run ends as diverged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +49,74 @@ class OptimizerSettings:
         return {"constant": 1.0, "linear": 1 - done, "cosine": 0.5 * (1 + math.cos(math.pi * done))}[self.schedule]
 
 
-ONE_EVENT = Mean(1, 0)
-"""One event of a metric that is a count: it is summed and never divided."""
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """The loss of a micro-batch, and the numbers of its forward, of which pairs have first all chosen rows."""
+
+    loss: Loss
+    logprobs: Float[Tensor, "b s"]
+    entropies: Float[Tensor, "b s"] | None = None
+    values: Float[Tensor, "b s"] | None = None
+
+    def finite_items(self) -> Bool[Tensor, " b"]:
+        """For each row or pair whether all its numbers and its part of the loss are finite."""
+        found, items = finite_rows(self.logprobs, self.entropies, self.values), len(self.loss.parts)
+        return found.view(-1, items).all(0) & finite_rows(self.loss.parts)
+
+    def outputs(self) -> dict[str, Tensor]:
+        """The numbers by name, for a dump."""
+        named = {"logprobs": self.logprobs, "entropies": self.entropies, "new_values": self.values}
+        return {name: of for name, of in named.items() if of is not None} | {"loss": self.loss.parts}
+
+
+NO_END = NonFiniteSettings(max_consecutive=2**31, weights_mb=0)
+"""Settings of a guard that ends nothing, for training steps outside of updates."""
 
 
 class IterationModule(pl.LightningModule):
-    """Base of the modules. A subclass defines `training_step`, the loss of one micro-batch."""
+    """Base of the modules. A subclass defines `compute`, the forward and the loss of one micro-batch.
+
+    `guard` looks after numbers that are not finite; a run replaces it by one that dumps them.
+    """
 
     def __init__(self, policy: Policy, optim: OptimizerSettings) -> None:
         super().__init__()
         self.policy = policy
         self.optim = optim
+        self.guard = NonFiniteGuard(NonFiniteSettings(max_consecutive=5, weights_mb=0))
         self._means: dict[str, Mean] = {}
-        self._bad_in_a_row = 0
+
+    def compute(self, batch: Any) -> Computed:
+        """The loss of a micro-batch of the kind that this algorithm trains on, and the numbers behind it."""
+        raise NotImplementedError
+
+    def training_step(self, batch: MicroBatch | PairBatch, batch_idx: int) -> Tensor:
+        """The loss of the rows or pairs whose numbers are finite, scaled for Lightning."""
+        self.guard.begin(batch)
+        computed = self.compute(batch)
+        healthy = computed.finite_items()
+        if not bool(healthy.all()):
+            return self._loss_without_faults(batch, computed, healthy)
+        return self.scale_loss(computed.loss, batch)
+
+    def _loss_without_faults(
+        self, batch: MicroBatch | PairBatch, computed: Computed, healthy: Bool[Tensor, " b"]
+    ) -> Tensor:
+        """The loss without the items that are not `healthy`, computed anew.
+
+        To mask them would not do: in the backward pass their activations are multiplied by zero, and NaN stays NaN.
+        Where the others are not finite either, nothing is left of the micro-batch.
+        """
+        self.guard.leave_out(batch, healthy, computed.outputs(), self)
+        if keep := healthy.nonzero().flatten().tolist():
+            batch = without_items(batch, keep).to(self.device)
+            computed = self.compute(batch)
+            healthy = computed.finite_items()
+            if bool(healthy.all()):
+                return self.scale_loss(computed.loss, batch)
+            self.guard.leave_out(batch, torch.zeros_like(healthy), computed.outputs(), self)
+        # A loss of zero that reaches every weight, because ranks wait for each other's gradients.
+        return torch.stack([p.flatten()[:0].sum() for p in self.parameters() if p.requires_grad]).sum()
 
     def groups(self) -> Iterator[tuple[nn.Module, float]]:
         """The parts of the model that are parameter groups, clipped separately, each with its learning rate."""
@@ -98,29 +154,27 @@ class IterationModule(pl.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
+        self.guard.before_step(self, optimizer)
         limit = self.optim.grad_clip or float("inf")
-        norms = [nn.utils.clip_grad_norm_(group["params"], limit) for group in optimizer.param_groups]
+        parts = [[p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups]
+        norms = [nn.utils.get_total_norm([p.grad for p in part if p.grad is not None]) for part in parts]
         finite = all(torch.isfinite(norm) for norm in norms)
+        if finite:
+            self._note("train/grad_norm", Mean(float(norms[0]), 1))
+        self.guard.end_step(self, norms, finite)  # before clipping, which spreads a NaN over all gradients
+        for part, norm in zip(parts, norms, strict=True):
+            nn.utils.clip_grads_with_norm_(part, limit, norm)
         for group, norm in zip(optimizer.param_groups, norms, strict=True):
             if norm == 0 or not finite:
                 # AdamW skips parameters whose gradient is None. With gradients of zero it would still move the weights,
                 # by momentum and weight decay.
                 for parameter in group["params"]:
                     parameter.grad = None
-        if finite:
-            self._bad_in_a_row = 0
-            self._note("train/grad_norm", Mean(float(norms[0]), 1))
-            return
-        self._note("train/updates_skipped_nonfinite", ONE_EVENT)
-        self._bad_in_a_row += 1
-        if self._bad_in_a_row >= MAX_NONFINITE_STEPS:
-            raise Diverged(
-                f"{MAX_NONFINITE_STEPS} updates in a row had gradients that are not finite; "
-                "lower optim.lr or turn clipping on (algo/clip=ppo)"
-            )
 
     def take_metrics(self) -> dict[str, float]:
         """The metrics since the last call, summed over micro-batches and ranks and then divided once."""
+        for name, mean in self.guard.take().items():
+            self._note(name, mean)
         totals: dict[str, Mean] = {}
         for part in distributed.all_gather({name: mean.read for name, mean in self._means.items()}):
             for name, mean in part.items():
@@ -130,12 +184,18 @@ class IterationModule(pl.LightningModule):
 
     @contextmanager
     def metrics_aside(self) -> Iterator[dict[str, Mean]]:
-        """Context whose training steps note their metrics in the dictionary it gives, not among the iteration's."""
+        """Context whose training steps note their metrics in the dictionary it gives, not among the iteration's.
+
+        Rows that are left out in it belong to no update.
+        """
         kept, self._means = self._means, {}
+        guard, self.guard = self.guard, NonFiniteGuard(NO_END)
         try:
             yield self._means
         finally:
-            self._means = kept
+            for name, mean in self.guard.take().items():
+                self._note(name, mean)
+            self._means, self.guard = kept, guard
 
     def _note(self, name: str, mean: Mean) -> None:
         self._means[name] = self._means.get(name, Mean(0, 0)) + mean
@@ -150,10 +210,10 @@ class IterationModule(pl.LightningModule):
         parameters = self.named_parameters(remove_duplicate=False)
         frozen = {name for name, parameter in parameters if not parameter.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
-        checkpoint["bad_in_a_row"] = self._bad_in_a_row
+        checkpoint["bad_in_a_row"] = self.guard.in_a_row
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._bad_in_a_row = checkpoint["bad_in_a_row"]
+        self.guard.in_a_row = checkpoint["bad_in_a_row"]
 
 
 def _num_micro_batches(batch: MicroBatch | PairBatch) -> int:
@@ -167,12 +227,10 @@ class PolicyGradientModule(IterationModule):
         super().__init__(policy, optim)
         self.objective = objective
 
-    def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
-        return self.scale_loss(self.policy_loss(batch), batch)
-
-    def policy_loss(self, batch: MicroBatch) -> Loss:
+    def compute(self, batch: MicroBatch) -> Computed:
         scores = self.policy(batch.rows, entropies=self.objective.entropy != 0)
-        return self.objective(scores.logprobs, scores.entropies, batch.terms)
+        loss = self.objective(scores.logprobs, scores.entropies, batch.terms)
+        return Computed(loss, scores.logprobs, scores.entropies)
 
 
 class ActorCriticModule(PolicyGradientModule):
@@ -194,11 +252,13 @@ class ActorCriticModule(PolicyGradientModule):
         yield from super().groups()
         yield self.critic, self.critic_lr
 
-    def training_step(self, batch: MicroBatch, batch_idx: int) -> Tensor:
-        policy = self.policy_loss(batch)
-        value = self.value_objective(self.critic(batch.rows), batch.terms)
+    def compute(self, batch: MicroBatch) -> Computed:
+        computed, values = super().compute(batch), self.critic(batch.rows)
+        policy, value = computed.loss, self.value_objective(values, batch.terms)
         total = {"train/loss/total": policy.metrics["train/loss/total"] + value.metrics["train/loss/value"].only_total}
-        return self.scale_loss(Loss(policy.value + value.value, policy.metrics | value.metrics | total), batch)
+        metrics = policy.metrics | value.metrics | total
+        loss = Loss(policy.value + value.value, metrics, policy.parts + value.parts)
+        return replace(computed, loss=loss, values=values)
 
 
 class PreferenceModule(IterationModule):
@@ -208,6 +268,7 @@ class PreferenceModule(IterationModule):
         super().__init__(policy, optim)
         self.objective = objective
 
-    def training_step(self, batch: PairBatch, batch_idx: int) -> Tensor:
-        chosen, rejected = self.policy(batch.rows).logprobs.chunk(2)
-        return self.scale_loss(self.objective(chosen, rejected, batch), batch)
+    def compute(self, batch: PairBatch) -> Computed:
+        logprobs = self.policy(batch.rows).logprobs
+        chosen, rejected = logprobs.chunk(2)
+        return Computed(self.objective(chosen, rejected, batch), logprobs)

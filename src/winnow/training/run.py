@@ -16,6 +16,9 @@ from winnow.experience.batching import Plan
 from winnow.experience.loader import ExperienceLoader, ExperienceSource
 from winnow.experience.metrics import Clock
 from winnow.guards.alarms import Alarms
+from winnow.guards.fault_file import FaultFiles
+from winnow.guards.non_finite import NonFiniteGuard
+from winnow.guards.settings import NonFiniteSettings
 from winnow.guards.update_check import UpdateCheck
 from winnow.models.export import export_model
 from winnow.models.language_model import LanguageModel, fingerprint
@@ -30,6 +33,7 @@ from winnow.training.callbacks import IterationBookkeeping, StopOnSignal
 from winnow.training.checkpoint import (
     IterationCheckpoint,
     SyncedCheckpointIO,
+    is_intact,
     iteration_of,
     load_state,
     newest_valid,
@@ -90,6 +94,7 @@ class Run:
         intervals: Intervals,
         language_model: LanguageModel,
         module: IterationModule,
+        non_finite: NonFiniteSettings,
         source: ExperienceSource,
         plan: Plan,
         evaluator: HeldOutEvaluator,
@@ -124,6 +129,8 @@ class Run:
             intervals.stop,
         )
         self.guard = GuardCallback(check, clock, self._collecting)
+        faults = FaultFiles(directory, record.run, info.config, non_finite.weights_mb, self._last_checkpoint)
+        self.module.guard = NonFiniteGuard(non_finite, faults, self.console.say)
         self.trainer = self._trainer(hardware)
 
     def fit(self, resume: bool) -> float | None:
@@ -131,7 +138,7 @@ class Run:
 
         Raises:
             ConfigError: there is nothing to resume, or `iterations` is less than what is done.
-            Diverged: the gradients were not finite in several consecutive updates, or samples were not of the policy.
+            Diverged: a weight was not finite, or numbers of several updates in a row; or samples were not the policy's.
             Stopped: a signal ended the run; a checkpoint is saved.
         """
         checkpoint = self._checkpoint() if resume else None
@@ -249,6 +256,11 @@ class Run:
             raise ConfigError(f"resume={self.directory}: no intact checkpoint; type another run, or start a new one")
         return found
 
+    def _last_checkpoint(self) -> Path | None:
+        """The newest intact checkpoint, without reading it; None before the first."""
+        folders = checkpoint_folders(self.directory / "checkpoints")
+        return next((each for each in reversed(folders) if is_intact(each, self.record.run, hashed=False)), None)
+
     def _refuse_other_parameters(self, saved: Mapping[str, Tensor]) -> None:
         """Refuse a checkpoint whose parameters are not those trained now; Lightning would refuse it too late."""
         trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
@@ -276,6 +288,7 @@ class Run:
             precision=None if double else hardware.precision,
             callbacks=[
                 self.signals,
+                self.module.guard,
                 self.guard,
                 self.bookkeeping,
                 IterationCheckpoint(
