@@ -1,5 +1,10 @@
 """Evaluate a language model: `python evaluate.py run=outputs/… eval.sets=[math500]`. `--help` shows what can be set."""
 
+from winnow import signals
+
+if __name__ == "__main__":  # before the imports that take seconds
+    signals.install()
+
 from pathlib import Path
 
 from omegaconf import DictConfig

@@ -1,5 +1,10 @@
 """Post-train a language model with verifiable rewards: `python train.py algo=grpo`. `--help` shows what can be set."""
 
+from winnow import signals
+
+if __name__ == "__main__":  # before the imports that take seconds
+    signals.install()
+
 from pathlib import Path
 
 from omegaconf import DictConfig

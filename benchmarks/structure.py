@@ -18,7 +18,8 @@ import numpy as np
 
 PACKAGE = "winnow"
 LAYERS = (
-    ("errors", "files", "packed", "rng", "verdict", "visible_text", "ops"),
+    ("errors",),
+    ("files", "packed", "rng", "signals", "verdict", "visible_text", "ops"),
     ("distributed", "jsonl", "types"),
     ("objectives",),
     ("algorithm",),

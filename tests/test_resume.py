@@ -2,20 +2,21 @@
 
 import json
 import runpy
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from running import CONF, SMALL, composed, metrics, program, run, weights
-from winnow import cli
+from winnow import cli, signals
 from winnow.assemble.training import train
 from winnow.errors import ConfigError, Stopped
 from winnow.launch.program import Program
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_record import read_record
 from winnow.run_logs.tracker import NullTracker, RunInfo
-from winnow.training.callbacks import StopOnSignal
+from winnow.training.stopping import StopOnSignal
 
 ALGORITHMS = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft")
 
@@ -127,9 +128,10 @@ def test_a_forced_change_is_kept_and_shown(tmp_path: Path, monkeypatch: pytest.M
 def test_an_evaluation_that_a_signal_prevented_is_made_after_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A run stopped after iteration 1 and resumed with iterations=1 ends with the accuracy of its exported model."""
     with monkeypatch.context() as during:
-        during.setattr(StopOnSignal, "on_train_start", lambda self, trainer, module: setattr(self, "code", 75))
+        during.setattr(StopOnSignal, "on_train_batch_start", lambda *_: signals.note(signal.SIGTERM))
         with pytest.raises(Stopped):
             run(tmp_path, "iterations=9", "eval.every=0")
+        signals.forget()
     assert not any(key.startswith("eval/") for key in metrics(tmp_path)[1])
     accuracy = run(tmp_path, "iterations=1", f"resume={tmp_path}")
     rows = metrics(tmp_path)

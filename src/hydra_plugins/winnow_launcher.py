@@ -1,6 +1,7 @@
 """Hydra launcher `hydra/launcher=processes`: each job of a sweep is a process of its own, and `jobs` run at a time."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from winnow.errors import BUG, ConfigError
+from winnow.errors import BUG, EXIT_CODE_OF_SIGNAL, ConfigError, Stopped
 
 # Hydra imports this file for every program of the environment, also for those that have nothing to do with Winnow:
 # what it needs to run a sweep is imported when one is launched.
@@ -75,9 +76,12 @@ class Processes(Launcher):
                 if previous.is_done(row.directory):
                     results.skip_done(row.job)
             waiting = [job for job in jobs if job.number not in results.ended]
-            JobPool(self.at_once, threads, (lock,)).run(waiting, results.end)
+            pool = JobPool(self.at_once, threads, (lock,))
+            pool.run(waiting, results.end)
             results.close()
             self._report(results)
+        if pool.received:
+            raise Stopped(EXIT_CODE_OF_SIGNAL[signal.Signals(pool.received[0])])
         return [
             JobReturn(
                 list(o), working_dir=str(r.directory), status=JobStatus.COMPLETED, _return_value=results.figure(r.job)

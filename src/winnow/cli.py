@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from winnow import __version__
-from winnow.errors import CONFIG, DONE, ConfigError, Stopped
+from winnow import __version__, signals
+from winnow.errors import CONFIG, DISK, DONE, ConfigError, DiskFailure, Stopped
+from winnow.files import DiskErrors
 from winnow.visible_text import message, visible
 
 AXES = ("iterations", "sampled_tokens", "trained_tokens", "seconds")
@@ -15,14 +16,22 @@ AXES = ("iterations", "sampled_tokens", "trained_tokens", "seconds")
 
 def main() -> NoReturn:
     """Run the command on `sys.argv`, and exit with its code (`winnow.errors`)."""
-    sys.exit(exit_code(sys.argv[1:]))
+    signals.install()
+    with signals.answered_by(lambda: "ended"):
+        sys.exit(exit_code(sys.argv[1:]))
 
 
 def exit_code(words: Sequence[str]) -> int:
-    """Run the command that `words` name; a ConfigError becomes one line on stderr and code 2."""
+    """Run the command that `words` name; a ConfigError becomes one line on stderr and code 2, a full disk code 74."""
     try:
         args = _parser().parse_args(list(words))
-        return args.command(args) or DONE
+        with DiskErrors(Path.cwd(), lambda: "make room there, or type another directory"):
+            return args.command(args) or DONE
+    except DiskFailure as failure:
+        print(visible(f"disk: {' '.join(str(failure).split())}"), file=sys.stderr)
+        return DISK
+    except Stopped as stop:
+        return stop.code
     except ConfigError as error:
         print(message(f"error: {error}"), file=sys.stderr)
         return CONFIG

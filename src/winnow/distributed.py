@@ -1,10 +1,16 @@
 """Ranks of a distributed run: sharding a list over them, and gathering their parts. Alone, rank 0 of 1."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from signal import Signals
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+from winnow import signals
+from winnow.errors import Stopped
 
 T = TypeVar("T")
 
@@ -19,12 +25,52 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+@dataclass(frozen=True, slots=True)
+class _Leaves:
+    """Sent in place of a value by a rank that a signal has made leave its work."""
+
+    signal: Signals
+
+
+class _AllLeave(Exception):
+    """All ranks know that they leave."""
+
+
 def all_gather(value: T) -> list[T]:
-    """Every rank's `value`, by rank. Values are pickled; every rank has to call this."""
-    gathered = [value] * world_size()
+    """Every rank's `value`, by rank. Values are pickled; every rank has to call this.
+
+    Raises:
+        _AllLeave: a rank has left the work that `leave_together` is about, which catches it.
+    """
+    gathered: list[T | _Leaves] = [value] * world_size()
     if len(gathered) > 1:
         dist.all_gather_object(gathered, value)
-    return gathered
+    if (leaving := next((sent for sent in gathered if isinstance(sent, _Leaves)), None)) is not None:
+        signals.note(leaving.signal)
+        raise _AllLeave
+    return gathered  # pyright: ignore[reportReturnType]
+
+
+def leave_together(work: Callable[[], T]) -> T:
+    """The result of `work`, which all ranks do together, gathering by `all_gather` alone.
+
+    A rank that leaves it still takes part in the gathering that the others come to next, and tells them.
+
+    Raises:
+        Stopped: on every rank, if a signal has made one of them leave.
+    """
+    try:
+        result = work()
+        all_gather(None)  # another rank may have left after the last gathering of its work
+    except _AllLeave:
+        signals.check()
+        raise
+    except Stopped:
+        if (number := signals.received()) is not None and world_size() > 1:
+            with suppress(_AllLeave):
+                all_gather(_Leaves(number))
+        raise
+    return result
 
 
 def summed(numbers: Sequence[float]) -> list[float]:

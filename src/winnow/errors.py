@@ -2,12 +2,17 @@
 
 import signal
 
-DONE, BUG, CONFIG, DIVERGED, PREEMPTED, INTERRUPTED = 0, 1, 2, 3, 75, 130
+DONE, BUG, CONFIG, DIVERGED, DISK, PREEMPTED, INTERRUPTED = 0, 1, 2, 3, 74, 75, 130
 DIFFERS, UNDECIDED = 4, 5
 """Exit codes of `winnow audit` beside 0 for equal."""
 NOT_REPRODUCED = 4
 """Exit code of `winnow replay` beside 0 for reproduced."""
-EXIT_CODE_OF_SIGNAL = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: PREEMPTED, signal.SIGUSR1: PREEMPTED}
+EXIT_CODE_OF_SIGNAL = {
+    signal.SIGINT: INTERRUPTED,
+    signal.SIGTERM: PREEMPTED,
+    signal.SIGHUP: PREEMPTED,  # the terminal was closed
+    signal.SIGUSR1: PREEMPTED,
+}
 """Signals on which a run saves its progress and ends, with the exit code that tells them apart (75 is EX_TEMPFAIL)."""
 
 
@@ -22,8 +27,15 @@ class Diverged(Exception):
     """Training that cannot go on: repeated non-finite numbers, or samples that are not the policy's. Exit code 3."""
 
 
-class Stopped(Exception):
-    """A signal that ended the run after it saved its progress; `code` is the exit code."""
+class DiskFailure(Exception):
+    """A disk that has no room, or cannot be written, where the program has to write. Exit code 74 (EX_IOERR)."""
+
+
+class Stopped(BaseException):
+    """A signal that ends the program; `code` is the exit code.
+
+    No library's `except Exception` may take it for a failure of its own, so it is none.
+    """
 
     def __init__(self, code: int) -> None:
         super().__init__(f"stopped by a signal, exit code {code}")

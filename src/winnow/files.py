@@ -1,16 +1,20 @@
-"""Atomic file writes, and the cache directory.
+"""Atomic file writes, the failures of a disk, and the cache directory.
 
 A file written here appears under its name complete or not at all: it is written beside its final place and then
 renamed, which is atomic within one file system. A reader sees either the old file or the new one, and so does the next
 process after this one was killed.
 """
 
+import errno
 import json
 import math
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
+
+from winnow.errors import ConfigError, DiskFailure
 
 
 def cache_directory() -> Path:
@@ -55,9 +59,13 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def replace_json(path: Path, value: object) -> None:
-    """Write `value` to `path` atomically as indented JSON; NaN and infinities, which JSON cannot say, become null."""
-    text = json.dumps(finite_or_null(value), indent=2, ensure_ascii=False, allow_nan=False)
-    replace_text(path, text + "\n")
+    """Write `value` to `path` atomically as `json_text`."""
+    replace_text(path, json_text(value))
+
+
+def json_text(value: object) -> str:
+    """`value` as indented JSON with a line end; NaN and infinities, which JSON cannot say, become null."""
+    return json.dumps(finite_or_null(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def finite_or_null(value: object) -> object:
@@ -67,3 +75,59 @@ def finite_or_null(value: object) -> object:
     if isinstance(value, list | tuple):
         return [finite_or_null(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+FULL = frozenset((errno.ENOSPC, errno.EDQUOT))
+"""Errors of a disk, or a quota, without room for more bytes or files."""
+UNWRITABLE = frozenset((errno.EROFS, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ENXIO))
+"""Errors of a disk that has become read-only, that fails, or that is gone."""
+
+
+def disk_errno(error: BaseException) -> int | None:
+    """The error number, of `FULL` or `UNWRITABLE`, of the failed write that `error` tells of; None if it is no such.
+
+    torch raises a RuntimeError while it handles the OSError, and libraries in Rust put the number into the message.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        named = re.search(r"\(os error (\d+)\)", str(seen))
+        number = seen.errno if isinstance(seen, OSError) else int(named[1]) if named else None
+        if number in FULL or number in UNWRITABLE:
+            return number
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def failed_path(error: BaseException) -> str | None:
+    """The file that `error`, or an error behind it, names."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.filename is not None:
+            return str(seen.filename)
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+class DiskErrors:
+    """Context in which a write that the disk refuses raises DiskFailure, whose line ends with `advice()`."""
+
+    def __init__(self, where: Path | str, advice: Callable[[], str]) -> None:
+        self.where, self.advice = where, advice
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, ConfigError | DiskFailure):  # says already what is wrong
+            return
+        if (failure := disk_failure(error, self.where, self.advice())) is not None:
+            raise failure from None
+
+
+def disk_failure(error: BaseException, where: Path | str, advice: str) -> DiskFailure | None:
+    """The DiskFailure that `error` amounts to, None if the disk is not its reason."""
+    number = disk_errno(error)
+    if number is None:
+        return None
+    return DiskFailure(f"{failed_path(error) or where}: {os.strerror(number)}; {advice}")

@@ -1,4 +1,4 @@
-"""A signal ends a run after the current iteration, with a checkpoint and its exit code."""
+"""A signal ends a run with the state after its last iteration saved, and with its exit code."""
 
 import os
 import signal
@@ -15,7 +15,9 @@ ROOT = Path(__file__).parent.parent.parent
 SMALL = ("logger=none", "hardware=cpu", "hardware.threads=1", "rollout.prompts=4", "rollout.samples=4")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)]
+)
 def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path: Path, number: signal.Signals, code: int):
     words = (*SMALL, "eval.prompts=2", "eval.every=0", "iterations=100000", f"hydra.run.dir={tmp_path / 'run'}")
     process = subprocess.Popen([sys.executable, ROOT / "train.py", *words], cwd=tmp_path, stdout=subprocess.DEVNULL)
@@ -34,14 +36,14 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path: Path, number: signal.
 
 
 def test_a_second_signal_ends_the_process_at_once(tmp_path: Path):
-    """While the first signal waits for the end of the iteration, the second ends the process with code 128 + 15."""
+    """While the first signal is only noted, the second ends the process with code 128 + 15."""
     script = """
 import os, signal
-from winnow.training.callbacks import StopOnSignal
-stop = StopOnSignal()
-stop._install()
-os.kill(os.getpid(), signal.SIGTERM)
-os.kill(os.getpid(), signal.SIGTERM)
+from winnow import signals
+signals.install()
+with signals.deferred():
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
 """
     done = subprocess.run([sys.executable, "-c", script], env=os.environ, check=False, capture_output=True)
     assert done.returncode == 143

@@ -2,23 +2,20 @@
 
 import hashlib
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import torch
 from omegaconf import DictConfig
 
+from winnow import signals
 from winnow.assemble import common
 from winnow.assemble.preflight import before_evaluation
 from winnow.assemble.run_start import RunStart
 from winnow.config.instantiate import on_cuda, precision_of
-from winnow.errors import EXIT_CODE_OF_SIGNAL, Stopped
 from winnow.evaluation.results import PLAN_FILE, EvaluationPlan, SetPlan
 from winnow.evaluation.run import EvaluationRun
 from winnow.evaluation.sets import EvaluationSet
+from winnow.files import DiskErrors
 from winnow.models.language_model import fingerprint
 from winnow.models.precision import arithmetic
 from winnow.run_logs.console import print_line
@@ -29,12 +26,16 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
 
     Raises:
         ConfigError: the model or the data cannot be loaded, or the directory holds another evaluation.
+        DiskFailure: the disk is full; complete batches of samples are kept.
         Stopped: a signal ended it; complete batches of samples are kept.
     """
     common.quiet_libraries()
+    common.keep_compiled_code()
     common.set_threads(cfg)
     start = RunStart.of(directory, cfg, "evaluate")
-    with _stop_on_signal(directory), common.verifiers(cfg) as (verifier, benchmarks):
+    # Each batch is written atomically, so that there is nothing to finish first.
+    full = DiskErrors(directory, lambda: f"make room; {_kept(directory)}")
+    with signals.answered_by(lambda: _kept(directory)), common.verifiers(cfg) as (verifier, benchmarks), full:
         source = common.model_source(cfg)
         common.require_engine(cfg, source)
         before = before_evaluation(cfg, source)
@@ -76,22 +77,8 @@ def _set_plan(s: EvaluationSet) -> SetPlan:
     return SetPlan(len(s.prompts), common.prompt_hash(s.prompts[0]), content, s.verifier)
 
 
-@contextmanager
-def _stop_on_signal(directory: Path) -> Iterator[None]:
-    """Context in which a signal ends the evaluation at once, with a line that says how to continue it.
-
-    Each batch is written atomically, so that there is nothing to finish first.
-    """
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        kept = f"complete batches are kept; continue with resume={directory}"
-        outcome = kept if (directory / PLAN_FILE).exists() else "nothing was sampled yet"
-        print_line(f"{signal.Signals(number).name}: {outcome}")
-        raise Stopped(EXIT_CODE_OF_SIGNAL[signal.Signals(number)])
-
-    before = {number: signal.signal(number, stop) for number in EXIT_CODE_OF_SIGNAL}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _kept(directory: Path) -> str:
+    """Outcome of an evaluation that a signal ends."""
+    if not (directory / PLAN_FILE).exists():
+        return "nothing was sampled yet"
+    return f"complete batches are kept; continue with resume={directory}"

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from winnow import signals
 from winnow.engines.base import OnCompletion, ignore_completion
 from winnow.engines.decoding import Decoding, FixedDecoding, can_join, prefill, require_exact_decoding
 from winnow.errors import ConfigError
@@ -134,12 +135,13 @@ class Generation:
         self.length = torch.zeros_like(self.row)  # number of tokens of rows that have ended, 0 for the others
 
     def run(self) -> Iterator[dict[int, Completion]]:
-        """Completions by row as rows end, a few at a time."""
+        """Completions by row as rows end, a few at a time. Left by `Stopped` after a step in which a signal came."""
         state: Decoding | FixedDecoding | None = self._begin(None)
         compact_at = COMPACT_FIXED_AT if self.graphs else COMPACT_AT
         while state is not None:
             state = FixedDecoding(state) if self.graphs else state
             while True:
+                signals.check()
                 token = self._step(state)
                 # Their number is the one thing in a step for which the host waits for the device.
                 unfinished = (self.length == 0).nonzero().squeeze(-1)

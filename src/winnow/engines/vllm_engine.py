@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from winnow import distributed
+from winnow import distributed, signals
 from winnow.engines.base import OnCompletion, ignore_completion
 from winnow.errors import ConfigError
 from winnow.models.lora import merged_weights
@@ -145,6 +145,8 @@ class VllmEngine:
             ids = {"prompt_token_ids": list(prompt.token_ids)}
             engine.add_request(str(i), ids, self._sampling(sampling, seeds[g]))
         while engine.has_unfinished_requests():
+            if self._ranks == 1:  # ranks that hold the parts of a model have to sample to the end together
+                signals.check()
             for output in engine.step():
                 yield samples[int(output.request_id)], self._completion(output.outputs[0])
 

@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from queue import SimpleQueue
 from types import TracebackType
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel
 
-from winnow import distributed
+from winnow import distributed, signals
 from winnow.data.prompts import PromptOrder
 from winnow.engines.base import Engine
 from winnow.experience.metrics import Clock
@@ -19,6 +19,9 @@ from winnow.rewards.verifier import RewardScale, Verifier
 from winnow.rng import seed_of
 from winnow.types import Completion, Prompt, Rollouts, Sampling
 from winnow.verdict import Judgement, Verdict
+
+LOOK_SECONDS = 0.1
+"""Time between two looks for a signal while the verifier is waited for."""
 
 
 class JudgedGroup(NamedTuple):
@@ -59,6 +62,8 @@ class AsyncJudging:
                 if (p, g) not in self._texts:
                     self.on_completion(p, g, completion)
         for call in self._calls:
+            while not wait([call], LOOK_SECONDS).done:  # a handler that only notes a signal does not end a wait
+                signals.check()
             call.result()
         return [
             JudgedGroup(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from winnow import distributed, signals
 from winnow.experience.batching import Experience, Plan
 from winnow.experience.metrics import Clock
 from winnow.types import MicroBatch, PairBatch
@@ -39,7 +40,7 @@ class ExperienceLoader:
 
     Lightning's `current_epoch` cannot take its place: after a resume it is behind by one here. `collecting` is the
     context in which the model samples and scores outside of a training step (autocast). After an iteration, `outcome`
-    says what there was to train on.
+    says what there was to train on. A signal makes it raise `Stopped` before it yields anything.
     """
 
     def __init__(
@@ -51,7 +52,11 @@ class ExperienceLoader:
 
     def __iter__(self) -> Iterator[MicroBatch | PairBatch]:
         with self.collecting(), torch.no_grad():
-            experience = self.source(self.iteration, self.clock)
+            experience = distributed.leave_together(self._collect)
         dealt = self.plan.optimiser_batches(experience, self.iteration)
         self.outcome = Outcome(experience, dealt, self.plan.minibatches * self.plan.epochs - len(dealt))
         yield from self.plan.micro_batches(experience, dealt)
+
+    def _collect(self) -> Experience:
+        signals.check()
+        return self.source(self.iteration, self.clock)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from winnow import distributed
+from winnow import distributed, signals
 from winnow.errors import Diverged
 from winnow.experience.batching import TokenBudget
 from winnow.experience.left_out import Faults, Site, faults_of, first_of, sampled_faults
@@ -48,6 +48,7 @@ def score_sequences(
     scored: list[Float[Tensor, " _"]] = [torch.empty(0)] * len(mine)
     with torch.no_grad():
         for places in budget.cut([(sequence,) for sequence in mine]):
+            signals.check()
             numbers = forward(pack([mine[i] for i in places]).to(device)).cpu()
             for row, i in zip(numbers, places, strict=True):
                 scored[i] = row[: len(mine[i].token_ids)].clone()  # a view would keep the whole matrix

@@ -13,9 +13,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
-from winnow.errors import EXIT_CODE_OF_SIGNAL
+from winnow import signals
+from winnow.errors import DISK
+from winnow.files import disk_errno
 
 PARENT_VARIABLE = "WINNOW_SWEEP"
 """Environment variable with the process id of the sweep that a job belongs to."""
@@ -62,8 +63,8 @@ class EndedJob:
 class JobPool:
     """Pool that runs `at_once` jobs at a time, each with `threads` threads.
 
-    The first SIGINT, SIGTERM or SIGUSR1 is forwarded to the jobs; the pool then waits for them and starts no further
-    ones. A second signal kills them.
+    The first signal of `errors.EXIT_CODE_OF_SIGNAL` is forwarded to the jobs; the pool then waits for them
+    and starts no further ones. A second signal kills them.
     """
 
     at_once: int
@@ -75,20 +76,22 @@ class JobPool:
     def run(self, jobs: Sequence[Job], on_end: Callable[[EndedJob], None]) -> None:
         """Run the jobs and return when every one has ended; call `on_end` for each, in the order in which they end."""
         waiting = deque(jobs)
-        before = {number: signal.signal(number, self._forward) for number in EXIT_CODE_OF_SIGNAL}
-        try:
+        with signals.handled_by(self._forward):
             while waiting or self.running:
                 if self.received:
                     while waiting:
                         on_end(EndedJob(waiting.popleft(), None, 0.0))
                 elif waiting and len(self.running) < self.at_once:
-                    self._start(waiting.popleft())
+                    job = waiting.popleft()
+                    try:
+                        self._start(job)
+                    except OSError as error:
+                        if disk_errno(error) is None:
+                            raise
+                        on_end(EndedJob(job, DISK, 0.0))  # its folder or its log cannot be made
                     continue
                 self._reap(on_end)
                 time.sleep(0.05)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _start(self, job: Job) -> None:
         job.directory.mkdir(parents=True, exist_ok=True)
@@ -114,7 +117,7 @@ class JobPool:
                 del self.running[number]
                 on_end(EndedJob(job, code if code >= 0 else 128 - code, time.monotonic() - began))
 
-    def _forward(self, number: int, frame: FrameType | None) -> None:
+    def _forward(self, number: int) -> None:
         self.received.append(number)
         for _, process, _ in list(self.running.values()):
             if len(self.received) == 1:

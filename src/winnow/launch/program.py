@@ -15,11 +15,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from winnow import signals
 from winnow.config.command_line import CommandLine, as_typed, read_command_line
 from winnow.config.compose import CONF, Composer, register_unique_name
 from winnow.config.override_errors import composition_error
 from winnow.config.saved_runs import SavedRun
-from winnow.errors import BUG, CONFIG, DIVERGED, DONE, INTERRUPTED, ConfigError, Diverged, Stopped
+from winnow.errors import BUG, CONFIG, DISK, DIVERGED, DONE, INTERRUPTED, ConfigError, DiskFailure, Diverged, Stopped
+from winnow.files import DiskErrors
 from winnow.launch import resume
 from winnow.launch.jobs import exit_when_parent_dies
 from winnow.launch.run_directory import (
@@ -56,6 +58,7 @@ class Program:
 
     def main(self) -> NoReturn:
         """Run the program on `sys.argv`, and exit with its code (`winnow.errors`)."""
+        signals.install()
         sys.exit(self.exit_code(sys.argv[1:]))
 
     def exit_code(self, words: Sequence[str]) -> int:
@@ -64,13 +67,17 @@ class Program:
         exit_when_parent_dies()
         register_unique_name()
         try:
-            return self._start(read_command_line(words))
+            with DiskErrors(Path.cwd(), lambda: "make room there, or have it writable again, and start again"):
+                return self._start(read_command_line(words))
         except ConfigError as error:
             return _print_error(f"error: {error}", CONFIG)
         except Diverged as error:
             return _print_error(f"diverged: {error}", DIVERGED)
+        except DiskFailure as failure:
+            return _print_error(f"disk: {failure}", DISK)
         except Stopped as stop:
-            return stop.code
+            # The first rank's code is the run's. Lightning would kill that rank while it still writes.
+            return stop.code if is_first_rank() else DONE
         except KeyboardInterrupt:
             return _print_error("interrupted", INTERRUPTED)
 
@@ -88,6 +95,7 @@ class Program:
             self._validate_all(composer, jobs_of(composer, cfg, command.overrides))
             return self._sweep(command, cfg)
         self._validate(composer, cfg)
+        signals.check()
         if not is_first_rank():  # the first rank has started this one in its directory
             return self._hydra(command)
         if resumed is not None:
@@ -182,7 +190,7 @@ class Task:
         directory = Path(hydra.runtime.output_dir)
         try:
             return self.program.run(cfg, directory)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Stopped):
             self._remove_if_bare(directory)
             raise
         except SystemExit as end:  # Lightning raises it on SIGTERM, without a code, which would pass for success

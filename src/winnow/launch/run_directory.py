@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from winnow.config.saved_runs import FOLDER, read_saved_run
@@ -112,6 +112,8 @@ def _lock(directory: Path, stack: ExitStack) -> DirectoryLock:
         directory.mkdir(parents=True, exist_ok=True)
         return stack.enter_context(DirectoryLock(directory))
     except OSError as error:
+        with suppress(OSError):  # it was made just now, or holds something
+            directory.rmdir()
         raise ConfigError(f"{directory}: cannot be written ({error.strerror}); choose another directory") from error
 
 
@@ -161,7 +163,7 @@ def remove_if_bare(directory: Path) -> None:
         return
     shutil.rmtree(directory)
     for parent in directory.parents:
-        if Path.cwd() not in parent.parents or any(parent.iterdir()):
+        if Path.cwd() not in parent.parents or parent.is_mount() or any(parent.iterdir()):
             return
         parent.rmdir()
 

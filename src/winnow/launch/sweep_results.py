@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from winnow.errors import CONFIG, DIVERGED, DONE, INTERRUPTED, PREEMPTED
-from winnow.files import write_atomically
+from winnow.errors import CONFIG, DISK, DIVERGED, DONE, INTERRUPTED, PREEMPTED
+from winnow.files import disk_errno, write_atomically
 from winnow.launch.jobs import EndedJob, Job
 from winnow.launch.run_directory import CHECKPOINTS, has_trace
 from winnow.run_logs.run_files import RunFiles
@@ -94,6 +94,7 @@ STATUS_OF_EXIT_CODE = {
     DONE: "done",
     CONFIG: "config error",
     DIVERGED: "diverged",
+    DISK: "disk full",
     PREEMPTED: "stopped",
     INTERRUPTED: "stopped",
 }
@@ -110,6 +111,7 @@ class SweepResults:
         self.rows: dict[int, JobRow] = {}
         self.others = read_rows(self.path)
         self.ended: set[int] = set()
+        self.unwritten: OSError | None = None  # why the table is not up to date
 
     def expect(self, rows: list[JobRow]) -> None:
         """Add jobs that are about to be started. A row that an earlier start left for one of their directories goes."""
@@ -135,7 +137,15 @@ class SweepResults:
         print(visible(f"[{len(self.ended)}/{len(self.rows)}] {row.job} {row.overrides}: {outcome}"), flush=True)
 
     def _write(self) -> None:
-        write_rows(self.path, list(self.rows.values()), self.others)
+        """Write the table. If the disk is full, the jobs go on, and the next end of a job tries again."""
+        try:
+            write_rows(self.path, list(self.rows.values()), self.others)
+        except OSError as error:
+            if disk_errno(error) is None:
+                raise
+            self.unwritten = error
+        else:
+            self.unwritten = None
 
     def figure(self, job: int) -> float | None:
         """The figure that a sweeper optimises: final held-out accuracy, or None for a job that failed."""
@@ -143,7 +153,13 @@ class SweepResults:
         return value if isinstance(value, int | float) else None
 
     def close(self) -> None:
-        """Print how many jobs are done, and where their figures are."""
+        """Print how many jobs are done, and where their figures are.
+
+        Raises:
+            OSError: the disk is full, so that the table is not up to date.
+        """
+        if self.unwritten is not None:
+            raise self.unwritten
         finished = sum(row.exit_code == DONE for row in self.rows.values())
         print(f"{finished} of {len(self.rows)} jobs done; figures in {self.path}", flush=True)
 
@@ -174,5 +190,5 @@ def _accuracies(row: JobRow) -> str:
 
 
 def _last_line(job: Job) -> str:
-    lines = job.log.read_text(errors="replace").strip().splitlines()
+    lines = job.log.read_text(errors="replace").strip().splitlines() if job.log.is_file() else []
     return lines[-1].strip()[:200] if lines else "no output"

@@ -30,6 +30,15 @@ def export_model(language_model: LanguageModel, directory: Path, card: str) -> N
     require_finite_weights(language_model.model, f"{directory} is not written")
     temporary = directory.with_name(f".tmp-{directory.name}")
     shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        _write(language_model, temporary, card)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.replace(temporary, directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write(language_model: LanguageModel, temporary: Path, card: str) -> None:
     if language_model.adapter is None:
         language_model.model.save_pretrained(temporary)
     else:
@@ -42,8 +51,6 @@ def export_model(language_model: LanguageModel, directory: Path, card: str) -> N
     (temporary / "README.md").write_text(card, encoding="utf-8")
     for weights in temporary.rglob("*.safetensors"):
         weights.chmod(0o644)  # they are written with mode 600, which a server under another account could not read
-    shutil.rmtree(directory, ignore_errors=True)
-    os.replace(temporary, directory)
 
 
 def _adapter_card(base: str) -> str:

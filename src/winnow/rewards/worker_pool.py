@@ -14,11 +14,13 @@ from multiprocessing.connection import wait
 from time import monotonic
 from typing import IO, NamedTuple, cast
 
+from winnow import signals
 from winnow.verdict import Verdict
 
 Question = tuple[str, str | None]  # gold, answer (None: can the gold be read?)
 
 CHUNK = 32  # questions assigned to a worker at once; it answers them one by one, so only their delivery is shared
+LOOK_SECONDS = 0.1  # between two looks for a signal that ends the program
 START_SECONDS = 120.0  # a worker imports sympy, which takes 0.3 s, and many times that on an overloaded machine
 GRACE_SECONDS = 0.5  # time beyond a question's timeout after which the parent kills a worker that the kernel did not
 
@@ -126,6 +128,7 @@ class WorkerPool:
         self._start_missing_workers(min(self.size, len(questions)))
         while len(replies) < len(questions):
             self._require_open()
+            signals.check()
             for worker in self._workers:
                 if worker.ready and not worker.assigned and (worker.retry or pending):
                     indices = worker.retry or [pending.popleft() for _ in range(min(chunk, len(pending)))]
@@ -151,10 +154,11 @@ class WorkerPool:
             self._workers.append(_Worker(self._settings))
 
     def _wait_for_replies(self) -> list[tuple[_Worker, list[str] | None]]:
-        """Block until a worker writes, dies or is overdue; the lines of each, None for the dead and the overdue."""
+        """Wait for a moment, or until a worker writes, dies or is overdue; the lines of each, None for the dead and the
+        overdue."""
         busy = [worker for worker in self._workers if worker.assigned or not worker.ready]
         remaining = min(worker.deadline for worker in busy) - monotonic()
-        readable = wait([worker.stdout.fileno() for worker in busy], max(0.0, remaining))
+        readable = wait([worker.stdout.fileno() for worker in busy], min(LOOK_SECONDS, max(0.0, remaining)))
         received = [(worker, worker.lines()) for worker in busy if worker.stdout.fileno() in readable]
         for worker in busy:
             if worker.stdout.fileno() not in readable and worker.deadline < monotonic():

@@ -17,10 +17,11 @@ ConsoleRow = Mapping[str, float | int]
 
 
 def print_line(line: str) -> None:
-    """Print a line at once. If the reader has gone (`| head`), later output is discarded instead of ending the run."""
+    """Print a line at once. If the reader has gone (`| head`), the terminal is closed or the disk behind a redirection
+    is full, later output is discarded instead of ending the run."""
     try:
         print(visible(line), flush=True)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

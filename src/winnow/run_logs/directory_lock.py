@@ -94,6 +94,8 @@ class DirectoryLock:
                 self._left = os.pread(self.descriptor, MOST_BYTES, 0)
             self._write(json.dumps(asdict(Holder.here())).encode())
         except BaseException:
+            if is_new:
+                self.path.unlink(missing_ok=True)
             os.close(self.descriptor)
             raise
         threading.Thread(target=self._beat, daemon=True, name="directory lock").start()

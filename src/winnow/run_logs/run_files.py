@@ -15,7 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
-from winnow.files import finite_or_null, remove_temporary, replace_json, replace_text
+from winnow.files import finite_or_null, remove_temporary, replace_text
+from winnow.run_logs.disk import append, replace_or_overwrite_json
 from winnow.run_logs.hashes import HASHES, IterationHashes, text_hash
 from winnow.run_logs.token_ids import decoded, encoded
 from winnow.verdict import Verdict
@@ -167,8 +168,7 @@ class RunFiles:
             KeyError: the row has no "iteration".
         """
         line = _line({"iteration": row["iteration"], **row})
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(line)
+        append(self.metrics, line)
         if self.run is not None:
             iteration = int(row["iteration"])
             of_samples, of_evaluations = (
@@ -176,8 +176,7 @@ class RunFiles:
                 self._of_evaluations.pop(iteration, None),
             )
             hashes = IterationHashes(self.run, iteration, text_hash(line), of_samples, of_evaluations, weights)
-            with self.hashes.open("a", encoding="utf-8") as file:
-                file.write(_line(dict(hashes.row)))
+            append(self.hashes, _line(dict(hashes.row)))
 
     def rows(self) -> list[dict[str, float]]:
         """All rows of `metrics.jsonl` in order, with null read as NaN; an empty list if there is no file yet.
@@ -192,8 +191,7 @@ class RunFiles:
     def append_evaluations(self, counts: Sequence[EvaluationCounts]) -> None:
         """Append one evaluation to `evaluations.jsonl`, a line for each set."""
         text = "".join(_line(asdict(of_set)) for of_set in counts)
-        with self.evaluated.open("a", encoding="utf-8") as file:
-            file.write(text)
+        append(self.evaluated, text)
         self._of_evaluations |= {of_set.iteration: text_hash(text) for of_set in counts}
 
     def evaluations(self) -> list[EvaluationCounts]:
@@ -254,7 +252,10 @@ class RunFiles:
         """Add a belated evaluation to the last row, and its counts. Repeating the call changes nothing."""
         *before, last = _lines(self.metrics)
         row = json.loads(last)
-        iteration, line = row["iteration"], _line(row | dict(more))
+        # Where the row of a run that was not interrupted has them: before the costs.
+        costs = {key: value for key, value in row.items() if key.startswith(("perf/", "time/"))}
+        figures = {key: value for key, value in (row | dict(more)).items() if key not in costs}
+        iteration, line = row["iteration"], _line(figures | costs)
         _truncate(self.evaluated, iteration - 1)
         self.append_evaluations(counts)
         replace_text(self.metrics, "".join([*before, line]))
@@ -282,8 +283,8 @@ class RunFiles:
         return summary if isinstance(summary, dict) else {}
 
     def write_summary(self, summary: Summary) -> None:
-        """Write `summary.json` atomically."""
-        replace_json(self.summary, asdict(summary))
+        """Write `summary.json` atomically, or in place where the disk has no room for a second file."""
+        replace_or_overwrite_json(self.summary, asdict(summary))
 
 
 SAMPLES = re.compile(r"iteration_([0-9]+)\.jsonl")

@@ -4,6 +4,7 @@ A failure at W&B never stops a training run: the tracker goes offline or off and
 """
 
 import contextlib
+import logging
 import os
 import secrets
 import shlex
@@ -22,6 +23,7 @@ from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
 from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
 from winnow.errors import ConfigError
+from winnow.files import disk_errno
 from winnow.run_logs.run_files import SAMPLE_COLUMNS, SampleRecord, Summary
 from winnow.run_logs.tracker import RunInfo
 
@@ -140,6 +142,7 @@ class WandbTracker:
     def start(self, directory: Path, info: RunInfo, run_id: str | None) -> str:
         """Open the run, online or offline, and return its id. With the id of an earlier run, that run is continued."""
         set_environment()
+        logging.raiseExceptions = False  # wandb's debug log on a full disk would print a traceback for each line
         run_id = run_id or secrets.token_hex(4)
         with self._or_off():
             self._open(self._settings(directory, info, run_id), dict(info.config))
@@ -166,7 +169,10 @@ class WandbTracker:
         try:
             self._run.log({"samples": table}, step=max(iteration, self._next_step), commit=False)
         except FAILURES as error:
-            self._no_more_tables(reason(error))
+            if disk_errno(error) is None:
+                self._no_more_tables(reason(error))
+            else:
+                self._off(error)
         else:
             if (seconds := time.monotonic() - began) > SLOW_SECONDS:
                 self._no_more_tables(f"one took {seconds:.0f} s")
@@ -248,9 +254,12 @@ class WandbTracker:
         try:
             yield
         except FAILURES as error:
-            self._run = None
-            self.say(f"W&B is off ({reason(error)}); the run goes on and metrics.jsonl has everything")
-            tear_down()
+            self._off(error)
+
+    def _off(self, error: Exception) -> None:
+        self._run = None
+        self.say(f"W&B is off ({reason(error)}); the run goes on and metrics.jsonl has everything")
+        tear_down()
 
 
 def _init(settings: wandb.Settings, config: dict[str, object], mode: Literal["online", "offline"]) -> wandb.Run:

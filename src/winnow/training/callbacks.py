@@ -1,24 +1,23 @@
-"""Lightning callbacks around an iteration: evaluation, metrics and counters; and stopping on signals."""
+"""Lightning callback around an iteration: evaluation, metrics and counters."""
 
-import os
-import signal
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
-from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from winnow.errors import EXIT_CODE_OF_SIGNAL, PREEMPTED
+from winnow import distributed, signals
+from winnow.errors import Stopped
 from winnow.evaluation.sets import HeldOutEvaluator, HeldOutResult
 from winnow.experience.loader import Outcome
 from winnow.experience.metrics import Clock
 from winnow.guards.alarms import Alarms, AlarmState
 from winnow.models.language_model import fingerprint
 from winnow.run_logs.console import RunConsole
+from winnow.run_logs.disk import Spared
 from winnow.run_logs.run_files import BackgroundWriter, RunFiles
 from winnow.run_logs.tracker import Tracker
 from winnow.training.modules import IterationModule
@@ -33,8 +32,9 @@ class IterationBookkeeping(pl.Callback):
 
     It runs before the checkpoint callback, so that its counters are in the checkpoint. Files and the tracker are
     written by `writer` while the next iteration already runs; code that reads them has to wait for it first.
-    `collecting` is the context in which the model samples and scores outside of a training step (autocast). `spent` is
-    true once the budget has ended the run. `stop` is the iteration after which it pauses, if any.
+    `collecting` is the context in which the model samples and scores outside of a training step (autocast).
+    `samples` are given up on a full disk. `spent` is true once the budget has ended the run. `stop` is the iteration
+    after which it pauses, if any.
     """
 
     evaluator: HeldOutEvaluator
@@ -47,6 +47,7 @@ class IterationBookkeeping(pl.Callback):
     writer: BackgroundWriter
     collecting: Callable[[], AbstractContextManager]
     alarms: Alarms
+    samples: Spared
     stop: int | None = None
     spent: bool = field(default=False, init=False)
     _began: float = field(default=0.0, init=False)
@@ -72,9 +73,10 @@ class IterationBookkeeping(pl.Callback):
         self._publish(trainer, {"iteration": 0, **found.figures, **self.clock.take(), **total}, found)
 
     def _evaluate_after_resume(self, trainer: pl.Trainer, data: IterationData) -> None:
-        """Make the final evaluation if all iterations are done but a signal has prevented it."""
+        """Make the evaluation that is due after the last iteration, if a signal has prevented it."""
         iteration = data.progress.iteration
-        if not self._is_last(iteration, trainer) or data.progress.evaluated == iteration:
+        evaluated = data.progress.evaluated == iteration
+        if evaluated or not self._due(iteration, trainer) or self.stop is not None:
             return
         found = self._evaluate(trainer, iteration)
         data.note(eval_last=found.figures[self.evaluator.accuracy_key()], evaluated=iteration)
@@ -106,9 +108,8 @@ class IterationBookkeeping(pl.Callback):
         before = data.progress.seconds
         # Before the evaluation, because the last iteration of a run is always evaluated.
         self._end_if_spent(trainer, replace(data.progress, seconds=before + time.perf_counter() - self._began))
-        found = None
-        if self._due(iteration, trainer):
-            found = self._evaluate(trainer, iteration)
+        found = self._evaluated_unless_stopped(trainer, iteration) if self._due(iteration, trainer) else None
+        if found is not None:
             row |= found.figures
             data.note(eval_last=row[self.evaluator.accuracy_key()], evaluated=iteration)
         now = time.perf_counter()
@@ -122,8 +123,9 @@ class IterationBookkeeping(pl.Callback):
         row |= self.clock.take() | {"time/total": data.progress.seconds}
         self._began = now
         if trainer.is_global_zero:
-            self.writer.do(self.files.write_samples, iteration, outcome.experience.records)
-            self.writer.do(self.tracker.samples, iteration, outcome.experience.records)
+            records = outcome.experience.records
+            self.writer.do(self.samples.write, lambda: self.files.write_samples(iteration, records))
+            self.writer.do(self.samples.write, lambda: self.tracker.samples(iteration, records))
         self._publish(trainer, row, found, fingerprint(module.policy.model))
         trainer.should_stop = trainer.should_stop or iteration == self.stop
 
@@ -145,19 +147,28 @@ class IterationBookkeeping(pl.Callback):
         )
 
     def _due(self, iteration: int, trainer: pl.Trainer) -> bool:
-        """Whether to evaluate after `iteration`.
-
-        A signal that ends the run brings no extra evaluation, because its sender may not wait for one.
-        """
+        """Whether to evaluate after `iteration`."""
         return self._is_last(iteration, trainer) or (self.every > 0 and iteration % self.every == 0)
 
     def _is_last(self, iteration: int, trainer: pl.Trainer) -> bool:
         return self.spent or iteration == trainer.max_epochs
 
+    def _evaluated_unless_stopped(self, trainer: pl.Trainer, iteration: int) -> HeldOutResult | None:
+        """The evaluation, None if a signal ends the run, whose sender may not wait for it: a resume then makes it."""
+        try:
+            return self._evaluate(trainer, iteration)
+        except Stopped:
+            trainer.should_stop = True
+            return None
+
     def _evaluate(self, trainer: pl.Trainer, iteration: int) -> HeldOutResult:
         self.console.phase("evaluating")
         with self.clock.of("eval"), self.collecting(), torch.no_grad():
-            return self.evaluator.evaluate(iteration)
+            return distributed.leave_together(lambda: self._evaluated(iteration))
+
+    def _evaluated(self, iteration: int) -> HeldOutResult:
+        signals.check()
+        return self.evaluator.evaluate(iteration)
 
     def _publish(
         self, trainer: pl.Trainer, row: MetricRow, found: HeldOutResult | None, weights: str | None = None
@@ -206,48 +217,3 @@ def _data(trainer: pl.Trainer) -> IterationData:
     data = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]
     assert isinstance(data, IterationData)
     return data
-
-
-class StopOnSignal(pl.Callback):
-    """Callback that ends the run after the current iteration on a signal, and at once on a second one.
-
-    `code` is the exit code that belongs to the signal, None until one has come.
-    """
-
-    def __init__(self) -> None:
-        self.code: int | None = None
-        self._before: dict[signal.Signals, signal.Handlers | None] = {}
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for number in EXIT_CODE_OF_SIGNAL:
-            self._before[number] = signal.getsignal(number)  # pyright: ignore[reportArgumentType]
-        self._install()
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # Between `on_fit_start` and this hook Lightning installs its own handler, which would end the run after the
-        # next micro-batch, without a checkpoint. That handler calls ours too, so that a signal that came in between is
-        # known here and Lightning's note of it can be removed.
-        self._install()
-        trainer._signal_connector.received_sigterm = False
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop all ranks after the same iteration, whichever of them got the signal."""
-        if trainer.strategy.reduce_boolean_decision(self.code is not None, all=False):
-            self.code = self.code or PREEMPTED
-            trainer.should_stop = True
-
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
-
-    def _install(self) -> None:
-        for number in EXIT_CODE_OF_SIGNAL:
-            signal.signal(number, self._on_signal)
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.code is not None:
-            os._exit(128 + number)
-        self.code = EXIT_CODE_OF_SIGNAL[signal.Signals(number)]
-        name = signal.Signals(number).name
-        print(f"{name}: finishing this iteration, then saving; a second signal stops at once", flush=True)

@@ -6,6 +6,7 @@ the state is the manifest's, belongs to the run and is finite; only intact ones 
 older ones are deleted.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from winnow.errors import ConfigError
+from winnow.errors import ConfigError, Stopped
 from winnow.experience.metrics import Clock
 from winnow.files import replace_text
 from winnow.ops.finite import nonfinite_names
@@ -166,7 +167,8 @@ class IterationCheckpoint(Checkpoint):
     The newest `keep` intact checkpoints are kept, or all of them if that is None. `run` is the run's id.
 
     It derives from `Checkpoint` because Lightning runs such callbacks after all others, when the counters are up to
-    date.
+    date. If a signal makes the run leave an iteration before its first update, the state after the one before it is
+    saved.
     """
 
     def __init__(
@@ -174,16 +176,36 @@ class IterationCheckpoint(Checkpoint):
     ) -> None:
         self.directory, self.every, self.keep, self.clock, self.writer = directory, every, keep, clock, writer
         self.run = run
+        self._saved = 0
+        self._boundary: State | None = None  # Lightning's counters after the last iteration
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved = _iteration(trainer)  # where a resume has begun
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        iteration = trainer.datamodule.progress.iteration  # pyright: ignore[reportAttributeAccessIssue]
+        iteration = _iteration(trainer)
+        self._boundary = _lightning_counters(trainer)
         if iteration % self.every == 0 or iteration == trainer.max_epochs or trainer.should_stop:
             with self.clock.of("checkpoint"):
                 self.writer.wait()  # so that metrics.jsonl is never behind a checkpoint
                 self.save(trainer, iteration)
 
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save the state after the last iteration if a signal has ended the run in the one after that."""
+        if isinstance(exception, Stopped) and self._boundary is not None and _iteration(trainer) > self._saved:
+            self.writer.wait()
+            self.save(trainer, _iteration(trainer))
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        # Lightning has begun to count the iteration that is left; weights and moments have not changed yet.
+        if self._boundary is not None:
+            checkpoint |= self._boundary
+
     def save(self, trainer: pl.Trainer, iteration: int) -> None:
         """Save the state after `iteration`. All ranks take part in collecting it; the first writes the files."""
+        self._saved = iteration
         if not trainer.is_global_zero:
             trainer.save_checkpoint(self.directory / STATE)
             return
@@ -196,6 +218,17 @@ class IterationCheckpoint(Checkpoint):
         )
         if self.keep is not None:
             delete_old(self.directory, self.keep, self.run, written)
+
+
+def _iteration(trainer: pl.Trainer) -> int:
+    """Iterations that are done."""
+    return trainer.datamodule.progress.iteration  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _lightning_counters(trainer: pl.Trainer) -> State:
+    """The parts of a checkpoint that Lightning counts by."""
+    loops = {"fit_loop": trainer.fit_loop.state_dict()}
+    return copy.deepcopy({"epoch": trainer.current_epoch, "global_step": trainer.global_step, "loops": loops})
 
 
 def write_checkpoint(
@@ -213,18 +246,33 @@ def write_checkpoint(
     final = directory / f"iteration_{iteration:06d}"
     temporary = directory / f".tmp-{final.name}"
     remove_leftovers(directory)
-    temporary.mkdir(parents=True)
-    save(temporary / STATE)
-    found = nonfinite(temporary / STATE)
-    if found:
-        print(f"{final}: not finite, so that no run will go on from it: {', '.join(found[:3])}", flush=True)
-    manifest = {"schema": 2, "run": run, "iteration": iteration, "sha256": sha256_of(temporary / STATE)}
-    manifest |= {"nonfinite": f"{len(found)} tensors, such as {found[0]}" if found else None}
-    replace_text(temporary / MANIFEST, json.dumps({**manifest, "check": _check(manifest)}))
+    try:
+        _write_into(temporary, iteration, save, run, nonfinite)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)  # gives room back on a disk that is full
+        raise
     if final.exists():  # damaged, or another run's: a run does not save twice after one iteration
         os.replace(final, final.with_name(f"{final.name}.before_{run}")) if _is_foreign(final, run) else _delete(final)
     os.replace(temporary, final)
     return final
+
+
+def _write_into(
+    temporary: Path,
+    iteration: int,
+    save: Callable[[Path], object],
+    run: str | None,
+    nonfinite: Callable[[Path], list[str]],
+) -> None:
+    temporary.mkdir(parents=True)
+    save(temporary / STATE)
+    found = nonfinite(temporary / STATE)
+    if found:
+        name = temporary.name.removeprefix(".tmp-")
+        print(f"{name}: not finite, so that no run will go on from it: {', '.join(found[:3])}", flush=True)
+    manifest = {"schema": 2, "run": run, "iteration": iteration, "sha256": sha256_of(temporary / STATE)}
+    manifest |= {"nonfinite": f"{len(found)} tensors, such as {found[0]}" if found else None}
+    replace_text(temporary / MANIFEST, json.dumps({**manifest, "check": _check(manifest)}))
 
 
 def remove_leftovers(directory: Path) -> None:

@@ -10,11 +10,13 @@ import pytorch_lightning as pl
 from pytorch_lightning.plugins.precision.double import DoublePrecision
 from torch import Tensor
 
-from winnow.errors import PREEMPTED, ConfigError, Diverged, Stopped
+from winnow import signals
+from winnow.errors import PREEMPTED, ConfigError, DiskFailure, Diverged, Stopped
 from winnow.evaluation.sets import HeldOutEvaluator
 from winnow.experience.batching import Plan
 from winnow.experience.loader import ExperienceLoader, ExperienceSource
 from winnow.experience.metrics import Clock
+from winnow.files import disk_failure
 from winnow.guards.alarms import Alarms
 from winnow.guards.fault_file import FaultFiles
 from winnow.guards.non_finite import NonFiniteGuard
@@ -25,11 +27,12 @@ from winnow.models.language_model import LanguageModel, fingerprint
 from winnow.models.precision import Precision
 from winnow.run_logs.console import RunConsole
 from winnow.run_logs.curves import draw_run
+from winnow.run_logs.disk import Need, Spared
 from winnow.run_logs.model_card import model_card
-from winnow.run_logs.run_files import BackgroundWriter, RunFiles, Status, Summary, checkpoint_folders
+from winnow.run_logs.run_files import BackgroundWriter, RunFiles, Status, Summary, checkpoint_folders, iteration_in
 from winnow.run_logs.run_record import RunRecord
 from winnow.run_logs.tracker import RunInfo, Tracker
-from winnow.training.callbacks import IterationBookkeeping, StopOnSignal
+from winnow.training.callbacks import IterationBookkeeping
 from winnow.training.checkpoint import (
     IterationCheckpoint,
     SyncedCheckpointIO,
@@ -42,6 +45,7 @@ from winnow.training.checkpoint import (
 from winnow.training.guard_callback import GuardCallback
 from winnow.training.modules import IterationModule
 from winnow.training.progress import IterationData, RunBudget
+from winnow.training.stopping import StopOnSignal
 from winnow.types import MicroBatch, PairBatch
 
 
@@ -111,10 +115,13 @@ class Run:
         self.language_model, self.module, self.tracker, self.lines = language_model, module, tracker, lines
         self.files = RunFiles(directory, record.run)
         self.console = RunConsole(intervals.iterations, terminal=None if is_first_rank() else False)
-        self.clock, self.writer, self.signals = clock, BackgroundWriter(), StopOnSignal()
+        self.clock, self.writer = clock, BackgroundWriter()
         self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting))
+        self.stopping = StopOnSignal(self.console, self.data)
         self.resumed_from: int | None = None
         self.verifiers = evaluator.verifiers()
+        self.need = _need(module, language_model, intervals)
+        self.curves = Spared("curves", directory, self.console.say)
         self.bookkeeping = IterationBookkeeping(
             evaluator,
             intervals.evaluate,
@@ -126,6 +133,7 @@ class Run:
             self.writer,
             self._collecting,
             alarms,
+            Spared("samples", directory, self.console.say, reserve=self.need.checkpoint),
             intervals.stop,
         )
         self.guard = GuardCallback(check, clock, self._collecting)
@@ -139,8 +147,13 @@ class Run:
         Raises:
             ConfigError: there is nothing to resume, or `iterations` is less than what is done.
             Diverged: a weight was not finite, or numbers of several updates in a row; or samples were not the policy's.
-            Stopped: a signal ended the run; a checkpoint is saved.
+            DiskFailure: the disk has no room, or cannot be written; the last checkpoint is kept.
+            Stopped: a signal ended the run; the state after its last iteration is saved.
         """
+        with signals.deferred(), signals.answered_by(self.stopping.answer):
+            return self._fit_and_close(resume)
+
+    def _fit_and_close(self, resume: bool) -> float | None:
         checkpoint = self._checkpoint() if resume else None
         tracker_id = self._checked_tracker_id(checkpoint)
         self.resumed_from = None if checkpoint is None else iteration_of(checkpoint)
@@ -149,6 +162,7 @@ class Run:
                 f"iterations={self.intervals.iterations}: {self.directory} has done {self.resumed_from}; "
                 f"iterations is a total, so type iterations={self.resumed_from + 1} or more"
             )
+        room = self.need.require_room(self.directory) if is_first_rank() else []
         if is_first_rank():
             self.record = self.accept(self.resumed_from or 0)
             remove_leftovers(self.directory / "checkpoints")
@@ -156,15 +170,14 @@ class Run:
         with self.console:
             resuming = [] if checkpoint is None else [f"resuming after iteration {self.resumed_from}"]
             again = ["no checkpoint was written before the run ended: beginning again"] if resume else []
-            for line in [*self.lines, *(resuming or again)] if is_first_rank() else []:
+            for line in [*self.lines, *room, *(resuming or again)] if is_first_rank() else []:
                 self.console.say(line)
             self._open_tracker(tracker_id)
             if self.trainer.is_global_zero:
                 # Replaces the "done" of a run that is extended.
                 self.files.write_summary(self._summary("running", None))
-            status, error = self._fit(checkpoint)
-            self._finish(status, error)
-        if isinstance(error, BaseException):
+            error = self._close(*self._fit(checkpoint))
+        if error is not None:
             raise error
         return self.data.progress.eval_last
 
@@ -186,35 +199,57 @@ class Run:
                 self.trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
             finally:
                 self.writer.wait()
+            signals.check()
         except Diverged as error:
             return "diverged", error
+        except Stopped as stop:
+            return _status_of(stop), stop
         except BaseException as error:
-            # `fit` raises it again once `_finish` has recorded it in summary.json and at the tracker.
-            return "failed", error
-        # A signal during the last iteration has not cut the run short.
-        complete = self.bookkeeping.spent or self.data.progress.iteration == self.intervals.iterations
-        if self.signals.code is None or complete:
-            return "done", None
-        return ("preempted" if self.signals.code == PREEMPTED else "interrupted"), Stopped(self.signals.code)
+            # `fit` raises it again once `_close` has recorded it in summary.json and at the tracker.
+            return "failed", self._disk_failure(error) or error
+        return "done", None
 
-    def _finish(self, status: Status, error: BaseException | None) -> None:
+    def _close(self, status: Status, error: BaseException | None) -> BaseException | None:
+        """Leave curves, exported model and summary; return the error that then ends the run, if any."""
         if not self.trainer.is_global_zero:
-            return
+            return error
+        try:
+            with signals.immediate():  # what a signal prevents here is made by a resume
+                self._draw_and_export(status, draws=not isinstance(error, DiskFailure))
+        except Stopped as stop:
+            status, error = _status_of(stop), stop
+        except BaseException as other:
+            status, error = "failed", error or self._disk_failure(other) or other
         progress, summary = self.data.progress, self._summary(status, error)
-        if progress.iteration > 0:
-            self.console.say(f"curves: {draw_run(self.directory)}")
+        if isinstance(error, Stopped):
+            saved = f"saved after iteration {progress.iteration}" if progress.iteration else "nothing was computed yet"
+            self.console.say(f"{saved}; to continue, type resume={self.directory}")
+        try:
+            self.files.write_summary(summary)  # last, so that "done" means that all other files are there
+        except OSError as unwritten:
+            error = error or self._disk_failure(unwritten) or unwritten
+        self.tracker.finish(summary, failed=status in ("failed", "diverged"))
+        return error
+
+    def _draw_and_export(self, status: Status, draws: bool) -> None:
+        progress = self.data.progress
+        if progress.iteration > 0 and draws:
+            self.curves.write(lambda: self.console.say(f"curves: {draw_run(self.directory)}"))
         if status == "done":
-            card = model_card(summary, self.info.config, self.files.rows())
+            card = model_card(self._summary(status, None), self.info.config, self.files.rows())
             self.language_model.model.float()  # as everything loads it; the checkpoint keeps float64
             export_model(self.language_model, self.directory / "export", card)
             self.console.say(
                 f"held-out accuracy {_percent(progress.eval_first)} -> {_percent(progress.eval_last)} "
                 f"in {progress.seconds:.0f} s; model: {self.directory / 'export'}"
             )
-        if status in ("preempted", "interrupted"):
-            self.console.say(f"saved after iteration {progress.iteration}; to continue, type resume={self.directory}")
-        self.files.write_summary(summary)  # last, so that "done" means that all other files are there
-        self.tracker.finish(summary, failed=status in ("failed", "diverged"))
+
+    def _disk_failure(self, error: BaseException) -> DiskFailure | None:
+        """The failure of the disk that `error` tells of, with what is kept and what to type."""
+        saved = checkpoint_folders(self.directory / "checkpoints")
+        kept = f"the state after iteration {iteration_in(saved[-1])} is kept" if saved else "no checkpoint was due yet"
+        advice = f"{kept}; make room or have the disk writable again, then type resume={self.directory}"
+        return disk_failure(error, self.directory, advice)
 
     def _summary(self, status: Status, error: BaseException | None) -> Summary:
         info = self.info
@@ -287,7 +322,7 @@ class Run:
             strategy=hardware.strategy,
             precision=None if double else hardware.precision,
             callbacks=[
-                self.signals,
+                self.stopping,
                 self.module.guard,
                 self.guard,
                 self.bookkeeping,
@@ -307,6 +342,18 @@ class Run:
     def _collecting(self) -> AbstractContextManager:
         """The precision context of `training_step`, for sampling and scoring outside of it."""
         return self.trainer.precision_plugin.forward_context()
+
+
+def _need(module: IterationModule, language_model: LanguageModel, intervals: Intervals) -> Need:
+    """The room that a run takes: a checkpoint holds trained weights and two moments of each, an export all weights."""
+    trained = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
+    every = -(-intervals.iterations // intervals.save)
+    kept = every if intervals.keep is None else min(intervals.keep, every)
+    return Need(3 * trained, kept, sum(4 * p.numel() for p in language_model.model.parameters()))
+
+
+def _status_of(stop: Stopped) -> Status:
+    return "preempted" if stop.code == PREEMPTED else "interrupted"
 
 
 def is_first_rank() -> bool:
