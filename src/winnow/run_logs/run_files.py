@@ -253,9 +253,10 @@ class RunFiles:
         *before, last = _lines(self.metrics)
         row = json.loads(last)
         # Where the row of a run that was not interrupted has them: before the costs.
-        costs = {key: value for key, value in row.items() if key.startswith(("perf/", "time/"))}
-        figures = {key: value for key, value in (row | dict(more)).items() if key not in costs}
-        iteration, line = row["iteration"], _line(figures | costs)
+        keys = list(row)
+        costs = next((place for place, key in enumerate(keys) if key.startswith("perf/")), len(keys))
+        figures = {key: row[key] for key in keys[:costs]} | dict(more)
+        iteration, line = row["iteration"], _line(figures | {key: row[key] for key in keys[costs:]})
         _truncate(self.evaluated, iteration - 1)
         self.append_evaluations(counts)
         replace_text(self.metrics, "".join([*before, line]))
