@@ -76,12 +76,12 @@ def test_functions_that_the_walk_through_an_iteration_names_exist():
 TEST = re.compile(r"`(test_\w+)`\s+in\s+`(tests/[\w/]+\.py)`")
 
 
-def test_every_test_that_the_page_on_security_names_exists():
-    page = (DOCS / "security.md").read_text()
-    named = TEST.findall(page)
-    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| What")]
+@pytest.mark.parametrize("name", ["security.md", "faults.md"])
+def test_every_row_names_a_test_that_exists(name: str):
+    page = (DOCS / name).read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith(("| What", "| Fault"))]
     assert [row for row in rows if not TEST.search(row)] == []
-    assert [f"{file} has no {name}" for name, file in named if name not in defined_in(ROOT / file)] == []
+    assert [f"{file} has no {test}" for test, file in TEST.findall(page) if test not in defined_in(ROOT / file)] == []
 
 
 def test_every_module_and_package_has_a_page_of_reference():
