@@ -44,7 +44,7 @@ def refused(tmp_path: Path, content: str | bytes, message: str) -> None:
         (GOOD + "\xef\xbb\xbf" + GOOD, r"f\.jsonl:2: not a JSON object"),  # files that were joined
         (GOOD.encode() + b'{"problem": "\xff", "answer": "1"}\n', r"line 2 is not UTF-8 text \(.*, byte 14\)"),
         (GOOD.encode("utf-16"), "UTF-16 text"),
-        (gzip.compress(GOOD.encode()), "a gzip archive, whatever its name"),
+        (gzip.compress(GOOD.encode(), mtime=0), "a gzip archive, whatever its name"),
         (b"PK\x03\x04" + bytes(30), "a zip archive"),
         ("", "the file has no rows"),
         (" \n\t\n", "the file has no rows"),
