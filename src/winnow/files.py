@@ -38,6 +38,17 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         beside.unlink(missing_ok=True)
 
 
+def flush_to_disk(*paths: Path) -> None:
+    """Have the system write the files and directories that exist to the disk, to outlast a power failure."""
+    for path in paths:
+        if path.exists():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
 TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
 
 

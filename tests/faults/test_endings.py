@@ -157,7 +157,6 @@ class Disk:
             case "inodes":
                 self._use_up_inodes()
             case "read-only":
-                os.sync()  # what is lost with a failing disk is another matter
                 device = f"loop{os.minor(self.place.stat().st_dev)}"
                 Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("a test")
 

@@ -126,6 +126,7 @@ class RunStart:
         write_record(self.directory, record)
         if texts:
             write_configuration(self.directory, texts)
+        RunFiles(self.directory).flush_to_disk()  # Hydra, which wrote the configuration of a new run, does not
         return record
 
     def lines(self) -> list[str]:

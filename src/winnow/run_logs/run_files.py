@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
-from winnow.files import finite_or_null, remove_temporary, replace_text
+from winnow.files import finite_or_null, flush_to_disk, remove_temporary, replace_text
 from winnow.run_logs.disk import append, replace_or_overwrite_json
 from winnow.run_logs.hashes import HASHES, IterationHashes, text_hash
 from winnow.run_logs.token_ids import decoded, encoded
@@ -145,8 +145,8 @@ class RunFiles:
 
     With the id `run`, it records the hashes of what it writes in `hashes.jsonl`.
 
-    Rows are flushed line by line but not fsynced: an appended row survives the end of the process, though perhaps not a
-    power failure.
+    Rows are flushed line by line but not fsynced: an appended row survives the end of the process, and a power failure
+    once `flush_to_disk` has returned.
     """
 
     def __init__(self, directory: Path, run: str | None = None) -> None:
@@ -206,6 +206,11 @@ class RunFiles:
         for number, path in self.sample_files().items():
             if number > iteration:
                 path.unlink()
+
+    def flush_to_disk(self) -> None:
+        """Have the system write all rows, and the configuration, to the disk."""
+        hydra = self.directory / ".hydra"
+        flush_to_disk(self.metrics, self.evaluated, self.hashes, *hydra.glob("*.yaml"), hydra, self.directory)
 
     def remove_temporary(self) -> None:
         """Remove the temporary files that a process which was killed while it wrote has left. Nobody else may write."""

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from winnow.errors import ConfigError, Stopped
 from winnow.experience.metrics import Clock
-from winnow.files import replace_text
+from winnow.files import flush_to_disk, replace_text
 from winnow.ops.finite import nonfinite_names
-from winnow.run_logs.run_files import BackgroundWriter, checkpoint_folders, iteration_in
+from winnow.run_logs.run_files import BackgroundWriter, RunFiles, checkpoint_folders, iteration_in
 
 STATE, MANIFEST = "state.ckpt", "manifest.json"
 TEMPORARY = re.compile(r"\.(tmp|del)-iteration_[0-9]+")
@@ -209,6 +209,8 @@ class IterationCheckpoint(Checkpoint):
         if not trainer.is_global_zero:
             trainer.save_checkpoint(self.directory / STATE)
             return
+        # After a power failure a checkpoint without its rows, or without its configuration, could not be resumed.
+        RunFiles(self.directory.parent).flush_to_disk()
         written = write_checkpoint(
             self.directory,
             iteration,
@@ -254,6 +256,7 @@ def write_checkpoint(
     if final.exists():  # damaged, or another run's: a run does not save twice after one iteration
         os.replace(final, final.with_name(f"{final.name}.before_{run}")) if _is_foreign(final, run) else _delete(final)
     os.replace(temporary, final)
+    flush_to_disk(directory)
     return final
 
 
