@@ -1,6 +1,7 @@
 """Small models and a quiet, single-threaded torch for every test."""
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,6 +14,11 @@ from hypothesis import settings
 
 from winnow.models.language_model import FreshTiny, LanguageModel
 from winnow.models.templates import Plain
+
+# A shell without job control starts what runs in the background with Ctrl-C ignored, and nohup with SIGHUP ignored; the
+# programs that the tests start would inherit that, and leave such signals ignored on purpose.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 torch.set_num_threads(1)
 # The same examples in every run, and no deadline: the time of one example says nothing on a shared machine.

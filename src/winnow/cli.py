@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("run", type=Path, metavar="RUN")
     export.add_argument("out", type=Path, metavar="OUT", help="a new directory")
 
-    audit = command("audit", "compute iterations of a run again from its own files, and compare; 0 equal, 4 differs")
+    audit = command("audit", "compute iterations of a run again from its own files; 0 equal, 4 differs, 5 undecided")
     audit.add_argument("run", type=Path, metavar="RUN")
     audit.add_argument(
         "--iterations", type=int, default=3, metavar="K", help="number of iterations, chosen at random; default 3"

@@ -38,6 +38,34 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         beside.unlink(missing_ok=True)
 
 
+def regular_file(path: Path) -> Path:
+    """`path`, where a file may have been damaged or replaced: to read a pipe or a device would never end.
+
+    Raises:
+        OSError: it is no regular file.
+    """
+    if not path.is_file():
+        raise OSError(errno.EINVAL if path.exists() else errno.ENOENT, "no regular file", str(path))
+    return path
+
+
+def read_regular(path: Path) -> bytes:
+    """The bytes of a `regular_file`. Raises OSError if it is none or cannot be read."""
+    return regular_file(path).read_bytes()
+
+
+def parsed_json(text: str | bytes) -> object:
+    """The value of a JSON text from a file that may have been damaged.
+
+    Raises:
+        ValueError: it is no JSON, is nested too deeply to be read, or is not UTF-8.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def flush_to_disk(*paths: Path) -> None:
     """Have the system write the files and directories that exist to the disk, to outlast a power failure."""
     for path in paths:

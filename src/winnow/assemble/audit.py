@@ -101,7 +101,9 @@ def audit(directory: Path, iterations: int, from_start: bool, say: Callable[[str
             say(str(result))
             unchecked += [f"iteration {result.iteration}: {line}" for line in result.unchecked]
     if left := sorted({*done} - {*following, *chosen}):
-        unchecked.append(f"{_numbered(left)}: no checkpoint before {'it' if len(left) == 1 else 'them'} is kept")
+        unchecked.append(
+            f"{_numbered(left)}: no checkpoint is kept directly before {'it' if len(left) == 1 else 'them'}"
+        )
     for line in unchecked:
         say(f"not checked: {line}")
     return _verdict(bool(edited), [result.code for result in results], say)

@@ -16,6 +16,7 @@ from winnow.data.collection import Benchmark
 from winnow.data.problems import Problem
 from winnow.data.prompts import render
 from winnow.errors import ConfigError
+from winnow.files import disk_errno
 from winnow.models.export import export_model
 from winnow.models.language_model import fingerprint
 from winnow.models.policy import Policy
@@ -25,6 +26,25 @@ from winnow.run_logs.run_record import read_record
 from winnow.training.checkpoint import newest_valid
 from winnow.training.progress import IterationData, RunProgress
 from winnow.visible_text import visible
+
+
+def _refuse_unwritable(out: Path) -> None:
+    """Check that the new folder `out` can be made; a disk that is full or fails is left to the caller.
+
+    Raises:
+        ConfigError: it exists, or cannot be made.
+    """
+    try:
+        exists, beside = out.exists(), out.with_name(f".tmp-{out.name}") if out.name else out
+        if not exists:
+            beside.mkdir(parents=True, exist_ok=True)
+            beside.rmdir()
+    except OSError as error:
+        if disk_errno(error) is not None:
+            raise
+        raise ConfigError(f"{out}: cannot be written ({error.strerror}); choose another directory") from error
+    if exists:
+        raise ConfigError(f"{out}: exists already; type the name of a new directory")
 
 
 def export_checkpoint(run: SavedRun, out: Path) -> str:
@@ -38,8 +58,7 @@ def export_checkpoint(run: SavedRun, out: Path) -> str:
     common.keep_compiled_code()
     run.refuse_removed_targets(str(run.directory), "`winnow report` still reads it; export it with that version")
     checks.check_targets(run.cfg)
-    if out.exists():
-        raise ConfigError(f"{out}: exists already; type the name of a new directory")
+    _refuse_unwritable(out)
     record = read_record(run.directory)
     of_run = None if record is None else record.run
     cfg, checkpoint = run.cfg, newest_valid(run.directory / "checkpoints", of_run)

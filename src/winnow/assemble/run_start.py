@@ -70,9 +70,12 @@ class RunStart:
             ConfigError: it is not, or cannot be read.
         """
         try:
+            RunFiles(self.directory).refuse_damaged_rows()
             recorded = RunFiles(self.directory).recorded_hashes()
         except ValueError as error:
-            raise ConfigError(f"resume={self.directory}: {error}; start a new run") from error
+            raise ConfigError(
+                f"resume={self.directory}: {error}; bring back this run's own file, or start a new run"
+            ) from error
         other = [hashes for hashes in recorded.values() if hashes.run != self.record.run]
         if other:
             raise ConfigError(

@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from winnow.config.override_errors import one_line, target_nodes
 from winnow.errors import ConfigError
-from winnow.files import replace_text
+from winnow.files import regular_file, replace_text
 
 FOLDER = ".hydra"
 MAY_CHANGE = frozenset(
@@ -82,14 +82,13 @@ def read_saved_run(directory: Path, folder: str = FOLDER) -> SavedRun:
         ConfigError: it is no run directory, or a file in it is missing or damaged.
     """
     try:
-        cfg, hydra, overrides = (
-            OmegaConf.load(directory / folder / f"{name}.yaml") for name in ("config", "hydra", "overrides")
-        )
+        paths = (regular_file(directory / folder / f"{name}.yaml") for name in ("config", "hydra", "overrides"))
+        cfg, hydra, overrides = map(OmegaConf.load, paths)
     except OSError as error:
         raise ConfigError(
             f"{directory}: no run directory ({error.filename} is missing); type outputs/DAY/NAME"
         ) from error
-    except (YAMLError, OmegaConfBaseException, UnicodeError) as error:
+    except (YAMLError, OmegaConfBaseException, UnicodeError, RecursionError) as error:
         raise ConfigError(f"{directory / folder}: cannot be read ({one_line(str(error))})") from error
     if (
         isinstance(cfg, DictConfig)

@@ -111,8 +111,8 @@ class Alarms:
         if s.ratio is not None and abs((ratio := row.get("train/ratio/mean", nan)) - 1) > s.ratio:
             yield (
                 "ratio",
-                f"the mean importance ratio is {ratio:.3g}, far from 1: updates are too large, or training computes "
-                f"other log-probabilities than sampling (alarms.ratio={s.ratio:g})",
+                f"the mean importance ratio is {ratio:.3g}, away from 1 by more than alarms.ratio={s.ratio:g}: updates "
+                "are too large, or training computes other log-probabilities than sampling",
             )
         if s.clip_frac is not None and (clipped := row.get("train/clip_frac", nan)) > s.clip_frac:
             yield "clip_frac", f"{clipped:.0%} of the trained tokens are clipped (alarms.clip_frac={s.clip_frac:g})"

@@ -36,7 +36,10 @@ def requested_run(overrides: Sequence[Override], program: str = "train", trace: 
         directory = next(_resumable(program, trace), None)
         if directory is None:
             lacking = "has a checkpoint" if is_training else "is an evaluation"
-            raise ConfigError(f"resume=last: no run under outputs/ {lacking}; start one without resume")
+            raise ConfigError(
+                f"resume=last: no run under outputs/ {lacking}; type resume=RUN_DIR for one elsewhere, or start one "
+                "without resume"
+            )
     else:
         directory = directory_named("resume", value)
         if not has_trace(directory, trace) and not can_begin_again(directory, program):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from winnow.config.saved_runs import FOLDER, read_saved_run
 from winnow.errors import ConfigError
-from winnow.run_logs.directory_lock import LOCK, DirectoryLock, Held
+from winnow.run_logs.directory_lock import LOCK, DirectoryLock, Held, Holder, holder_of
 from winnow.run_logs.run_files import RunFiles, checkpoint_folders
 from winnow.run_logs.run_record import RECORD, new_record, read_record, write_record
 
@@ -37,20 +37,25 @@ def run_directory(directory: Path, program: str, resumed: bool) -> Iterator[None
         ConfigError: another process writes there, another run is there, or it cannot be written.
     """
     if not resumed:
+        if (holder := holder_of(directory)) is not None:
+            raise _live(f"hydra.run.dir={directory}", holder)
         refuse_occupied(directory)
     with ExitStack() as stack:
         try:
             _lock(directory, stack)
         except Held as held:
-            name = f"resume={directory}" if resumed else f"hydra.run.dir={directory}"
-            raise ConfigError(
-                f"{name}: a run is going on there ({held.holder or 'of a process that is just starting'}); wait for it "
-                "to end, or choose another directory"
-            ) from None
+            raise _live(f"{'resume' if resumed else 'hydra.run.dir'}={directory}", held.holder) from None
         if not resumed:
             refuse_occupied(directory)  # once more, now that nobody else can begin a run there
             write_record(directory, new_record(program))
         yield
+
+
+def _live(name: str, holder: Holder | None) -> ConfigError:
+    return ConfigError(
+        f"{name}: a run is going on there ({holder or 'of a process that is just starting'}); wait for it to end, or "
+        "choose another directory"
+    )
 
 
 def refuse_occupied(directory: Path) -> None:

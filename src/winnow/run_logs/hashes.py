@@ -5,9 +5,10 @@ that is recorded is another run's, or was edited.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+
+from winnow.files import parsed_json
 
 HASHES = "hashes.jsonl"
 
@@ -29,7 +30,9 @@ class IterationHashes:
     @classmethod
     def of_line(cls, line: str) -> "IterationHashes":
         """Raises ValueError, TypeError or KeyError for a line that is not of this kind."""
-        row = json.loads(line)
+        row = parsed_json(line)
+        if not isinstance(row, dict):
+            raise TypeError
         return cls(**{name: row[name] for name in cls.__dataclass_fields__})
 
     @property

@@ -15,7 +15,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, ParamSpec
 
-from winnow.files import finite_or_null, flush_to_disk, remove_temporary, replace_text
+from winnow.files import (
+    finite_or_null,
+    flush_to_disk,
+    parsed_json,
+    read_regular,
+    remove_temporary,
+    replace_text,
+)
 from winnow.run_logs.disk import append, replace_or_overwrite_json
 from winnow.run_logs.hashes import HASHES, IterationHashes, text_hash
 from winnow.run_logs.token_ids import decoded, encoded
@@ -222,6 +229,19 @@ class RunFiles:
         found = {path: SAMPLES.fullmatch(path.name) for path in sorted(self.samples.glob("*"))}
         return {int(match[1]): path for path, match in found.items() if match}
 
+    def refuse_damaged_rows(self) -> None:
+        """Check that `metrics.jsonl` and `evaluations.jsonl` can be read.
+
+        Raises:
+            ValueError: a line is none of a run's.
+        """
+        for path, parts in ((self.metrics, self.rows), (self.evaluated, self.evaluations)):
+            _lines_by_iteration(path)
+            try:
+                parts()
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise ValueError(f"{path}: damaged") from error
+
     def recorded_hashes(self) -> dict[int, IterationHashes]:
         """The hashes by iteration; none for runs of earlier versions.
 
@@ -283,8 +303,8 @@ class RunFiles:
     def read_summary(self) -> dict[str, object]:
         """The contents of `summary.json`; empty if there is none that can be read."""
         try:
-            summary = json.loads(self.summary.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
+            summary = parsed_json(read_regular(self.summary))
+        except (OSError, ValueError):
             return {}
         return summary if isinstance(summary, dict) else {}
 
@@ -323,31 +343,38 @@ def current_name(metric: str) -> str:
 def _lines(path: Path) -> list[str]:
     if not path.exists():
         return []
+    try:
+        text = read_regular(path).decode()
+    except (OSError, UnicodeError) as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from error
     # Not splitlines(), which would also break at U+2028 and the like. A last line without a line end was cut short.
-    with path.open(encoding="utf-8", newline="\n") as file:
-        return [line for line in file if line.endswith("\n")]
+    return [f"{line}\n" for line in text.split("\n")[:-1]]
 
 
 def _lines_by_iteration(path: Path) -> dict[int, str]:
     """The lines of each iteration, joined."""
     found: dict[int, str] = {}
-    for line in _lines(path):
-        row = json.loads(line)
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            row = parsed_json(line)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: no JSON") from error
         iteration = row.get("iteration") if isinstance(row, dict) else None
         if not isinstance(iteration, int):
-            raise ValueError(f"{path}: a line without its iteration")
+            raise ValueError(f"{path}, line {number}: without its iteration")
         found[iteration] = found.get(iteration, "") + line
     return found
 
 
 def _file_hash(path: Path | None) -> str | None:
-    return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()
+    return hashlib.sha256(read_regular(path)).hexdigest() if path is not None and path.is_file() else None
 
 
 def _truncate(path: Path, iteration: int) -> None:
     """Keep the lines up to `iteration`."""
     if path.exists():
-        replace_text(path, "".join(line for line in _lines(path) if json.loads(line)["iteration"] <= iteration))
+        kept = [lines for number, lines in _lines_by_iteration(path).items() if number <= iteration]
+        replace_text(path, "".join(kept))
 
 
 def _line(row: dict[str, object] | dict[str, float]) -> str:

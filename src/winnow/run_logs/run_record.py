@@ -5,7 +5,6 @@ so that what another run left in the directory is not taken for this run's.
 """
 
 import hashlib
-import json
 import platform
 import secrets
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from winnow import __version__
-from winnow.files import replace_json
+from winnow.files import parsed_json, read_regular, replace_json
 
 RECORD = "run.json"
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "peft")
@@ -80,7 +79,9 @@ def new_record(program: str) -> RunRecord:
 def read_record(directory: Path) -> RunRecord | None:
     """The record of the run in `directory`; None if there is none that can be read, as in runs of earlier versions."""
     try:
-        content = json.loads((directory / RECORD).read_text(encoding="utf-8"))
+        content = parsed_json(read_regular(directory / RECORD))
+        if not isinstance(content, dict):
+            return None
         return RunRecord(str(content["run"]), str(content["program"]), tuple(map(_start, content["starts"])))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -137,7 +138,7 @@ def _cpu_model() -> str:
 def configuration_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of each YAML file directly in `folder`, by name; empty if there is no such folder."""
     paths = sorted(folder.glob("*.yaml"))
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    return {path.name: hashlib.sha256(read_regular(path)).hexdigest() for path in paths if path.is_file()}
 
 
 def edited_configuration(record: RunRecord, found: Mapping[str, str]) -> list[str]:
