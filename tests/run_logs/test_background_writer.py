@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from winnow.run_logs.run_files import BackgroundWriter
+from winnow.run_logs.background_writer import BackgroundWriter
 
 
 def test_work_is_done_in_order_beside_the_caller() -> None:

@@ -8,12 +8,11 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, ParamSpec
+from typing import Any, Literal
 
 from winnow.files import (
     finite_or_null,
@@ -379,28 +378,3 @@ def _truncate(path: Path, iteration: int) -> None:
 
 def _line(row: dict[str, object] | dict[str, float]) -> str:
     return json.dumps(finite_or_null(row), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-P = ParamSpec("P")
-
-
-class BackgroundWriter:
-    """Single background thread that runs submitted work in order; errors surface in a later `do` or in `wait`."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "writer")
-        self._begun: list[Future[object]] = []
-
-    def do(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Submit `work`. The caller must not change `args` afterwards. Raises the error of earlier work that failed."""
-        for past in [future for future in self._begun if future.done()]:
-            self._begun.remove(past)
-            past.result()
-        self._begun.append(self._thread.submit(work, *args, **kwargs))
-
-    def wait(self) -> None:
-        """Wait until all submitted work has ended, then raise the first error if any of it failed."""
-        begun, self._begun = self._begun, []
-        errors = [error for future in begun if (error := future.exception()) is not None]
-        if errors:
-            raise errors[0]

@@ -16,9 +16,10 @@ from winnow.experience.loader import Outcome
 from winnow.experience.metrics import Clock
 from winnow.guards.alarms import Alarms, AlarmState
 from winnow.models.language_model import fingerprint
+from winnow.run_logs.background_writer import BackgroundWriter
 from winnow.run_logs.console import RunConsole
 from winnow.run_logs.disk import Spared
-from winnow.run_logs.run_files import BackgroundWriter, RunFiles
+from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.tracker import Tracker
 from winnow.training.modules import IterationModule
 from winnow.training.progress import IterationData, RunBudget, RunProgress

@@ -28,7 +28,8 @@ from winnow.errors import ConfigError, Stopped
 from winnow.experience.metrics import Clock
 from winnow.files import flush_to_disk, replace_text
 from winnow.ops.finite import nonfinite_names
-from winnow.run_logs.run_files import BackgroundWriter, RunFiles, checkpoint_folders, iteration_in
+from winnow.run_logs.background_writer import BackgroundWriter
+from winnow.run_logs.run_files import RunFiles, checkpoint_folders, iteration_in
 
 STATE, MANIFEST = "state.ckpt", "manifest.json"
 TEMPORARY = re.compile(r"\.(tmp|del)-iteration_[0-9]+")

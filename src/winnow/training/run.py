@@ -25,11 +25,12 @@ from winnow.guards.update_check import UpdateCheck
 from winnow.models.export import export_model
 from winnow.models.language_model import LanguageModel, fingerprint
 from winnow.models.precision import Precision
+from winnow.run_logs.background_writer import BackgroundWriter
 from winnow.run_logs.console import RunConsole
 from winnow.run_logs.curves import draw_run
 from winnow.run_logs.disk import Need, Spared
 from winnow.run_logs.model_card import model_card
-from winnow.run_logs.run_files import BackgroundWriter, RunFiles, Status, Summary, checkpoint_folders, iteration_in
+from winnow.run_logs.run_files import RunFiles, Status, Summary, checkpoint_folders, iteration_in
 from winnow.run_logs.run_record import RunRecord
 from winnow.run_logs.tracker import RunInfo, Tracker
 from winnow.training.callbacks import IterationBookkeeping
