@@ -170,7 +170,7 @@ def test_a_sweep_over_runs_has_a_row_per_run(programs: dict[str, Program], here:
         ("eval.prompts=3", ("type limit=",)),
         ("rollout.samples=4", ("type eval.samples=",)),
         ("run=nowhere", ("run=nowhere: no run directory", "model=…")),
-        ("limit=0", ("limit=0: must be 1 or more",)),
+        ("limit=0", ("limit=0: must be a whole number, 1 or more",)),
         ("hardware.devices=2", ("one device",)),
         ("eval.sets=[math50]", ("no benchmark math50", "did you mean math500?")),
         ("eval.sets=[gsm8k,gsm8k]", ("gsm8k is named twice",)),
@@ -185,7 +185,10 @@ def test_a_sweep_over_runs_has_a_row_per_run(programs: dict[str, Program], here:
         ("eval.sets=[gsm8k] reward/verifier=exact", ("type reward/verifier@benchmarks.gsm8k.verifier=exact",)),
         ("eval.sets=[gsm8k] benchmarks.gsm8k.bad_rows=kep", ("must be one of keep, error, drop",)),
         ("hardware.token_budget=9", ("type batch=",)),
-        ("dataset=jsonl dataset.path=good.jsonl dataset.heldout_size=0", ("dataset.heldout_size=0", "on both sides")),
+        (
+            "dataset=jsonl dataset.path=good.jsonl dataset.heldout_size=0",
+            ("dataset.heldout_size=0: must be a whole number, 1 or more",),
+        ),
         ("resume=last", ("no run under outputs/ is an evaluation", "start one without resume")),
     ],
 )

@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint_is_named_and_what_follows_it_is_not_checked(
     code, lines = audited("--iterations", "0")
     assert code == DIFFERS
     assert any("checkpoints/iteration_000004" in line for line in lines)
-    assert "not checked: iterations 1, 5: no checkpoint before them is kept" in lines
+    assert "not checked: iterations 1, 5: no checkpoint is kept directly before them" in lines
 
 
 def test_a_difference_on_another_machine_is_undecided(run: Path, audited: Callable[..., tuple[int, list[str]]]):
@@ -169,7 +169,7 @@ def test_without_kept_checkpoints_the_first_iteration_is_computed_again(
     code, lines = audited()
     assert code == EQUAL
     assert "iteration 1: computed again, equal" in lines
-    assert "not checked: iterations 2–6: no checkpoint before them is kept" in lines
+    assert "not checked: iterations 2–6: no checkpoint is kept directly before them" in lines
     assert "not checked: samples/iteration_000002.jsonl is missing" in lines
 
 

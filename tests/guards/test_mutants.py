@@ -52,7 +52,7 @@ def denominator_of_a_micro_batch(m: pytest.MonkeyPatch) -> None:
     m.setattr(
         batching,
         "_collated",
-        lambda items, weights, denominator, parts: honest(items, weights, float(len(items)), parts),
+        lambda items, weights, denominator, *others: honest(items, weights, float(len(items)), *others),
     )
 
 
@@ -77,10 +77,10 @@ def permuted_rewards(m: pytest.MonkeyPatch) -> None:
 
 
 def old_logprobs_of_the_present_policy(m: pytest.MonkeyPatch) -> None:
-    honest = PolicyGradientModule.policy_loss
+    honest = PolicyGradientModule.compute
     m.setattr(
         PolicyGradientModule,
-        "policy_loss",
+        "compute",
         lambda self, batch: honest(self, replace(batch, terms=replace(batch.terms, old_logprobs=None))),
     )
 

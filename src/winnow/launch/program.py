@@ -147,14 +147,17 @@ class Program:
 
     def _show(self, command: CommandLine) -> int:
         """Print help, a configuration or a completion as Hydra does, but with our messages for its errors."""
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head
-        if command.informs:  # Hydra sets up its logging for that, which has to be checked first
-            self._composer(command).compose(command.overrides, command.multirun)
+        before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head
         try:
+            if command.informs:  # Hydra sets up its logging for that, which has to be checked first
+                self._composer(command).compose(command.overrides, command.multirun)
             return self._hydra(command)
         except (HydraException, OmegaConfBaseException) as error:
             self._composer(command).compose(command.overrides, command.multirun)
             raise ConfigError(composition_error(error)) from error
+        finally:
+            sys.stdout.flush()
+            signal.signal(signal.SIGPIPE, before)
 
     def _hydra(self, command: CommandLine, resumed: bool = False) -> int:
         task = Task(self, resumed)
