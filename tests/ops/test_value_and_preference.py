@@ -21,6 +21,12 @@ def test_explained_variance_of_a_perfect_and_a_constant_critic():
     assert explained_variance(torch.zeros(1, 2), returns, response) == 0
 
 
+def test_explained_variance_of_returns_that_are_the_rounding_of_values_is_zero():
+    values = torch.tensor([[0.5, -0.25, 0.125]])
+    returns = torch.tensor([[3e-8, -2e-8, 0.0]])
+    assert explained_variance(values, returns, torch.ones(1, 3, dtype=torch.bool)) == 0.0
+
+
 def test_explained_variance_of_returns_that_do_not_vary_is_zero():
     """The returns, a sum of rounded advantages and values, are −1 only up to 1e-7."""
     returns, values = torch.tensor([[-1.0, -1.0000001]]), torch.tensor([[0.1, -0.3]])
