@@ -22,9 +22,9 @@ def explained_variance(
     """1 − Var(R − v) / Var(R) over response tokens: 1 for a perfect critic, 0 for one that predicts only the mean.
 
     It is also 0 where the returns do not vary, because what remains of their variance then is rounding: of the values,
-    from which returns are computed.
+    of which a return sums as many as the row has tokens.
     """
-    if tied(returns[response], (0,), values[response].abs().max()):
+    if tied(returns[response], (0,), values[response].abs().max() * response.shape[1]):
         return 0.0
     target, error = returns[response].double(), (returns - values)[response].double()
     return float(1 - error.var(correction=0) / target.var(correction=0))
