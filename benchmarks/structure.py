@@ -20,7 +20,7 @@ PACKAGE = "winnow"
 LAYERS = (
     ("errors",),
     ("files", "packed", "rng", "signals", "verdict", "visible_text", "ops"),
-    ("distributed", "jsonl", "types"),
+    ("distributed", "jsonl", "tensor_files", "types"),
     ("objectives",),
     ("algorithm",),
     ("models", "rewards"),

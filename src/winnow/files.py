@@ -6,6 +6,7 @@ process after this one was killed.
 """
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -38,15 +39,23 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         beside.unlink(missing_ok=True)
 
 
-def regular_file(path: Path) -> Path:
+def regular_file(path: Path, most: float = math.inf) -> Path:
     """`path`, where a file may have been damaged or replaced: to read a pipe or a device would never end.
 
     Raises:
-        OSError: it is no regular file.
+        OSError: it is no regular file of at most `most` bytes.
     """
     if not path.is_file():
         raise OSError(errno.EINVAL if path.exists() else errno.ENOENT, "no regular file", str(path))
+    if path.stat().st_size > most:
+        raise OSError(errno.EFBIG, "larger than such a file can be", str(path))
     return path
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a `regular_file` as hexadecimal digits. Raises OSError if it is none or cannot be read."""
+    with regular_file(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_regular(path: Path) -> bytes:

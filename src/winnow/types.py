@@ -159,6 +159,11 @@ class PairBatch(OnDevice):
     rejected: Batch
     items: tuple[Pair, ...] = ()
 
+    @property
+    def terms(self) -> Batch:
+        """The terms of the chosen rows, whose weights, counts and denominator are those of the pairs."""
+        return self.chosen
+
 
 @dataclass(frozen=True, slots=True)
 class Mean:

@@ -136,9 +136,10 @@ def _recorded(directory: Path) -> list[int]:
     """The iterations with a row and hashes, without 0, the state before training; none if the files are damaged."""
     files = RunFiles(directory)
     try:
-        return sorted(number for number in {*files.recorded_hashes()} & {*files.found_hashes()} if number > 0)
+        numbers = {*files.iterations()} & {*files.recorded_hashes()}
     except ValueError:
         return []
+    return sorted(number for number in numbers if number > 0)
 
 
 def _checkpoints(directory: Path, run: str) -> tuple[dict[int, Path | None], list[str]]:

@@ -1,11 +1,11 @@
 """`winnow export`, a checkpoint as a Hugging Face folder, and `winnow prompt`, a problem as the model reads it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-import torch
 from omegaconf import DictConfig
 
 from winnow.assemble import common
@@ -23,28 +23,20 @@ from winnow.models.policy import Policy
 from winnow.run_logs.model_card import model_card
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_record import read_record
-from winnow.training.checkpoint import newest_valid
+from winnow.training.checkpoint import load_state, newest_valid
 from winnow.training.progress import IterationData, RunProgress
 from winnow.visible_text import visible
 
 
-def _refuse_unwritable(out: Path) -> None:
-    """Check that the new folder `out` can be made; a disk that is full or fails is left to the caller.
-
-    Raises:
-        ConfigError: it exists, or cannot be made.
-    """
+@contextmanager
+def _folder_errors(out: Path) -> Iterator[None]:
+    """Context in which a folder `out` that cannot be made is a ConfigError; the caller knows what a full disk means."""
     try:
-        exists, beside = out.exists(), out.with_name(f".tmp-{out.name}") if out.name else out
-        if not exists:
-            beside.mkdir(parents=True, exist_ok=True)
-            beside.rmdir()
+        yield
     except OSError as error:
         if disk_errno(error) is not None:
             raise
         raise ConfigError(f"{out}: cannot be written ({error.strerror}); choose another directory") from error
-    if exists:
-        raise ConfigError(f"{out}: exists already; type the name of a new directory")
 
 
 def export_checkpoint(run: SavedRun, out: Path) -> str:
@@ -58,14 +50,16 @@ def export_checkpoint(run: SavedRun, out: Path) -> str:
     common.keep_compiled_code()
     run.refuse_removed_targets(str(run.directory), "`winnow report` still reads it; export it with that version")
     checks.check_targets(run.cfg)
-    _refuse_unwritable(out)
+    with _folder_errors(out):
+        if out.exists():
+            raise ConfigError(f"{out}: exists already; type the name of a new directory")
     record = read_record(run.directory)
     of_run = None if record is None else record.run
     cfg, checkpoint = run.cfg, newest_valid(run.directory / "checkpoints", of_run)
     if checkpoint is None:
         raise ConfigError(f"{run.directory}: has no complete checkpoint, so there is nothing to export")
     language_model = common.model_source(cfg).load()
-    state = torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)
+    state = load_state(checkpoint)
     progress = RunProgress(**state[IterationData.__qualname__])
     if progress.initial_weights != fingerprint(language_model.model):
         raise ConfigError(f"{run.directory}: began with other weights than those that model {cfg.model.name} has now")
@@ -75,7 +69,8 @@ def export_checkpoint(run: SavedRun, out: Path) -> str:
     summary = progress.summary("running", run.choices["algo"], cfg.model.name, run.choices["dataset"], cfg.seed)
     if record is not None:
         summary = replace(summary, run=record.run, changes=tuple(record.changes))
-    export_model(language_model, out, model_card(summary, plain_config(cfg), RunFiles(run.directory).rows()))
+    with _folder_errors(out):
+        export_model(language_model, out, model_card(summary, plain_config(cfg), RunFiles(run.directory).rows()))
     notices = [f"note: {notice}" for notice in common.export_notices(language_model)]
     return "\n".join([*notices, f"model after iteration {progress.iteration}: {out}"])
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from winnow.errors import ConfigError
 from winnow.evaluation.intervals import Interval, accuracy, clustered_mean, majority_at_k, pass_at_k, powers_of_two
-from winnow.files import replace_json, replace_text
+from winnow.files import parsed_json, read_regular, replace_json, replace_text
 from winnow.rewards.answer_text import normalize
 from winnow.run_logs.run_files import SampleRecord
 from winnow.run_logs.run_record import run_id
@@ -190,8 +190,8 @@ def write_plan(directory: Path, plan: EvaluationPlan) -> None:
 
 def _plan_before(path: Path) -> dict:
     try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        before = parsed_json(read_regular(path))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read; type another directory for this evaluation") from error
     if not isinstance(before, dict) or not isinstance(before.get("sets"), dict):
         raise ConfigError(f"{path}: is not the plan of an evaluation; type another directory for this evaluation")

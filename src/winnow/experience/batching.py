@@ -151,7 +151,7 @@ def collate_pairs(
 
 def without_items(batch: MicroBatch | PairBatch, keep: Sequence[int]) -> MicroBatch | PairBatch:
     """The micro-batch of the rows or pairs `keep` alone, on the CPU. The denominator stays that of the whole batch."""
-    terms = (batch.chosen if isinstance(batch, PairBatch) else batch.terms).to("cpu")
+    terms = batch.terms.to("cpu")
     counts = None if terms.counts is None else terms.counts[list(keep)]
     weight, items = terms.row_weight[list(keep)], [batch.items[i] for i in keep]
     return _collated(items, weight, terms.denominator, terms.num_micro_batches, counts)

@@ -52,7 +52,7 @@ def read_batch(batch: MicroBatch | PairBatch, items: Sequence[Row | Pair], dealt
         tokens = tuple(row.token_ids for row in items[i].rows)
         known[tokens] = (*known.get(tokens, ()), i)
     rows = tokens_of(batch.rows)
-    weights = (batch.chosen if isinstance(batch, PairBatch) else batch.terms).row_weight.tolist()
+    weights = batch.terms.row_weight.tolist()
     found = [tuple(rows[b :: len(weights)]) for b in range(len(weights))]
     return ReadBatch(batch, tuple(known.get(r, ()) if w else None for r, w in zip(found, weights, strict=True)))
 

@@ -5,7 +5,6 @@ code.
 """
 
 import json
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from winnow import distributed
 from winnow.errors import ConfigError
 from winnow.experience.left_out import Site
+from winnow.tensor_files import read_tensors
 from winnow.types import Row
 
 FORMAT = 1
@@ -134,26 +134,13 @@ def read_dump(path: Path) -> Dump:
     Raises:
         ConfigError: it is not a file that `FaultFiles` wrote.
     """
+    advice = "type the path of a file in RUN/faults"
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
+        return _dump_of(read_tensors(path))
     except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}); type the path of a file in RUN/faults"
-        ) from error
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-    ) as error:
-        raise ConfigError(f"{path}: not a dump of a run; type the path of a file in RUN/faults") from error
-    try:
-        return _dump_of(content)
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ConfigError(f"{path}: not a dump of a run, or damaged; type the path of a file in RUN/faults") from error
+        raise ConfigError(f"{path}: not a dump of a run, or damaged; {advice}") from error
 
 
 def _dump_of(content: Any) -> Dump:

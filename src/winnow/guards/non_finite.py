@@ -16,7 +16,7 @@ from winnow.experience.loader import ExperienceLoader, Outcome
 from winnow.guards.fault_file import Fault, FaultFiles, FaultRow
 from winnow.guards.settings import NonFiniteSettings
 from winnow.ops.finite import all_finite, nonfinite_names
-from winnow.types import Batch, Mean, MicroBatch, PairBatch, Row
+from winnow.types import Mean, MicroBatch, PairBatch, Row
 
 ONE_EVENT = Mean(1, 0)
 """One event of a metric that is a count: it is summed and never divided."""
@@ -59,7 +59,9 @@ class NonFiniteGuard(pl.Callback):
         """Look at the experience of an iteration without updates, and at the weights before they are used or saved."""
         self._look_at_experience(trainer, pl_module)
         optimizer = trainer.optimizers[0]
-        self._end_if_state_is_bad(pl_module, optimizer, self._summed(not self._is_finite_state(pl_module, optimizer)))
+        self._end_if_state_is_bad(
+            pl_module, optimizer, distributed.summed([not self._is_finite_state(pl_module, optimizer)])
+        )
 
     def _look_at_experience(self, trainer: pl.Trainer, module: nn.Module) -> None:
         """Report the rows that the present iteration's experience leaves out, once."""
@@ -84,7 +86,7 @@ class NonFiniteGuard(pl.Callback):
         self, batch: MicroBatch | PairBatch, healthy: Bool[Tensor, " b"], outputs: Outputs, module: nn.Module
     ) -> None:
         """Report the items of `batch` that are not `healthy`, and take their part out of the update's denominator."""
-        terms = _terms(batch)
+        terms = batch.terms
         bad = (~healthy).nonzero().flatten().tolist()
         counted = [i for i in bad if terms.row_weight[i] > 0]  # the others only fill a micro-batch
         parts = torch.ones_like(terms.row_weight) if terms.counts is None else terms.counts
@@ -103,10 +105,10 @@ class NonFiniteGuard(pl.Callback):
             Diverged: a weight or a moment is not finite, so that no update can follow.
         """
         bad_state = not self._is_finite_state(module, optimizer)
-        self._removed, rows, bad = self._summed(self._removed, self._rows, bad_state)
+        self._removed, rows, bad = distributed.summed([self._removed, self._rows, bad_state])
         self._rows = int(rows)
         self._end_if_state_is_bad(module, optimizer, [bad])
-        whole = _terms(self._batches[0]).denominator if self._batches else 0.0
+        whole = self._batches[0].terms.denominator if self._batches else 0.0
         if 0 < self._removed < whole:
             for gradient in [p.grad for p in _parameters(optimizer) if p.grad is not None]:
                 gradient.mul_(whole / (whole - self._removed))
@@ -173,13 +175,6 @@ class NonFiniteGuard(pl.Callback):
     def _note(self, name: str, mean: Mean) -> None:
         self._means[name] = self._means.get(name, Mean(0, 0)) + mean
 
-    def _summed(self, *numbers: float) -> list[float]:
-        return distributed.summed(numbers)
-
-
-def _terms(batch: MicroBatch | PairBatch) -> Batch:
-    return batch.chosen if isinstance(batch, PairBatch) else batch.terms
-
 
 def _parameters(optimizer: Optimizer) -> Iterator[nn.Parameter]:
     return chain.from_iterable(group["params"] for group in optimizer.param_groups)
@@ -206,7 +201,7 @@ def _fault_of_update(
     rows = [(row, _numbers_of(batch, i, side, outputs)) for i in items for side, row in enumerate(batch.items[i].rows)]
     site = _site_of(rows, module)
     dumped = [FaultRow.of(row, {**row_numbers(row), **numbers}) for row, numbers in rows]
-    return Fault(site, iteration, dumped, isinstance(batch, PairBatch), _terms(batch).denominator)
+    return Fault(site, iteration, dumped, isinstance(batch, PairBatch), batch.terms.denominator)
 
 
 def _site_of(rows: Sequence[tuple[Row, Mapping[str, Tensor]]], module: nn.Module) -> Site:
@@ -237,14 +232,14 @@ def _fault_of_gradient(iteration: int, batches: Sequence[MicroBatch | PairBatch]
         iteration,
         rows,
         any(isinstance(batch, PairBatch) for batch in batches),
-        _terms(batches[0]).denominator if batches else None,
+        batches[0].terms.denominator if batches else None,
         {name: gradient for name, gradient in gradients if name in names},
     )
 
 
 def _numbers_of(batch: MicroBatch | PairBatch, item: int, side: int, outputs: Outputs) -> dict[str, Tensor]:
     """The weight of an item and what was computed of it, cut to the length of its row."""
-    terms, row = _terms(batch), batch.items[item].rows[side]
+    terms, row = batch.terms, batch.items[item].rows[side]
     pairs = len(batch.items)
 
     def cut(values: Float[Tensor, "b ..."]) -> Tensor:

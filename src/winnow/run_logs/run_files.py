@@ -4,7 +4,6 @@ Everything else that a run leaves behind (curves, model card, tracker entries, r
 `hashes.jsonl` binds their contents to the run.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -21,6 +20,7 @@ from winnow.files import (
     read_regular,
     remove_temporary,
     replace_text,
+    sha256_of,
 )
 from winnow.run_logs.disk import append, replace_or_overwrite_json
 from winnow.run_logs.hashes import HASHES, IterationHashes, text_hash
@@ -213,6 +213,10 @@ class RunFiles:
             if number > iteration:
                 path.unlink()
 
+    def iterations(self) -> list[int]:
+        """The iterations with a row in `metrics.jsonl`, in order. Raises ValueError if a line is not of its kind."""
+        return list(_lines_by_iteration(self.metrics))
+
     def flush_to_disk(self) -> None:
         """Have the system write all rows, and the configuration, to the disk."""
         hydra = self.directory / ".hydra"
@@ -366,7 +370,7 @@ def _lines_by_iteration(path: Path) -> dict[int, str]:
 
 
 def _file_hash(path: Path | None) -> str | None:
-    return hashlib.sha256(read_regular(path)).hexdigest() if path is not None and path.is_file() else None
+    return sha256_of(path) if path is not None and path.is_file() else None
 
 
 def _truncate(path: Path, iteration: int) -> None:

@@ -4,7 +4,6 @@ The id is made when the run begins. Checkpoints, `hashes.jsonl`, `summary.json` 
 so that what another run left in the directory is not taken for this run's.
 """
 
-import hashlib
 import platform
 import secrets
 from collections.abc import Mapping, Sequence
@@ -14,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 from winnow import __version__
-from winnow.files import parsed_json, read_regular, replace_json
+from winnow.files import parsed_json, read_regular, replace_json, sha256_of
 
 RECORD = "run.json"
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "peft")
@@ -138,7 +137,7 @@ def _cpu_model() -> str:
 def configuration_hashes(folder: Path) -> dict[str, str]:
     """SHA-256 of each YAML file directly in `folder`, by name; empty if there is no such folder."""
     paths = sorted(folder.glob("*.yaml"))
-    return {path.name: hashlib.sha256(read_regular(path)).hexdigest() for path in paths if path.is_file()}
+    return {path.name: sha256_of(path) for path in paths if path.is_file()}
 
 
 def edited_configuration(record: RunRecord, found: Mapping[str, str]) -> list[str]:

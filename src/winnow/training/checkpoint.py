@@ -10,10 +10,8 @@ import copy
 import hashlib
 import json
 import os
-import pickle
 import re
 import shutil
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +24,11 @@ from torch import Tensor
 
 from winnow.errors import ConfigError, Stopped
 from winnow.experience.metrics import Clock
-from winnow.files import flush_to_disk, replace_text
+from winnow.files import flush_to_disk, parsed_json, regular_file, replace_text, sha256_of
 from winnow.ops.finite import nonfinite_names
 from winnow.run_logs.background_writer import BackgroundWriter
 from winnow.run_logs.run_files import RunFiles, checkpoint_folders, iteration_in
+from winnow.tensor_files import read_tensors
 
 STATE, MANIFEST = "state.ckpt", "manifest.json"
 TEMPORARY = re.compile(r"\.(tmp|del)-iteration_[0-9]+")
@@ -80,7 +79,7 @@ def read_manifest(folder: Path, run: str | None = None, hashed: bool = True) -> 
     if run is not None and manifest.get("run") not in (None, run):
         raise Damaged(f"belongs to another run ({manifest['run']}, not {run})")
     try:
-        state = _regular_file(folder / STATE)
+        state = regular_file(folder / STATE)
         if hashed and sha256_of(state) != manifest["sha256"]:
             raise Damaged("incomplete or damaged (its state is not that of the manifest)")
     except OSError as error:
@@ -92,10 +91,12 @@ def read_manifest(folder: Path, run: str | None = None, hashed: bool = True) -> 
 
 def _manifest_in(folder: Path) -> dict[str, object]:
     try:
-        manifest = json.loads(_regular_file(folder / MANIFEST, MANIFEST_BYTES).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        manifest = parsed_json(regular_file(folder / MANIFEST, MANIFEST_BYTES).read_bytes())
+    except (OSError, ValueError) as error:
         raise Damaged("incomplete or damaged (no readable manifest)") from error
-    entries = set(manifest) if isinstance(manifest, dict) else set()
+    if not isinstance(manifest, dict):
+        raise Damaged("incomplete or damaged (its manifest is not as it was written)")
+    entries = set(manifest)
     if entries != ENTRIES_OF_EARLIER and (entries != ENTRIES or manifest["check"] != _check(manifest)):
         raise Damaged("incomplete or damaged (its manifest is not as it was written)")
     return manifest
@@ -105,20 +106,6 @@ def _check(manifest: Mapping[str, object]) -> str:
     """SHA-256 of a manifest's other entries."""
     others = {name: value for name, value in manifest.items() if name != "check"}
     return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
-
-
-def _regular_file(path: Path, most: int | None = None) -> Path:
-    """`path` itself, if it is a file of at most `most` bytes: to read a pipe would never end."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) or (most is not None and status.st_size > most):
-        raise OSError(f"{path}: no regular file of a usual size")
-    return path
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def nonfinite_tensors(state: State) -> list[str]:
@@ -143,22 +130,13 @@ def load_state(path: Path) -> State:
     Raises:
         ConfigError: it is not a file that a run wrote.
     """
+    refusal = ConfigError(f"{path}: not the state of a run; delete its folder, so that an earlier one is used")
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-    ) as error:
-        raise ConfigError(
-            f"{path}: not the state of a run; delete its folder, so that an earlier one is used"
-        ) from error
+        state = read_tensors(path, mmap=True)
+    except ValueError as error:
+        raise refusal from error
     if not isinstance(state, dict) or not {"state_dict", "optimizer_states"} <= state.keys():
-        raise ConfigError(f"{path}: not the state of a run; delete its folder, so that an earlier one is used")
+        raise refusal
     return state
 
 

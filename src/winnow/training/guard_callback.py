@@ -44,8 +44,7 @@ class GuardCallback(pl.Callback):
         outcome, iteration = _outcome(trainer)
         if outcome.experience.left_out:  # whose numbers are not those that the check would compute
             return
-        terms = batch.chosen if isinstance(batch, PairBatch) else batch.terms
-        update, place = divmod(batch_idx, terms.num_micro_batches // distributed.world_size())
+        update, place = divmod(batch_idx, batch.terms.num_micro_batches // distributed.world_size())
         if place != 0 or update > 1:
             return
         with self.clock.of("check"), self.collecting():

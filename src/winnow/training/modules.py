@@ -136,7 +136,7 @@ class IterationModule(pl.LightningModule):
         # Lightning steps the optimiser after every `accumulate_grad_batches` micro-batches. The plan gives every
         # optimiser batch of an iteration the same number of them, so that the steps fall on the ends of optimiser
         # batches.
-        self.trainer.accumulate_grad_batches = _num_micro_batches(batch) // distributed.world_size()
+        self.trainer.accumulate_grad_batches = batch.terms.num_micro_batches // distributed.world_size()
 
     def scale_loss(self, loss: Loss, batch: MicroBatch | PairBatch) -> Tensor:
         """The loss to return from `training_step`; its metrics are added to the iteration's.
@@ -146,7 +146,7 @@ class IterationModule(pl.LightningModule):
         """
         for name, mean in loss.metrics.items():
             self._note(name, mean)
-        return loss.value * _num_micro_batches(batch)
+        return loss.value * batch.terms.num_micro_batches
 
     def configure_gradient_clipping(
         self,
@@ -214,10 +214,6 @@ class IterationModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.guard.in_a_row = checkpoint["bad_in_a_row"]
-
-
-def _num_micro_batches(batch: MicroBatch | PairBatch) -> int:
-    return (batch.chosen if isinstance(batch, PairBatch) else batch.terms).num_micro_batches
 
 
 class PolicyGradientModule(IterationModule):
