@@ -82,7 +82,7 @@ def audit(directory: Path, iterations: int, from_start: bool, say: Callable[[str
     kept, damaged = _checkpoints(directory, record.run)
     edited = (*dict.fromkeys(line for segment in of_run for line in segment.changed), *damaged, *files.changed)
     done = _recorded(directory)
-    say(f"{directory}: run {record.run}, {len(done)} iterations, {len(record.starts)} starts")
+    say(f"{directory}: run {record.run}, {_times(len(done), 'iteration')}, {_times(len(record.starts), 'start')}")
     for line in edited:
         say(f"not as recorded: {line}")
     if not edited:
@@ -117,7 +117,7 @@ def _verdict(edited: bool, codes: Sequence[int], say: Callable[[str], object]) -
         why = "audit it where it ran, with its versions, data and weights" if codes else "nothing was computed again"
         say(f"undecided: {why}")
         return UNDECIDED
-    say(f"equal: {_counted(len(codes))} computed again, the same bit for bit")
+    say(f"equal: {_times(len(codes), 'iteration')} computed again, the same bit for bit")
     return DONE
 
 
@@ -237,8 +237,8 @@ def _same(rows: Sequence[dict[str, float]], key: str) -> bool:
     return one == other or (one is not None and other is not None and math.isnan(one) and math.isnan(other))
 
 
-def _counted(iterations: int) -> str:
-    return f"{iterations} iteration{'' if iterations == 1 else 's'}"
+def _times(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _numbered(numbers: Sequence[int]) -> str:

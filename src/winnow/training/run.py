@@ -169,7 +169,7 @@ class Run:
             remove_leftovers(self.directory / "checkpoints")
             self.files.remove_temporary()
         with self.console:
-            resuming = [] if checkpoint is None else [f"resuming after iteration {self.resumed_from}"]
+            resuming = [] if checkpoint is None else [f"resuming after iteration {self.resumed_from}{self._hint()}"]
             again = ["no checkpoint was written before the run ended: beginning again"] if resume else []
             for line in [*self.lines, *room, *(resuming or again)] if is_first_rank() else []:
                 self.console.say(line)
@@ -181,6 +181,11 @@ class Run:
         if error is not None:
             raise error
         return self.data.progress.eval_last
+
+    def _hint(self) -> str:
+        """What to type for more, where no iteration is left to do."""
+        is_last = self.resumed_from == self.intervals.iterations
+        return ", the last one; to go on, type a larger iterations=" if is_last else ""
 
     def recompute(self, checkpoint: Path | None) -> None:
         """Train from `checkpoint`, or from the start, to the iteration `stop`; leave metrics, samples and a checkpoint.

@@ -15,7 +15,7 @@ from winnow import distributed, signals
 from winnow.run_logs.console import RunConsole
 from winnow.training.progress import IterationData
 
-ABANDONED = "what is under way is abandoned, and the state after iteration {} is kept"
+ABANDONED = "what is under way is abandoned, and the state after iteration {} will be saved"
 NOTHING_YET = "what is under way is abandoned; there is no iteration to save yet"
 UPDATING = "finishing the updates of iteration {} first, then saving; the last iteration's took {:.1f} s"
 
