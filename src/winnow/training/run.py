@@ -183,7 +183,7 @@ class Run:
         return self.data.progress.eval_last
 
     def _hint(self) -> str:
-        """What to type for more, where no iteration is left to do."""
+        """Advice to a resume that finds no iteration left to do, or nothing."""
         is_last = self.resumed_from == self.intervals.iterations
         return ", the last one; to go on, type a larger iterations=" if is_last else ""
 
