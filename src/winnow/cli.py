@@ -113,7 +113,7 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _prompt(args: argparse.Namespace) -> None:
-    from winnow.assemble.commands import show_prompt
+    from winnow.assemble.prompt import show_prompt
     from winnow.config.compose import composed
 
     show_prompt(composed("train", args.overrides), args.row, args.benchmark, sys.stdout)
@@ -164,7 +164,7 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from winnow.assemble.commands import export_checkpoint
+    from winnow.assemble.export import export_checkpoint
     from winnow.config.saved_runs import read_saved_run
 
     print(export_checkpoint(read_saved_run(args.run), args.out))

@@ -1,14 +1,17 @@
 """`winnow audit`: the right word for runs as they were, edited ones, resumed ones, and those of another machine."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from running import SMALL, program
 from winnow import cli
+from winnow.files import sha256_of
 from winnow.run_logs.file_check import segments
 from winnow.run_logs.hashes import text_hash
 from winnow.run_logs.run_files import RunFiles
@@ -66,7 +69,8 @@ def test_every_iteration_of_a_run_resumed_twice_is_equal(audited: Callable[..., 
     code, lines = audited("--iterations", "9", "--from-start")
     assert code == EQUAL
     assert [line for line in lines if "computed again, equal" in line] == [
-        f"iteration {number}: computed again, equal" for number in range(1, 7)
+        *(f"iteration {number}: computed again, equal" for number in range(1, 7)),
+        "export/ (checkpoint of iteration 6): computed again, equal",
     ]
     assert not any("differs" in line for line in lines)
 
@@ -147,6 +151,42 @@ def test_a_damaged_checkpoint_is_named_and_what_follows_it_is_not_checked(
     assert "not checked: iterations 1, 5: no checkpoint is kept directly before them" in lines
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_an_edited_file_of_the_exported_model_is_named(
+    run: Path, audited: Callable[..., tuple[int, list[str]]], name: str
+):
+    path = run / "export" / name
+    path.write_bytes(path.read_bytes()[:-1] + b" ")
+    code, lines = audited("--iterations", "1")
+    assert code == DIFFERS
+    assert f"export/ (checkpoint of iteration 6): computed again, differs in {name}" in lines
+
+
+def test_a_last_checkpoint_exchanged_with_its_manifest_is_found(
+    run: Path, audited: Callable[..., tuple[int, list[str]]]
+):
+    """No iteration follows it; its weights are not those whose hash the last iteration recorded."""
+    folder = run / "checkpoints" / "iteration_000006"
+    state = torch.load(folder / "state.ckpt", weights_only=True)
+    name = next(iter(state["state_dict"]))
+    state["state_dict"][name] += 1
+    torch.save(state, folder / "state.ckpt")
+    manifest = {"schema": 1, "iteration": 6, "sha256": sha256_of(folder / "state.ckpt")}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    code, lines = audited("--iterations", "1")
+    assert code == DIFFERS
+    assert any(line.startswith("export/") and "the weights of that checkpoint" in line for line in lines)
+
+
+def test_an_exported_model_whose_checkpoint_is_gone_is_not_checked(
+    run: Path, audited: Callable[..., tuple[int, list[str]]]
+):
+    shutil.rmtree(run / "checkpoints" / "iteration_000006")
+    code, lines = audited("--iterations", "1")
+    assert code == EQUAL
+    assert any(line.startswith("not checked: export/") for line in lines)
+
+
 def test_a_difference_on_another_machine_is_undecided(run: Path, audited: Callable[..., tuple[int, list[str]]]):
     """An equal result needs no excuse; a difference has one."""
     keep_only(run, 4)
@@ -154,8 +194,7 @@ def test_a_difference_on_another_machine_is_undecided(run: Path, audited: Callab
     (run / "run.json").write_text(re.sub(r'"torch": "[^"]+"', '"torch": "1.0"', text))
     assert audited("--iterations", "1")[0] == EQUAL
     path = run / "hashes.jsonl"
-    for hashes in RunFiles(run).recorded_hashes().values():
-        edit(path, f'"{hashes.weights}"' if hashes.weights else "null}", f'"{"0" * 64}"' if hashes.weights else "null}")
+    edit(path, str(RunFiles(run).recorded_hashes()[5].weights), "0" * 64)
     code, lines = audited("--iterations", "1")
     assert code == UNDECIDED
     assert any("differs in weights, which may be because of torch" in line and "not 1.0" in line for line in lines)

@@ -3,7 +3,6 @@
 import os
 import runpy
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,10 +19,9 @@ Calls = Sequence[tuple[str, int]]
 
 @dataclass(frozen=True)
 class Ended:
-    """How the child ended, in how many seconds from the moment on, and what it printed."""
+    """How the child ended, and what it printed."""
 
     code: int
-    seconds: float
     output: str
 
 
@@ -34,14 +32,12 @@ def run_with(
 
     What it prints is written beside `beside`, or beside `directory`.
     """
-    log, moment = ((beside or directory).with_suffix(suffix) for suffix in (".log", ".moment"))
-    moment.unlink(missing_ok=True)
+    log = (beside or directory).with_suffix(".log")
     child = os.fork()
     if child == 0:
-        os._exit(_run(log, [*words, f"hydra.run.dir={directory}"], calls, lambda: (moment.touch(), happens())))
+        os._exit(_run(log, [*words, f"hydra.run.dir={directory}"], calls, happens))
     _, status = os.waitpid(child, 0)
-    seconds = time.time() - moment.stat().st_mtime if moment.exists() else float("nan")
-    return Ended(os.waitstatus_to_exitcode(status), seconds, log.read_text())
+    return Ended(os.waitstatus_to_exitcode(status), log.read_text())
 
 
 def _run(log: Path, words: Sequence[str], calls: Calls, happens: Callable[[], object]) -> int:

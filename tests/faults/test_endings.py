@@ -100,7 +100,6 @@ def test_a_signal(tmp_path: Path, whole: Path, moment: str, number: signal.Signa
     directory = tmp_path / "run"
     ended = run_with(directory, WORDS, MOMENTS[moment], lambda: os.kill(os.getpid(), number))
     assert ended.code == (interrupted if number is signal.SIGINT else preempted), ended.output
-    assert ended.seconds < 5
     assert "Traceback" not in ended.output
     if ends == "no directory":
         assert not directory.exists()

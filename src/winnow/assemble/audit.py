@@ -4,67 +4,18 @@ An iteration follows from the checkpoint before it and the configuration, becaus
 its name. So it can be checked without the rest of the run: from a kept checkpoint, or the first one from the start.
 """
 
-import io
-import math
 import random
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stdout
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-import torch
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
-
-from winnow.assemble import common
-from winnow.assemble.run_start import device_of
-from winnow.assemble.training import build_run
-from winnow.config import checks
-from winnow.config.instantiate import on_cuda
-from winnow.config.saved_runs import SavedRun, read_saved_run
-from winnow.errors import DIFFERS, DONE, UNDECIDED, ConfigError, Diverged
+from winnow.assemble.recomputation import Recomputation, Recomputed, export_again
+from winnow.errors import DIFFERS, DONE, UNDECIDED, ConfigError
 from winnow.run_logs.directory_lock import holder_of
 from winnow.run_logs.file_check import Segment, check_files, segment_of, segments
 from winnow.run_logs.run_files import RunFiles, checkpoint_folders, iteration_in
-from winnow.run_logs.run_record import RunRecord, read_record, this_machine, write_record
+from winnow.run_logs.run_record import RunRecord, read_record
 from winnow.training.checkpoint import STATE, Damaged, read_manifest
-
-MEASURED_BY_CLOCK = ("time/", "perf/")
-SHOWN = 4
-"""Number of differing metrics that a line names."""
-ON_CUDA = "a GPU adds in no fixed order"
-NO_TRACKER = "winnow.run_logs.tracker.NullTracker"
-
-
-@dataclass(frozen=True, slots=True)
-class Recomputed:
-    """An iteration that was computed again.
-
-    `differs` names what is not as recorded, `unchecked` what could not be compared. `reasons` may explain a difference:
-    another machine or version. `prevented` says why it could not be computed at all.
-    """
-
-    iteration: int
-    differs: tuple[str, ...] = ()
-    unchecked: tuple[str, ...] = ()
-    reasons: tuple[str, ...] = ()
-    prevented: str | None = None
-
-    @property
-    def code(self) -> int:
-        if self.prevented is None and not self.differs:
-            return DONE
-        return UNDECIDED if self.prevented is not None or self.reasons else DIFFERS
-
-    def __str__(self) -> str:
-        if self.prevented is not None:
-            return f"iteration {self.iteration}: cannot be computed again here ({self.prevented})"
-        if not self.differs:
-            return f"iteration {self.iteration}: computed again, equal"
-        why = f", which may be because of {'; '.join(self.reasons)}" if self.reasons else ""
-        return f"iteration {self.iteration}: computed again, differs in {', '.join(self.differs)}{why}"
 
 
 def audit(directory: Path, iterations: int, from_start: bool, say: Callable[[str], object]) -> int:
@@ -96,17 +47,36 @@ def audit(directory: Path, iterations: int, from_start: bool, say: Callable[[str
         if segment.changed:
             unchecked.append(f"{_numbered(list(numbers))}: not computed again, because {segment.changed[0]}")
             continue
-        for result in _Recomputation(directory, record, segment, kept).results(list(numbers)):
+        for result in Recomputation(directory, record, segment, kept).results(list(numbers)):
             results.append(result)
             say(str(result))
-            unchecked += [f"iteration {result.iteration}: {line}" for line in result.unchecked]
+            unchecked += [f"{result.name}: {line}" for line in result.unchecked]
+    exported = _exported(directory, of_run[-1], kept if done else {})
+    if isinstance(exported, Recomputed):
+        say(str(exported))
+    else:
+        unchecked.append(f"export/: {exported}")
     if left := sorted({*done} - {*following, *chosen}):
         unchecked.append(
             f"{_numbered(left)}: no checkpoint is kept directly before {'it' if len(left) == 1 else 'them'}"
         )
     for line in unchecked:
         say(f"not checked: {line}")
-    return _verdict(bool(edited), [result.code for result in results], say)
+    is_edited = bool(edited) or (isinstance(exported, Recomputed) and exported.code == DIFFERS)
+    return _verdict(is_edited, [result.code for result in results], say)
+
+
+def _exported(directory: Path, last: Segment, kept: Mapping[int, Path]) -> Recomputed | str:
+    """The exported model written again from the newest checkpoint, or a sentence that says why it was not."""
+    if not (directory / "export").is_dir():
+        return "there is none"
+    if last.changed:
+        return f"not written again, because {last.changed[0]}"
+    summary = RunFiles(directory).read_summary()
+    state = kept.get(newest := max(kept, default=0))
+    if state is None or (summary.get("status"), summary.get("iterations")) != ("done", newest):
+        return "no checkpoint of the iteration at which it was written is kept"
+    return export_again(directory, last, state)
 
 
 def _verdict(edited: bool, codes: Sequence[int], say: Callable[[str], object]) -> int:
@@ -142,9 +112,9 @@ def _recorded(directory: Path) -> list[int]:
     return sorted(number for number in numbers if number > 0)
 
 
-def _checkpoints(directory: Path, run: str) -> tuple[dict[int, Path | None], list[str]]:
-    """The states of intact checkpoints by iteration, with None for the start; and sentences on those not intact."""
-    intact: dict[int, Path | None] = {}
+def _checkpoints(directory: Path, run: str) -> tuple[dict[int, Path], list[str]]:
+    """The states of intact checkpoints by iteration; and sentences on those not intact."""
+    intact: dict[int, Path] = {}
     damaged = []
     for folder in checkpoint_folders(directory / "checkpoints"):
         try:
@@ -154,87 +124,6 @@ def _checkpoints(directory: Path, run: str) -> tuple[dict[int, Path | None], lis
         else:
             intact[iteration_in(folder)] = folder / STATE
     return intact, damaged
-
-
-@dataclass(frozen=True)
-class _Recomputation:
-    """Computes iterations of one segment again, in temporary directories. `kept` are the states by iteration."""
-
-    directory: Path
-    record: RunRecord
-    segment: Segment
-    kept: dict[int, Path | None]
-
-    def results(self, iterations: Sequence[int]) -> Iterator[Recomputed]:
-        run = read_saved_run(self.directory, self.segment.folder)
-        run.refuse_removed_targets(str(self.directory), "audit it with that version")
-        checks.check_targets(run.cfg)
-        if run.cfg.hardware.devices != 1:
-            why = f"it ran on {run.cfg.hardware.devices} devices, and an audit computes on one"
-            yield from (Recomputed(number, prevented=why) for number in iterations)
-            return
-        cfg, machine = _as_current(run), self.segment.start.machine
-        common.quiet_libraries()
-        if machine is not None:
-            torch.set_num_threads(machine.threads)
-        here = this_machine(torch.get_num_threads(), device_of(cfg))
-        reasons = (*([] if machine is None else here.differences(machine)), *([ON_CUDA] if on_cuda(cfg) else []))
-        for number in iterations:
-            yield self._again(cfg, number, reasons)
-
-    def _again(self, cfg: DictConfig, iteration: int, reasons: tuple[str, ...]) -> Recomputed:
-        with tempfile.TemporaryDirectory(prefix="winnow-audit-") as folder:
-            try:
-                # With the run's record in it, a start there compares the training problems with the run's.
-                write_record(Path(folder), replace(self.record, starts=(self.segment.start,)))
-                cfg.resume = folder
-                with redirect_stdout(io.StringIO()), common.verifiers(cfg) as (verifier, benchmarks):
-                    run = build_run(cfg, Path(folder), verifier, benchmarks, stop=iteration)
-                    run.recompute(self.kept.get(iteration - 1))
-            except Diverged as error:
-                return Recomputed(iteration, (f"its end ({error})",), reasons=reasons)
-            except ConfigError as error:
-                # The rest of the line says what to type for a resume.
-                why = str(error).removeprefix(f"resume={folder}: ").partition("; ")[0]
-                return Recomputed(iteration, prevented=why)
-            return _compared(iteration, RunFiles(self.directory), RunFiles(Path(folder)), reasons)
-
-
-def _as_current(run: SavedRun) -> DictConfig:
-    """The run's configuration as a new run without a tracker would get it, with Hydra's own settings in force."""
-    # Not `set_config`, which takes the composed node with its types; what Hydra saved are plain values.
-    HydraConfig.instance().cfg = OmegaConf.create({"hydra": run.hydra})  # pyright: ignore
-    cfg = run.cfg.copy()
-    with open_dict(cfg):
-        cfg.resume_force, cfg.logger = False, {"_target_": NO_TRACKER}
-    return cfg
-
-
-def _compared(iteration: int, before: RunFiles, again: RunFiles, reasons: tuple[str, ...]) -> Recomputed:
-    recorded, computed = before.recorded_hashes()[iteration], again.recorded_hashes()[iteration]
-    differs, unchecked = [], []
-    for name in ("samples", "weights"):
-        if getattr(recorded, name) is None:
-            unchecked.append(f"no hash of its {name} was recorded")
-        elif getattr(recorded, name) != getattr(computed, name):
-            differs.append(name)
-    rows = [{row["iteration"]: row for row in files.rows()}.get(iteration, {}) for files in (before, again)]
-    is_evaluated = [any(key.startswith("eval/") for key in row) for row in rows]
-    without = MEASURED_BY_CLOCK if is_evaluated[0] == is_evaluated[1] else (*MEASURED_BY_CLOCK, "eval/")
-    if is_evaluated[0] != is_evaluated[1]:
-        unchecked.append("its evaluation, which a resume, a signal or a budget of seconds has added or prevented")
-    other = [key for key in {**rows[0], **rows[1]} if not key.startswith(without) and not _same(rows, key)]
-    if other:
-        more = f" and {len(other) - SHOWN} more" if len(other) > SHOWN else ""
-        differs.append(f"metrics ({', '.join(other[:SHOWN])}{more})")
-    if all(is_evaluated) and recorded.evaluations != computed.evaluations:
-        differs.append("evaluations")
-    return Recomputed(iteration, tuple(differs), tuple(unchecked), reasons)
-
-
-def _same(rows: Sequence[dict[str, float]], key: str) -> bool:
-    one, other = (row.get(key) for row in rows)
-    return one == other or (one is not None and other is not None and math.isnan(one) and math.isnan(other))
 
 
 def _times(number: int, thing: str) -> str:

@@ -31,10 +31,15 @@ class Machine:
 
     def differences(self, other: "Machine") -> list[str]:
         """Differences from `other` in words, such as `torch 2.11.0, not 2.12.0`: this machine's first."""
+        hardware = [("CPU", self.cpu, other.cpu), ("threads", str(self.threads), str(other.threads))]
+        hardware.append(("device", self.device, other.device))
+        differing = [f"{name} {mine}, not {theirs}" for name, mine, theirs in hardware if mine != theirs]
+        return self.other_versions(other) + differing
+
+    def other_versions(self, other: "Machine") -> list[str]:
+        """Those of the differences that are of versions."""
         names = sorted({*self.versions, *other.versions})
         pairs = [(name, self.versions.get(name), other.versions.get(name)) for name in names]
-        pairs += [("CPU", self.cpu, other.cpu), ("threads", str(self.threads), str(other.threads))]
-        pairs += [("device", self.device, other.device)]
         return [f"{name} {mine}, not {theirs}" for name, mine, theirs in pairs if mine != theirs]
 
 
