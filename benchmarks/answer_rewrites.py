@@ -11,8 +11,8 @@ from typing import cast
 
 from sympy import Basic, Expr, Function, Symbol, cos, exp, factor, latex, log, sin, together
 
-from winnow.rewards.answer_text import normalize, read_number
-from winnow.rewards.parsed_answers import parse_answer
+from winnow.rewards.answers.parsed import parse_answer
+from winnow.rewards.answers.text import normalize, read_number
 
 Rewrite = Callable[[str], str | None]
 """A function from the text of a gold to an answer, or to None."""

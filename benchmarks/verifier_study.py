@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.answer_near_misses import NEAR_MISSES
 from benchmarks.answer_rewrites import REWRITINGS, Rewrite
 from benchmarks.verifier_traps import TRAPS
-from winnow.rewards.answer_text import last_boxed, normalize, read_number
+from winnow.rewards.answers.text import last_boxed, normalize, read_number
 from winnow.rewards.rules import Exact, MathVerify, Numeric, Rule
 from winnow.rewards.verifier import Verifier
 from winnow.verdict import Verdict

@@ -8,7 +8,7 @@ from running import composed
 from winnow.config.instantiate import build_node
 from winnow.data.reasoning_gym import TASKS, ReasoningGym
 from winnow.errors import ConfigError
-from winnow.rewards.answer_text import last_boxed
+from winnow.rewards.answers.text import last_boxed
 from winnow.rewards.rules import TaskScore, full_score
 from winnow.rewards.verifier import Verifier
 from winnow.verdict import Verdict

@@ -6,8 +6,8 @@ from itertools import permutations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from winnow.rewards.answer_lists import match_answers
-from winnow.rewards.answer_text import last_boxed, normalize, read_number
+from winnow.rewards.answers.lists import match_answers
+from winnow.rewards.answers.text import last_boxed, normalize, read_number
 
 BALANCED = st.recursive(st.text("ab12+ ", min_size=1, max_size=4), lambda inner: inner.map(lambda text: f"{{{text}}}"))
 ANYTHING = st.lists(st.sampled_from(["a", "{", "}", "\\", r"\boxed{", r"\{", " "]), max_size=20).map("".join)

@@ -11,7 +11,7 @@ from winnow.data.problems import BadGolds, Overlap, Problem, ProblemSet
 from winnow.data.rows import rows_of_hub
 from winnow.errors import ConfigError
 from winnow.jsonl import SourceRow, rows_of_file
-from winnow.rewards.answer_text import last_boxed
+from winnow.rewards.answers.text import last_boxed
 from winnow.rewards.verifier import Verifier
 from winnow.rng import permutation, seed_of
 from winnow.visible_text import visible

@@ -18,7 +18,7 @@ import numpy as np
 from winnow.errors import ConfigError
 from winnow.evaluation.intervals import Interval, accuracy, clustered_mean, majority_at_k, pass_at_k, powers_of_two
 from winnow.files import parsed_json, read_regular, replace_json, replace_text
-from winnow.rewards.answer_text import normalize
+from winnow.rewards.answers.text import normalize
 from winnow.run_logs.run_files import SampleRecord
 from winnow.run_logs.run_record import run_id
 from winnow.types import Finish

@@ -4,7 +4,7 @@ The mathematical rules refuse some answers outright, because math-verify reads t
 Each guard stands for a reading that was observed: math-verify reads `\boxed{2 3}` as 5 (it adds up numbers that stand
 side by side), `\boxed{2+3}` as 5 (a policy learns to copy the problem into the box), `\boxed{5=5}` and `\boxed{4=5}` as
 5 (it takes the last side), also `\boxed{x=4=5}` where the gold is x = 5, `\boxed{5\text{ (or 6)}}` as 5, and 52 in any
-base as 52. Guards take normalized text (`answer_text.normalize`) and microseconds.
+base as 52. Guards take normalized text (`answers.text.normalize`) and microseconds.
 """
 
 import json
@@ -14,11 +14,11 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from winnow.errors import ConfigError
-from winnow.rewards.answer_lists import match_answers, split_answers
-from winnow.rewards.answer_text import normalize, read_number, same_number, same_text, same_words, without_unit
-from winnow.rewards.number_bases import same_in_base
-from winnow.rewards.statements import is_statement
-from winnow.rewards.written_numbers import same_clock
+from winnow.rewards.answers.lists import match_answers, split_answers
+from winnow.rewards.answers.number_bases import same_in_base
+from winnow.rewards.answers.statements import is_statement
+from winnow.rewards.answers.text import normalize, read_number, same_number, same_text, same_words, without_unit
+from winnow.rewards.answers.written_numbers import same_clock
 
 if TYPE_CHECKING:
     from reasoning_gym.dataset import ProceduralDataset  # pyright: ignore[reportMissingImports]
@@ -59,7 +59,7 @@ class MathVerify(Rule):
     """
 
     name: ClassVar[str] = "math_verify"
-    check: ClassVar[str] = "winnow.rewards.symbolic:equivalent"
+    check: ClassVar[str] = "winnow.rewards.answers.symbolic:equivalent"
 
     def settle(self, gold: str, answer: str) -> bool | None:
         return _settle_mathematics(gold, answer, relative=None)
@@ -79,7 +79,7 @@ class Numeric(Rule):
     relative: float = 1e-4  # QwenLM/Qwen2.5-Math, evaluation/grader.py, numeric_equal: isclose(…, rel_tol=1e-4)
 
     name: ClassVar[str] = "numeric"
-    check: ClassVar[str] = "winnow.rewards.symbolic:numerically_close"
+    check: ClassVar[str] = "winnow.rewards.answers.symbolic:numerically_close"
 
     def __post_init__(self) -> None:
         if not 0 <= self.relative < 1:
@@ -100,7 +100,7 @@ class Exact(Rule):
     """Equality of normalized text. It never needs a worker."""
 
     name: ClassVar[str] = "exact"
-    check: ClassVar[str] = "winnow.rewards.answer_text:same_text"
+    check: ClassVar[str] = "winnow.rewards.answers.text:same_text"
 
     def settle(self, gold: str, answer: str) -> bool | None:
         return same_text(gold, answer)

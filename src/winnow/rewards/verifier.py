@@ -13,7 +13,7 @@ from types import TracebackType
 
 from winnow.errors import ConfigError
 from winnow.files import cache_directory, replace_text
-from winnow.rewards.answer_text import last_boxed
+from winnow.rewards.answers.text import last_boxed
 from winnow.rewards.rules import MathVerify, Rule
 from winnow.rewards.worker_pool import Question, WorkerPool
 from winnow.verdict import Judgement, Verdict

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from winnow.errors import ConfigError
 from winnow.jsonl import rows_of_file
-from winnow.rewards.answer_text import last_boxed
+from winnow.rewards.answers.text import last_boxed
 from winnow.rewards.verifier import Verifier
 from winnow.verdict import Judgement, Verdict
 from winnow.visible_text import visible

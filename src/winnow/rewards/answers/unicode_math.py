@@ -18,7 +18,7 @@ _COMMANDS = {
     "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega", "ϑ": "theta", "ϕ": "phi", "ϵ": "epsilon", "Γ": "Gamma",
     "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma", "Φ": "Phi", "Ψ": "Psi",
 }  # fmt: skip
-# µ, Ω and Å stay, because they are also units (`answer_text` reads them as such).
+# µ, Ω and Å stay, because they are also units (`text` reads them as such).
 _TRANSLATION = str.maketrans(
     dict.fromkeys(_MINUSES, "-")
     | dict.fromkeys(_SPACES, " ")

@@ -14,12 +14,12 @@ from math_verify import grader, verify
 from sympy.core.function import AppliedUndef
 from sympy.core.relational import Relational
 
-from winnow.rewards.answer_lists import match_answers, split_answers, tuple_of_assignments
-from winnow.rewards.answer_text import PlainNumber, normalize, read_number, same_number, without_unit
-from winnow.rewards.constants import equal_constants, exact, is_constant
-from winnow.rewards.inequalities import same_statement
-from winnow.rewards.parsed_answers import PRIME, Parsed, parse_answer
-from winnow.rewards.real_functions import same_real_function
+from winnow.rewards.answers.constants import equal_constants, exact, is_constant
+from winnow.rewards.answers.inequalities import same_statement
+from winnow.rewards.answers.lists import match_answers, split_answers, tuple_of_assignments
+from winnow.rewards.answers.parsed import PRIME, Parsed, parse_answer
+from winnow.rewards.answers.real_functions import same_real_function
+from winnow.rewards.answers.text import PlainNumber, normalize, read_number, same_number, without_unit
 
 
 def equivalent(gold: str, answer: str | None) -> bool:

@@ -5,8 +5,8 @@ The tests run in-process, so that no answer in this file may be hostile.
 
 import pytest
 
-from winnow.rewards.parsed_answers import parse_answer
-from winnow.rewards.symbolic import equivalent
+from winnow.rewards.answers.parsed import parse_answer
+from winnow.rewards.answers.symbolic import equivalent
 
 
 @pytest.mark.parametrize(

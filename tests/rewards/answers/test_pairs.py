@@ -13,7 +13,7 @@ Pair = tuple[str, str, bool]
 
 def _pairs_by_kind() -> dict[str, list[Pair]]:
     pairs, kind = defaultdict[str, list[Pair]](list), ""
-    for line in (Path(__file__).parent / "answer_pairs.txt").read_text(encoding="utf-8").splitlines():
+    for line in (Path(__file__).parent / "pairs.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             kind = line.removeprefix("## ")
         elif line and not line.startswith("#"):

@@ -11,7 +11,7 @@ from typing import cast
 import sympy
 from math_verify import LatexExtractionConfig, parse
 
-from winnow.rewards.answer_text import DEGREE, normalize, without_unit
+from winnow.rewards.answers.text import DEGREE, normalize, without_unit
 
 Parsed = sympy.Basic | sympy.MatrixBase
 

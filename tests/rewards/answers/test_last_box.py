@@ -2,7 +2,7 @@
 
 import pytest
 
-from winnow.rewards.answer_text import last_boxed
+from winnow.rewards.answers.text import last_boxed
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import cast
 
 import sympy
 
-from winnow.rewards.constants import exact
+from winnow.rewards.answers.constants import exact
 
 MAX_SYMBOLS = 3
 DIGITS = 40

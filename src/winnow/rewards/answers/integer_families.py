@@ -8,9 +8,9 @@ from typing import cast
 
 import sympy
 
-from winnow.rewards.constants import equal_constants, is_constant
-from winnow.rewards.number_sets import BRACED, UnreadError, expression, halves_of_builder
-from winnow.rewards.statements import Chain, numbered_by, read_statement
+from winnow.rewards.answers.constants import equal_constants, is_constant
+from winnow.rewards.answers.number_sets import BRACED, UnreadError, expression, halves_of_builder
+from winnow.rewards.answers.statements import Chain, numbered_by, read_statement
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from winnow.rewards.answer_lists import match_answers, split_answers
-from winnow.rewards.answer_text import normalize, without_unit
+from winnow.rewards.answers.lists import match_answers, split_answers
+from winnow.rewards.answers.text import normalize, without_unit
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ r"""Lists of answers: `1, 3`, `x=1 \text{ or } x=3`, `\{1, 3\}`, `2 \pm 1` and t
 import re
 from collections.abc import Callable, Sequence
 
-from winnow.rewards.answer_text import read_number
-from winnow.rewards.statements import assignment, rows_of_system
+from winnow.rewards.answers.statements import assignment, rows_of_system
+from winnow.rewards.answers.text import read_number
 
 # A set in escaped braces, with or without a name before it: \{1, 3\}, S=\{1, 3\}, x \in \{1, 3\}.
 _SET = re.compile(r"(?:[A-Za-z](?:=|\\in ?))?\\\{(.*)\\\}")
@@ -21,7 +21,7 @@ _SIGN_OF = ({"pm": "+", "mp": "-"}, {"pm": "-", "mp": "+"})
 def split_answers(text: str) -> list[str]:
     r"""The answers that `text` lists outside of brackets, or `[text]` if it is a single answer.
 
-    A tuple or an interval is a single answer. `text` is normalized (`answer_text.normalize`). `a \pm b` lists two
+    A tuple or an interval is a single answer. `text` is normalized (`text.normalize`). `a \pm b` lists two
     answers, one with the upper signs and one with the lower ones. A number with grouped digits (`1,234`) is one answer.
     """
     if read_number(text) is not None:

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from winnow.rewards.answer_text import normalize, read_number
+from winnow.rewards.answers.text import normalize, read_number
 from winnow.rewards.rules import MathVerify
 
 settle = MathVerify().settle

@@ -9,10 +9,9 @@ from typing import cast
 import sympy
 from sympy.core.function import AppliedUndef
 
-from winnow.rewards.answer_text import read_number
-from winnow.rewards.constants import equal_constants, exact, is_constant
-from winnow.rewards.parsed_answers import parse_answer
-from winnow.rewards.statements import (
+from winnow.rewards.answers.constants import equal_constants, exact, is_constant
+from winnow.rewards.answers.parsed import parse_answer
+from winnow.rewards.answers.statements import (
     Chain,
     Either,
     Every,
@@ -22,6 +21,7 @@ from winnow.rewards.statements import (
     read_statement,
     split_outside_brackets,
 )
+from winnow.rewards.answers.text import read_number
 
 
 class UnreadError(Exception):

@@ -10,10 +10,10 @@ from typing import TypeVar
 
 import sympy
 
-from winnow.rewards.constants import is_constant
-from winnow.rewards.integer_families import Family, read_family, same_family
-from winnow.rewards.number_sets import UnreadError, oriented, read_set, same_numbers, solutions, symbols_of
-from winnow.rewards.statements import Chain, Either, Statement, chains, is_statement, read_statement
+from winnow.rewards.answers.constants import is_constant
+from winnow.rewards.answers.integer_families import Family, read_family, same_family
+from winnow.rewards.answers.number_sets import UnreadError, oriented, read_set, same_numbers, solutions, symbols_of
+from winnow.rewards.answers.statements import Chain, Either, Statement, chains, is_statement, read_statement
 
 Item = TypeVar("Item")
 

@@ -3,8 +3,8 @@ r"""Numbers in a written base: `1011_2`, `(1011)_{2}`, `\text{A5}_{11}`, `1011_{
 import re
 from dataclasses import dataclass
 
-from winnow.rewards.answer_text import without_unit
-from winnow.rewards.written_numbers import VALUES
+from winnow.rewards.answers.text import without_unit
+from winnow.rewards.answers.written_numbers import VALUES
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from winnow.rewards.unicode_math import to_latex
-from winnow.rewards.written_numbers import (
+from winnow.rewards.answers.unicode_math import to_latex
+from winnow.rewards.answers.written_numbers import (
     joined_thousands,
     multiplied_by_word,
     number_words_as_digits,

@@ -1,7 +1,7 @@
 r"""Statements about numbers, as text: inequalities, memberships, what "and" and "or" join, and the rows of a system.
 
 `-1<x\le 4`, `x<1 \text{ or } x>3`, `x \in [1,2)`, `\begin{cases}x=1\\y=2\end{cases}`. All functions take normalized
-text (`answer_text.normalize`) and leave the mathematics to `regions`.
+text (`text.normalize`) and leave the mathematics to `regions`.
 """
 
 import re

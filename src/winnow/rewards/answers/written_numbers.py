@@ -56,7 +56,7 @@ def joined_thousands(text: str) -> str:
     Spacing counts: `100, 200` stays a list. Directly inside round, square or set brackets a comma separates, so that
     `(1,200)` stays a pair, unless all other commas there are followed by a space (`\{2,500, 7,500\}`), or the group
     begins with 0 beside something else (`[0,10,000)`), because nobody writes a component as 000. A text that is one
-    number is left to `answer_text.read_number`.
+    number is left to `text.read_number`.
     """
     if _ONLY_GROUPED.fullmatch(text):
         return text
