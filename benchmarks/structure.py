@@ -19,7 +19,7 @@ import numpy as np
 PACKAGE = "winnow"
 LAYERS = (
     ("errors",),
-    ("files", "packed", "rng", "signals", "verdict", "visible_text", "ops"),
+    ("columns", "files", "packed", "rng", "signals", "verdict", "visible_text", "ops"),
     ("distributed", "jsonl", "tensor_files", "types"),
     ("objectives",),
     ("algorithm",),

@@ -11,6 +11,7 @@ from enum import StrEnum
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from winnow.columns import NO_COLUMNS, Columns
 from winnow.packed import OnDevice, Packed
 from winnow.verdict import Judgement
 
@@ -19,13 +20,15 @@ from winnow.verdict import Judgement
 class Prompt:
     """A rendered problem with its gold answer: `Prompt("arithmetic:17", (4, 7, 13), "4+7=", "11")`.
 
-    `key` identifies the problem in every seed that its samples are drawn with.
+    `key` identifies the problem in every seed that its samples are drawn with. `columns` are all fields of the row that
+    the problem was read from, by the names that its file has; a generated problem has none.
     """
 
     key: str
     token_ids: tuple[int, ...]
     text: str
     answer: str
+    columns: Columns = NO_COLUMNS
 
 
 class Finish(StrEnum):

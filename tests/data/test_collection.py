@@ -13,7 +13,10 @@ from running import composed
 from winnow.config.instantiate import build_node
 from winnow.data import rows
 from winnow.data.collection import Benchmark, TrainingCollection
+from winnow.data.prompts import render
 from winnow.errors import ConfigError
+from winnow.models.language_model import LanguageModel
+from winnow.models.templates import Plain
 
 SHARED = Path(os.environ["WINNOW_DATA"]) if "WINNOW_DATA" in os.environ else None
 needs_data = pytest.mark.skipif(SHARED is None, reason="WINNOW_DATA is not set: the benchmark files are not here")
@@ -48,6 +51,14 @@ def test_math_takes_the_last_box_and_lists_and_numbers_become_text(tmp_path: Pat
     path = write(tmp_path / "j.jsonl", *({"problem": "p", "answer": a} for a in (27.0, 0.5, ["$1$", "2"])))
     found = dataset("jsonl", f"dataset.path={path}").load(none_bad, False).train
     assert [problem.answer for problem in found] == ["27", "0.5", "$1$, 2"]
+
+
+def test_all_fields_of_a_row_are_kept_as_columns(tmp_path: Path, small: LanguageModel):
+    row = {"problem": "1+1=", "answer": "2", "level": 3, "tags": ["sum"], "note": None}
+    path = write(tmp_path / "c.jsonl", row)
+    [problem] = dataset("jsonl", f"dataset.path={path}").load(none_bad, False).train
+    assert problem.columns == row
+    assert render(problem, small.tokenizer, Plain()).columns == row
 
 
 def test_repeated_ids_are_not_used_as_keys(tmp_path: Path):

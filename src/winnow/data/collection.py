@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from winnow.columns import columns_of
 from winnow.data.fields import Field, answer_text, optional, problem_text, required, row_id, solution_text
 from winnow.data.problems import BadGolds, Overlap, Problem, ProblemSet
 from winnow.data.rows import rows_of_hub
@@ -103,7 +104,7 @@ class Collection:
         answer = answer_text(required(row, self.answer_field, f"{key}.answer_field", where), where)
         solution = solution_text(optional(row, self.solution_field), where)
         demonstration = None if solution is None else self.demonstration(solution)
-        problem = Problem(row.place, text, self.gold(answer), demonstration, turns)
+        problem = Problem(row.place, text, self.gold(answer), demonstration, turns, columns_of(row.fields))
         return row_id(optional(row, ["id", "unique_id"]), where), problem
 
 

@@ -5,9 +5,10 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from winnow.columns import NO_COLUMNS, Columns
 from winnow.errors import ConfigError
 from winnow.models.templates import Message
 
@@ -22,7 +23,8 @@ class Problem:
     """A problem with its gold answer; `solution` is a demonstration, if there is one.
 
     `key` is unique within the dataset and does not depend on the seed. A problem that is a chat has its messages as
-    `turns`, and `text` is then what the user says in them.
+    `turns`, and `text` is then what the user says in them. `columns` are all fields of the row that it was read from,
+    by the names that the file has; a generated problem has none.
     """
 
     key: str
@@ -30,6 +32,7 @@ class Problem:
     answer: str
     solution: str | None = None
     turns: tuple[Message, ...] = ()
+    columns: Columns = NO_COLUMNS
 
     @property
     def conversation(self) -> tuple[Message, ...]:
@@ -68,13 +71,19 @@ class ProblemSet:
 
 
 def problems_hash(problems: Sequence[Problem]) -> str | None:
-    """SHA-256 of all problems with their keys, answers and solutions, in order; None where they are made on demand."""
+    """SHA-256 of all problems with all they hold, in order; None where they are made on demand."""
     if not isinstance(problems, list):
         return None
     digest = hashlib.sha256()
     for problem in problems:
-        digest.update(json.dumps(asdict(problem)).encode() + b"\n")
+        digest.update(json.dumps(_content(problem)).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _content(problem: Problem) -> Mapping[str, object]:
+    parts = {name: getattr(problem, name) for name in ("key", "text", "answer", "solution", "turns")}
+    # Left out where there are none, so that such problems keep the hash that they had before there were columns.
+    return parts | ({"columns": dict(sorted(problem.columns.items()))} if problem.columns else {})
 
 
 class ProblemSource(Protocol):

@@ -30,7 +30,7 @@ def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: Templ
             f"prompt of {problem.key}: the model's tokenizer cannot represent {prompt.text[:60]!r}; "
             "choose another model or dataset"
         )
-    return Prompt(problem.key, prompt.token_ids, prompt.text, problem.answer)
+    return Prompt(problem.key, prompt.token_ids, prompt.text, problem.answer, problem.columns)
 
 
 def is_represented(encoded: EncodedText, tokenizer: PreTrainedTokenizerBase) -> bool:
