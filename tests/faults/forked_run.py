@@ -1,7 +1,6 @@
-"""A run of train.py in a forked child of this process, to which something happens at an exact moment."""
+"""A run of a program in a forked child of this process, to which something happens at an exact moment."""
 
 import os
-import runpy
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -9,9 +8,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from running import CONF
+from running import program
 from winnow import signals
-from winnow.launch.program import Program
 
 Calls = Sequence[tuple[str, int]]
 """Functions, as `module:Class.name`, and which call of each is meant; those of the next are counted from there on."""
@@ -26,21 +24,27 @@ class Ended:
 
 
 def run_with(
-    directory: Path, words: Sequence[str], calls: Calls, happens: Callable[[], object], beside: Path | None = None
+    directory: Path,
+    words: Sequence[str],
+    calls: Calls,
+    happens: Callable[[], object],
+    beside: Path | None = None,
+    name: str = "train",
 ) -> Ended:
-    """Run `python train.py WORDS` in `directory`; before the last of `calls`, `happens` is called there.
+    """Run `python NAME.py WORDS` in `directory`; before the last of `calls`, `happens` is called
+    there.
 
     What it prints is written beside `beside`, or beside `directory`.
     """
     log = (beside or directory).with_suffix(".log")
     child = os.fork()
     if child == 0:
-        os._exit(_run(log, [*words, f"hydra.run.dir={directory}"], calls, happens))
+        os._exit(_run(log, [*words, f"hydra.run.dir={directory}"], calls, happens, name))
     _, status = os.waitpid(child, 0)
     return Ended(os.waitstatus_to_exitcode(status), log.read_text())
 
 
-def _run(log: Path, words: Sequence[str], calls: Calls, happens: Callable[[], object]) -> int:
+def _run(log: Path, words: Sequence[str], calls: Calls, happens: Callable[[], object], name: str) -> int:
     code = 1
     try:
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), 1)
@@ -48,9 +52,9 @@ def _run(log: Path, words: Sequence[str], calls: Calls, happens: Callable[[], ob
         sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
         signals.forget()
         signals.install()
-        script = runpy.run_path(str(CONF.parent / "train.py"))
+        loaded = program(name)
         _arm(calls, happens)
-        code = Program("train", script["validate"], script["train"], CONF).exit_code(words)
+        code = loaded.exit_code(words)
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()

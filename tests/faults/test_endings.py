@@ -3,18 +3,16 @@
 The table of `docs/endings.md` is what is checked here: a row of it for each moment.
 """
 
-import errno
 import json
 import os
 import re
-import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from faults.disks import Disk, mounted
 from faults.forked_run import Calls, run_with
 from running import CONF, SMALL, metrics
 
@@ -111,76 +109,9 @@ def test_a_signal(tmp_path: Path, whole: Path, moment: str, number: signal.Signa
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator["Disk"]:
-    """A file system of its own: ext4 in a file, which the kernel turns read-only after an error, as it does a disk."""
-    disk = Disk(tmp_path / "image", tmp_path / "disk")
-    if os.getuid() != 0 or not disk.make():
-        pytest.skip("needs the right to mount a file system")
-    yield disk
-    disk.unmount()
-
-
-def succeeds(command: list[str]) -> bool:
-    return (
-        shutil.which(command[0]) is not None
-        and subprocess.run(command, check=False, capture_output=True).returncode == 0
-    )
-
-
-class Disk:
-    """A mounted file system that can be filled, or be turned read-only, and mended again."""
-
-    def __init__(self, image: Path, place: Path) -> None:
-        self.image, self.place = image, place
-
-    def make(self) -> bool:
-        """Make and mount it; False where that is not possible."""
-        self.place.mkdir()
-        with self.image.open("wb") as file:
-            file.truncate(64 << 20)
-        return succeeds(["mkfs.ext4", "-q", "-N", "512", str(self.image)]) and self.mount()
-
-    def mount(self) -> bool:
-        return succeeds(["mount", "-o", "loop,errors=remount-ro", str(self.image), str(self.place)])
-
-    def unmount(self) -> None:
-        subprocess.run(["umount", self.place], check=True)
-
-    def harm(self, how: str) -> None:
-        match how:
-            case "full":
-                self._fill(1 << 16)
-                self._fill(1)
-            case "refused":
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            case "inodes":
-                self._use_up_inodes()
-            case "read-only":
-                device = f"loop{os.minor(self.place.stat().st_dev)}"
-                Path(f"/sys/fs/ext4/{device}/trigger_fs_error").write_text("a test")
-
-    def mend(self, how: str) -> None:
-        if how == "read-only":
-            self.unmount()
-            subprocess.run(["e2fsck", "-fy", self.image], check=False, capture_output=True)
-            assert self.mount()
-        for path in self.place.glob("fill*"):
-            path.unlink()
-
-    def _fill(self, size: int) -> None:
-        try:
-            with (self.place / f"fill{size}").open("wb", buffering=0) as file:
-                while file.write(b"x" * size):
-                    pass
-        except OSError:
-            return
-
-    def _use_up_inodes(self) -> None:
-        for number in range(1000):
-            try:
-                (self.place / f"fill{number}").touch()
-            except OSError:
-                return
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    with mounted(tmp_path) as disk:
+        yield disk
 
 
 @pytest.mark.parametrize("moment", DISK)
