@@ -9,9 +9,18 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
-from scipy.stats import beta, expon, norm
+from scipy.stats import beta, expon, lognorm, norm
 
-from winnow.study.statistics import detectable_difference, holm, over_seeds, paired_difference
+from winnow.study.statistics import (
+    POSITIVE,
+    SHARE,
+    UNBOUNDED,
+    Bounds,
+    detectable_difference,
+    holm,
+    over_seeds,
+    paired_difference,
+)
 
 Values = NDArray[np.float64]
 Quantile = Callable[[Values], Values]
@@ -21,9 +30,13 @@ SHAPES: Mapping[str, tuple[Quantile, Quantile]] = {
     "skewed: exponential": (expon(0, 0.02).ppf, expon(0, 0.02).ppf),
     "near 1: Beta(29.1, 0.9), mean 0.97": (NEAR_1, NEAR_1),
     "Beta(18, 2), mean 0.9; B near 1": (beta(18, 2).ppf, NEAR_1),
+    "even: Beta(2, 2), mean 0.5; B near 1": (beta(2, 2).ppf, NEAR_1),
+    "log-normal, σ = 0.5": (lognorm(0.5).ppf, lognorm(0.5).ppf),
 }
 """Distributions of the figures of arms A and B over seeds, as quantile functions."""
-SEEDS = (3, 5, 10)
+POSITIVE_SHAPES = ("skewed: exponential", "log-normal, σ = 0.5")
+"""Shapes of figures without an upper bound, such as an entropy; the others are shares."""
+SEEDS = (2, 3, 5, 10)
 REPETITIONS = 4000
 CORRELATION = 0.5
 """Correlation of the two arms' figures of one seed, before they are transformed to the shape."""
@@ -51,9 +64,14 @@ def truth(shape: str) -> tuple[float, float]:
     return float(of_a(middle).mean()), float(of_b(middle).mean())
 
 
-def t_coverage(values: Values, mean: float) -> float:
-    """Coverage of Student's t interval of a single arm."""
-    estimates = [over_seeds(row) for row in values.tolist()]
+def bounds_of(shape: str) -> Bounds:
+    """The bounds of a shape's figures."""
+    return POSITIVE if shape in POSITIVE_SHAPES else SHARE
+
+
+def single_coverage(values: Values, mean: float, bounds: Bounds) -> float:
+    """Coverage of the interval of a single arm; it is Student's t interval if the figures have no bounds."""
+    estimates = [over_seeds(row, bounds) for row in values.tolist()]
     return sum(each.low <= mean <= each.high for each in estimates) / len(estimates)
 
 
@@ -108,13 +126,14 @@ def row(*cells: object) -> None:
 
 def main(repetitions: int) -> None:
     """Print the tables."""
-    row("figures of A (and B) over seeds", "seeds", "Student's t", "bootstrap", "paired t", "paired bootstrap")
-    row(*["---"] * 6)
+    row("figures of A (and B) over seeds", "seeds", "Winnow's", "Student's t", "bootstrap", "paired t", "bootstrap")
+    row(*["---"] * 7)
     for shape in SHAPES:
         mean, other = truth(shape)
         for n in SEEDS:
             a, b = draw(shape, n, repetitions)
-            single = t_coverage(a, mean), bootstrap_coverage(a, mean)
+            ours, students = (single_coverage(a, mean, bounds) for bounds in (bounds_of(shape), UNBOUNDED))
+            single = ours, students, bootstrap_coverage(a, mean)
             pairs = paired_coverage(a, b, other - mean), bootstrap_coverage(b - a, other - mean)
             row(shape, n, *(f"{share:.1%}" for share in single + pairs))
     print()

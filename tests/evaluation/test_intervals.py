@@ -48,7 +48,7 @@ def test_all_wrong_and_all_right_keep_a_width(samples: int):
 
 def test_one_prompt_says_nothing_of_others():
     assert accuracy(rows("1101")) == Interval(0.75, 0.0, 1.0)
-    assert clustered_mean(np.array([[3.0, 5.0]])) == Interval(4.0, -math.inf, math.inf)
+    assert clustered_mean(np.array([[3.0, 5.0]])) == Interval(4.0, 0.0, math.inf)
 
 
 def test_one_sample_of_many_prompts_is_wilsons_binomial_interval():
@@ -59,8 +59,19 @@ def test_one_sample_of_many_prompts_is_wilsons_binomial_interval():
 
 
 def test_mean_of_two_prompts_by_hand():
-    """Prompt means 10 and 20: 15 ± 12.7062 · 5."""
-    assert limits(clustered_mean(np.array([[8, 12], [19, 21]]))) == pytest.approx((15, -48.531, 78.531), abs=1e-3)
+    """Prompt means 10 and 20: 15 with the error 5. A limit m has (15 − m)² = 12.7062² · 5² · m / 15, so both together
+    15², and the sum 30 + 12.7062² · 25 / 15."""
+    mean, low, high = limits(clustered_mean(np.array([[8, 12], [19, 21]])))
+    assert mean == 15
+    assert low * high == pytest.approx(225)
+    assert low + high == pytest.approx(30 + 12.7062**2 * 25 / 15, abs=1e-3)
+
+
+def test_lengths_have_no_negative_limit_and_values_below_0_are_no_lengths():
+    assert clustered_mean(np.array([[0.0], [0.0], [40.0]])).low > 0
+    assert limits(clustered_mean(np.zeros((3, 2)))) == (0.0, 0.0, 0.0)
+    with pytest.raises(ValueError, match="negative"):
+        clustered_mean(np.array([[-1.0], [2.0]]))
 
 
 @pytest.mark.parametrize("k", range(1, 8))

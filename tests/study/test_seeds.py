@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
 from benchmarks.seed_interval_coverage import (
@@ -12,10 +14,15 @@ from benchmarks.seed_interval_coverage import (
     false_claims,
     paired_coverage,
     power,
-    t_coverage,
+    single_coverage,
     truth,
 )
 from winnow.study.statistics import (
+    PERCENT,
+    POSITIVE,
+    SHARE,
+    UNBOUNDED,
+    Bounds,
     NoInterval,
     detectable_difference,
     holm,
@@ -138,7 +145,7 @@ def test_coverage_of_normal_figures(seeds: int):
     shape = "normal"
     a, b = draw(shape, seeds, 2000)
     band = 3 * math.sqrt(0.05 * 0.95 / 2000)
-    assert t_coverage(a, truth(shape)[0]) == pytest.approx(0.95, abs=band)
+    assert single_coverage(a, truth(shape)[0], SHARE) == pytest.approx(0.95, abs=band)
     assert paired_coverage(a, b, 0.0) == pytest.approx(0.95, abs=band)
     assert bootstrap_coverage(a, truth(shape)[0]) < 0.86
 
@@ -147,4 +154,61 @@ def test_coverage_near_1_is_that_of_pairs():
     shape = "near 1: Beta(29.1, 0.9), mean 0.97"
     a, b = draw(shape, 5, 2000)
     assert paired_coverage(a, b, 0.0) > 0.94
-    assert 0.85 < t_coverage(a, truth(shape)[0]) < 0.91  # of one skewed arm alone: too narrow, as the docstring says
+    assert 0.915 < single_coverage(a, truth(shape)[0], SHARE) < 0.945
+    assert single_coverage(a, truth(shape)[0], UNBOUNDED) < 0.91  # Student's t is too narrow for a skewed arm
+
+
+def test_coverage_of_a_skewed_positive_figure():
+    shape = "skewed: exponential"
+    a, _ = draw(shape, 3, 2000)
+    assert 0.92 < single_coverage(a, truth(shape)[0], POSITIVE) < 0.955
+    assert single_coverage(a, truth(shape)[0], UNBOUNDED) < 0.91
+
+
+def test_two_seeds_of_a_share_by_hand():
+    estimate = over_seeds([80.0, 90.0], PERCENT)
+    # The shares m with (0.85 - m)² = 12.706² · m(1 - m) / 51, where 51 = 0.85 · 0.15 / 0.05² trials have the error 5 %.
+    assert (estimate.mean, estimate.n) == (85.0, 2)
+    assert (estimate.low, estimate.high) == pytest.approx((17.46, 99.35), abs=0.01)
+    for limit in (estimate.low / 100, estimate.high / 100):
+        assert (0.85 - limit) ** 2 == pytest.approx(12.7062**2 * limit * (1 - limit) / 51, rel=1e-3)
+
+
+def test_two_seeds_of_a_positive_figure_by_hand():
+    estimate = over_seeds([0.01, 0.03], POSITIVE)  # mean 0.02, standard error 0.01
+    for limit in (estimate.low, estimate.high):
+        assert (0.02 - limit) ** 2 == pytest.approx(12.7062**2 * 0.01**2 * limit / 0.02, rel=1e-3)
+    assert 0 < estimate.low < 0.001
+    assert over_seeds([0.01, 0.03]).low < 0  # Student's t
+
+
+@given(
+    st.lists(st.floats(0, 1, allow_subnormal=False), min_size=2, max_size=8),
+    st.sampled_from([SHARE, PERCENT, POSITIVE]),
+)
+def test_limits_stay_within_the_bounds_and_enclose_the_mean(values: list[float], bounds: Bounds):
+    try:
+        estimate = over_seeds([bounds.low + min(bounds.high, 100) * value for value in values], bounds)
+    except NoInterval:
+        return
+    assert bounds.low <= estimate.low <= estimate.mean <= estimate.high <= bounds.high
+
+
+def test_a_share_read_from_its_other_end_has_the_mirrored_interval():
+    right, wrong = over_seeds([70.0, 90.0, 95.0], PERCENT), over_seeds([30.0, 10.0, 5.0], PERCENT)
+    assert (100 - right.low, 100 - right.high) == pytest.approx((wrong.high, wrong.low))
+
+
+def test_small_shares_have_the_interval_of_positive_figures():
+    values = [2e-6, 3e-6, 7e-6]
+    share, positive = over_seeds(values, SHARE), over_seeds(values, POSITIVE)
+    assert (share.low, share.high) == pytest.approx((positive.low, positive.high), rel=1e-4)
+
+
+def test_figures_that_break_their_bounds_have_student_s_interval():
+    assert over_seeds([-0.01, 0.03], POSITIVE) == over_seeds([-0.01, 0.03])
+
+
+def test_a_difference_of_shares_is_at_most_a_hundred_points():
+    difference = paired_difference({0: 50.0, 1: 50.0}, {0: 60.0, 1: 90.0}, PERCENT)
+    assert (difference.mean, difference.low, difference.high) == (25.0, -100.0, 100.0)  # 25 ± 191 without bounds

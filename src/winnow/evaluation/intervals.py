@@ -85,11 +85,32 @@ def clustered_wilson(per_prompt: NDArray[np.float64], trials: int) -> Interval:
         return Interval(p, 0.0, 1.0)
     spread, variance = p * (1 - p), float(per_prompt.var(ddof=1)) / prompts
     size = spread / max(variance, spread / (prompts * trials)) if spread > 0 else prompts
-    t2 = t_quantile(prompts) ** 2
+    return Interval(p, *wilson_limits(p, size, t_quantile(prompts)))
+
+
+def wilson_limits(p: float, size: float, quantile: float) -> tuple[float, float]:
+    """Wilson's score limits of a share `p` in [0, 1] that `size` independent trials would estimate as well: the shares
+    m with (p − m)² = `quantile`² · m(1 − m) / `size`, both in [0, 1]."""
+    t2 = quantile**2
     centre = (p + t2 / (2 * size)) / (1 + t2 / size)
-    half = math.sqrt(t2 * (spread / size + t2 / (4 * size**2))) / (1 + t2 / size)
+    half = math.sqrt(t2 * (p * (1 - p) / size + t2 / (4 * size**2))) / (1 + t2 / size)
     # Algebraically the limits enclose p; rounding could break that.
-    return Interval(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)))
+    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
+
+
+def positive_limits(mean: float, error: float, quantile: float) -> tuple[float, float]:
+    """Score limits of the mean of figures that cannot be negative, such as lengths: the means m with
+    (`mean` − m)² = `quantile`² · `error`² · m / `mean`, both positive.
+
+    They are Wilson's limits far below 1: the standard error `error` was estimated at `mean`, and at other means the
+    variance is taken to be in proportion to the mean. The lower limit is thus above 0 even where Student's t interval,
+    `mean` ± `quantile` · `error`, would reach below it.
+    """
+    if mean <= 0:
+        return mean, mean
+    excess = (quantile * error) ** 2 / mean
+    high = mean + excess / 2 + math.sqrt(excess * mean + excess**2 / 4)
+    return mean * (mean / high), high
 
 
 def accuracy(correct: NDArray[np.bool_]) -> Interval:
@@ -124,16 +145,23 @@ def pass_at_k(correct: NDArray[np.bool_], k: int) -> Interval:
 
 
 def clustered_mean(values: NDArray[np.float64]) -> Interval:
-    """Mean of (P, G) values, such as lengths in tokens, with Student's t interval over the P prompt means.
+    """Mean of (P, G) values that are not negative, such as lengths in tokens, with `positive_limits` over the P prompt
+    means.
 
-    One prompt gives infinite limits. Measured coverage for log-normal lengths is 92.9 to 97 % from 272 prompts on. With
-    30 or 40 prompts it is 93.5 to 95 % for σ = 0.3 between prompts, 91 to 93 % for 0.6 and 87 to 89 % for 1.
+    One prompt gives the limits 0 and infinity. COVERAGE_OF_LENGTHS
 
     Raises:
-        ValueError: the array is not (P, G) with at least one prompt and one sample.
+        ValueError: the array is not (P, G) with at least one prompt and one sample, or a value is negative.
     """
     _check_shape(values)
-    return student_interval(values.mean(axis=1, dtype=np.float64))
+    if (values < 0).any():
+        raise ValueError("expected values that are not negative")
+    per_prompt = values.mean(axis=1, dtype=np.float64)
+    mean, prompts = float(per_prompt.mean()), len(per_prompt)
+    if prompts == 1:
+        return Interval(mean, 0.0, math.inf)
+    error = float(per_prompt.std(ddof=1)) / math.sqrt(prompts)
+    return Interval(mean, *positive_limits(mean, error, t_quantile(prompts)))
 
 
 def student_interval(per_prompt: NDArray[np.float64]) -> Interval:

@@ -90,8 +90,8 @@ def compare_arms(measure: Measure, a: Arm, b: Arm) -> Difference:
     Raises:
         NoInterval: fewer than two common seeds, or no spread.
     """
-    between = paired_ratio if measure.ratio else paired_difference
-    difference = between(measure.by_seed(a), measure.by_seed(b))
+    figures = measure.by_seed(a), measure.by_seed(b)
+    difference = paired_ratio(*figures) if measure.ratio else paired_difference(*figures, measure.bounds)
     try:
         prompts = paired_by_prompt(measure.prompts_by_seed(a), measure.prompts_by_seed(b))
     except NoInterval:

@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from winnow.study import packaged_yaml
 from winnow.study.runs import StudyRun
-from winnow.study.statistics import PerPrompt, limits_over_seeds
+from winnow.study.statistics import (
+    PERCENT,
+    POSITIVE,
+    UNBOUNDED,
+    Bounds,
+    Estimate,
+    PerPrompt,
+    limits_over_seeds,
+    over_seeds,
+)
 from winnow.study.study import Arm
 
 ACCURACY = "accuracy"
@@ -66,7 +75,7 @@ def format_factor(factor: float) -> str:
 class Measure:
     """Figure of a run, with how it is written and compared; the fields are explained in `measures.yaml`.
 
-    Accuracies are in per cent and their differences in percentage points.
+    Accuracies are in per cent and their differences in percentage points. No measure is negative.
     """
 
     key: str
@@ -77,6 +86,18 @@ class Measure:
     sentence: str = "the {title} of {b} is {size} {side} that of {a}"
     ratio: bool = False
     sum_of: str | None = None
+
+    @property
+    def bounds(self) -> Bounds:
+        return PERCENT if self.unit == "%" else POSITIVE
+
+    def over_seeds(self, arm: Arm) -> Estimate:
+        """The mean over the arm's runs. Raises NoInterval as `winnow.study.statistics.over_seeds`."""
+        return over_seeds(list(self.by_seed(arm).values()), self.bounds)
+
+    def limits(self, arm: Arm) -> tuple[float, float] | None:
+        """The 95 % limits of the mean over the arm's runs; None where there is no interval."""
+        return limits_over_seeds(list(self.by_seed(arm).values()), self.bounds)
 
     def value(self, run: StudyRun) -> float:
         """The run's figure, NaN if it was not recorded."""
@@ -150,8 +171,8 @@ class Curve:
     n: int
 
 
-def curve(arm: Arm, metric: str, x: Axis = "iterations") -> Curve:
-    """Curve of an arm, without the runs that lack the metric or the axis.
+def curve(arm: Arm, metric: str, x: Axis = "iterations", bounds: Bounds = UNBOUNDED) -> Curve:
+    """Curve of an arm, without the runs that lack the metric or the axis. The limits stay within the metric's `bounds`.
 
     Over iterations it has the points that all runs have. Over any other axis the runs are interpolated linearly, over
     the range that they share, at as many points as the longest run has.
@@ -160,7 +181,7 @@ def curve(arm: Arm, metric: str, x: Axis = "iterations") -> Curve:
     if not runs:
         return Curve(np.empty(0), np.empty(0), None, None, 0)
     grid, heights = _aligned(runs) if x == "iterations" else _interpolated(runs)
-    low, high = _limits(heights)
+    low, high = _limits(heights, bounds)
     return Curve(grid, heights.mean(axis=0), low, high, len(runs))
 
 
@@ -191,9 +212,10 @@ def _interpolated(runs: list[tuple[Values, Values]]) -> tuple[Values, Values]:
     return grid, np.stack([np.interp(grid, x, y) for x, y in runs])
 
 
-def _limits(heights: Values) -> tuple[Values, Values] | tuple[None, None]:
+def _limits(heights: Values, bounds: Bounds) -> tuple[Values, Values] | tuple[None, None]:
     """(R, X) values to (X,) limits. Where all runs have the same value, as before training, the limits equal it."""
     if len(heights) < 2 or (heights == heights[0]).all():
         return None, None
-    low, high = np.array([limits_over_seeds(column) or (column[0], column[0]) for column in heights.T.tolist()]).T
+    columns = heights.T.tolist()
+    low, high = np.array([limits_over_seeds(column, bounds) or (column[0], column[0]) for column in columns]).T
     return low, high

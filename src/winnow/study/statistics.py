@@ -26,10 +26,24 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import chi2, norm, t
 
-from winnow.evaluation.intervals import Interval, t_quantile
+from winnow.evaluation.intervals import Interval, positive_limits, t_quantile, wilson_limits
 
 PerPrompt = Mapping[tuple[str, str], NDArray[np.float64]]
-"""A figure of one run for each prompt, by evaluation set and hash of the set's prompts."""
+"""Percentage correct of each prompt in one run, by evaluation set and hash of the set's prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Least and greatest value that a figure can have, in its own unit."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def include(self, values: Sequence[float]) -> bool:
+        return all(self.low <= value <= self.high for value in values)
+
+
+UNBOUNDED, POSITIVE, SHARE, PERCENT = Bounds(), Bounds(0), Bounds(0, 1), Bounds(0, 100)
 
 
 class NoInterval(ValueError):
@@ -68,38 +82,55 @@ class Difference:
     prompts_high: float | None = None
 
 
-def over_seeds(values: Sequence[float]) -> Estimate:
-    """Mean over runs with Student's t interval.
+def over_seeds(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> Estimate:
+    """Mean over runs, with an interval that stays within the bounds of the figures: Wilson's between two bounds,
+    `positive_limits` above one, and Student's t without any, or for figures that break their bounds.
 
     Raises:
         NoInterval: fewer than two runs, a figure that is not finite, or all figures the same.
     """
-    mean, half, _ = _student(values, "identical runs")
-    return Estimate(mean, mean - half, mean + half, len(values))
+    mean, error, _ = _mean_and_error(values, "identical runs")
+    low, high = _limits(mean, error, t_quantile(len(values)), bounds if bounds.include(values) else UNBOUNDED)
+    return Estimate(mean, low, high, len(values))
 
 
-def limits_over_seeds(values: Sequence[float]) -> tuple[float, float] | None:
+def _limits(mean: float, error: float, quantile: float, bounds: Bounds) -> tuple[float, float]:
+    """The 95 % limits of a mean with standard error `error`."""
+    if math.isfinite(bounds.low) and math.isfinite(bounds.high):
+        width = bounds.high - bounds.low
+        share = (mean - bounds.low) / width
+        low, high = wilson_limits(share, share * (1 - share) / (error / width) ** 2, quantile)
+        return bounds.low + width * low, bounds.low + width * high
+    if math.isfinite(bounds.low):
+        low, high = positive_limits(mean - bounds.low, error, quantile)
+        return bounds.low + low, bounds.low + high
+    return mean - quantile * error, mean + quantile * error
+
+
+def limits_over_seeds(values: Sequence[float], bounds: Bounds = UNBOUNDED) -> tuple[float, float] | None:
     """The 95 % limits of the mean over runs; None where there is no interval."""
     try:
-        estimate = over_seeds(values)
+        estimate = over_seeds(values, bounds)
     except NoInterval:
         return None
     return estimate.low, estimate.high
 
 
-def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
-    """Mean of B − A over the seeds that both have. Pairing removes the variance that a seed adds to both.
+def paired_difference(a: Mapping[int, float], b: Mapping[int, float], bounds: Bounds = UNBOUNDED) -> Difference:
+    """Mean of B − A over the seeds that both have, with Student's t interval, which ends where no difference of figures
+    within `bounds` can be: at ±100 points for two shares. Pairing removes the variance that a seed adds to both.
 
     Raises:
         NoInterval: fewer than two common seeds, or the same difference in all.
     """
     seeds = sorted(a.keys() & b.keys())
     differences = [b[seed] - a[seed] for seed in seeds]
-    mean, half, sd = _student(differences, "identical runs: every seed shows the same difference")
-    n = len(seeds)
-    p = 2 * float(t.sf(abs(mean) / (sd / math.sqrt(n)), n - 1))
+    mean, error, sd = _mean_and_error(differences, "identical runs: every seed shows the same difference")
+    n, most = len(seeds), bounds.high - bounds.low
+    half = t_quantile(n) * error
+    p = 2 * float(t.sf(abs(mean) / error, n - 1))
     agree = sum(difference * mean > 0 for difference in differences)
-    return Difference(mean, mean - half, mean + half, n, p, sd, agree)
+    return Difference(mean, max(-most, mean - half), min(most, mean + half), n, p, sd, agree)
 
 
 def paired_ratio(a: Mapping[int, float], b: Mapping[int, float]) -> Difference:
@@ -139,7 +170,8 @@ def paired_by_prompt(a: Mapping[int, PerPrompt], b: Mapping[int, PerPrompt]) -> 
         raise NoInterval("every prompt shows the same difference")
     freedom = variances.sum() ** 2 / sum(v**2 / (len(d) - 1) for v, d in zip(variances, differences, strict=True))
     half = float(t.ppf(0.975, freedom)) * math.sqrt(variances.sum())
-    return Interval(mean, mean - half, mean + half)
+    most = PERCENT.high - PERCENT.low
+    return Interval(mean, max(-most, mean - half), min(most, mean + half))
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -179,8 +211,8 @@ def detectable_difference(n: int, sd: float, power: float = 0.8, alpha: float = 
     return shift * sd / math.sqrt(n)
 
 
-def _student(values: Sequence[float], message_if_same: str) -> tuple[float, float, float]:
-    """Mean, half width of the interval, and standard deviation."""
+def _mean_and_error(values: Sequence[float], message_if_same: str) -> tuple[float, float, float]:
+    """Mean, its standard error, and the standard deviation of the values."""
     if len(values) < 2:
         raise NoInterval("fewer than two runs")
     array = np.asarray(values, dtype=np.float64)
@@ -189,7 +221,7 @@ def _student(values: Sequence[float], message_if_same: str) -> tuple[float, floa
     sd = float(array.std(ddof=1))
     if _no_spread(sd, float(abs(array).max())):
         raise NoInterval(message_if_same)
-    return float(array.mean()), t_quantile(len(array)) * sd / math.sqrt(len(array)), sd
+    return float(array.mean()), sd / math.sqrt(len(array)), sd
 
 
 def _no_spread(sd: float, largest: float) -> bool:

@@ -11,7 +11,7 @@ from winnow.study import packaged_yaml
 from winnow.study.arms import arm_title
 from winnow.study.claims import ClaimVerdict, numeral
 from winnow.study.measures import FINAL_ACCURACY, LATE_ACCURACY, MEASURES, Measure, format_signed
-from winnow.study.statistics import Difference, NoInterval, over_seeds
+from winnow.study.statistics import Difference, NoInterval
 from winnow.study.study import Arm, Study
 from winnow.study.tuning import Tuning, tuned_setting
 
@@ -127,7 +127,7 @@ def measure_cell(arm: Arm, measure: Measure) -> str:
     if not values:
         return "–"
     try:
-        estimate = over_seeds(values)
+        estimate = measure.over_seeds(arm)
     except NoInterval:
         return f"{measure.format_value(fmean(values))} ({'one run' if len(values) == 1 else 'all the same'})"
     few = f" (of {numeral(len(values))})" if len(values) < len(arm.runs) else ""

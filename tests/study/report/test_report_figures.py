@@ -49,12 +49,12 @@ def arm(data: FigureData, label: str):
     return found
 
 
-def test_a_row_of_the_forest_is_the_mean_with_student_s_interval(by_seed):
+def test_a_row_of_the_forest_is_the_mean_with_an_interval_within_0_and_100(by_seed):
     data = by_seed(grpo=[0.8, 0.9])
     row = level_row(data, arm(data, "grpo"), FINAL_ACCURACY)
     assert row.mean == pytest.approx(85)
-    assert row.limits == pytest.approx((85 - 12.706 * 5, 85 + 12.706 * 5), abs=0.01)  # t of one degree of freedom
-    assert row.text == "85.0 (21.5 to 148.5)"
+    assert row.limits == pytest.approx((17.46, 99.35), abs=0.01)  # Student's t would reach from 21.5 to 148.5
+    assert row.text == "85.0 (17.5 to 99.3)"
     assert list(row.dots) == pytest.approx([80, 90])
 
 

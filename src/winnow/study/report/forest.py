@@ -25,7 +25,7 @@ from winnow.study.report.panels import (
     label_x,
     size_in_points,
 )
-from winnow.study.statistics import Difference, Estimate, NoInterval, over_seeds, paired_difference
+from winnow.study.statistics import Difference, Estimate, NoInterval, paired_difference
 from winnow.study.study import Arm
 
 CHAINS: dict[str, dict[str, str]] = packaged_yaml("report/figures.yaml")["chains"]
@@ -120,14 +120,18 @@ def baseline(arms: Sequence[Arm]) -> Arm:
 def level_row(data: FigureData, arm: Arm, measure: Measure) -> ForestRow:
     """The arm's mean of a measure, with a dot for each of its seeds."""
     values = list(measure.by_seed(arm).values())
-    return _row(data.styles[arm.label], values, lambda: over_seeds(values), "{:.1f}".format)
+    return _row(data.styles[arm.label], values, lambda: measure.over_seeds(arm), "{:.1f}".format)
 
 
 def difference_row(data: FigureData, base: Arm, arm: Arm, measure: Measure) -> ForestRow | None:
     """The mean of `arm` − `base`, paired by seed; None without a common seed."""
     a, b = measure.by_seed(base), measure.by_seed(arm)
     gaps = [b[seed] - a[seed] for seed in sorted(a.keys() & b.keys())]
-    return _row(data.styles[arm.label], gaps, lambda: paired_difference(a, b), format_signed) if gaps else None
+    return (
+        _row(data.styles[arm.label], gaps, lambda: paired_difference(a, b, measure.bounds), format_signed)
+        if gaps
+        else None
+    )
 
 
 def _row(

@@ -26,6 +26,7 @@ from winnow.study.report.panels import (
     logarithmic_ticks,
     style_scale,
 )
+from winnow.study.statistics import POSITIVE, SHARE, UNBOUNDED, Bounds
 from winnow.study.study import Arm
 
 AXIS_TITLES: dict[Axis, str] = {
@@ -56,6 +57,11 @@ class Metric:
     from_zero: bool = False
     log: bool = False
     smooth: bool = True
+    signed: bool = False
+
+    @property
+    def bounds(self) -> Bounds:
+        return SHARE if self.percent else UNBOUNDED if self.signed else POSITIVE
 
     def text(self, value: float) -> str:
         return format_value(value, self.percent)
@@ -96,7 +102,7 @@ def arm_lines(data: FigureData, arms: Sequence[Arm], metric: Metric, x: Axis | N
     """The lines of the arms that recorded the metric."""
     lines = []
     for arm in arms:
-        curve = data.curve(arm, metric.key, x)
+        curve = data.curve(arm, metric.key, x, metric.bounds)
         if not len(curve.x):
             continue
         window = smoothing_window(len(curve.x)) if metric.smooth else 1

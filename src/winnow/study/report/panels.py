@@ -11,6 +11,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from winnow.run_logs.plot_style import INK, MUTED, tick_format
 from winnow.study import packaged_yaml
 from winnow.study.measures import Axis, Curve, curve
+from winnow.study.statistics import UNBOUNDED, Bounds
 from winnow.study.study import Arm, Study
 
 ARM_STYLES: dict[str, dict[str, str]] = packaged_yaml("report/arm_styles.yaml")["arms"]
@@ -78,15 +79,15 @@ class FigureData:
     study: Study
     x: Axis
     styles: dict[str, Style] = field(init=False)
-    _curves: dict[tuple[str, str, Axis], Curve] = field(default_factory=dict, init=False, repr=False)
+    _curves: dict[tuple[str, str, Axis, Bounds], Curve] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "styles", arm_styles([(arm.label, arm.title) for arm in self.study.arms]))
 
-    def curve(self, arm: Arm, metric: str, x: Axis | None = None) -> Curve:
-        key = (arm.label, metric, x or self.x)
+    def curve(self, arm: Arm, metric: str, x: Axis | None = None, bounds: Bounds = UNBOUNDED) -> Curve:
+        key = (arm.label, metric, x or self.x, bounds)
         if key not in self._curves:
-            self._curves[key] = curve(arm, metric, x or self.x)
+            self._curves[key] = curve(arm, metric, x or self.x, bounds)
         return self._curves[key]
 
     def arms(self, labels: Iterable[str]) -> list[Arm]:

@@ -28,7 +28,7 @@ from winnow.study.report.panels import (
     value_ticks,
 )
 from winnow.study.runs import StudyRun
-from winnow.study.statistics import limits_over_seeds
+from winnow.study.statistics import SHARE, limits_over_seeds
 from winnow.study.study import Arm
 from winnow.study.tuning import tune, tuned_setting
 
@@ -97,8 +97,7 @@ def _kl_end(style: Style, arm: Arm) -> EndLabel:
 
 def _draw_cross(axes: Axes, arm: Arm, end: EndLabel) -> None:
     """Draw the 95 % intervals of final accuracy and late KL, if both have one."""
-    accuracy = limits_over_seeds(list(FINAL_ACCURACY.by_seed(arm).values()))
-    kl = limits_over_seeds(list(LATE_KL.by_seed(arm).values()))
+    accuracy, kl = FINAL_ACCURACY.limits(arm), LATE_KL.limits(arm)
     if accuracy and kl:
         line = {"color": end.colour, "linewidth": 0.9, "alpha": 0.7}
         axes.plot(kl, [end.y, end.y], **line)
@@ -146,7 +145,7 @@ def _pass_line(style: Style, rates: Sequence[dict[int, float]], band: bool = Tru
     if not ks:
         return None
     values = [[run_rates[k] for run_rates in rates] for k in ks]
-    limits = [limit for of_k in values if band and (limit := limits_over_seeds(of_k))]
+    limits = [limit for of_k in values if band and (limit := limits_over_seeds(of_k, SHARE))]
     low, high = np.array(limits).T if len(limits) == len(ks) else (None, None)
     return Line(style, np.array(ks, dtype=float), np.array([fmean(of_k) for of_k in values]), low, high)
 
@@ -195,7 +194,7 @@ def _sensitivity_line(style: Style, arms: Sequence[Arm]) -> Line:
     """Mean and limits at each setting that has a finished run. The band of a setting with a single run has no width."""
     by_value = sorted((float(_tuned_value(arm) or 0), list(LATE_ACCURACY.by_seed(arm).values())) for arm in arms)
     points = [
-        (x, fmean(values), *(limits_over_seeds(values) or (fmean(values), fmean(values))))
+        (x, fmean(values), *(limits_over_seeds(values, LATE_ACCURACY.bounds) or (fmean(values), fmean(values))))
         for x, values in by_value
         if values
     ]
