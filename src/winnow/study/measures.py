@@ -7,7 +7,7 @@ varies less between seeds than its last point does. Both windows were fixed befo
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -29,6 +29,7 @@ from winnow.study.statistics import (
 )
 from winnow.study.study import Arm
 
+THOUSANDS = ((1e9, "B"), (1e6, "M"), (1e3, "k"))
 ACCURACY = "accuracy"
 """Stands for a run's accuracy in place of a metric's name, because the evaluation sets' names differ between runs."""
 WINDOWS: Mapping[str, Callable[[float, int], bool]] = {
@@ -69,6 +70,17 @@ def format_signed(value: float, decimals: int = 1) -> str:
 def format_factor(factor: float) -> str:
     """Two significant digits, or all digits before the decimal point if there are more: 0.20, 1.4, 115."""
     return f"{factor:.0f}" if factor >= 9.95 else f"{factor:#.2g}"
+
+
+def column_format(values: Sequence[float]) -> Callable[[float], str]:
+    """Format of a column of numbers that are not negative, with the same decimals for all and, from ten thousand on, in
+    thousands: `35.2k`. The greatest has three significant digits or more, up to five as far as the smallest needs them
+    to have two."""
+    sizes = sorted(value for value in values if value > 0) or [1.0]
+    divisor, suffix = next((unit for unit in THOUSANDS if sizes[-1] >= unit[0] * 10), (1.0, ""))
+    smallest, greatest = (math.floor(math.log10(size / divisor)) for size in (sizes[0], sizes[-1]))
+    decimals = max(0, min(max(1 - smallest, 2 - greatest), 4 - greatest))
+    return lambda value: f"{value / divisor:.{decimals}f}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +142,13 @@ class Measure:
                 rates.setdefault((counts.set, counts.prompts), []).append(rate)
         return {key: np.mean(of_prompts, axis=0) for key, of_prompts in rates.items()}
 
-    def format_value(self, value: float) -> str:
-        """`91.0` in per cent, else three significant digits, or thousands: `35k`."""
-        if self.unit == "%":
-            return f"{value:.1f}"
-        return f"{value / 1000:.0f}k" if abs(value) >= 10_000 else f"{value:.3g}"
+    def recorded_in(self, arms: Sequence[Arm]) -> bool:
+        """Whether a run of the arms has the figure."""
+        return any(self.by_seed(arm) for arm in arms)
+
+    def number_format(self, values: Sequence[float]) -> Callable[[float], str]:
+        """Format of a column with these values: one decimal for per cents, otherwise that of `column_format`."""
+        return "{:.1f}".format if self.unit == "%" else column_format(values)
 
     def format_effect(self, effect: float) -> str:
         """`−10.6` for a difference, `×0.25` for a ratio."""

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -57,25 +57,26 @@ class Table:
 
 def figures_table(study: Study) -> Table:
     """A row for each arm: means over seeds with 95 % intervals."""
-    measures = [MEASURES[key] for key in COLUMNS]
-    titles = [m.title if m.unit in m.title else f"{m.title}, {m.unit}" for m in measures]
-    rows = [[arm.title, str(len(arm.runs)), *(measure_cell(arm, m) for m in measures)] for arm in study.arms]
+    columns = [(m, measure_column(study.arms, m)) for key in COLUMNS if (m := MEASURES[key]).recorded_in(study.arms)]
+    titles = [m.title if m.unit in m.title else f"{m.title}, {m.unit}" for m, _ in columns]
+    rows = [[arm.title, str(len(arm.runs)), *(cells[i] for _, cells in columns)] for i, arm in enumerate(study.arms)]
     return Table(["arm", "seeds", *titles], rows)
 
 
 def table_1(study: Study) -> Table:
-    """The paper's Table 1 beside this study's final accuracy; gains are over the model before training."""
+    """The rows of the paper's Table 1 for the study's arms, beside the study's final accuracy; gains are over the model
+    before training."""
     base = _base_accuracy(study)
     published = TABLE_1["base"]
     theirs = [text for model in MODELS for text in (f"{published[model]}", "")]
     rows = [["before training", "", "–" if base is None else f"{base:.1f}", "", *theirs]]
     for label, accuracies in TABLE_1.items():
-        if label == "base":
-            continue
         arm = study.arm(label)
-        final = list(FINAL_ACCURACY.by_seed(arm).values()) if arm else []
+        if arm is None:
+            continue
+        final = list(FINAL_ACCURACY.by_seed(arm).values())
         gain = format_signed(fmean(final) - base) if final and base is not None else "–"
-        ours = [str(len(arm.runs)), measure_cell(arm, FINAL_ACCURACY)] if arm else ["0", "–"]
+        ours = [str(len(arm.runs)), *measure_column([arm], FINAL_ACCURACY)]
         theirs = [text for model in MODELS for text in _with_gain(accuracies[model], published[model])]
         rows.append([arm_title(label), *ours, gain, *theirs])
     papers = [text for name in MODELS.values() for text in (f"paper: {name}", "gain")]
@@ -87,13 +88,14 @@ def tuning_table(tuning: Tuning) -> Table:
     settings = list(dict.fromkeys(tuned_setting(arm.label) for arms in tuning.tried.values() for arm in arms))
     rows = []
     for base, arms in tuning.tried.items():
-        by_setting = {tuned_setting(arm.label): measure_cell(arm, LATE_ACCURACY) for arm in arms}
         best = tuning.study.arm(base)
         assert best is not None
+        *tried, at_its_best = measure_column([*arms, best], LATE_ACCURACY)
+        by_setting = {tuned_setting(arm.label): cell for arm, cell in zip(arms, tried, strict=True)}
         chosen = Counter(tuned_setting(label) or "default" for label in tuning.chosen[base].values())
         counts = ", ".join(f"{setting} ({seeds})" for setting, seeds in chosen.most_common())
         cells = [by_setting.get(setting, "–") for setting in settings]
-        rows.append([best.title, *cells, measure_cell(best, LATE_ACCURACY), counts])
+        rows.append([best.title, *cells, at_its_best, counts])
     names = [setting or "default" for setting in settings]
     return Table(["late accuracy, %", *names, "at its best", "chosen (seeds)"], rows)
 
@@ -121,18 +123,23 @@ def claims_list(verdicts: Sequence[ClaimVerdict]) -> str:
     )
 
 
-def measure_cell(arm: Arm, measure: Measure) -> str:
-    """`91.0 [89.5, 92.5]`, or the reason why there is no interval: `91.0 (one run)`."""
-    values = list(measure.by_seed(arm).values())
+def measure_column(arms: Sequence[Arm], measure: Measure) -> list[str]:
+    """A cell for each arm, all in one number format: `91.0 [89.5, 92.5]`, or the reason why there is no interval:
+    `91.0 (one run)`."""
+    figures = [list(measure.by_seed(arm).values()) for arm in arms]
+    text = measure.number_format([fmean(values) for values in figures if values])
+    return [_measure_cell(arm, measure, values, text) for arm, values in zip(arms, figures, strict=True)]
+
+
+def _measure_cell(arm: Arm, measure: Measure, values: Sequence[float], text: Callable[[float], str]) -> str:
     if not values:
         return "–"
     try:
         estimate = measure.over_seeds(arm)
     except NoInterval:
-        return f"{measure.format_value(fmean(values))} ({'one run' if len(values) == 1 else 'all the same'})"
+        return f"{text(fmean(values))} ({'one run' if len(values) == 1 else 'all the same'})"
     few = f" (of {numeral(len(values))})" if len(values) < len(arm.runs) else ""
-    mean, low, high = (measure.format_value(x) for x in (estimate.mean, estimate.low, estimate.high))
-    return f"{mean} [{low}, {high}]{few}"
+    return f"{text(estimate.mean)} [{text(estimate.low)}, {text(estimate.high)}]{few}"
 
 
 def _claim_row(verdict: ClaimVerdict) -> list[str]:
