@@ -34,13 +34,16 @@ class Reading:
     descriptors: int
     threads: int
     children: int
+    cpu: float  # user and system seconds since it began
 
 
 def read(pid: int, iteration: int) -> Reading:
     process = Path(f"/proc/{pid}")
     resident = int((process / "statm").read_text().split()[1]) * PAGE / 1e6
     descriptors, threads = (len(list((process / name).iterdir())) for name in ("fd", "task"))
-    return Reading(iteration, resident, descriptors, threads, len(list(descendants(pid))))
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime and stime of proc(5)
+    return Reading(iteration, resident, descriptors, threads, len(list(descendants(pid))), cpu)
 
 
 def watch(run: Path, overrides: list[str], iterations: int, scratch: Path) -> tuple[int, list[Reading]]:
@@ -78,6 +81,13 @@ def cost(rows: list[dict[str, float]]) -> tuple[float, float]:
     return median(seconds), median(w / t for w, t in zip(work, tokens, strict=True))
 
 
+def cpu_per_token(rows: list[dict[str, float]], readings: list[Reading]) -> float:
+    """CPU seconds by sampled tokens from the first of `readings` to the last."""
+    tokens = {row["iteration"]: row.get("train/sampled_tokens_total", 0.0) for row in rows}
+    first, last = readings[0], readings[-1]
+    return (last.cpu - first.cpu) / (tokens[last.iteration] - tokens[first.iteration])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--iterations", type=int, default=1000)
@@ -98,6 +108,8 @@ def main() -> int:
     print(
         f"an iteration: {early[0]:.3f} s early, {late[0]:.3f} s late; a sampled token: {late[1] / early[1]:.2f} × early"
     )
+    ratio = cpu_per_token(rows, readings[-WINDOW - 1 :]) / cpu_per_token(rows, readings[10 : 11 + WINDOW])
+    print(f"CPU seconds of a sampled token: {ratio:.2f} × early")
     print(f"left in TMPDIR: {[path.name for path in scratch.iterdir()]}")
     print(f"files of the run: {sum(path.is_file() for path in (top / 'run').rglob('*'))}")
     return code

@@ -85,9 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     replay = command("replay", "compute the numbers of a dump again, to the first that is not finite")
     replay.add_argument("file", type=Path, metavar="FILE", help="a file in RUN/faults")
 
-    export = command("export", "write the newest checkpoint of a run as a Hugging Face folder")
+    export = command("export", "write a checkpoint of a run as a Hugging Face folder, or publish it on a hub")
     export.add_argument("run", type=Path, metavar="RUN")
-    export.add_argument("out", type=Path, metavar="OUT", help="a new directory")
+    export.add_argument("out", metavar="OUT", help="a new directory, or hub:OWNER/NAME for a model repository")
+    export.add_argument("--iteration", default="newest", metavar="N", help="its number, best, or newest (the default)")
+    export.add_argument("--public", action="store_true", help="make a new repository public; without it it is private")
+    export.add_argument("--dry-run", action="store_true", help="hub: show what would be uploaded, and ask nobody")
 
     audit = command("audit", "compute iterations of a run again from its own files; 0 equal, 4 differs, 5 undecided")
     audit.add_argument("run", type=Path, metavar="RUN")
@@ -165,9 +168,16 @@ def _replay(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> None:
     from winnow.assemble.export import export_checkpoint
+    from winnow.assemble.publish import HUB, publish_checkpoint
     from winnow.config.saved_runs import read_saved_run
 
-    print(export_checkpoint(read_saved_run(args.run), args.out))
+    run = read_saved_run(args.run)
+    if args.out.startswith(HUB):
+        print(publish_checkpoint(run, args.out.removeprefix(HUB), args.iteration, not args.public, args.dry_run))
+    elif args.public or args.dry_run:
+        raise ConfigError(f"{args.out}: --public and --dry-run are about repositories; type hub:OWNER/NAME")
+    else:
+        print(export_checkpoint(run, Path(args.out), args.iteration))
 
 
 def _audit(args: argparse.Namespace) -> int:

@@ -138,6 +138,7 @@ def build_run(
             cfg.eval.every,
             checkpoint.every,
             None if checkpoint.keep == "all" else checkpoint.keep,
+            checkpoint.best,
             stop,
         ),
         language_model=language_model,

@@ -61,6 +61,7 @@ class MetricsConfig:
 class CheckpointConfig:
     every: int = MISSING
     keep: Any = MISSING  # a number or "all"
+    best: bool = MISSING
 
 
 @dataclass

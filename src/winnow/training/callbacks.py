@@ -64,8 +64,7 @@ class IterationBookkeeping(pl.Callback):
             self._evaluate_after_resume(trainer, data)
             return
         found = self._evaluate(trainer, 0)
-        accuracy = found.figures[self.evaluator.accuracy_key()]
-        data.note(eval_first=accuracy, eval_last=accuracy)
+        data.note_accuracy(0, found.figures[self.evaluator.accuracy_key()])
         total = {
             "time/total": time.perf_counter() - self._began,
             "train/sampled_tokens_total": 0,
@@ -80,7 +79,7 @@ class IterationBookkeeping(pl.Callback):
         if evaluated or not self._due(iteration, trainer) or self.stop is not None:
             return
         found = self._evaluate(trainer, iteration)
-        data.note(eval_last=found.figures[self.evaluator.accuracy_key()], evaluated=iteration)
+        data.note_accuracy(iteration, found.figures[self.evaluator.accuracy_key()])
         if trainer.is_global_zero:
             self.files.amend_last(found.figures, found.counts)
 
@@ -112,7 +111,7 @@ class IterationBookkeeping(pl.Callback):
         found = self._evaluated_unless_stopped(trainer, iteration) if self._due(iteration, trainer) else None
         if found is not None:
             row |= found.figures
-            data.note(eval_last=row[self.evaluator.accuracy_key()], evaluated=iteration)
+            data.note_accuracy(iteration, row[self.evaluator.accuracy_key()])
         now = time.perf_counter()
         data.note(seconds=before + now - self._began)
         if found is not None:  # the evaluation may have used up the budget's seconds

@@ -29,6 +29,7 @@ from winnow.ops.finite import nonfinite_names
 from winnow.run_logs.background_writer import BackgroundWriter
 from winnow.run_logs.run_files import RunFiles, checkpoint_folders, iteration_in
 from winnow.tensor_files import read_tensors
+from winnow.training.progress import RunProgress
 
 STATE, MANIFEST = "state.ckpt", "manifest.json"
 TEMPORARY = re.compile(r"\.(tmp|del)-iteration_[0-9]+")
@@ -143,7 +144,8 @@ def load_state(path: Path) -> State:
 class IterationCheckpoint(Checkpoint):
     """Callback that writes `checkpoints/iteration_000010/` every `every` iterations and at the end.
 
-    The newest `keep` intact checkpoints are kept, or all of them if that is None. `run` is the run's id.
+    The newest `keep` intact checkpoints are kept, or all of them if that is None. With `keep_best` so is that with the
+    highest held-out accuracy, which is also written where none is due. `run` is the run's id.
 
     It derives from `Checkpoint` because Lightning runs such callbacks after all others, when the counters are up to
     date. If a signal makes the run leave an iteration before its first update, the state after the one before it is
@@ -151,10 +153,17 @@ class IterationCheckpoint(Checkpoint):
     """
 
     def __init__(
-        self, directory: Path, every: int, keep: int | None, clock: Clock, writer: BackgroundWriter, run: str | None
+        self,
+        directory: Path,
+        every: int,
+        keep: int | None,
+        keep_best: bool,
+        clock: Clock,
+        writer: BackgroundWriter,
+        run: str | None,
     ) -> None:
-        self.directory, self.every, self.keep, self.clock, self.writer = directory, every, keep, clock, writer
-        self.run = run
+        self.directory, self.every, self.keep, self.keep_best = directory, every, keep, keep_best
+        self.clock, self.writer, self.run = clock, writer, run
         self._saved = 0
         self._boundary: State | None = None  # Lightning's counters after the last iteration
 
@@ -164,7 +173,8 @@ class IterationCheckpoint(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         iteration = _iteration(trainer)
         self._boundary = _lightning_counters(trainer)
-        if iteration % self.every == 0 or iteration == trainer.max_epochs or trainer.should_stop:
+        is_best = self.keep_best and _progress(trainer).best == iteration
+        if iteration % self.every == 0 or iteration == trainer.max_epochs or trainer.should_stop or is_best:
             with self.clock.of("checkpoint"):
                 self.writer.wait()  # so that metrics.jsonl is never behind a checkpoint
                 self.save(trainer, iteration)
@@ -198,12 +208,17 @@ class IterationCheckpoint(Checkpoint):
             lambda path: nonfinite_tensors(load_state(path)),
         )
         if self.keep is not None:
-            delete_old(self.directory, self.keep, self.run, written)
+            best = _progress(trainer).best if self.keep_best else None
+            delete_old(self.directory, self.keep, self.run, written, best)
+
+
+def _progress(trainer: pl.Trainer) -> RunProgress:
+    return trainer.datamodule.progress  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _iteration(trainer: pl.Trainer) -> int:
     """Iterations that are done."""
-    return trainer.datamodule.progress.iteration  # pyright: ignore[reportAttributeAccessIssue]
+    return _progress(trainer).iteration
 
 
 def _lightning_counters(trainer: pl.Trainer) -> State:
@@ -264,8 +279,11 @@ def remove_leftovers(directory: Path) -> None:
             _remove(leftover)
 
 
-def delete_old(directory: Path, keep: int, run: str | None = None, written: Path | None = None) -> None:
-    """Delete all checkpoints before the newest `keep` intact ones; nothing if there are not so many.
+def delete_old(
+    directory: Path, keep: int, run: str | None = None, written: Path | None = None, best: int | None = None
+) -> None:
+    """Delete all checkpoints before the newest `keep` intact ones but that of iteration `best`; nothing if there are
+    not so many.
 
     Damaged ones among the newer stay: they are not counted, and someone may want to look at them. So do those of
     another run. The state of `written` was hashed just now, and is not read again.
@@ -274,7 +292,7 @@ def delete_old(directory: Path, keep: int, run: str | None = None, written: Path
     for folder in reversed(checkpoint_folders(directory)):
         if intact < keep:
             intact += is_intact(folder, run, hashed=folder != written)
-        elif not _is_foreign(folder, run):
+        elif iteration_in(folder) != best and not _is_foreign(folder, run):
             _delete(folder)
 
 

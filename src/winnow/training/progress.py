@@ -10,7 +10,11 @@ from winnow.run_logs.run_files import Status, Summary
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """Counters and results of a run so far; `eval_last` is the held-out accuracy after iteration `evaluated`."""
+    """Counters and results of a run so far.
+
+    `eval_last` is the held-out accuracy after iteration `evaluated`, and `eval_best` the highest one after an iteration
+    of training, which is `best`: the first of those that share it, 0 if there was none.
+    """
 
     iteration: int = 0
     prompts: int = 0
@@ -20,10 +24,20 @@ class RunProgress:
     eval_first: float | None = None
     eval_last: float | None = None
     evaluated: int = 0
+    eval_best: float | None = None
+    best: int = 0
     tracker_id: str | None = None
     initial_weights: str | None = None
     prompt_hash: str = ""
     verifiers: dict[str, str] = field(default_factory=dict)
+
+    def with_accuracy(self, iteration: int, accuracy: float) -> "RunProgress":
+        """The progress after an evaluation of the policy after `iteration`, 0 for the one before training."""
+        if iteration == 0:
+            return replace(self, eval_first=accuracy, eval_last=accuracy)
+        later = replace(self, eval_last=accuracy, evaluated=iteration)
+        is_best = self.eval_best is None or accuracy > self.eval_best
+        return replace(later, eval_best=accuracy, best=iteration) if is_best else later
 
     def summary(self, status: Status, algo: str, model: str, dataset: str, seed: int) -> Summary:
         """The summary of a run of algorithm, model and dataset with these names, as of now."""
@@ -66,6 +80,10 @@ class IterationData(pl.LightningDataModule):
     def note(self, **changes: float | int | str | dict[str, str] | None) -> None:
         """Replace the named fields of `progress`."""
         self.progress = replace(self.progress, **changes)  # pyright: ignore[reportArgumentType]
+
+    def note_accuracy(self, iteration: int, accuracy: float) -> None:
+        """Enter an evaluation of the policy after `iteration` into `progress`."""
+        self.progress = self.progress.with_accuracy(iteration, accuracy)
 
     def state_dict(self) -> dict[str, float | str | dict[str, str] | None]:
         return asdict(self.progress)

@@ -65,8 +65,9 @@ class Intervals:
     """The length of a run, at most `iterations` within `budget`, and the intervals of evaluations and checkpoints.
 
     The model is evaluated every `evaluate` iterations (0: only before and after training) and saved every `save`
-    iterations; the newest `keep` checkpoints are kept, or all of them if that is None. With `stop`, the run pauses
-    after that iteration as if a signal had come; it is no end, so that nothing is evaluated for it.
+    iterations; the newest `keep` checkpoints are kept, or all of them if that is None, and with `keep_best` that with
+    the highest held-out accuracy. With `stop`, the run pauses after that iteration as if a signal had come; it is no
+    end, so that nothing is evaluated for it.
     """
 
     iterations: int
@@ -74,6 +75,7 @@ class Intervals:
     evaluate: int
     save: int
     keep: int | None
+    keep_best: bool
     stop: int | None = None
 
 
@@ -333,7 +335,13 @@ class Run:
                 self.guard,
                 self.bookkeeping,
                 IterationCheckpoint(
-                    self.directory / "checkpoints", c.save, c.keep, self.clock, self.writer, self.record.run
+                    self.directory / "checkpoints",
+                    c.save,
+                    c.keep,
+                    c.keep_best,
+                    self.clock,
+                    self.writer,
+                    self.record.run,
                 ),
             ],
             plugins=[SyncedCheckpointIO(), *double],
@@ -354,7 +362,7 @@ def _need(module: IterationModule, language_model: LanguageModel, intervals: Int
     """The room that a run takes: a checkpoint holds trained weights and two moments of each, an export all weights."""
     trained = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
     every = -(-intervals.iterations // intervals.save)
-    kept = every if intervals.keep is None else min(intervals.keep, every)
+    kept = every if intervals.keep is None else min(intervals.keep + intervals.keep_best, every)
     return Need(3 * trained, kept, sum(4 * p.numel() for p in language_model.model.parameters()))
 
 
