@@ -34,6 +34,7 @@ LAYERS = (
     ("launch",),
     ("doctor",),
     ("cli",),
+    ("__main__",),
 )
 """The order of imports under `winnow`, from low to high. A package or module imports only from itself and from lower
 layers, so that neighbours in a layer do not import each other."""

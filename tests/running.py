@@ -1,7 +1,7 @@
 """Whole runs inside the test process."""
 
 import json
-import runpy
+from dataclasses import replace
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from winnow.assemble.training import train
 from winnow.config import checks
+from winnow.launch import programs
 from winnow.launch.program import Program
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -53,11 +54,7 @@ def run(directory: Path, *overrides: str) -> float | None:
 
 def program(name: str) -> Program:
     """The program `train.py` or `evaluate.py`, to be run in this process."""
-    script = runpy.run_path(str(CONF.parent / f"{name}.py"))
-    if name == "train":
-        return Program(name, script["validate"], script["train"], CONF)
-    more = {"complete": script["with_run_overrides"], "trace": "evaluation.json"}
-    return Program(name, script["validate"], script["evaluate"], CONF, **more)
+    return replace({"train": programs.training, "evaluate": programs.evaluation}[name](), folder=CONF)
 
 
 def metrics(directory: Path) -> list[dict[str, float]]:

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from winnow import cli
 from winnow.errors import EXIT_CODE_OF_SIGNAL
 from winnow.evaluation.storage import SampleStore
 from winnow.launch.program import Program
+from winnow.launch.programs import evaluation, training
 from winnow.run_logs.run_files import SampleRecord
 
 ROOT = Path(__file__).parent.parent
@@ -26,12 +26,7 @@ WORDS = ("limit=12", "batch=8", "eval.samples=4", "hardware=cpu", "hardware.thre
 
 @pytest.fixture(scope="module")
 def programs() -> dict[str, Program]:
-    loaded = {}
-    for name in ("train", "evaluate"):
-        names = runpy.run_path(str(ROOT / f"{name}.py"))
-        more = {"complete": names["with_run_overrides"], "trace": "evaluation.json"} if name == "evaluate" else {}
-        loaded[name] = Program(name, names["validate"], names[name], ROOT / "conf", **more)
-    return loaded
+    return {"train": training(), "evaluate": evaluation()}
 
 
 @pytest.fixture

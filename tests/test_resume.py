@@ -1,18 +1,17 @@
 """Resumed runs: bit-identical to uninterrupted ones, and refused where they would be something else."""
 
 import json
-import runpy
 import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-from running import CONF, SMALL, composed, metrics, program, run, weights
+from running import SMALL, composed, metrics, program, run, weights
 from winnow import cli, signals
 from winnow.assemble.training import train
 from winnow.errors import ConfigError, Stopped
-from winnow.launch.program import Program
+from winnow.launch import programs
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_record import read_record
 from winnow.run_logs.tracker import NullTracker, RunInfo
@@ -159,8 +158,7 @@ def test_a_run_of_an_earlier_version_is_refused_in_one_line(
 ):
     """Its configuration names classes that have since been moved; today's classes cannot read its checkpoints."""
     monkeypatch.chdir(tmp_path)
-    script = runpy.run_path(str(CONF.parent / "train.py"))
-    program = Program("train", script["validate"], script["train"], CONF)
+    program = programs.training()
     assert program.exit_code([*SMALL, "iterations=1", "hydra.run.dir=old"]) == 0
     saved = tmp_path / "old" / ".hydra" / "config.yaml"
     text = saved.read_text()
@@ -177,9 +175,7 @@ def test_a_run_of_an_earlier_version_is_refused_in_one_line(
     assert cli.exit_code(["export", "old", "out"]) == 2
     assert capfd.readouterr() == ("", f"error: old: {reason}; export it with that version\n")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
-    script = runpy.run_path(str(CONF.parent / "evaluate.py"))
-    complete = {"complete": script["with_run_overrides"], "trace": "evaluation.json"}
-    evaluation = Program("evaluate", script["validate"], script["evaluate"], CONF, **complete)
+    evaluation = programs.evaluation()
     # An evaluation takes the run's overrides and its exported model, for which that configuration does not matter.
     assert evaluation.exit_code(["run=old", "limit=2", "hardware=cpu", "hydra.run.dir=evaluated"]) == 0
     assert json.loads((tmp_path / "evaluated" / "summary.json").read_text())["status"] == "done"

@@ -110,8 +110,17 @@ class Processes(Launcher):
         if previous.is_resumable(directory):
             # A run that is not known by its configuration gets its overrides too: it refuses those that change it.
             words = [f"resume={quoted(directory)}", *([] if previous.identifiable else overrides)]
-        command = (*_program(), *_flags(cfg), *words)
+        command = (*self._program(), *_flags(cfg), *words)
         return Job(number, command, directory), JobRow(number, " ".join(filter_overrides(overrides)), directory, labels)
+
+    def _program(self) -> list[str]:
+        """The command that starts a job, without its words."""
+        from winnow.launch.program import Task
+
+        if isinstance(self.task, Task):
+            return self.task.program.command
+        spec = getattr(sys.modules["__main__"], "__spec__", None)
+        return [sys.executable, *(["-m", spec.name] if spec is not None else [os.path.abspath(sys.argv[0])])]
 
     def _report(self, results: "SweepResults") -> None:
         from winnow.launch.program import Task
@@ -125,11 +134,6 @@ class Processes(Launcher):
             report = f"no report: {error}"
         if report:
             print(report, flush=True)
-
-
-def _program() -> list[str]:
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return [sys.executable, *(["-m", spec.name] if spec is not None else [os.path.abspath(sys.argv[0])])]
 
 
 def _flags(cfg: DictConfig) -> list[str]:

@@ -11,18 +11,31 @@ from winnow.errors import CONFIG, DISK, DONE, ConfigError, DiskFailure, Stopped
 from winnow.files import DiskErrors
 from winnow.visible_text import message, visible
 
+PROGRAMS = {"train": "train a model", "evaluate": "evaluate a model"}
 AXES = ("iterations", "sampled_tokens", "trained_tokens", "seconds")
 
 
 def main() -> NoReturn:
     """Run the command on `sys.argv`, and exit with its code (`winnow.errors`)."""
     signals.install()
-    with signals.answered_by(lambda: "ended"):
-        sys.exit(exit_code(sys.argv[1:]))
+    sys.exit(exit_code(sys.argv[1:]))
 
 
 def exit_code(words: Sequence[str]) -> int:
     """Run the command that `words` name; a ConfigError becomes one line on stderr and code 2, a full disk code 74."""
+    if words and words[0] in PROGRAMS:  # their words are Hydra's
+        from winnow.launch import programs
+
+        return programs.installed(words[0]).exit_code(words[1:])
+    if words and words[0] in ("-sc", "--shell_completion"):
+        from winnow.launch.completion import complete
+
+        return complete(words, _parser().known)
+    with signals.answered_by(lambda: "ended"):
+        return _tool(words)
+
+
+def _tool(words: Sequence[str]) -> int:
     try:
         args = _parser().parse_args(list(words))
         with DiskErrors(Path.cwd(), lambda: "make room there, or type another directory"):
@@ -38,14 +51,16 @@ def exit_code(words: Sequence[str]) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Parser that reports an error on one line, without the usage."""
+    """Parser that reports an error on one line, without the usage. `known` are the names of all commands."""
+
+    known: tuple[str, ...] = ()
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; type {self.prog} --help")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="winnow", description="Tools around train.py and evaluate.py.")
+    parser = _Parser(prog="winnow", description="Post-train language models with verifiable rewards.")
     parser.add_argument("--version", action="version", version=f"winnow {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -54,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=globals()[f"_{name}"])
         return added
 
+    for name, does in PROGRAMS.items():
+        commands.add_parser(name, help=f"{does}: winnow {name} --help")
     command("doctor", "check whether this machine can train")
 
     prompt = command("prompt", "print a problem as the model reads it: text, token ids and their hash")
@@ -98,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         "--iterations", type=int, default=3, metavar="K", help="number of iterations, chosen at random; default 3"
     )
     audit.add_argument("--from-start", action="store_true", help="compute the first iteration again too")
+    parser.known = tuple(commands.choices)
     return parser
 
 

@@ -1,13 +1,13 @@
 """Wrong input at the command line: exit code 2, one line that says what to type, no traceback, nothing left behind."""
 
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from winnow.launch import programs
 from winnow.launch.program import Program
 
 ROOT = Path(__file__).parents[2]
@@ -129,8 +129,7 @@ AFTER_TORCH = [
 
 @pytest.fixture(scope="module")
 def program() -> Program:
-    names = runpy.run_path(str(ROOT / "train.py"))
-    return Program("train", names["validate"], names["train"], ROOT / "conf")
+    return programs.training()
 
 
 @pytest.fixture

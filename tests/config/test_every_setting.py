@@ -1,8 +1,8 @@
 """Every setting of every option has a rule, and a senseless value of any is refused in one line."""
 
 import math
-import runpy
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from winnow.config.override_errors import keys_of
 from winnow.config.ranges import check_values
 from winnow.config.setting_rules import rules_of, unusual
 from winnow.errors import ConfigError
-from winnow.launch.program import Program
+from winnow.launch import programs
 
 ROOT = Path(__file__).parents[2]
 CHOICES = [
@@ -92,8 +92,7 @@ def test_a_file_with_a_value_of_another_kind(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment/mine.yaml").write_text(f"# @package _global_\n{yaml}\n")
-    names = runpy.run_path(str(ROOT / "train.py"))
-    program = Program("train", names["validate"], lambda cfg, directory: None, ROOT / "conf")
+    program = replace(programs.training(), run=lambda cfg, directory: None)
     code = program.exit_code(["--config-dir", ".", "experiment=mine", "logger=none", "hydra.run.dir=run"])
     said = capfd.readouterr().err
     if named is None and code == 0:
@@ -138,9 +137,7 @@ def test_settings_that_are_deleted_or_have_another_shape(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], words: str
 ):
     monkeypatch.chdir(tmp_path)
-    names = runpy.run_path(str(ROOT / "train.py"))
-    program = Program("train", names["validate"], names["train"], ROOT / "conf")
-    assert program.exit_code([*words.split(), "logger=none"]) == 2
+    assert programs.training().exit_code([*words.split(), "logger=none"]) == 2
     [line] = capfd.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert list(tmp_path.rglob("*")) == []

@@ -1,11 +1,12 @@
 """Hydra's own settings cannot import a stranger's class or write outside the run, and every refusal is one line."""
 
-import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hydra.experimental.callback import Callback
 
+from winnow.launch import programs
 from winnow.launch.program import Program
 
 ROOT = Path(__file__).parents[2]
@@ -16,8 +17,7 @@ LOGGED = "hydra/job_logging=default"
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Program:
     """The training program with a task that leaves a file instead of training."""
     monkeypatch.chdir(tmp_path)
-    validate = runpy.run_path(str(ROOT / "train.py"))["validate"]
-    return Program("train", validate, lambda cfg, directory: (directory / "ran").touch(), ROOT / "conf")
+    return replace(programs.training(), run=lambda cfg, directory: (directory / "ran").touch())
 
 
 def outside(tmp_path: Path) -> str:

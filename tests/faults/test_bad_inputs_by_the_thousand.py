@@ -4,9 +4,9 @@ All of them take most of an hour of one core: `WINNOW_FUZZ=all pytest -m faults 
 """
 
 import os
-import runpy
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from winnow.config.command_line import read_command_line
 from winnow.config.compose import Composer, register_unique_name
 from winnow.config.override_errors import keys_of
+from winnow.launch import programs
 from winnow.launch.program import Program
 
 ROOT = Path(__file__).parents[2]
@@ -38,8 +39,7 @@ def cases() -> list[str]:
 
 def program() -> Program:
     """The training program that ends once its configuration is accepted."""
-    validate = runpy.run_path(str(ROOT / "train.py"))["validate"]
-    return Program("train", validate, lambda cfg, directory: None, ROOT / "conf")
+    return replace(programs.training(), run=lambda cfg, directory: None)
 
 
 def failures(tried: Sequence[str], capfd: pytest.CaptureFixture[str]) -> Iterator[str]:

@@ -45,8 +45,7 @@ def export_checkpoint(run: SavedRun, out: Path, iteration: str = NEWEST) -> str:
     """
     common.quiet_libraries()
     common.keep_compiled_code()
-    run.refuse_removed_targets(str(run.directory), "`winnow report` still reads it; export it with that version")
-    checks.check_targets(run.cfg)
+    checks.check_saved(run, "`winnow report` still reads it; export it with that version")
     with _folder_errors(out):
         if out.exists():
             raise ConfigError(f"{out}: exists already; type the name of a new directory")

@@ -145,8 +145,7 @@ def _same(rows: Sequence[dict[str, float]], key: str) -> bool:
 def _saved(directory: Path, segment: Segment) -> SavedRun:
     """The configuration of a segment, after the checks that make it fit to be built."""
     run = read_saved_run(directory, segment.folder)
-    run.refuse_removed_targets(str(directory), "audit it with that version")
-    checks.check_targets(run.cfg)
+    checks.check_saved(run, "audit it with that version")
     common.quiet_libraries()
     return run
 

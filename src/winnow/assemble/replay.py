@@ -1,6 +1,7 @@
 """`winnow replay FILE`: the model of a dump with its weights, and a report of the first number that is not finite."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -14,6 +15,7 @@ from winnow.assemble import common
 from winnow.assemble.training import module_of
 from winnow.config import checks
 from winnow.config.instantiate import build_algorithm, precision_of
+from winnow.config.saved_runs import read_saved_run
 from winnow.errors import DONE, NOT_REPRODUCED, ConfigError
 from winnow.guards.fault_file import Dump, read_dump
 from winnow.guards.replay import Replayable, Stage, replay
@@ -63,6 +65,8 @@ def _module(dump: Dump, path: Path) -> IterationModule:
         raise ConfigError(f"{path}: its configuration has no section {missing[0]}; type the path of another dump")
     try:
         cfg = OmegaConf.create(dict(dump.config))
+        with suppress(ConfigError):  # a dump may have been taken out of its run
+            read_saved_run(path.absolute().parent.parent).import_plugins()
         checks.check_targets(cfg)
         return _built(cfg)
     except (OmegaConfBaseException, TypeError, ValueError) as error:

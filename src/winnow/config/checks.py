@@ -8,6 +8,7 @@ from winnow.config import ranges
 from winnow.config.instantiate import build_algorithm, choice, engine_class, on_cuda, precision_of, samples_exactly
 from winnow.config.notices import notices_of
 from winnow.config.override_errors import target_nodes
+from winnow.config.saved_runs import SavedRun
 from winnow.config.targets import check_plugins, check_target
 from winnow.errors import ConfigError
 
@@ -65,6 +66,17 @@ def check_targets(cfg: DictConfig) -> None:
     check_plugins(cfg.plugins)
     for path, node in target_nodes(cfg):
         check_target(path, node, list(cfg.plugins))
+
+
+def check_saved(run: SavedRun, instead: str) -> None:
+    """Check that the classes of a saved run's configuration can be built here and now.
+
+    Raises:
+        ConfigError: one of them cannot, or no longer exists; then the message ends with `instead`.
+    """
+    run.refuse_removed_targets(str(run.directory), instead)
+    run.import_plugins()
+    check_targets(run.cfg)
 
 
 def _check_engine(cfg: DictConfig, algorithm: Algorithm) -> None:

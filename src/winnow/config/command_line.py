@@ -35,8 +35,10 @@ class CommandLine:
         """The command line as words, flags first."""
         return [*self.flags, *self.overrides]
 
-    def within(self, config_dir: str) -> "CommandLine":
-        """The same command line with `--config-dir`."""
+    def within(self, config_dir: str | None) -> "CommandLine":
+        """The same command line with `--config-dir`, unless it has one already or there is none to add."""
+        if self.config_dir is not None or config_dir is None:
+            return self
         return replace(self, flags=(*self.flags, "--config-dir", config_dir), config_dir=config_dir)
 
 

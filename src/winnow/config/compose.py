@@ -26,6 +26,7 @@ from winnow.config.groups import Groups
 from winnow.config.hydra_settings import check_hydra, check_search_path
 from winnow.config.override_check import OverrideCheck
 from winnow.config.override_errors import composition_error, one_line
+from winnow.config.own_files import import_beside, unnamed_directory
 from winnow.errors import ConfigError
 
 CONF = Path(str(files("winnow"))) / "conf"
@@ -43,7 +44,7 @@ class Composer:
         version.setbase("1.3")
         setup_globals()
         JobRuntime.instance().set("name", program)
-        self.config_name = command.config_name or program
+        self.config_name, self.config_dir = command.config_name or program, command.config_dir
         self.loader = ConfigLoaderImpl(_search_path(conf, command))
         self.groups = Groups(self.loader, self.config_name)
         if not self.loader.repository.config_exists(self.config_name):
@@ -57,6 +58,7 @@ class Composer:
         """
         overrides = [o for o in self.parse(lines) if not (multirun and o.is_sweep_override())]
         self._refuse_sweeps(overrides)
+        import_beside(self.config_dir, self._plugins(overrides))
         choices = [o for o in overrides if self.groups.chosen_by(o)]
         for override in choices:
             self.groups.check(override)
@@ -166,7 +168,7 @@ def composed(program: str, words: Sequence[str]) -> DictConfig:
     """
     register_unique_name()
     command = read_command_line(words)
-    composer = Composer(program, CONF, command)
+    composer = Composer(program, CONF, command.within(unnamed_directory(installed=True)))
     cfg = composer.for_task(composer.compose(command.overrides))
     ranges.check_values(cfg)
     from winnow.config import checks  # imports torch, which --help and completion must not wait for

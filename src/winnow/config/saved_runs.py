@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from winnow.config.override_errors import one_line, target_nodes
+from winnow.config.own_files import import_beside
 from winnow.errors import ConfigError
 from winnow.files import regular_file, replace_text
 
@@ -36,6 +37,16 @@ class SavedRun:
     def choices(self) -> dict[str, str]:
         """The option chosen for each config group."""
         return dict(self.hydra.runtime.choices)
+
+    @property
+    def config_dir(self) -> str | None:
+        """The directory of own YAML files that the run was given; None without one, or if it has since gone."""
+        paths = [source.path for source in self.hydra.runtime.config_sources if source.provider == "command-line"]
+        return next((path for path in paths if Path(path).is_dir()), None)  # a run has at most one
+
+    def import_plugins(self) -> None:
+        """Have the packages that the run trusts imported from beside its `config_dir`, as they were for the run."""
+        import_beside(self.config_dir, [str(plugin) for plugin in self.cfg.get("plugins") or []])
 
     def refuse_removed_targets(self, subject: str, instead: str) -> None:
         """Refuse to use the configuration where an earlier version of Winnow wrote it.

@@ -25,8 +25,10 @@ def check_plugins(plugins: Sequence[object]) -> None:
     """
     for plugin in plugins:
         package = str(plugin).split(".")[0]
-        if not PLAIN_NAME.fullmatch(str(plugin)) or find_spec(package) is None:
-            raise ConfigError(f"plugins: no package {plugin} can be imported; install it, or leave it out")
+        if not PLAIN_NAME.fullmatch(str(plugin)) or package == "__main__" or find_spec(package) is None:
+            raise ConfigError(
+                f"plugins: no package {plugin} can be imported; install it, or put it beside the --config-dir"
+            )
 
 
 def check_target(path: str, node: DictConfig, trusted: Sequence[str], owned: Sequence[str] = (PACKAGE,)) -> object:

@@ -84,7 +84,8 @@ def with_run_overrides(command: CommandLine, composer: Composer) -> CommandLine:
     added = [] if "model.path" in typed else [f"model.path={quoted((folder / 'export').resolve())}"]
     if "model/lora" in run.choices and "model/lora" not in typed:
         added.append("model/lora=none")  # adapters are merged into an export
-    return replace(command, overrides=(*(str(o.input_line) for o in inherited), *added, *command.overrides))
+    overrides = (*(str(o.input_line) for o in inherited), *added, *command.overrides)
+    return replace(command, overrides=overrides).within(run.config_dir)
 
 
 def _is_inherited(override: Override) -> bool:

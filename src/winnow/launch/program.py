@@ -3,7 +3,8 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +20,7 @@ from winnow import signals
 from winnow.config.command_line import CommandLine, as_typed, read_command_line
 from winnow.config.compose import CONF, Composer, register_unique_name
 from winnow.config.override_errors import composition_error
+from winnow.config.own_files import unnamed_directory
 from winnow.config.saved_runs import SavedRun
 from winnow.errors import BUG, CONFIG, DISK, DIVERGED, DONE, INTERRUPTED, ConfigError, DiskFailure, Diverged, Stopped
 from winnow.files import DiskErrors
@@ -46,6 +48,7 @@ class Program:
         complete: Adds the overrides that typed ones stand for, such as those of the run that `evaluate.py run=` names.
         trace: Glob pattern of what a run must have left in its directory to be resumed.
         report: Called with the directory of a sweep whose jobs have all ended; returns what to print about them.
+        installed: Whether the program is `winnow NAME`, and not a script `NAME.py`.
     """
 
     name: str
@@ -55,6 +58,19 @@ class Program:
     complete: Callable[[CommandLine, Composer], CommandLine] = lambda command, composer: command
     trace: str = CHECKPOINTS
     report: Callable[[Path], str | None] = lambda top: None
+    installed: bool = False
+
+    @property
+    def subcommand(self) -> tuple[str, ...]:
+        """The word between the command `winnow` and overrides; none for a script."""
+        return (self.name,) if self.installed else ()
+
+    @property
+    def command(self) -> list[str]:
+        """The command that starts the program in another process, without overrides."""
+        # -P: a file in the working directory must not take the place of a module.
+        arguments = ["-P", "-m", "winnow", *self.subcommand] if self.installed else [os.path.abspath(sys.argv[0])]
+        return [sys.executable, *arguments]
 
     def main(self) -> NoReturn:
         """Run the program on `sys.argv`, and exit with its code (`winnow.errors`)."""
@@ -63,12 +79,9 @@ class Program:
 
     def exit_code(self, words: Sequence[str]) -> int:
         """Do what the command line says. Errors that are bugs of Winnow are not caught, and keep their traceback."""
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
         exit_when_parent_dies()
-        register_unique_name()
         try:
-            with DiskErrors(Path.cwd(), lambda: "make room there, or have it writable again, and start again"):
-                return self._start(read_command_line(words))
+            return self.start(words).exit_code
         except ConfigError as error:
             return _print_error(f"error: {error}", CONFIG)
         except Diverged as error:
@@ -81,13 +94,27 @@ class Program:
         except KeyboardInterrupt:
             return _print_error("interrupted", INTERRUPTED)
 
-    def _start(self, command: CommandLine) -> int:
+    def start(self, words: Sequence[str]) -> "Ended":
+        """Do what the command line says, and raise what goes wrong.
+
+        Raises:
+            ConfigError, Diverged, DiskFailure, Stopped: as their exit codes (`winnow.errors`) say.
+        """
+        register_unique_name()
+        with (
+            _environment({"HYDRA_FULL_ERROR": "1"}),  # Hydra then raises instead of printing and exiting
+            DiskErrors(Path.cwd(), lambda: "make room there, or have it writable again, and start again"),
+        ):
+            return self._start(read_command_line(words))
+
+    def _start(self, command: CommandLine) -> "Ended":
         if command.shows:
             return self._show(command)
         typed = command
         command, resumed = self._resumed(command)
+        command = self.complete(command, self._composer(command))
+        command = command.within(unnamed_directory(self.installed))
         composer = self._composer(command)
-        command = self.complete(command, composer)
         cfg = composer.compose(command.overrides, command.multirun)
         is_sweep = command.multirun or cfg.hydra.mode == RunMode.MULTIRUN
         refuse_choices(composer, cfg, command.overrides, is_sweep)
@@ -106,7 +133,7 @@ class Program:
         with run_directory(directory, self.name, resumed is not None):
             return self._hydra(command, resumed is not None)
 
-    def _sweep(self, command: CommandLine, cfg: DictConfig) -> int:
+    def _sweep(self, command: CommandLine, cfg: DictConfig) -> "Ended":
         """Run a sweep. Our launcher looks after the directories itself; for others the sweep's has to be empty."""
         if str(cfg.hydra.launcher._target_).endswith("winnow_launcher.Processes"):
             return self._hydra(command)
@@ -145,8 +172,9 @@ class Program:
         for notice in dict.fromkeys(notices):
             print(message(f"note: {notice}"))
 
-    def _show(self, command: CommandLine) -> int:
+    def _show(self, command: CommandLine) -> "Ended":
         """Print help, a configuration or a completion as Hydra does, but with our messages for its errors."""
+        command = command.within(unnamed_directory(self.installed))
         before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --help | head
         try:
             if command.informs:  # Hydra sets up its logging for that, which has to be checked first
@@ -159,17 +187,45 @@ class Program:
             sys.stdout.flush()
             signal.signal(signal.SIGPIPE, before)
 
-    def _hydra(self, command: CommandLine, resumed: bool = False) -> int:
+    def _hydra(self, command: CommandLine, resumed: bool = False) -> "Ended":
         task = Task(self, resumed)
         main = hydra.main(config_path=str(self.folder), config_name=self.name, version_base="1.3")(task)
         with as_typed(command.words):
             try:
                 main()
             except SystemExit as end:
-                return end.code if isinstance(end.code, int) else DONE
+                return Ended(end.code if isinstance(end.code, int) else DONE)
         if task.error is not None:
             raise task.error
-        return BUG if any(task.exit_codes) else DONE
+        return Ended(_code_of_sweep(task.exit_codes), task.directory)
+
+
+def _code_of_sweep(codes: Sequence[int]) -> int:
+    """The exit code of a sweep by those of its jobs: 2 if they all failed by their configuration."""
+    failed = {code for code in codes if code != DONE}
+    return CONFIG if failed == {CONFIG} else BUG if failed else DONE
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Context in which environment variables have these values."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of a program: its exit code, and the run's directory if it was a single run."""
+
+    exit_code: int
+    directory: Path | None = None
 
 
 @dataclass
@@ -182,6 +238,7 @@ class Task:
 
     program: Program
     resumed: bool = False
+    directory: Path | None = None
     error: Exception | None = None
     exit_codes: list[int] = field(default_factory=list)
 
@@ -190,9 +247,10 @@ class Task:
 
     def __call__(self, cfg: DictConfig) -> float | None:
         hydra = HydraConfig.get()
-        directory = Path(hydra.runtime.output_dir)
+        directory = self.directory = Path(hydra.runtime.output_dir)
         try:
-            return self.program.run(cfg, directory)
+            with as_typed([*self.program.subcommand, *sys.argv[1:]]):  # Lightning starts further ranks by these words
+                return self.program.run(cfg, directory)
         except (KeyboardInterrupt, Stopped):
             self._remove_if_bare(directory)
             raise

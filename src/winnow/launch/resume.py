@@ -90,11 +90,7 @@ def with_resumed_overrides(command: CommandLine, run: SavedRun, composer: Compos
     kept = [o for o in composer.parse(run.overrides) if overridden_key(o) not in replaced]
     place = [f"resume={quoted(run.directory)}", f"hydra.run.dir={quoted(run.directory)}", "hydra.output_subdir=null"]
     command = replace(command, overrides=(*(str(o.input_line) for o in (*kept, *typed)), *place))
-    sources = [s.path for s in run.hydra.runtime.config_sources if s.provider == "command-line"]
-    # A folder that the run was given by --config-dir, if it still exists; a run has at most one.
-    if command.config_dir is None and sources and Path(sources[0]).is_dir():
-        return command.within(sources[0])
-    return command
+    return command.within(run.config_dir)
 
 
 def overridden_key(override: Override) -> str:
