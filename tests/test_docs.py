@@ -144,9 +144,11 @@ def test_targets_and_subcommands_that_the_pages_name_exist(capsys: pytest.Captur
     named = {word for words in ALL_COMMANDS if words[0] == "make" for word in words[1:] if "=" not in word}
     assert named <= targets
     for subcommand in {words[1] for words in ALL_COMMANDS if words[0] == "winnow"}:
-        with pytest.raises(SystemExit) as end:
-            cli.exit_code([subcommand, "--help"])
-        assert end.value.code == 0, subcommand
+        try:
+            code = cli.exit_code([subcommand, "--help"])
+        except SystemExit as end:
+            code = end.code
+        assert code == 0, subcommand
 
 
 LOADED = re.compile(r"<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=[\"']?(?:https?:)?//", re.IGNORECASE)
