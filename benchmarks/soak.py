@@ -74,10 +74,13 @@ def slope(readings: list[Reading]) -> float:
 
 
 def cost(rows: list[dict[str, float]]) -> tuple[float, float]:
-    """Median seconds of an iteration, and of sampling and updating divided by the sampled tokens."""
+    """Median seconds of an iteration, and of sampling and updating divided by the sampled tokens.
+
+    An iteration whose prompts all tie updates nothing.
+    """
     seconds = [row["perf/iteration_s"] for row in rows[1:]]
     tokens = [b["train/sampled_tokens_total"] - a["train/sampled_tokens_total"] for a, b in pairwise(rows)]
-    work = [row["time/generate"] + row["time/update"] for row in rows[1:]]
+    work = [row["time/generate"] + row.get("time/update", 0.0) for row in rows[1:]]
     return median(seconds), median(w / t for w, t in zip(work, tokens, strict=True))
 
 
