@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from winnow import __version__, signals
 from winnow.errors import CONFIG, DISK, DONE, ConfigError, DiskFailure, Stopped
-from winnow.files import DiskErrors
+from winnow.files import DiskErrors, keep_compiled_code
 from winnow.visible_text import message, visible
 
 PROGRAMS = {"train": "train a model", "evaluate": "evaluate a model"}
@@ -31,6 +31,7 @@ def exit_code(words: Sequence[str]) -> int:
         from winnow.launch.completion import complete
 
         return complete(words, _parser().known)
+    keep_compiled_code()
     with signals.answered_by(lambda: "ended"):
         return _tool(words)
 

@@ -12,6 +12,7 @@ import math
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +22,15 @@ from winnow.errors import ConfigError, DiskFailure
 def cache_directory() -> Path:
     """The directory whose contents are kept between runs: `$WINNOW_CACHE`, or ~/.cache/winnow."""
     return Path(os.environ.get("WINNOW_CACHE") or Path.home() / ".cache" / "winnow")
+
+
+def keep_compiled_code() -> None:
+    """Have torch keep compiled code where Winnow caches. Importing torch's compiler makes the folder, in $TMPDIR if
+    nothing else is said before."""
+    folder = cache_directory() / "torchinductor"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -3,10 +3,9 @@
 import hashlib
 import inspect
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 
 import torch
 from omegaconf import DictConfig
@@ -21,7 +20,6 @@ from winnow.engines.base import Engine
 from winnow.engines.torch_engine import TorchEngine
 from winnow.evaluation.sets import EvaluationSampler, EvaluationSet
 from winnow.experience.collect import Judge
-from winnow.files import cache_directory
 from winnow.models import positions
 from winnow.models.attention import implementation
 from winnow.models.language_model import LanguageModel, ModelSource
@@ -39,14 +37,6 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", module="lightning_fabric")
-
-
-def keep_compiled_code() -> None:
-    """Have torch keep compiled code where Winnow caches, and not in a folder of $TMPDIR, which it makes in any case."""
-    folder = cache_directory() / "torchinductor"
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
 
 
 def set_threads(cfg: DictConfig) -> None:

@@ -30,7 +30,6 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
         Stopped: a signal ended it; complete batches of samples are kept.
     """
     common.quiet_libraries()
-    common.keep_compiled_code()
     common.set_threads(cfg)
     start = RunStart.of(directory, cfg, "evaluate")
     # Each batch is written atomically, so that there is nothing to finish first.

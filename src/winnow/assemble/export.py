@@ -44,7 +44,6 @@ def export_checkpoint(run: SavedRun, out: Path, iteration: str = NEWEST) -> str:
             its initial weights cannot be loaded.
     """
     common.quiet_libraries()
-    common.keep_compiled_code()
     checks.check_saved(run, "`winnow report` still reads it; export it with that version")
     with _folder_errors(out):
         if out.exists():

@@ -23,7 +23,6 @@ def show_prompt(cfg: DictConfig, row: int, benchmark: str | None, out: TextIO) -
         ConfigError: there is no such set or row, or the model or the data cannot be loaded.
     """
     common.quiet_libraries()
-    common.keep_compiled_code()
     if benchmark is not None and benchmark not in cfg.benchmarks:
         raise ConfigError(f"--set {benchmark}: no such benchmark; there are {', '.join(map(str, cfg.benchmarks))}")
     source = common.model_source(cfg)

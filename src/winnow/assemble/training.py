@@ -78,7 +78,6 @@ def train(cfg: DictConfig, directory: Path) -> float | None:
         Stopped: a signal ended it, after a checkpoint.
     """
     common.quiet_libraries()
-    common.keep_compiled_code()
     common.set_threads(cfg)
     clock = Clock()
     with common.verifiers(cfg) as (verifier, benchmarks), guards.watchdog(cfg, clock):

@@ -23,7 +23,7 @@ from winnow.config.override_errors import composition_error
 from winnow.config.own_files import unnamed_directory
 from winnow.config.saved_runs import SavedRun
 from winnow.errors import BUG, CONFIG, DISK, DIVERGED, DONE, INTERRUPTED, ConfigError, DiskFailure, Diverged, Stopped
-from winnow.files import DiskErrors
+from winnow.files import DiskErrors, keep_compiled_code
 from winnow.launch import resume
 from winnow.launch.jobs import exit_when_parent_dies
 from winnow.launch.run_directory import (
@@ -101,6 +101,7 @@ class Program:
             ConfigError, Diverged, DiskFailure, Stopped: as their exit codes (`winnow.errors`) say.
         """
         register_unique_name()
+        keep_compiled_code()
         with (
             _environment({"HYDRA_FULL_ERROR": "1"}),  # Hydra then raises instead of printing and exiting
             DiskErrors(Path.cwd(), lambda: "make room there, or have it writable again, and start again"),
