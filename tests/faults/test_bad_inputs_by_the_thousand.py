@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 NUMBERS = ["inf", "nan", "-1", "9" * 400, "9" * 5000, "1e999"]
 SHAPES = ["true", "null", "", "[]", "[1,[2]]", "{}", "{a: 1}", "${x}", "${seed}", "???"]
 TEXTS = ["abc", "\0", "\ud800", "a" * 5000]
-ONE_IN, ONE_IN_OF_FAULTS = 307, 1 if os.environ.get("WINNOW_FUZZ") == "all" else 11
+ONE_IN, ONE_IN_OF_FAULTS = 307, 1 if os.environ.get("WINNOW_FUZZ") == "all" else 23
 """Every so many cases one is tried in the ordinary suite, and in `make test-faults`."""
 PARTS = 4
 

@@ -131,6 +131,7 @@ def shifted_groups(m: pytest.MonkeyPatch) -> None:
         moved = honest(rewards.flatten().roll(1).view_as(rewards), penalty, centre, scale, eps)
         return moved.flatten().roll(-1).view_as(rewards)
 
+    shifted.__module__ = honest.__module__  # a rule of anybody else's would have to be trusted
     m.setattr(advantage_ops, "group", shifted)
 
 

@@ -95,7 +95,8 @@ def scaled_up(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def small_tokenizer() -> PreTrainedTokenizerFast:
-    names = ["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(3, VOCABULARY))]
+    # The last one because transformers' class of Qwen's tokenizers adds it where a vocabulary lacks it.
+    names = ["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(3, VOCABULARY - 1)), "<|endoftext|>"]
     words = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<pad>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", bos_token="<s>", eos_token="</s>")

@@ -158,7 +158,8 @@ class IterationModule(pl.LightningModule):
         limit = self.optim.grad_clip or float("inf")
         parts = [[p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups]
         norms = [nn.utils.get_total_norm([p.grad for p in part if p.grad is not None]) for part in parts]
-        finite = all(torch.isfinite(norm) for norm in norms)
+        # All ranks step, or none: a memory error of one of them comes after the gradients were averaged.
+        finite = not any(distributed.summed([not all(torch.isfinite(norm) for norm in norms)]))
         if finite:
             self._note("train/grad_norm", Mean(float(norms[0]), 1))
         self.guard.end_step(self, norms, finite)  # before clipping, which spreads a NaN over all gradients
