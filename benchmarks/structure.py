@@ -18,7 +18,7 @@ import numpy as np
 
 PACKAGE = "winnow"
 LAYERS = (
-    ("errors",),
+    ("_version", "errors"),
     ("columns", "files", "packed", "rng", "signals", "verdict", "visible_text", "ops"),
     ("distributed", "jsonl", "tensor_files", "types"),
     ("objectives",),
@@ -34,7 +34,7 @@ LAYERS = (
     ("launch",),
     ("doctor",),
     ("cli",),
-    ("__main__",),
+    ("__main__", "library"),
 )
 """The order of imports under `winnow`, from low to high. A package or module imports only from itself and from lower
 layers, so that neighbours in a layer do not import each other."""

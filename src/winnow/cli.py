@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from winnow import __version__, signals
+from winnow import signals
+from winnow._version import __version__
 from winnow.errors import CONFIG, DISK, DONE, ConfigError, DiskFailure, Stopped
 from winnow.files import DiskErrors, keep_compiled_code
 from winnow.visible_text import message, visible

@@ -11,6 +11,7 @@ is why `check` also follows work in which a signal raises at once.
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,10 +24,12 @@ Handler = Callable[[int], None]
 
 @dataclass
 class _State:
-    """State of the process: the signal that came, whether it waits for `check`, and the words that answer it."""
+    """State of the process: the signal that came, whether it waits for `check`, whether the process goes on afterwards,
+    and the words that answer the signal."""
 
     received: signal.Signals | None = None
     deferred: bool = False
+    lent: bool = False
     words: Callable[[], str] = lambda: "ended before anything was computed"
 
 
@@ -112,8 +115,31 @@ def handled_by(handler: Handler) -> Iterator[None]:
             signal.signal(number, former)
 
 
+@contextmanager
+def lent() -> Iterator[None]:
+    """Context in which the handler is installed in a process that goes on afterwards, such as a notebook's.
+
+    The former handlers then are back, and what came is forgotten. A second signal raises `Stopped` wherever the main
+    thread is, instead of ending the process. In another thread no handler can be installed, and none is.
+    """
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in EXIT_CODE_OF_SIGNAL} if here else {}
+    _state.lent = True
+    try:
+        if here:
+            install()
+        yield
+    finally:
+        _state.lent = False
+        forget()
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
 def _on_signal(number: int, frame: FrameType | None) -> None:
     if _state.received is not None:
+        if _state.lent:
+            raise Stopped(EXIT_CODE_OF_SIGNAL[number])
         os._exit(128 + number)
     _state.received = signal.Signals(number)
     _silence_closed_terminal()

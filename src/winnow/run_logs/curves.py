@@ -67,10 +67,10 @@ CURVE_PANELS = (
 )
 
 
-def draw_run(directory: Path) -> Path:
-    """Draw `curves.png` of a run, 1200 × 660 pixels, and return its path. A panel without data reads "not recorded".
+def figure_of(directory: Path) -> Figure:
+    """The figure of a run's six panels, 1200 × 660 pixels. A panel without data reads "not recorded".
 
-    The figure is not made by pyplot, which would need a window system and change global state that a notebook or the
+    It is not made by pyplot, which would need a window system and change global state that a notebook or the
     user's own plots share.
     """
     rows = RunFiles(directory).rows()
@@ -82,8 +82,13 @@ def draw_run(directory: Path) -> Path:
     figure.suptitle(_headline(directory), x=0.011, ha="left", fontsize=14, fontweight="bold", color=INK)
     if any(panel.window(points) > 1 for panel, curves in panels for points in curves.values()):
         figure.supxlabel("faint: every iteration; bold: running mean", x=0.989, ha="right", fontsize=9, color=MUTED)
+    return figure
+
+
+def draw_run(directory: Path) -> Path:
+    """Draw `curves.png` of a run, and return its path."""
     path = directory / "curves.png"
-    figure.savefig(path)
+    figure_of(directory).savefig(path)
     return path
 
 

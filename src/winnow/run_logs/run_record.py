@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from winnow import __version__
+from winnow._version import __version__
 from winnow.files import parsed_json, read_regular, replace_json, sha256_of
 
 RECORD = "run.json"
