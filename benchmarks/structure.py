@@ -32,7 +32,7 @@ LAYERS = (
     ("config",),
     ("assemble",),
     ("launch",),
-    ("doctor",),
+    ("doctor", "new_project"),
     ("cli",),
     ("__main__", "library"),
 )

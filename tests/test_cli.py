@@ -56,7 +56,7 @@ def test_a_folder_that_is_not_writable_is_a_failure(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        ("docotr", "invalid choice: 'docotr' (choose from 'train', 'evaluate', 'doctor'"),
+        ("docotr", "invalid choice: 'docotr' (choose from 'train', 'evaluate', 'new'"),
         ("", "the following arguments are required: COMMAND"),
         ("verify", "CASES.jsonl"),
         ("verify nowhere.jsonl", "nowhere.jsonl"),

@@ -73,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
 
     for name, does in PROGRAMS.items():
         commands.add_parser(name, help=f"{does}: winnow {name} --help")
+    new = command("new", "write a project of your own: settings, a reward, a test")
+    new.add_argument("directory", type=Path, metavar="DIR", help="a new directory, named as its package")
+
     command("doctor", "check whether this machine can train")
 
     prompt = command("prompt", "print a problem as the model reads it: text, token ids and their hash")
@@ -123,6 +126,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _overrides(parser: argparse.ArgumentParser, which: str) -> None:
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=which)
+
+
+def _new(args: argparse.Namespace) -> None:
+    from winnow.new_project import write_project
+
+    print(visible(write_project(args.directory)))
 
 
 def _doctor(args: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from winnow.config.instantiate import build_algorithm, choice, engine_class, on_
 from winnow.config.notices import notices_of
 from winnow.config.override_errors import target_nodes
 from winnow.config.saved_runs import SavedRun
-from winnow.config.targets import check_plugins, check_target
+from winnow.config.targets import check_function, check_plugins, check_target
 from winnow.errors import ConfigError
 
 
@@ -66,6 +66,8 @@ def check_targets(cfg: DictConfig) -> None:
     check_plugins(cfg.plugins)
     for path, node in target_nodes(cfg):
         check_target(path, node, list(cfg.plugins))
+        if path.endswith(".rule") and "function" in node:
+            check_function(f"{path}.function", str(node.function), list(cfg.plugins))
 
 
 def check_saved(run: SavedRun, instead: str) -> None:

@@ -17,6 +17,9 @@ LONGEST_PATH = 4000
 UNREADABLE = re.compile("[\x00\ud800-\udfff]")
 """Characters that no text of a configuration may hold: NUL and halves of a surrogate pair."""
 
+FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+"""A function by module and name: `my_project.verifiers:same_set`."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -252,6 +255,7 @@ VERIFIER_RULES = {
     "workers": ONE_OR_MORE.up_to(256),
     "timeout": _number("above 0, and at most 3,600 seconds", lambda x: 0 < x <= 3600),
     "rule.relative": FRACTION,
+    "rule.function": Rule("module:name", lambda x: isinstance(x, str) and FUNCTION.fullmatch(x) is not None),
 }
 """Settings of `reward.verifier` and of the verifier of every benchmark."""
 

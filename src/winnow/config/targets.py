@@ -66,6 +66,23 @@ def check_target(path: str, node: DictConfig, trusted: Sequence[str], owned: Seq
     return found
 
 
+def check_function(key: str, name: str, trusted: Sequence[str]) -> None:
+    """Check a function that the setting `key` names as module:name, as `check_target` checks one.
+
+    Raises:
+        ConfigError: its package is not trusted, or there is no such function.
+    """
+    package = name.split(".")[0].split(":")[0]
+    if package not in (PACKAGE, *trusted):
+        raise ConfigError(f"{key}={name}: not part of winnow; type plugins=[{package}] if you trust it")
+    try:
+        found = _locate(name.replace(":", "."))
+    except Exception as error:
+        raise ConfigError(f"{key}={name}: {one_line(str(error))}") from error
+    if not callable(found):
+        raise ConfigError(f"{key}={name}: no function; type module:name")
+
+
 def _package_of(found: Callable[..., object] | ModuleType | type) -> str:
     module = inspect.getmodule(found)
     return module.__name__.split(".")[0] if module is not None else "builtins"

@@ -29,7 +29,7 @@ ORDER = (
 """Arms in the order in which tables and figures show them. Arms that are not listed follow in alphabetical order."""
 IDLE_SECTIONS = frozenset({"hydra", "resume", "resume_force", "logger", "checkpoint", "study"})
 """Sections of a configuration that have no influence on the weights and metrics of a run."""
-NO_PART_OF_A_LABEL = IDLE_SECTIONS | {"arm", "algo", "seed", "experiment", "hardware"}
+NO_PART_OF_A_LABEL = IDLE_SECTIONS | {"arm", "algo", "seed", "experiment", "hardware", "plugins"}
 
 
 def arm_title(label: str, runs: Iterable[StudyRun] = ()) -> str:
