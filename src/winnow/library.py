@@ -53,7 +53,7 @@ class Run:
 
     @property
     def summary(self) -> dict[str, object]:
-        """How the run ended, as in `summary.json`: `status`, `eval_first`, `eval_last`, `seconds` …"""
+        """The end of the run, as in `summary.json`: `status`, `eval_first`, `eval_last`, `seconds` …"""
         return RunFiles(self.directory).read_summary()
 
     @property
