@@ -37,6 +37,39 @@ def test_three_and_resume_equal_six(tmp_path: Path, algo: str):
     assert parts == whole
 
 
+@pytest.mark.parametrize(
+    "curriculum", [["pass_rate"], ["column", "curriculum.column=level"]], ids=lambda words: words[0]
+)
+def test_mixtures_and_curricula_resume_exactly(tmp_path: Path, curriculum: list[str]):
+    """What a curriculum has learnt from the run is in its checkpoints; arms of a seed meet the same problems."""
+    for name, low in (("a", 1), ("b", 50)):
+        rows = [{"problem": f"{n}+{n % 7}=", "answer": str(n + n % 7), "level": n} for n in range(low, low + 20)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = [word for word in SMALL if not word.startswith("dataset.")]
+    words += ["dataset=mix", f"dataset.mix={{a:{{path:{tmp_path}/a.jsonl}},b:{{path:{tmp_path}/b.jsonl}}}}"]
+    words += ["dataset.weights={a:2}", "dataset.heldout_size=4", "curriculum=" + curriculum[0], *curriculum[1:]]
+
+    def go(name: str, *more: str) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        train(composed(*words, *more), tmp_path / name)
+
+    def asked(name: str) -> list[list[str]]:
+        files = sorted((tmp_path / name / "samples").iterdir())
+        records = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+        return [list(dict.fromkeys(record["prompt_key"] for record in of_iteration)) for of_iteration in records]
+
+    go("whole", "iterations=4")
+    go("parts", "iterations=2")
+    go("parts", "iterations=4", f"resume={tmp_path / 'parts'}")
+    assert metrics(tmp_path / "parts")[3:] == metrics(tmp_path / "whole")[3:]
+    assert weights(tmp_path / "parts") == weights(tmp_path / "whole")
+    assert asked("parts") == asked("whole")
+    assert [sum(key.startswith("a/") for key in keys) for keys in asked("whole")] == [4, 4, 4, 4]
+    if curriculum[0] == "column":
+        go("other", "iterations=4", "algo=raft")
+        assert asked("other") == asked("whole")
+
+
 @pytest.mark.parametrize("algo", ["grpo", "ppo"])
 def test_adapters_resume_exactly_and_their_checkpoints_hold_no_frozen_weights(tmp_path: Path, algo: str):
     words = (f"algo={algo}", "model/lora=adapter", "optim.lr=1e-3")

@@ -36,7 +36,7 @@ BEFORE_TORCH = [
     ("algo/clip=none algo.clip.high=.3", "algo/clip=none has no `high`", "type algo/clip=ppo algo.clip.high=.3"),
     ("algo.kl.coef=.1", "algo/kl=none has no `coef`", "type algo/kl=k1 algo.kl.coef=.1 (or k2 or k3)"),
     ("algo.critic_lr_ratio=1", "algo=grpo has no `critic_lr_ratio`", "type algo=ppo algo.critic_lr_ratio=1"),
-    ("dataset.path=mine.jsonl", "dataset=arithmetic has no `path`", "(or jsonl, math or numina_math)"),
+    ("dataset.path=mine.jsonl", "dataset=arithmetic has no `path`", "type dataset=file dataset.path=mine.jsonl (or "),
     ("algo.clip=none", "algo/clip is a group", "type algo/clip=none"),
     ("algo/clip/high=.3", "not a group", "type algo.clip.high=.3"),
     ("algo=sft algo/select=all", "algo=sft has no `select`", "leave it out"),

@@ -25,6 +25,8 @@ CHOICES = [
     ["algo/correction=masked", "algo/advantage=whitened", "model=tiny_fresh"],
     ["model=custom", "model.path=somewhere", "model/lora=adapter", "dataset=jsonl"],
     ["model=tiny", "dataset=math", "logger=none"],
+    ["dataset=hub", "curriculum=column"],
+    ["dataset=mix", "curriculum=pass_rate"],
 ]
 """Words that together choose every option that brings a setting of its own."""
 TYPED = {"resume_force", "plugins", "eval.sets", "hardware.gradient_checkpointing", "hardware.compile"}

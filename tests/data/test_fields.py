@@ -11,7 +11,7 @@ from running import composed
 from winnow.config.instantiate import build_node
 from winnow.data.problems import Problem, screen_problems
 from winnow.errors import ConfigError
-from winnow.models.templates import Message
+from winnow.models.conversation import Message
 
 CASES = Path(os.environ["WINNOW_DATA"]).parent / "cases" if "WINNOW_DATA" in os.environ else None
 needs_cases = pytest.mark.skipif(CASES is None, reason="WINNOW_DATA is not set: the cases are not here")

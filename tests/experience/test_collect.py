@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from running import SMALL, composed
 from winnow.assemble.training import build_run
+from winnow.data.order import Passes
 from winnow.data.prompts import PromptOrder
 from winnow.engines.base import OnCompletion, ignore_completion
 from winnow.experience.collect import Collector, Judge, distinct_names
@@ -24,7 +25,7 @@ class Given(PromptOrder):
     """An order that gives the same prompts in every iteration."""
 
     def __init__(self, prompts: list[Prompt]) -> None:
-        self.given = prompts
+        self.given, self.order = prompts, Passes([], 0)
 
     def prompts_of(self, iteration: int, count: int) -> list[Prompt]:
         return self.given[:count]

@@ -10,9 +10,10 @@ from models.checkpoints import CORPUS, llama_tokenizer, qwen_tokenizer
 from winnow.data.problems import Problem
 from winnow.data.prompts import render
 from winnow.errors import ConfigError
+from winnow.models.conversation import Message
 from winnow.models.language_model import Pretrained, tiny_tokenizer
 from winnow.models.special_tokens import encode_text, special_tokens_of
-from winnow.models.templates import Chat, Message, Plain, encode_prompt
+from winnow.models.templates import Chat, Plain, encode_prompt
 
 INST = (
     "{{ bos_token }}{% for m in messages %}{% if m.role == 'assistant' %} {{ m.content | trim }} {{ eos_token }}"

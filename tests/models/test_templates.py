@@ -7,7 +7,8 @@ from transformers import PreTrainedTokenizerFast
 
 from models.checkpoints import llama_tokenizer, qwen_tokenizer
 from winnow.errors import ConfigError
-from winnow.models.templates import Chat, Message, Plain
+from winnow.models.conversation import Message
+from winnow.models.templates import Chat, Plain
 
 
 def asked(problem: str) -> list[Message]:

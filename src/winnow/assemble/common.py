@@ -72,7 +72,7 @@ def evaluated_problems(
     if benchmarks:
         return {benchmark.name: (benchmark.load(), benchmark.verifier) for benchmark in benchmarks}
     split = problems()
-    return {split.name: (split.heldout, verifier)}
+    return {name: (found, verifier) for name, found in split.heldout_sets.items()}
 
 
 def verifier_of(cfg: DictConfig, benchmark: str | None) -> Verifier:

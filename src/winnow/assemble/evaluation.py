@@ -37,13 +37,13 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
     with signals.answered_by(lambda: _kept(directory)), common.verifiers(cfg) as (verifier, benchmarks), full:
         source = common.model_source(cfg)
         common.require_engine(cfg, source)
+        evaluated = common.evaluated_problems(lambda: common.load_problems(cfg, verifier), verifier, benchmarks)
         before = before_evaluation(cfg, source)
         for line in before.lines:
             print_line(line)
         language_model = common.load_model(cfg, source)
         for notice in common.precision_notices(cfg, language_model.model):
             print_line(f"note: {notice}")
-        evaluated = common.evaluated_problems(lambda: common.load_problems(cfg, verifier), verifier, benchmarks)
         sets = common.evaluation_sets(evaluated, cfg.limit, common.reward_scale(cfg), language_model, source.template)
         common.require_positions(cfg, language_model, source.template, (), sets)
         device = torch.device("cuda" if on_cuda(cfg) else "cpu")

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.assemble import common, guards
 from winnow.assemble.preflight import before_training
+from winnow.assemble.problem_order import problem_order
 from winnow.assemble.run_start import RunStart
 from winnow.config.instantiate import (
     build_algorithm,
@@ -27,7 +28,7 @@ from winnow.config.instantiate import (
 from winnow.config.notices import notices_of
 from winnow.config.saved_runs import sweep_of
 from winnow.data.collection import Benchmark
-from winnow.data.problems import Problem, problems_hash
+from winnow.data.problems import problems_hash
 from winnow.data.prompts import PromptOrder, render
 from winnow.engines.base import Engine
 from winnow.evaluation.sets import HeldOutEvaluator
@@ -45,7 +46,6 @@ from winnow.models.backbone import compile_blocks, enable_gradient_checkpointing
 from winnow.models.language_model import LanguageModel
 from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy, reference_of
 from winnow.models.precision import WEIGHTS
-from winnow.models.templates import Template
 from winnow.objectives import rule_of
 from winnow.ops import aggregate, select
 from winnow.rewards.verifier import Verifier
@@ -96,21 +96,21 @@ def build_run(
 ) -> Run:
     """The run with everything that `cfg` names, which pauses after iteration `stop`, if that is given.
 
-    The model is loaded first, then the data. `clock` measures the phases of the run.
+    The data are loaded first, then the model. `clock` measures the phases of the run.
     """
     start = RunStart.of(directory, cfg, "train")
     algorithm = build_algorithm(cfg)
     source = common.model_source(cfg)
     common.require_engine(cfg, source)
+    problems = common.load_problems(cfg, verifier)
+    if isinstance(algorithm, Supervised):
+        problems.require_solutions()
+    evaluated = common.evaluated_problems(lambda: problems, verifier, benchmarks)
     before = before_training(cfg, algorithm, source)
     for line in before.lines if is_first_rank() else []:
         print_line(line)
     language_model = common.load_model(cfg, source)
     template = source.template
-    problems = common.load_problems(cfg, verifier)
-    if isinstance(algorithm, Supervised):
-        problems.require_solutions()
-    evaluated = common.evaluated_problems(lambda: problems, verifier, benchmarks)
     sampled_problems, screening = common.screened_problems(cfg, problems, evaluated, language_model, template)
     start = start.on_problems(problems_hash(sampled_problems))
     engine = common.engine_of(cfg, language_model, before.max_rows)
@@ -121,7 +121,9 @@ def build_run(
     policy = Policy(language_model.model, cfg.rollout.temperature)
     inexact = common.precision_notices(cfg, language_model.model)
     _apply_hardware(cfg, language_model.model)
-    factory = AlgorithmFactory(cfg, algorithm, language_model, template, sampled_problems, engine, judge, policy)
+    order = problem_order(cfg, sampled_problems, problems.shares, algorithm)
+    prompts = PromptOrder(order, language_model, template)
+    factory = AlgorithmFactory(cfg, algorithm, language_model, prompts, engine, judge, policy)
     experience, module = factory.build()
     require_masters(module, WEIGHTS[precision_of(cfg)])
     first_prompt = render(sampled_problems[0], language_model.tokenizer, template)
@@ -143,6 +145,7 @@ def build_run(
         language_model=language_model,
         module=module,
         source=experience,
+        order=order,
         non_finite=NonFiniteSettings(cfg.guards.max_consecutive, cfg.guards.weights_mb),
         plan=Plan(update.minibatches, update.epochs, budget, rule, cfg.seed),
         evaluator=HeldOutEvaluator(
@@ -176,8 +179,7 @@ class AlgorithmFactory:
     cfg: DictConfig
     algorithm: Algorithm
     language_model: LanguageModel
-    template: Template
-    problems: Sequence[Problem]
+    prompts: PromptOrder
     engine: Engine
     judge: Judge
     policy: Policy
@@ -193,7 +195,7 @@ class AlgorithmFactory:
         rollout, update = self.cfg.rollout, self.cfg["update"]
         match self.algorithm:
             case Supervised() as a:
-                return SupervisedExperience(self._order, rollout.prompts, rollout.max_tokens)
+                return SupervisedExperience(self.prompts, rollout.prompts, rollout.max_tokens)
             case PolicyGradient() as a:
                 updates = update.minibatches * update.epochs
                 return PolicyGradientExperience(self._collector(), self._scorer(), a, updates)
@@ -211,20 +213,15 @@ class AlgorithmFactory:
 
     def golds(self, iteration: int) -> dict[str, str]:
         """The gold answers of the iteration's problems, by key."""
-        problems = self._order.problems_of(iteration, self.cfg.rollout.prompts)
+        problems = self.prompts.problems_of(iteration, self.cfg.rollout.prompts)
         return {problem.key: problem.answer for problem in problems}
-
-    @cached_property
-    def _order(self) -> PromptOrder:
-        shuffle = not isinstance(self.algorithm, Supervised) or self.algorithm.shuffle
-        return PromptOrder(self.problems, self.language_model, self.template, self.cfg.seed, shuffle)
 
     def _collector(self) -> Collector:
         rollout = self.cfg.rollout
         return Collector(
             model=self.language_model.model,
             engine=self.engine,
-            order=self._order,
+            order=self.prompts,
             judge=self.judge,
             sampling=Sampling(rollout.temperature, rollout.max_tokens),
             prompts=rollout.prompts,

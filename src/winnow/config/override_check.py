@@ -17,7 +17,7 @@ ONE_OR_SEVERAL = ("problem_field", "answer_field", "solution_field", "target_mod
 NUMBER_OR_WORD = {"checkpoint.keep": "all"}
 """Settings that take a number or this word."""
 
-UNTYPED = ("hydra", "algo", "model", "dataset", "benchmarks", "reward", "engine", "logger")
+UNTYPED = ("hydra", "algo", "model", "dataset", "benchmarks", "curriculum", "reward", "engine", "logger")
 """Nodes whose settings may be deleted: what then is missing is found when an object is built from them."""
 SET_BY_HYDRA = ("hydra.runtime.", "hydra.overrides.")
 

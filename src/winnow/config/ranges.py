@@ -55,7 +55,9 @@ def _values(cfg: DictConfig, algorithm: bool = True) -> list[str]:
     """The settings whose value their rule does not allow, and unknown or repeated evaluation sets."""
     if broken := _broken_nodes(cfg):
         return broken
-    rules = rules_of([str(name) for name in cfg.benchmarks], algorithm)
+    mixed = OmegaConf.select(cfg, "dataset.mix", throw_on_missing=False)
+    parts = [str(name) for name in mixed] if isinstance(mixed, DictConfig) else []
+    rules = rules_of([str(name) for name in cfg.benchmarks], algorithm, parts)
     of_others = tuple(f"{path}." for path, node in target_nodes(cfg) if not is_ours(node))
     problems = []
     for key in [key for key in keys_of(cfg) if algorithm or not key.startswith("algo.")]:
@@ -116,6 +118,14 @@ def _combinations(cfg: DictConfig) -> list[str]:
             f"reward.correct={reward.correct}: must be above reward.wrong and reward.no_answer ({other}) "
             "by more than rounding in float32"
         )
+    curriculum = str(OmegaConf.select(cfg, "curriculum._target_"))
+    if supervised and curriculum.endswith("ByPassRate"):
+        problems.append(
+            "curriculum=pass_rate: demonstrations are not sampled, so that there are no pass rates; type "
+            "curriculum=column or leave it out"
+        )
+    if supervised and not cfg.algo.get("shuffle", True) and not curriculum.endswith("NoCurriculum"):
+        problems.append("algo.shuffle=false: the curriculum says what the order is; leave out one of the two")
     if (width := cfg.model.get("width")) is not None:
         heads, kv_heads = cfg.model.heads, cfg.model.kv_heads
         if width % (2 * heads) or heads % kv_heads:

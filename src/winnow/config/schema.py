@@ -139,6 +139,7 @@ class Config:
     model: Any = MISSING
     dataset: Any = MISSING
     benchmarks: Any = MISSING
+    curriculum: Any = MISSING
     reward: Any = MISSING
     engine: Any = MISSING
     logger: Any = MISSING

@@ -70,6 +70,10 @@ def _one_of(*choices: str) -> Rule:
     return Rule(f"one of {', '.join(choices)}", choices.__contains__)
 
 
+def _is_written(value: object, pattern: str) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) is not None
+
+
 def _list_of(words: str, holds: Callable[[Any], bool], most: float = MOST) -> Rule:
     return Rule(words, lambda x: isinstance(x, ListConfig) and len(x) > 0 and all(map(holds, x)), most)
 
@@ -85,12 +89,15 @@ FLAG = Rule("true or false", lambda x: isinstance(x, bool))
 TEXT = Rule("a text", lambda x: isinstance(x, str) and x.strip() != "")
 PATH = Rule("the name of a file or folder", lambda x: TEXT.holds(x) and len(x.encode()) <= LONGEST_PATH)
 FIELD = Rule("a name, or a list of names", lambda x: TEXT.holds(x) or _list_of("", TEXT.holds).holds(x))
+REPOSITORY = Rule("OWNER/NAME, as on the hub", lambda x: _is_written(x, r"[\w.-]+(/[\w.-]+)?"))
+REVISION = Rule("a branch, tag or commit", lambda x: _is_written(x, r"\w[\w./-]*") and ".." not in x)
 TEMPERATURE = _number("above 0, from 0.0001 to 10,000", lambda x: 1e-4 <= x <= 1e4)
 SEED = ZERO_OR_MORE.up_to(2**63 - 1)
 TOKENS = ONE_OR_MORE.up_to(10**18)
+BAD_ROWS = Rule("refuse or drop", ("refuse", "drop", "error").__contains__)  # error: the older word for refuse
 NODE = Rule("a group of settings with a class (`_target_`)", lambda x: isinstance(x, DictConfig) and "_target_" in x)
 
-NODES = ("algo", "model", "dataset", "engine", "logger", "reward.verifier")
+NODES = ("algo", "model", "dataset", "curriculum", "engine", "logger", "reward.verifier")
 """Nodes from which an object is built."""
 
 RULES = {
@@ -152,7 +159,7 @@ RULES = {
     "hardware.token_budget": ONE_OR_MORE.or_null(),
     "hardware.precision": _one_of("auto", "32-true", "64-true", "bf16-mixed"),
     "hardware.attention": _one_of("auto", "eager", "sdpa", "flash_attention_2", "flex_attention"),
-    "dataset.bad_rows": _one_of("error", "drop"),
+    "dataset.bad_rows": BAD_ROWS,
     "dataset.overlap": _one_of("drop", "keep"),
     "reward.correct": FINITE,
     "reward.wrong": FINITE,
@@ -170,6 +177,18 @@ RULES = {
     "dataset.slip": FRACTION,
     "dataset.tasks": _list_of("names of tasks; type dataset.tasks=[chain_sum]", TEXT.holds),
     "dataset.heldout_path": PATH.or_null(),
+    "dataset.heldout_split": TEXT.or_null(),
+    "dataset.weights": Rule(
+        "positive numbers by the names of dataset.mix; type 'dataset.weights={a:2,b:1}'",
+        lambda x: isinstance(x, DictConfig) and len(x) > 0 and all(map(POSITIVE.holds, x.values())),
+    ).or_null(),
+    "dataset.mix": Rule(
+        "datasets by name; type e.g. 'dataset.mix={sums:{path:a.jsonl},words:{path:b.csv}}'",
+        lambda x: isinstance(x, DictConfig) and len(x) > 0 and all(isinstance(part, DictConfig) for part in x.values()),
+    ).or_null(),
+    "curriculum.column": TEXT.or_null(),
+    "curriculum.start": _number("above 0 and at most 1", lambda x: 0 < x <= 1),
+    "curriculum.iterations": ONE_OR_MORE,
     "model.name": TEXT,
     "model.path": PATH,
     "model.template": NODE,
@@ -235,10 +254,14 @@ ALGORITHM_RULES = {
 
 COLLECTION_RULES = {
     "path": PATH.or_null(),
-    "repository": TEXT.or_null(),
+    "repository": REPOSITORY.or_null(),
+    "subset": TEXT.or_null(),
+    "split": TEXT.or_null(),
+    "revision": REVISION.or_null(),
     "files": TEXT.or_null(),
+    "filter": TEXT.or_null(),
     "problem_field": FIELD,
-    "answer_field": FIELD,
+    "answer_field": FIELD.or_null("or null for problems without answers"),
     "solution_field": FIELD,
     "gold": NODE,
     "demonstration": NODE,
@@ -248,7 +271,7 @@ BENCHMARK_RULES = {
     "verifier": NODE,
     "name": TEXT,
     "folder": PATH.or_null(),
-    "bad_rows": _one_of("keep", "error", "drop"),
+    "bad_rows": Rule("keep, refuse or drop", ("keep", "refuse", "drop", "error").__contains__),
 }
 VERIFIER_RULES = {
     "rule": NODE,
@@ -260,8 +283,11 @@ VERIFIER_RULES = {
 """Settings of `reward.verifier` and of the verifier of every benchmark."""
 
 
-def rules_of(benchmarks: Sequence[str], algorithm: bool) -> dict[str, Rule]:
-    """The rules of all settings by dotted key, those of the `algorithm` only if it is to be used."""
+def rules_of(benchmarks: Sequence[str], algorithm: bool, parts: Sequence[str] = ()) -> dict[str, Rule]:
+    """The rules of all settings by dotted key, those of the `algorithm` only if it is to be used.
+
+    `parts` are the names of the datasets in a mixture, whose settings have the rules of a dataset's own.
+    """
     owners = [f"benchmarks.{name}" for name in benchmarks]
     rules = RULES | (ALGORITHM_RULES if algorithm else {})
     for owner in owners:
@@ -270,4 +296,5 @@ def rules_of(benchmarks: Sequence[str], algorithm: bool) -> dict[str, Rule]:
         rules |= {f"{owner}.{key}": rule for key, rule in COLLECTION_RULES.items()}
     for owner in ("reward", *owners):
         rules |= {f"{owner}.verifier.{key}": rule for key, rule in VERIFIER_RULES.items()}
-    return rules
+    of_dataset = {key.removeprefix("dataset."): rule for key, rule in rules.items() if key.startswith("dataset.")}
+    return rules | {f"dataset.mix.{part}.{key}": rule for part in parts for key, rule in of_dataset.items()}

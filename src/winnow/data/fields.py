@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import NoReturn
 
-from winnow.errors import ConfigError
-from winnow.jsonl import SourceRow
-from winnow.models.templates import Message
+from winnow.jsonl import BadRow, SourceRow
+from winnow.models.conversation import Message
 
 Field = str | list[str]
 """A field's name, or several names of which the first that a row has counts: hubs and local copies rarely agree."""
@@ -21,12 +20,12 @@ def required(row: SourceRow, field: Field, setting: str, where: str) -> object:
     """The value of the first of the names of `field` that the row has, or None where it is null.
 
     Raises:
-        ConfigError: the row has none of them; the message names `where` it stands and the `setting` to change.
+        BadRow: the row has none of them; the message names `where` it stands and the `setting` to change.
     """
     names = [field] if isinstance(field, str) else field
     if not any(name in row.fields for name in names):
         wanted, found = " or ".join(map(repr, names)), ", ".join(map(repr, row.fields))
-        raise ConfigError(f"{where}: no field {wanted} (found: {found}); type {setting}=NAME")
+        raise BadRow(where, f"no field {wanted} (found: {found})", f"type {setting}=NAME")
     return optional(row, names)
 
 
@@ -40,7 +39,7 @@ def problem_text(value: object, where: str) -> tuple[str, tuple[Message, ...]]:
     """The problem as a text, and as the turns of a chat if it is one. Of a chat, the text is what the user says.
 
     Raises:
-        ConfigError: neither a text nor a list of chat messages, or blank.
+        BadRow: neither a text nor a list of chat messages, or blank.
     """
     if isinstance(value, list):
         turns = _turns(value, where)
@@ -49,7 +48,7 @@ def problem_text(value: object, where: str) -> tuple[str, tuple[Message, ...]]:
     if not isinstance(text, str):
         _refuse("problem", value, where, "a text or a list of chat messages")
     if not text.strip():
-        raise ConfigError(f"{where}: the problem is blank; correct or remove that row")
+        raise BadRow(where, "the problem is blank")
     return _readable(text, "problem", where), ()
 
 
@@ -59,12 +58,12 @@ def answer_text(value: object, where: str) -> str:
     A list holds several answers, all of which count; 27.0 is how a table of numbers writes 27.
 
     Raises:
-        ConfigError: neither a text, a finite number nor a list of these.
+        BadRow: neither a text, a finite number nor a list of these.
     """
     if isinstance(value, list):
         parts = [_one_answer(part, where) for part in value]
         if len(parts) > 1 and not all(part.strip() for part in parts):
-            raise ConfigError(f"{where}: an answer of the list is blank; correct or remove that row")
+            raise BadRow(where, "an answer of the list is blank")
         return ", ".join(parts)
     return "" if value is None else _one_answer(value, where)
 
@@ -81,7 +80,7 @@ def solution_text(value: object, where: str) -> str | None:
     """The solution, which is a text.
 
     Raises:
-        ConfigError: it is something else.
+        BadRow: it is something else.
     """
     if value is None:
         return None
@@ -94,7 +93,7 @@ def row_id(value: object, where: str) -> str | None:
     """The row's own name, a text or a whole number.
 
     Raises:
-        ConfigError: it is something else.
+        BadRow: it is something else.
     """
     if value is None:
         return None
@@ -106,14 +105,11 @@ def row_id(value: object, where: str) -> str | None:
 def _turns(messages: Sequence[object], where: str) -> tuple[Message, ...]:
     turns = tuple(_turn(message, f"{where}, message {n}") for n, message in enumerate(messages, start=1))
     if not turns:
-        raise ConfigError(f"{where}: the problem is an empty list; correct or remove that row")
+        raise BadRow(where, "the problem is an empty list")
     if turns[-1].role != "user":
-        raise ConfigError(
-            f"{where}: the chat ends with a message of the {turns[-1].role}, and the model answers the user; "
-            "correct or remove that row"
-        )
+        raise BadRow(where, f"the chat ends with a message of the {turns[-1].role}, and the model answers the user")
     if any(turn.role == "system" for turn in turns[1:]):
-        raise ConfigError(f"{where}: a system message is the first of a chat; correct or remove that row")
+        raise BadRow(where, "a system message is the first of a chat")
     return turns
 
 
@@ -124,13 +120,11 @@ def _turn(message: object, where: str) -> Message:
     role, content = message.get("role"), message.get("content")
     if role not in ROLES or extra:
         said = f"has {', '.join(map(repr, extra))}" if extra else f"has the role {role!r}"
-        raise ConfigError(
-            f'{where}: {said}; a chat message is {{"role": "system", "user" or "assistant", "content": a text}}'
-        )
+        raise BadRow(where, f'{said}; a chat message is {{"role": "system", "user" or "assistant", "content": a text}}')
     if not isinstance(content, str):
         _refuse("content", content, where, "a text")
     if not content.strip():
-        raise ConfigError(f"{where}: the message is blank; correct or remove that row")
+        raise BadRow(where, "the message is blank")
     return Message(str(role), _readable(content, "message", where))
 
 
@@ -140,7 +134,7 @@ KINDS = {dict: "an object", list: "a list", bool: "true or false", type(None): "
 def _refuse(name: str, value: object, where: str, wanted: str) -> NoReturn:
     shown = " ".join(repr(value)[:60].split())
     kind = KINDS.get(type(value), type(value).__name__)
-    raise ConfigError(f"{where}: the {name} is {kind} ({shown}), and has to be {wanted}; correct or remove that row")
+    raise BadRow(where, f"the {name} is {kind} ({shown}), and has to be {wanted}")
 
 
 def _readable(text: str, name: str, where: str) -> str:
@@ -148,7 +142,4 @@ def _readable(text: str, name: str, where: str) -> str:
     if found is None:
         return text
     kind = "half of a surrogate pair" if "\ud800" <= found[0] <= "\udfff" else "not a character of any text"
-    raise ConfigError(
-        f"{where}: the {name} holds \\u{ord(found[0]):04x}, {kind}, as character {found.start() + 1}; "
-        "correct or remove that row"
-    )
+    raise BadRow(where, f"the {name} holds \\u{ord(found[0]):04x}, {kind}, as character {found.start() + 1}")

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from winnow.columns import NO_COLUMNS, Columns
 from winnow.errors import ConfigError
-from winnow.models.templates import Message
+from winnow.models.conversation import Message
 
 BadGolds = Callable[[Sequence[str]], Sequence[int]]
 """The function that returns the indices of the golds that the verifier cannot read."""
@@ -24,7 +24,7 @@ class Problem:
 
     `key` is unique within the dataset and does not depend on the seed. A problem that is a chat has its messages as
     `turns`, and `text` is then what the user says in them. `columns` are all fields of the row that it was read from,
-    by the names that the file has; a generated problem has none.
+    by the names that the file has; a generated problem has none. `source` names its dataset in a mixture of several.
     """
 
     key: str
@@ -33,6 +33,7 @@ class Problem:
     solution: str | None = None
     turns: tuple[Message, ...] = ()
     columns: Columns = NO_COLUMNS
+    source: str = ""
 
     @property
     def conversation(self) -> tuple[Message, ...]:
@@ -44,13 +45,22 @@ class Problem:
 class ProblemSet:
     """Training problems, and held-out problems that training never sees.
 
-    `overlap` is None for problems that are made on demand and are disjoint by construction.
+    `overlap` is None for problems that are made on demand and are disjoint by construction. `shares` are the weights of
+    the sources of a mixture.
     """
 
     name: str
     train: Sequence[Problem]
     heldout: Sequence[Problem]
     overlap: Overlap | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def heldout_sets(self) -> dict[str, Sequence[Problem]]:
+        """The held-out problems by the name of their set: those of each source, where several are mixed."""
+        if not self.shares:
+            return {self.name: self.heldout}
+        return {name: [problem for problem in self.heldout if problem.source == name] for name in self.shares}
 
     def require_solutions(self) -> None:
         """Check that every training problem has a solution, as supervised learning needs.
@@ -83,7 +93,8 @@ def problems_hash(problems: Sequence[Problem]) -> str | None:
 def _content(problem: Problem) -> Mapping[str, object]:
     parts = {name: getattr(problem, name) for name in ("key", "text", "answer", "solution", "turns")}
     # Left out where there are none, so that such problems keep the hash that they had before there were columns.
-    return parts | ({"columns": dict(sorted(problem.columns.items()))} if problem.columns else {})
+    parts |= {"columns": dict(sorted(problem.columns.items()))} if problem.columns else {}
+    return parts | ({"source": problem.source} if problem.source else {})
 
 
 class ProblemSource(Protocol):

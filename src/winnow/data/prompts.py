@@ -1,18 +1,18 @@
-"""Prompts: problems rendered by a template and tokenized, in an order that is a function of the seed."""
+"""Prompts: problems rendered by a template and tokenized."""
 
 import unicodedata
 from collections.abc import Sequence
-from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
 
+from winnow.data.order import Order, Successes
 from winnow.data.problems import Problem
 from winnow.errors import ConfigError
+from winnow.models.conversation import Message
 from winnow.models.language_model import LanguageModel
 from winnow.models.special_tokens import EncodedText
-from winnow.models.templates import Message, Template, encode_prompt
-from winnow.rng import permutation, seed_of
-from winnow.types import Prompt
+from winnow.models.templates import Template, encode_prompt
+from winnow.types import Prompt, Rollouts
 
 
 def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: Template) -> Prompt:
@@ -79,30 +79,22 @@ def _letters(text: str) -> str:
 
 
 class PromptOrder:
-    """Endless passes over the problems, each shuffled by seed and pass, or unshuffled (a curriculum)."""
+    """The problems of each iteration, in their order, and their prompts."""
 
-    def __init__(
-        self,
-        problems: Sequence[Problem],
-        language_model: LanguageModel,
-        template: Template,
-        seed: int,
-        shuffle: bool = True,
-    ) -> None:
-        self.problems, self.language_model, self.template, self.seed = problems, language_model, template, seed
-        self.shuffle = shuffle
-        self._pass = lru_cache(maxsize=2)(self._order)
-
-    def _order(self, number: int) -> Sequence[int]:
-        if not self.shuffle:
-            return range(len(self.problems))
-        return permutation(seed_of(self.seed, "order", number), len(self.problems))
+    def __init__(self, order: Order, language_model: LanguageModel, template: Template) -> None:
+        self.order, self.language_model, self.template = order, language_model, template
 
     def problems_of(self, iteration: int, count: int) -> list[Problem]:
-        """Problems number `count · iteration` up to `count · (iteration + 1)`, exclusive, of the endless order."""
-        places = range(count * iteration, count * (iteration + 1))
-        size = len(self.problems)
-        return [self.problems[self._pass(place // size)[place % size]] for place in places]
+        """The `count` problems of an iteration (from 0), of which all earlier ones had as many."""
+        return self.order.take(iteration, count * iteration, count)
 
     def prompts_of(self, iteration: int, count: int) -> list[Prompt]:
         return [render(p, self.language_model.tokenizer, self.template) for p in self.problems_of(iteration, count)]
+
+    def learn(self, iteration: int, rollouts: Rollouts) -> None:
+        """Tell the order how many responses to each prompt of an iteration were correct."""
+        successes: dict[str, Successes] = {}
+        for prompt, correct in zip(rollouts.prompts, rollouts.correct, strict=True):
+            before = successes.get(prompt.key, Successes(0, 0))
+            successes[prompt.key] = Successes(before.correct + int(correct.sum()), before.sampled + len(correct))
+        self.order.learn(iteration, successes)

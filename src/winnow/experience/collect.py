@@ -164,6 +164,7 @@ class Collector:
         rollouts = sample_and_judge(self.engine, self.judge, prompts, seeds, self.sampling, clock)
         if rollouts.policy_version != iteration:
             raise RuntimeError(f"the engine sampled from policy {rollouts.policy_version}, not {iteration}")
+        self.order.learn(iteration, rollouts)
         return rollouts
 
 

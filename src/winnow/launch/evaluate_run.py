@@ -28,6 +28,7 @@ INHERITED = (
 TRAINING_ONLY = {
     "algo": "",
     "iterations": "",
+    "curriculum": "",
     "budget": "",
     "update": "",
     "optim": "",

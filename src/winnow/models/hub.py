@@ -2,13 +2,13 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal
 
-from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub import try_to_load_from_cache
+from huggingface_hub.errors import GatedRepoError
 
 from winnow.errors import ConfigError
 from winnow.models.gguf import convert_gguf, packaged_gguf
+from winnow.models.hub_access import gated, require_reachable
 from winnow.models.model_folder import require_parts
 
 EMBEDDED, PACKAGE = "embedded", "package:"
@@ -41,39 +41,12 @@ def locate_model(path: str) -> str:
     return path
 
 
-def require_reachable(repository: str, kind: Literal["model", "dataset"], instead: str) -> None:
-    """Ask the hub once whether `repository` can be downloaded.
-
-    The hub's own download functions would try again for a minute, file by file, and print a warning each time.
-
-    Raises:
-        ConfigError: the hub does not answer, has no such repository, or its licence was not accepted; the message ends
-            with `instead`.
-    """
-    api = HfApi()
-    try:
-        api.repo_info(repository, repo_type=kind, timeout=10)
-        api.auth_check(repository, repo_type=kind)  # a gated repository answers repo_info but withholds its files
-    except GatedRepoError as error:
-        raise _gated(kind, repository, instead) from error
-    except Exception as error:  # its type depends on the HTTP library that the hub's client uses
-        unknown = isinstance(error, RepositoryNotFoundError)
-        reason = "not on the hub; " if unknown else f"hub unreachable ({type(error).__name__}); connect, or "
-        raise ConfigError(f"{kind} {repository} could not be downloaded: not cached, {reason}{instead}") from error
-
-
 def gated_error(path: str, error: BaseException) -> ConfigError | None:
     """The message for an `error` that transformers raised because the licence of the model at `path` was not accepted,
     or None for any other error."""
     cause: BaseException | None = error
     while cause is not None:  # transformers wraps the hub's own error
         if isinstance(cause, GatedRepoError):
-            return _gated("model", path, OTHER_MODEL)
+            return gated("model", path, OTHER_MODEL)
         cause = cause.__cause__ or cause.__context__
     return None
-
-
-def _gated(kind: str, repository: str, instead: str) -> ConfigError:
-    return ConfigError(
-        f"{kind} {repository} is gated: accept its licence on its hub page, then type hf auth login; or {instead}"
-    )

@@ -1,30 +1,19 @@
 """Prompt templates, which `model.template` selects: the problem alone, or inside the tokenizer's chat template."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from winnow.errors import ConfigError
+from winnow.models.conversation import Conversation, Message
 from winnow.models.special_tokens import EncodedText, special_tokens_of
 
 TEMPLATE_DATE = date(2024, 7, 26)
 """The date given to chat templates that ask for today's, so that prompts do not depend on it: Llama 3.2's own
 default."""
-
-
-class Message(NamedTuple):
-    """One message of a conversation; `role` is system, user or assistant."""
-
-    role: str
-    content: str
-
-
-Conversation = Sequence[Message]
-"""Messages of which the last is the user's: `[Message("user", "1+1?")]` is a problem that is only a text."""
 
 
 @runtime_checkable

@@ -4,8 +4,12 @@ from dataclasses import asdict, dataclass, field, replace
 
 import pytorch_lightning as pl
 
+from winnow.data.order import Order
 from winnow.experience.loader import ExperienceLoader
 from winnow.run_logs.run_files import Status, Summary
+
+ORDER = "order"
+"""Entry of the state that holds what the order of the problems has learnt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +65,13 @@ class RunProgress:
 class IterationData(pl.LightningDataModule):
     """The Lightning data module of a run: its train loader and its progress.
 
-    Every random draw is keyed by the iteration, so that the state of the data in a checkpoint is these counters.
+    Every random draw is keyed by the iteration, so that the state of the data in a checkpoint is these counters, and
+    what the order of the problems has learnt from the run.
     """
 
-    def __init__(self, loader: ExperienceLoader) -> None:
+    def __init__(self, loader: ExperienceLoader, order: Order) -> None:
         super().__init__()
-        self.loader = loader
+        self.loader, self.order = loader, order
         self.progress = RunProgress()
 
     def train_dataloader(self) -> ExperienceLoader:
@@ -85,11 +90,15 @@ class IterationData(pl.LightningDataModule):
         """Enter an evaluation of the policy after `iteration` into `progress`."""
         self.progress = self.progress.with_accuracy(iteration, accuracy)
 
-    def state_dict(self) -> dict[str, float | str | dict[str, str] | None]:
-        return asdict(self.progress)
+    def state_dict(self) -> dict[str, object]:
+        state: dict[str, object] = asdict(self.progress)
+        if learnt := self.order.state(self.progress.iteration):
+            state[ORDER] = learnt
+        return state
 
     def load_state_dict(self, state_dict: dict) -> None:
-        self.advance(RunProgress(**state_dict))
+        self.order.restore(state_dict.get(ORDER, {}))
+        self.advance(RunProgress(**{name: value for name, value in state_dict.items() if name != ORDER}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pytorch_lightning.plugins.precision.double import DoublePrecision
 from torch import Tensor
 
 from winnow import signals
+from winnow.data.order import Order
 from winnow.errors import PREEMPTED, ConfigError, DiskFailure, Diverged, Stopped
 from winnow.evaluation.sets import HeldOutEvaluator
 from winnow.experience.batching import Plan
@@ -103,6 +104,7 @@ class Run:
         module: IterationModule,
         non_finite: NonFiniteSettings,
         source: ExperienceSource,
+        order: Order,
         plan: Plan,
         evaluator: HeldOutEvaluator,
         tracker: Tracker,
@@ -119,7 +121,7 @@ class Run:
         self.files = RunFiles(directory, record.run)
         self.console = RunConsole(intervals.iterations, terminal=None if is_first_rank() else False)
         self.clock, self.writer = clock, BackgroundWriter()
-        self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting))
+        self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting), order)
         self.stopping = StopOnSignal(self.console, self.data)
         self.resumed_from: int | None = None
         self.verifiers = evaluator.verifiers()
