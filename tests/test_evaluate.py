@@ -178,7 +178,7 @@ def test_a_sweep_over_runs_has_a_row_per_run(programs: dict[str, Program], here:
         ),
         ("eval.sets=[gsm8k] benchmarks.gsm8k.path=blank.jsonl", ("no row has an answer", "answer_field=NAME")),
         ("eval.sets=[gsm8k] reward/verifier=exact", ("type reward/verifier@benchmarks.gsm8k.verifier=exact",)),
-        ("eval.sets=[gsm8k] benchmarks.gsm8k.bad_rows=kep", ("must be one of keep, error, drop",)),
+        ("eval.sets=[gsm8k] benchmarks.gsm8k.bad_rows=kep", ("must be keep, refuse or drop",)),
         ("hardware.token_budget=9", ("type batch=",)),
         (
             "dataset=jsonl dataset.path=good.jsonl dataset.heldout_size=0",
