@@ -35,7 +35,7 @@ class Order(Protocol):
         ...
 
     def state(self, iteration: int) -> OrderState:
-        """What was learnt in the first `iteration` iterations."""
+        """The knowledge from the first `iteration` iterations."""
         ...
 
     def restore(self, state: OrderState) -> None:
