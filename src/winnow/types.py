@@ -5,13 +5,14 @@ every (B, S) tensor describes token s: its log-probability given the tokens befo
 shift by one between a hidden state and the token it predicts happens once, in `winnow.packed`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from winnow.columns import NO_COLUMNS, Columns
+from winnow.columns import NO_COLUMNS, Columns, Json
 from winnow.packed import OnDevice, Packed
 from winnow.verdict import Judgement
 
@@ -21,7 +22,8 @@ class Prompt:
     """A rendered problem with its gold answer: `Prompt("arithmetic:17", (4, 7, 13), "4+7=", "11")`.
 
     `key` identifies the problem in every seed that its samples are drawn with. `columns` are all fields of the row that
-    the problem was read from, by the names that its file has; a generated problem has none.
+    the problem was read from, by the names that its file has; a generated problem has none. `problem` is the problem's
+    own text, before any template, and `turns` are its messages (role, content) if it is a chat.
     """
 
     key: str
@@ -29,6 +31,8 @@ class Prompt:
     text: str
     answer: str
     columns: Columns = NO_COLUMNS
+    problem: str = ""
+    turns: tuple[tuple[str, str], ...] = ()
 
 
 class Finish(StrEnum):
@@ -64,8 +68,28 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Rewarded:
+    """The reward of one response, and the judgement that says whether it is a success.
+
+    `total` is the number that advantages see. With reward functions it is the weighted sum of `parts`, the number of
+    each function or None, and `extra` holds the columns that they log. A response whose reward is lost has a total of
+    NaN, and `lost` says why: `length: ValueError: …`.
+    """
+
+    total: float
+    judgement: Judgement
+    parts: Mapping[str, float | None] = field(default_factory=dict)
+    extra: Mapping[str, Json] = field(default_factory=dict)
+    lost: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rollouts:
-    """P prompts with G judged completions each. `rewards` are the rewards of the verdicts, before any shaping."""
+    """P prompts with G judged completions each. `rewards` are their rewards before any KL term is subtracted.
+
+    `rewarded` has the parts of the rewards, and `logged` the means of the metrics that reward functions logged; both
+    are empty where nothing was rewarded.
+    """
 
     prompts: tuple[Prompt, ...]
     completions: tuple[tuple[Completion, ...], ...]
@@ -74,6 +98,8 @@ class Rollouts:
     rewards: Float[Tensor, "p g"]
     correct: Bool[Tensor, "p g"]
     policy_version: int
+    rewarded: tuple[tuple[Rewarded, ...], ...] = ()
+    logged: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def all_completions(self) -> list[Completion]:

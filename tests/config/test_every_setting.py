@@ -24,7 +24,7 @@ CHOICES = [
     ["algo=reinforce", "algo/clip=dual", "algo/advantage=signed", "algo/aggregate=constant_length"],
     ["algo/correction=masked", "algo/advantage=whitened", "model=tiny_fresh"],
     ["model=custom", "model.path=somewhere", "model/lora=adapter", "dataset=jsonl"],
-    ["model=tiny", "dataset=math", "logger=none"],
+    ["model=tiny", "dataset=math", "logger=none", "reward=function"],
     ["dataset=hub", "curriculum=column"],
     ["dataset=mix", "curriculum=pass_rate"],
 ]

@@ -11,9 +11,10 @@ from winnow.assemble.training import build_run
 from winnow.data.order import Passes
 from winnow.data.prompts import PromptOrder
 from winnow.engines.base import OnCompletion, ignore_completion
-from winnow.experience.collect import Collector, Judge, distinct_names
+from winnow.experience.collect import Collector, Judge, distinct_names, rollouts_of
 from winnow.experience.metrics import Clock
-from winnow.rewards.verifier import RewardScale, Verifier
+from winnow.rewards.reward_scale import RewardScale
+from winnow.rewards.verifier import Verifier
 from winnow.types import Completion, Finish, Prompt, Sampling
 from winnow.verdict import Verdict
 
@@ -116,7 +117,8 @@ def test_each_response_is_judged_by_its_own_prompts_answer(small, pool):
     with judge.start_judging([A, B]) as judging:
         judging.on_completion(1, 2, completions[1][2])
         judging.on_completion(0, 0, completions[0][0])
-        found = judge.rollouts([A, B], judging.groups(completions), version=3)
+        groups = judging.groups(completions)
+        found = rollouts_of([A, B], groups, judge.reward.rewards_of([A, B], groups, 3), version=3)
     assert found.rewards.tolist() == [[1, -1, -2], [-1, 1, 1]]
     assert found.correct.tolist() == [[True, False, False], [False, True, True]]
     assert found.judgements[0][2].verdict is Verdict.no_answer

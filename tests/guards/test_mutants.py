@@ -14,8 +14,7 @@ from running import run
 from winnow.assemble import training as assembly
 from winnow.engines.torch_engine import TorchEngine
 from winnow.errors import Diverged
-from winnow.experience import batching, policy_gradient
-from winnow.experience.collect import Judge
+from winnow.experience import batching, collect, policy_gradient
 from winnow.models.attention import EachTokenOnce
 from winnow.models.policy import FrozenCopy, Policy, Scores
 from winnow.ops import advantage as advantage_ops
@@ -67,13 +66,13 @@ def _noted(module: IterationModule, loss) -> Tensor:
 
 
 def permuted_rewards(m: pytest.MonkeyPatch) -> None:
-    honest = Judge.rollouts
+    honest = collect.rollouts_of
 
-    def permuted(self: Judge, *given):
-        found = honest(self, *given)
+    def permuted(*given):
+        found = honest(*given)
         return replace(found, rewards=found.rewards.flip(1), correct=found.correct.flip(1))
 
-    m.setattr(Judge, "rollouts", permuted)
+    m.setattr(collect, "rollouts_of", permuted)
 
 
 def old_logprobs_of_the_present_policy(m: pytest.MonkeyPatch) -> None:

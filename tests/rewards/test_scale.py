@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from winnow.errors import ConfigError
-from winnow.rewards.verifier import RewardScale, Verifier
+from winnow.rewards.reward_scale import RewardScale
+from winnow.rewards.verifier import Verifier
 from winnow.verdict import Verdict
 
 CONF = Path(__file__).parents[2] / "conf" / "reward"

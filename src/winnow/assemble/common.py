@@ -25,7 +25,8 @@ from winnow.models.attention import implementation
 from winnow.models.language_model import LanguageModel, ModelSource
 from winnow.models.precision import PRODUCTS, WEIGHTS, modules_below_float64
 from winnow.models.templates import Template
-from winnow.rewards.verifier import RewardScale, Verifier
+from winnow.rewards.reward import Reward
+from winnow.rewards.verifier import Verifier
 from winnow.types import Prompt, Sampling
 from winnow.visible_text import visible
 
@@ -114,7 +115,7 @@ def screened_problems(
 def evaluation_sets(
     evaluated: Evaluated,
     limit: int | None,
-    scale: RewardScale,
+    reward: Reward,
     language_model: LanguageModel,
     template: Template,
 ) -> list[EvaluationSet]:
@@ -123,7 +124,7 @@ def evaluation_sets(
         EvaluationSet(
             name,
             [render(problem, language_model.tokenizer, template) for problem in problems[:limit]],
-            Judge(verifier, scale, language_model.decode),
+            Judge(verifier, reward, language_model.decode),
             whole=len(problems),
         )
         for name, (problems, verifier) in evaluated.items()
@@ -133,11 +134,6 @@ def evaluation_sets(
 def evaluation_sampler(cfg: DictConfig, engine: Engine) -> EvaluationSampler:
     """Draws `eval.samples` responses per prompt."""
     return EvaluationSampler(engine, cfg.eval.samples, Sampling(cfg.eval.temperature, cfg.eval.max_tokens), cfg.seed)
-
-
-def reward_scale(cfg: DictConfig) -> RewardScale:
-    """Rewards of a correct, a wrong and a missing answer."""
-    return RewardScale(cfg.reward.correct, cfg.reward.wrong, cfg.reward.no_answer)
 
 
 def prompt_hash(prompt: Prompt) -> str:

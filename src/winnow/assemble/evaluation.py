@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from winnow import signals
 from winnow.assemble import common
 from winnow.assemble.preflight import before_evaluation
+from winnow.assemble.rewards import evaluation_reward
 from winnow.assemble.run_start import RunStart
 from winnow.config.instantiate import on_cuda, precision_of
 from winnow.evaluation.results import PLAN_FILE, EvaluationPlan, SetPlan
@@ -44,7 +45,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
         language_model = common.load_model(cfg, source)
         for notice in common.precision_notices(cfg, language_model.model):
             print_line(f"note: {notice}")
-        sets = common.evaluation_sets(evaluated, cfg.limit, common.reward_scale(cfg), language_model, source.template)
+        sets = common.evaluation_sets(evaluated, cfg.limit, evaluation_reward(cfg), language_model, source.template)
         common.require_positions(cfg, language_model, source.template, (), sets)
         device = torch.device("cuda" if on_cuda(cfg) else "cpu")
         # Weights keep requires_grad: autocast caches its bfloat16 copies of such weights only, and would otherwise cast

@@ -13,6 +13,7 @@ from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference,
 from winnow.assemble import common, guards
 from winnow.assemble.preflight import before_training
 from winnow.assemble.problem_order import problem_order
+from winnow.assemble.rewards import evaluation_reward, hidden_columns, prepare, reward_of
 from winnow.assemble.run_start import RunStart
 from winnow.config.instantiate import (
     build_algorithm,
@@ -114,10 +115,11 @@ def build_run(
     sampled_problems, screening = common.screened_problems(cfg, problems, evaluated, language_model, template)
     start = start.on_problems(problems_hash(sampled_problems))
     engine = common.engine_of(cfg, language_model, before.max_rows)
-    scale = common.reward_scale(cfg)
-    sets = common.evaluation_sets(evaluated, cfg.eval.prompts, scale, language_model, template)
+    reward = reward_of(cfg)
+    prepare(reward, sampled_problems)
+    sets = common.evaluation_sets(evaluated, cfg.eval.prompts, evaluation_reward(cfg), language_model, template)
     common.require_positions(cfg, language_model, template, sampled_problems, sets)
-    judge = Judge(verifier, scale, language_model.decode)
+    judge = Judge(verifier, reward, language_model.decode)
     policy = Policy(language_model.model, cfg.rollout.temperature)
     inexact = common.precision_notices(cfg, language_model.model)
     _apply_hardware(cfg, language_model.model)
@@ -163,6 +165,7 @@ def build_run(
             *screening,
             *(f"note: {n}" for n in (*notices_of(cfg, algorithm), *slow_path_notices(cfg, policy), *inexact)),
             *(f"note: {n}" for n in common.export_notices(language_model)),
+            *(f"note: {n}" for n in hidden_columns(reward, sampled_problems)),
         ],
         record=start.record,
         accept=start.accept,

@@ -8,6 +8,7 @@ from winnow.config import ranges
 from winnow.config.instantiate import build_algorithm, choice, engine_class, on_cuda, precision_of, samples_exactly
 from winnow.config.notices import notices_of
 from winnow.config.override_errors import target_nodes
+from winnow.config.reward_functions import check_reward_functions, has_functions
 from winnow.config.saved_runs import SavedRun
 from winnow.config.targets import check_function, check_plugins, check_target
 from winnow.errors import ConfigError
@@ -68,6 +69,8 @@ def check_targets(cfg: DictConfig) -> None:
         check_target(path, node, list(cfg.plugins))
         if path.endswith(".rule") and "function" in node:
             check_function(f"{path}.function", str(node.function), list(cfg.plugins))
+    if has_functions(cfg):
+        check_reward_functions(cfg)
 
 
 def check_saved(run: SavedRun, instead: str) -> None:

@@ -7,11 +7,13 @@ plug-in is not known here, so that nothing is claimed of it.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 
 from omegaconf import DictConfig
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.config.instantiate import precision_of
+from winnow.config.reward_functions import has_functions
 from winnow.objectives import KL, rule_of
 from winnow.ops import advantage, aggregate, clip, kl, ratio, select
 
@@ -23,8 +25,9 @@ PENALISES = "type algo/kl=k2, or algo.kl.place=reward, for a penalty"
 class Setup:
     """The settings that notices are about.
 
-    `updates` is the number of optimiser steps of an iteration, `lowest_reward` the reward of the worst verdict.
-    `rounds_coarsely` says that two forwards of the same weights differ by more than rounding in float32.
+    `updates` is the number of optimiser steps of an iteration, `lowest_reward` the reward of the worst verdict (−∞ with
+    reward functions, of which nothing is known). `rounds_coarsely` says that two forwards of the same weights differ by
+    more than rounding in float32.
     """
 
     algorithm: PolicyGradient | ActorCritic
@@ -194,7 +197,7 @@ def notices_of(cfg: DictConfig, algorithm: Algorithm) -> list[str]:
     setup = Setup(
         algorithm,
         updates=cfg["update"].minibatches * cfg["update"].epochs,
-        lowest_reward=min(cfg.reward.wrong, cfg.reward.no_answer),
+        lowest_reward=-inf if has_functions(cfg) else min(cfg.reward.wrong, cfg.reward.no_answer),
         rounds_coarsely=precision_of(cfg) == "bf16-mixed",
     )
     return [said for notice in NOTICES if (said := notice(setup)) is not None]

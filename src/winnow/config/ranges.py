@@ -6,6 +6,7 @@ Nothing here imports torch, so that these checks are made before the imports tha
 from omegaconf import DictConfig, OmegaConf
 
 from winnow.config.override_errors import close_matches, keys_of, target_nodes
+from winnow.config.reward_functions import has_functions, problems_of
 from winnow.config.setting_rules import NODE, NODES, rules_of, unusual
 from winnow.errors import ConfigError
 
@@ -107,17 +108,15 @@ def _combinations(cfg: DictConfig) -> list[str]:
         str(OmegaConf.select(cfg, f"algo{axis}._target_")) for axis in ("", ".advantage", ".select")
     )
     supervised = algorithm.endswith("Supervised")
-    rollout, reward, budget, problems = cfg.rollout, cfg.reward, cfg.budget, []
+    rollout, budget, problems = cfg.rollout, cfg.budget, []
     if rollout.samples == 1 and advantage.endswith("advantage.group"):
         problems.append("rollout.samples=1: a group advantage compares samples of one prompt; type rollout.samples=8")
     if rollout.samples == 1 and select.endswith(("select.mixed_prompts", "select.extremes")):
         problems.append("rollout.samples=1: one sample cannot disagree with itself; type rollout.samples=8")
-    other = max(reward.wrong, reward.no_answer)
-    if reward.correct - other <= REWARD_ROUNDING * max(abs(reward.correct), abs(other)):
-        problems.append(
-            f"reward.correct={reward.correct}: must be above reward.wrong and reward.no_answer ({other}) "
-            "by more than rounding in float32"
-        )
+    if has_functions(cfg):
+        problems += problems_of(cfg, supervised)
+    else:
+        problems += _scale_problems(cfg.reward)
     curriculum = str(OmegaConf.select(cfg, "curriculum._target_"))
     if supervised and curriculum.endswith("ByPassRate"):
         problems.append(
@@ -149,3 +148,13 @@ def _combinations(cfg: DictConfig) -> list[str]:
             f"budget.sampled_tokens={tokens}: demonstrations are not sampled; type budget.trained_tokens={tokens}"
         )
     return problems
+
+
+def _scale_problems(reward: DictConfig) -> list[str]:
+    other = max(reward.wrong, reward.no_answer)
+    if reward.correct - other > REWARD_ROUNDING * max(abs(reward.correct), abs(other)):
+        return []
+    return [
+        f"reward.correct={reward.correct}: must be above reward.wrong and reward.no_answer ({other}) "
+        "by more than rounding in float32"
+    ]

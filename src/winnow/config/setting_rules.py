@@ -164,6 +164,25 @@ RULES = {
     "reward.correct": FINITE,
     "reward.wrong": FINITE,
     "reward.no_answer": FINITE,
+    "reward.functions": Rule(
+        "a list of functions, or names with functions; type reward.functions=[winnow.rewards:accuracy]",
+        lambda x: (
+            (isinstance(x, DictConfig) and len(x) > 0)
+            or _list_of("", lambda part: isinstance(part, str | DictConfig)).holds(x)
+        ),
+    ),
+    "reward.weights": Rule(
+        "numbers, one for each function", lambda x: isinstance(x, ListConfig | DictConfig) and len(x) > 0
+    ).or_null(),
+    "reward.success": Rule(
+        "a reward and a number; type reward.success={name: accuracy, at_least: 1}",
+        lambda x: isinstance(x, DictConfig) and len(x) > 0,
+    ).or_null(),
+    "reward.isolated": FLAG,
+    "reward.workers": ONE_OR_MORE.up_to(256),
+    "reward.timeout": _number("above 0, and at most 86,400 seconds", lambda x: 0 < x <= 86_400),
+    "reward.memory_mb": ONE_OR_MORE.up_to(10**7),
+    "reward.prompts_per_call": ONE_OR_MORE.or_null(),
     "eval.folder": PATH.or_null(),
     "resume": PATH.or_null(),
     "run": PATH.or_null(),

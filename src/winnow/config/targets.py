@@ -31,12 +31,14 @@ def check_plugins(plugins: Sequence[object]) -> None:
             )
 
 
-def check_target(path: str, node: DictConfig, trusted: Sequence[str], owned: Sequence[str] = (PACKAGE,)) -> object:
+def check_target(
+    path: str, node: DictConfig, trusted: Sequence[str], owned: Sequence[str] = (PACKAGE,), where: str | None = None
+) -> object:
     """The class or function of a node, which has to accept the node's settings.
 
     It is imported only from packages that are `owned`, and then has to be defined in one of them, or that are
     `trusted`. A setting that it does not know is refused here, because a node with `_partial_: true` would hide it
-    until its first call, after a whole rollout.
+    until its first call, after a whole rollout. `where` takes the place of `path._target_=…` in messages.
 
     Raises:
         ConfigError: the package is neither, there is no such name, or it does not take one of the settings.
@@ -44,15 +46,15 @@ def check_target(path: str, node: DictConfig, trusted: Sequence[str], owned: Seq
     target = node["_target_"]
     if not isinstance(target, str) or not DOTTED_NAME.fullmatch(target):
         raise ConfigError(f"{path}._target_={target}: not the dotted name of a class or function")
-    package = target.split(".")[0]
-    refusal = f"{path}._target_={target}: not part of winnow"
+    package, where = target.split(".")[0], where or f"{path}._target_={target}"
+    refusal = f"{where}: not part of winnow"
     if package not in (*owned, *trusted):
         raise ConfigError(f"{refusal}; type plugins=[{package}] if you trust it")
     try:  # not hydra.utils.get_object, which writes the error to stderr as well
         found = _locate(target)
         known = inspect.signature(found).parameters
     except Exception as error:
-        raise ConfigError(f"{path}._target_={target}: {one_line(str(error))}") from error
+        raise ConfigError(f"{where}: {one_line(str(error))}") from error
     # A module of ours has the modules that it imports as attributes: `winnow.files.os.system`.
     home = _package_of(found)
     if package in owned and home not in (*owned, *trusted):

@@ -30,7 +30,15 @@ def render(problem: Problem, tokenizer: PreTrainedTokenizerBase, template: Templ
             f"prompt of {problem.key}: the model's tokenizer cannot represent {prompt.text[:60]!r}; "
             "choose another model or dataset"
         )
-    return Prompt(problem.key, prompt.token_ids, prompt.text, problem.answer, problem.columns)
+    return Prompt(
+        problem.key,
+        prompt.token_ids,
+        prompt.text,
+        problem.answer,
+        problem.columns,
+        problem.text,
+        tuple((turn.role, turn.content) for turn in problem.turns),
+    )
 
 
 def is_represented(encoded: EncodedText, tokenizer: PreTrainedTokenizerBase) -> bool:

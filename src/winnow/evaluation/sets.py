@@ -27,8 +27,8 @@ class EvaluationSet:
 
     @property
     def verifier(self) -> Mapping[str, str | float | bool]:
-        """Name and settings of the judge's verifier."""
-        return self.judge.pool.settings
+        """Name and settings of the rule by which a response is correct."""
+        return self.judge.settings
 
 
 @dataclass(frozen=True, slots=True)

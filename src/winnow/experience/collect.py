@@ -1,12 +1,12 @@
 """Rollout collection: sample G responses to each of P prompts, and judge each while others are still being sampled."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from queue import SimpleQueue
 from types import TracebackType
-from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel
@@ -15,21 +15,14 @@ from winnow import distributed, signals
 from winnow.data.prompts import PromptOrder
 from winnow.engines.base import Engine
 from winnow.experience.metrics import Clock
-from winnow.rewards.verifier import RewardScale, Verifier
+from winnow.rewards.reward import JudgedGroup, Reward, Rewards
+from winnow.rewards.verifier import Verifier
 from winnow.rng import seed_of
 from winnow.types import Completion, Prompt, Rollouts, Sampling
 from winnow.verdict import Judgement, Verdict
 
 LOOK_SECONDS = 0.1
 """Time between two looks for a signal while the verifier is waited for."""
-
-
-class JudgedGroup(NamedTuple):
-    """The samples of one prompt in order, with their decoded texts and judgements."""
-
-    completions: tuple[Completion, ...]
-    texts: tuple[str, ...]
-    judgements: tuple[Judgement, ...]
 
 
 class AsyncJudging:
@@ -94,28 +87,36 @@ class AsyncJudging:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A verifier for responses and the reward of each verdict."""
+    """A verifier for responses, and the reward of each judged response."""
 
     pool: Verifier
-    scale: RewardScale
+    reward: Reward
     decode: Callable[[tuple[int, ...]], str]
+
+    @property
+    def settings(self) -> Mapping[str, str | float | bool]:
+        """The rule by which a response is a success: the verifier's name and settings, or those of the reward."""
+        return self.reward.success or self.pool.settings
 
     def start_judging(self, prompts: Sequence[Prompt]) -> AsyncJudging:
         """Judging of samples of `prompts`, as a context whose end also ends its thread."""
         return AsyncJudging(self.pool, self.decode, prompts)
 
-    def rollouts(self, prompts: Sequence[Prompt], groups: Sequence[JudgedGroup], version: int) -> Rollouts:
-        """The rollouts of P × G judged completions that policy `version` has drawn, with their rewards."""
-        completions, texts, judgements = zip(*groups, strict=True)
-        return Rollouts(
-            tuple(prompts),
-            completions,
-            texts,
-            judgements,
-            torch.tensor([[self.scale(j.verdict) for j in group] for group in judgements]),
-            torch.tensor([[j.verdict is Verdict.correct for j in group] for group in judgements]),
-            version,
-        )
+
+def rollouts_of(prompts: Sequence[Prompt], groups: Sequence[JudgedGroup], rewards: Rewards, version: int) -> Rollouts:
+    """The rollouts of P × G judged and rewarded completions that policy `version` has drawn."""
+    judgements = tuple(tuple(rewarded.judgement for rewarded in group) for group in rewards.groups)
+    return Rollouts(
+        tuple(prompts),
+        tuple(group.completions for group in groups),
+        tuple(group.texts for group in groups),
+        judgements,
+        torch.tensor([[rewarded.total for rewarded in group] for group in rewards.groups]),
+        torch.tensor([[judgement.verdict is Verdict.correct for judgement in group] for group in judgements]),
+        version,
+        tuple(rewards.groups),
+        {name: sum(values) / len(values) for name, values in rewards.logged.items() if values},
+    )
 
 
 def sample_and_judge(
@@ -126,7 +127,7 @@ def sample_and_judge(
     sampling: Sampling,
     clock: Clock,
 ) -> Rollouts:
-    """Draw and judge samples of `prompts`, `seeds[p][g]` deciding sample g of prompt p. Ranks share the work.
+    """Draw, judge and reward samples of `prompts`, `seeds[p][g]` deciding sample g of prompt p. Ranks share the work.
 
     Each response is judged only on the rank that drew it. Judging it on several ranks could give different verdicts,
     because a check may run into its time limit on one of them, and all ranks have to agree.
@@ -136,8 +137,20 @@ def sample_and_judge(
         with clock.of("generate"):
             completions = engine.generate(mine, distributed.strided_shard(seeds), sampling, judging.on_completion)
         with clock.of("reward"):
-            groups = judging.groups(completions)
-    return judge.rollouts(prompts, distributed.gather_strided(groups, len(prompts)), engine.version)
+            judged = judging.groups(completions)
+            # Winnow's seeds have more bits than a function's own random generator may take.
+            drawn = [tuple(seed % 2**31 for seed in group) for group in distributed.strided_shard(seeds)]
+            groups = [replace(group, seeds=own) for group, own in zip(judged, drawn, strict=True)]
+            rewards = judge.reward.rewards_of(mine, groups, engine.version)
+    gathered = distributed.gather_strided(list(zip(groups, rewards.groups, strict=True)), len(prompts))
+    logged = distributed.all_gather(rewards.logged) if judge.reward.names else [rewards.logged]
+    every = {name: [value for of in logged for value in of.get(name, ())] for name in {*chain(*logged)}}
+    return rollouts_of(
+        prompts,
+        [group for group, _ in gathered],
+        Rewards([rewarded for _, rewarded in gathered], every),
+        engine.version,
+    )
 
 
 @dataclass(eq=False)

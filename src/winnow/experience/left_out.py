@@ -19,6 +19,7 @@ class Site(StrEnum):
 
     SAMPLED = "sampler's log-probability"
     SAMPLED_ENTROPY = "sampler's entropy"
+    LOST = "lost reward"
     REWARD = "reward"
     OLD = "log-probability under the policy that sampled"
     REFERENCE = "reference log-probability"
@@ -40,11 +41,12 @@ Faults = Mapping[int, Site]
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A row that is left out at `site`, with all its numbers that are known."""
+    """A row that is left out at `site`, with all its numbers that are known; `reason` says how a reward was lost."""
 
     site: Site
     row: Row
     numbers: Numbers
+    reason: str = ""
 
 
 SITE_OF_FIELD = {
@@ -71,11 +73,13 @@ def site_in(row: Row) -> Site | None:
 
 
 def sampled_faults(rollouts: Rollouts) -> dict[int, Site]:
-    """The rows whose reward, or whose log-probability or entropy by the sampler, is not finite."""
+    """The rows whose reward is lost, or whose reward, log-probability or entropy by the sampler is not finite."""
     completions = rollouts.all_completions
+    rewarded = [each for group in rollouts.rewarded for each in group]
     return first_of(
         faults_of(enumerate(c.logprobs for c in completions), Site.SAMPLED),
         faults_of(enumerate(c.entropies for c in completions), Site.SAMPLED_ENTROPY),
+        {i: Site.LOST for i, each in enumerate(rewarded) if each.lost is not None},
         faults_of(enumerate(rollouts.rewards.flatten()), Site.REWARD),
     )
 
@@ -112,7 +116,11 @@ def left_out(faults: Faults, rows: Mapping[int, Row] | Sequence[Row], rollouts: 
         aligned = {name: _after_prompt(value, rows[i]) for name, value in sampled.items()}
         return {**aligned, "reward": rewards[i].clone(), **row_numbers(rows[i])}
 
-    return tuple(LeftOut(site, rows[i], numbers(i)) for i, site in faults.items())
+    reasons = [each.lost for group in rollouts.rewarded for each in group]
+    return tuple(
+        LeftOut(site, rows[i], numbers(i), (reasons[i] or "") if site is Site.LOST else "")
+        for i, site in faults.items()
+    )
 
 
 def _after_prompt(numbers: Float[Tensor, " t"], row: Row) -> Float[Tensor, " s"]:

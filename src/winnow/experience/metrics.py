@@ -14,7 +14,7 @@ from winnow.experience.scoring import ByRow
 from winnow.objectives import Aggregate
 from winnow.ops.spread import tied
 from winnow.run_logs.run_files import SampleRecord
-from winnow.types import Finish, Rollouts
+from winnow.types import Finish, Rewarded, Rollouts
 from winnow.verdict import Verdict
 
 DURATIONS_KEPT = 64
@@ -70,12 +70,9 @@ def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[s
     verdicts = Counter(j.verdict for group in rollouts.judgements for j in group)
     solved = rollouts.correct.float().mean(1)
     count = len(completions)
-    # Numbers that are not finite are reported by the guard, and would only hide the others here.
-    rewards = rollouts.rewards[rollouts.rewards.isfinite()]
     entropies = torch.cat([c.entropies for c in completions])
     return {
-        "train/reward/mean": float(rewards.mean()),
-        "train/reward/std": float(rewards.std(correction=0)),
+        **_reward_metrics(rollouts),
         "train/groups/frac_zero_std": float(tied(rollouts.rewards, (1,)).float().mean()),
         "train/groups/frac_all_correct": float((solved == 1).float().mean()),
         "train/groups/frac_mixed": float(((solved > 0) & (solved < 1)).float().mean()),
@@ -95,6 +92,27 @@ def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[s
     }
 
 
+def _reward_metrics(rollouts: Rollouts) -> dict[str, float]:
+    """Mean and standard deviation of the reward and of each of its parts, of which None and lost values are no part."""
+    found = _mean_and_std("train/reward", rollouts.rewards[rollouts.rewards.isfinite()])
+    rewarded = [each for group in rollouts.rewarded for each in group]
+    names = list(rewarded[0].parts) if rewarded else []
+    for name in names:
+        values = [each.parts[name] for each in rewarded]
+        given = torch.tensor([value for value in values if value is not None])
+        found |= _mean_and_std(f"train/reward/{name}", given)
+        found[f"train/reward/{name}/none_frac"] = 1 - len(given) / len(values)
+    lost = {"train/reward/lost_frac": sum(e.lost is not None for e in rewarded) / len(rewarded)} if names else {}
+    return found | lost | {f"train/reward_log/{name}": value for name, value in sorted(rollouts.logged.items())}
+
+
+def _mean_and_std(name: str, values: Float[Tensor, " n"]) -> dict[str, float]:
+    """No figures of no values. Numbers that are not finite are reported by the guard, and are not among them."""
+    if not len(values):
+        return {}
+    return {f"{name}/mean": float(values.mean()), f"{name}/std": float(values.std(correction=0))}
+
+
 def sample_records(
     rollouts: Rollouts,
     iteration: int | None = None,
@@ -105,6 +123,8 @@ def sample_records(
 
     `iteration` counts from 0; an evaluation passes `rollouts` alone.
     """
+    nothing = (tuple(Rewarded(0.0, judgement) for judgement in group) for group in rollouts.judgements)
+    rewarded = rollouts.rewarded or tuple(nothing)
     return [
         SampleRecord(
             # As in metrics.jsonl, whose row 0 describes the model before training.
@@ -124,6 +144,9 @@ def sample_records(
             seconds=judgement.seconds,
             prompt_ids=prompt.token_ids,
             response_ids=completion.token_ids,
+            rewards=dict(rewarded[p][g].parts) or None,
+            logged=dict(rewarded[p][g].extra) or None,
+            lost=rewarded[p][g].lost,
         )
         for p, prompt in enumerate(rollouts.prompts)
         for g, (completion, judgement) in enumerate(zip(rollouts.completions[p], rollouts.judgements[p], strict=True))

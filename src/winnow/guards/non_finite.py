@@ -43,7 +43,7 @@ class NonFiniteGuard(pl.Callback):
         self.in_a_row = 0
         self.iteration = 0
         self._means: dict[str, Mean] = {}
-        self._said: set[Site] = set()
+        self._said: set[Site | str] = set()
         self._outcome: Outcome | None = None
         self._faulty_experience = False
         self._batches: list[MicroBatch | PairBatch] = []
@@ -69,14 +69,29 @@ class NonFiniteGuard(pl.Callback):
         if not isinstance(loader, ExperienceLoader) or loader.outcome is None or loader.outcome is self._outcome:
             return
         self._outcome, self.iteration = loader.outcome, loader.iteration + 1
-        found, experience = loader.outcome.experience.left_out, loader.outcome.experience
-        self._faulty_experience = bool(found)
-        if not found:
+        experience = loader.outcome.experience
+        found = [each for each in experience.left_out if each.site is not Site.LOST]
+        lost = [each.reason for each in experience.left_out if each.site is Site.LOST]
+        for reason in dict.fromkeys(lost) if distributed.rank() == 0 else ():
+            self._say_lost(reason, lost.count(reason))
+        # Lost rewards are no divergence, as long as there are other rows to learn from.
+        self._faulty_experience = bool(found) or (bool(lost) and not experience.items)
+        if not self._faulty_experience:
             return
-        if distributed.rank() == 0:  # all ranks hold the same experience
+        if found and distributed.rank() == 0:  # all ranks hold the same experience
             self._note(ROWS, Mean(len(found), 0))
             self._report(found[0].site, len(found), _fault_of_experience(self.iteration, found), module)
-        self._count(1 if experience.items else max(loader.outcome.skipped, 1))
+        why = "had numbers that are not finite" if found else f"had no row with a reward ({lost[0]})"
+        self._count(1 if experience.items else max(loader.outcome.skipped, 1), why)
+
+    def _say_lost(self, reason: str, rows: int) -> None:
+        """Name a reward function that lost rows, once for each kind of its errors."""
+        kind = ":".join(reason.split(":")[:2])
+        if kind not in self._said:
+            self._said.add(kind)
+            self.say(
+                f"iteration {self.iteration}: {rows} row{'s' if rows > 1 else ''} without a reward left out: {reason}"
+            )
 
     def begin(self, batch: MicroBatch | PairBatch) -> None:
         """Remember a micro-batch of the present optimiser batch, which a dump of its gradient would hold."""
@@ -135,13 +150,15 @@ class NonFiniteGuard(pl.Callback):
         taken, self._means = self._means, {}
         return taken
 
-    def _count(self, updates: int) -> None:
+    def _count(self, updates: int, why: str = "had numbers that are not finite") -> None:
         self.in_a_row += updates
         if self.in_a_row >= self.settings.max_consecutive:
-            raise Diverged(
-                f"{self.in_a_row} updates in a row had numbers that are not finite; {self._where()}. If they come from "
-                "training, lower optim.lr or turn clipping on (algo/clip=ppo)"
+            training = (
+                ""
+                if "reward" in why
+                else (". If they come from training, lower optim.lr or turn clipping on (algo/clip=ppo)")
             )
+            raise Diverged(f"{self.in_a_row} updates in a row {why}; {self._where()}{training}")
 
     def _is_finite_state(self, module: nn.Module, optimizer: Optimizer) -> bool:
         return all_finite([tensor for _, tensor in _state(module, optimizer)])

@@ -78,7 +78,7 @@ def correction_weight(rule: Callable[[Tensor], Tensor], ratio: Tensor) -> Tensor
 def is_kept(rule: Callable, rewards: Sequence[float], correct: Sequence[bool]) -> list[bool] | None:
     """Whether each sample of one prompt is kept; None for a rule that is not one of `ops.select`."""
     every, none = all(correct), not any(correct)
-    best = max(rewards)
+    best = max((r for r, c in zip(rewards, correct, strict=True) if c), default=0.0)
     match rule_of(rule):
         case select_ops.all_samples:
             return [True] * len(rewards)
@@ -87,7 +87,7 @@ def is_kept(rule: Callable, rewards: Sequence[float], correct: Sequence[bool]) -
         case select_ops.negative:
             return [not c for c in correct]
         case select_ops.best:
-            return [not none and best - r <= ROUNDING * abs(best) for r in rewards]
+            return [c and best - r <= ROUNDING * abs(best) for r, c in zip(rewards, correct, strict=True)]
         case select_ops.not_all_wrong:
             return [not none] * len(rewards)
         case select_ops.not_all_correct:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from winnow.experience.collect import Judge
 from winnow.guards.finding import Finding
-from winnow.types import Finish, Rollouts
+from winnow.types import Finish, Rewarded, Rollouts
 from winnow.verdict import Verdict
 
 UNSETTLED = frozenset((Verdict.timeout, Verdict.crash))
@@ -32,7 +32,11 @@ def wrong_end(rollouts: Rollouts, eos_ids: Collection[int], max_tokens: int) -> 
 
 
 def wrong_reward(rollouts: Rollouts, prompts: Sequence[int], golds: Mapping[str, str], judge: Judge) -> Finding | None:
-    """The first sample of these prompts whose reward is not that of its own tokens and its prompt's gold answer."""
+    """The first sample of these prompts whose reward is not that of its own tokens and its prompt's gold answer.
+
+    The verdict is computed again. Reward functions are not called again, because they may read the clock or a service:
+    of what they returned for the sample, the weighted sum and the success are computed again.
+    """
     for p in prompts:
         key, completions = rollouts.prompts[p].key, rollouts.completions[p]
         texts = [judge.decode(completion.token_ids) for completion in completions]
@@ -40,12 +44,13 @@ def wrong_reward(rollouts: Rollouts, prompts: Sequence[int], golds: Mapping[str,
         for g, (now, before) in enumerate(zip(found, rollouts.judgements[p], strict=True)):
             if {now.verdict, before.verdict} & UNSETTLED:
                 continue
-            expected, recorded = judge.scale(now.verdict), float(rollouts.rewards[p, g])
-            as_correct = bool(rollouts.correct[p, g])
-            if not math.isclose(expected, recorded, rel_tol=1e-6, abs_tol=1e-9):
-                return Finding("rewards", f"sample {g + 1} of {key}", f"{expected:g}", f"{recorded:g}")
-            if as_correct != (now.verdict is Verdict.correct):
-                return Finding("rewards", f"sample {g + 1} of {key}", f"verdict {now.verdict}", f"correct={as_correct}")
+            expected = judge.reward.again(now, rollouts.rewarded[p][g] if rollouts.rewarded else Rewarded(0.0, now))
+            recorded, as_correct = float(rollouts.rewards[p, g]), bool(rollouts.correct[p, g])
+            if not math.isclose(expected.total, recorded, rel_tol=1e-6, abs_tol=1e-9):
+                return Finding("rewards", f"sample {g + 1} of {key}", f"{expected.total:g}", f"{recorded:g}")
+            verdict = expected.judgement.verdict
+            if as_correct != (verdict is Verdict.correct):
+                return Finding("rewards", f"sample {g + 1} of {key}", f"verdict {verdict}", f"correct={as_correct}")
     return None
 
 

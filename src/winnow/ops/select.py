@@ -1,7 +1,7 @@
 """Sample selection (rejection sampling): (P, G) rewards and verdicts → a (P, G) mask of the samples to keep, or pairs.
 
-Selection reads the verifier's verdict and the reward of that verdict, never a shaped reward: a KL penalty in the reward
-changes advantages, but not which samples are kept.
+`correct` says which samples are a success, and `rewards` are those of the verdicts or of reward functions, before a KL
+term is subtracted: that changes advantages, but not which samples are kept.
 """
 
 import torch
@@ -27,13 +27,15 @@ def negative(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Boo
 
 
 def best(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Bool[Tensor, "p g"]:
-    """The highest-reward samples of each prompt that has at least one correct sample (RAFT, Eq. 1; RAFT++, Eq. 6).
+    """The highest-reward samples among each prompt's correct ones; all that tie (RAFT, Eq. 1; RAFT++, Eq. 6).
 
-    The indicator of Eq. 6, taken literally, would keep every sample of an all-wrong prompt, because all of them tie at
-    the maximum. The released code drops them, and so does this function.
+    With the rewards of verdicts these are all correct samples, and with a continuous reward mostly a single one. A
+    wrong sample is never the best, whatever its reward. The indicator of Eq. 6, taken literally, would keep every
+    sample of an all-wrong prompt, because all of them tie at the maximum. The released code drops them, and so does
+    this function.
     """
-    highest = rewards.amax(1, keepdim=True)
-    return (highest - rewards <= rounding(highest.abs())) & correct.any(1, keepdim=True)
+    highest = rewards.masked_fill(~correct, -torch.inf).amax(1, keepdim=True)
+    return (highest - rewards <= rounding(highest.abs())) & correct
 
 
 def not_all_wrong(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Bool[Tensor, "p g"]:

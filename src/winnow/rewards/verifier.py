@@ -1,4 +1,4 @@
-r"""Verifier of responses, the reward scale of its verdicts, and a disk cache of the golds that it cannot read."""
+r"""Verifier of responses, and a disk cache of the golds that it cannot read."""
 
 import hashlib
 import json
@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import metadata
-from math import isfinite
 from threading import RLock
 from types import TracebackType
 
@@ -15,7 +14,7 @@ from winnow.errors import ConfigError
 from winnow.files import cache_directory, replace_text
 from winnow.rewards.answers.text import last_boxed
 from winnow.rewards.rules import MathVerify, Rule
-from winnow.rewards.worker_pool import Question, WorkerPool
+from winnow.rewards.worker_pool import Failure, Reply, WorkerPool
 from winnow.verdict import Judgement, Verdict
 
 _MATH_VERIFY = MathVerify()
@@ -59,7 +58,8 @@ class Verifier:
                 f"reward.verifier: workers={workers} timeout={timeout} must be positive; type e.g. workers=2 timeout=2"
             )
         self.rule, self.counts = rule, Counts()
-        self._pool = WorkerPool(workers, timeout, memory_mb, rule.check, rule.settings)
+        settings = {"check": rule.check, "settings": rule.settings}
+        self._pool = WorkerPool(workers, timeout, memory_mb, "winnow.rewards.check:check_of", settings)
         self._cache: OrderedDict[tuple[str, str], Judgement] = OrderedDict()
         self._cache_size = cache_size
         self._lock = RLock()
@@ -92,10 +92,9 @@ class Verifier:
 
     def _unreadable(self, golds: Sequence[str]) -> tuple[list[str], bool]:
         """The golds that no worker could read, and whether that is final: none of them timed out or crashed."""
-        questions: list[Question] = [(gold, None) for gold in golds]
-        replies = self._pool.ask(questions) if questions else []
-        bad = [gold for gold, reply in zip(golds, replies, strict=True) if reply.verdict is not Verdict.correct]
-        return bad, not {reply.verdict for reply in replies} & {Verdict.timeout, Verdict.crash}
+        verdicts = [_verdict(reply) for reply in self._pool.ask([(gold, None) for gold in golds])] if golds else []
+        bad = [gold for gold, verdict in zip(golds, verdicts, strict=True) if verdict is not Verdict.correct]
+        return bad, not {Verdict.timeout, Verdict.crash} & {*verdicts}
 
     def close(self) -> None:
         """End the workers. The verifier stays usable: the next question that needs a worker starts one."""
@@ -142,7 +141,7 @@ class Verifier:
         self.counts.isolated += len(pairs)
         replies = self._pool.ask(pairs) if pairs else []
         return [
-            Judgement(reply.verdict, answer, reply.seconds) for (_, answer), reply in zip(pairs, replies, strict=True)
+            Judgement(_verdict(reply), answer, reply.seconds) for (_, answer), reply in zip(pairs, replies, strict=True)
         ]
 
     def _remember(self, pair: tuple[str, str], judgement: Judgement) -> Judgement:
@@ -153,27 +152,14 @@ class Verifier:
         return cached
 
 
-@dataclass(frozen=True)
-class RewardScale:
-    """Rewards of a correct, a wrong and a missing answer. A check that timed out or crashed counts as wrong."""
-
-    correct: float
-    wrong: float
-    no_answer: float
-
-    def __post_init__(self) -> None:
-        if not all(isfinite(value) for value in (self.correct, self.wrong, self.no_answer)):
-            raise ConfigError(f"reward: {self} holds a number that is not finite; type e.g. reward=plus_minus_one")
-        if self.correct <= max(self.wrong, self.no_answer):
-            raise ConfigError(
-                f"reward: correct={self.correct} must exceed wrong={self.wrong} and no_answer={self.no_answer};"
-                " type e.g. reward=plus_minus_one"
-            )
-
-    def __call__(self, verdict: Verdict) -> float:
-        if verdict is Verdict.correct:
-            return self.correct
-        return self.no_answer if verdict is Verdict.no_answer else self.wrong
+def _verdict(reply: Reply) -> Verdict:
+    match reply.failure:
+        case None:
+            return Verdict.correct if reply.value else Verdict.wrong
+        case Failure.TIMEOUT:
+            return Verdict.timeout
+        case Failure.RAISED | Failure.CRASH:
+            return Verdict.crash
 
 
 MIN_CACHED_GOLDS = 2000

@@ -1,7 +1,8 @@
-"""Pool of verification workers: questions are assigned in chunks, and each question has its own deadline."""
+"""Pool of worker processes that can be killed: items are assigned in chunks, and each item has its own deadline."""
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -10,16 +11,14 @@ import weakref
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from enum import StrEnum
 from multiprocessing.connection import wait
 from time import monotonic
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 from winnow import signals
-from winnow.verdict import Verdict
 
-Question = tuple[str, str | None]  # gold, answer (None: can the gold be read?)
-
-CHUNK = 32  # questions assigned to a worker at once; it answers them one by one, so only their delivery is shared
+CHUNK = 32  # items assigned to a worker at once; it answers them one by one, so only their delivery is shared
 LOOK_SECONDS = 0.1  # between two looks for a signal that ends the program
 START_SECONDS = 120.0  # a worker imports sympy, which takes 0.3 s, and many times that on an overloaded machine
 GRACE_SECONDS = 0.5  # time beyond a question's timeout after which the parent kills a worker that the kernel did not
@@ -30,15 +29,33 @@ _BOOT = (
 )
 
 
-class Reply(NamedTuple):
-    """A worker's verdict and the seconds that it took."""
+class Failure(StrEnum):
+    """The reason why an item has no answer; the third of them was tried twice."""
 
-    verdict: Verdict
+    RAISED = "raised"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+
+
+class Reply(NamedTuple):
+    """A worker's answer, a JSON value, and the seconds that it took; or why there is none."""
+
+    value: Any
     seconds: float
+    failure: Failure | None = None
+    reason: str = ""
+
+
+class StartError(RuntimeError):
+    """A worker that ended before it was ready. `reason` is the last line of its exception, if there was one."""
+
+    def __init__(self, what: str, code: int, reason: str) -> None:
+        super().__init__(f"a {what} worker ended before it was ready (exit code {code}); see above")
+        self.reason = reason or f"exit code {code}"
 
 
 class _Worker:
-    """One process and the indices of its unanswered questions, of which it is working on the first."""
+    """One process and the indices of its unanswered items, of which it is working on the first."""
 
     def __init__(self, settings: str) -> None:
         command = [sys.executable, "-c", _BOOT, json.dumps(sys.path), settings]
@@ -46,15 +63,15 @@ class _Worker:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         self.stdin, self.stdout = cast(IO[bytes], self.process.stdin), cast(IO[bytes], self.process.stdout)
         self.assigned: deque[int] = deque()
-        self.retry: list[int] = []  # the question that ended the process before this one, to be asked alone
-        self.ready, self.overdue, self.answered, self.partial = False, False, 0, b""
+        self.retry: list[int] = []  # the item that ended the process before this one, to be asked alone
+        self.ready, self.overdue, self.answered, self.partial, self.failed = False, False, 0, b"", ""
         self.deadline = monotonic() + START_SECONDS
 
-    def assign(self, indices: Sequence[int], questions: Sequence[Question], timeout: float) -> None:
+    def assign(self, indices: Sequence[int], items: Sequence[object], timeout: float) -> None:
         self.assigned.extend(indices)
         self.deadline = monotonic() + timeout + GRACE_SECONDS
         with suppress(BrokenPipeError):  # it has died, which its closed output will show
-            self.stdin.write(json.dumps([questions[index] for index in indices]).encode() + b"\n")
+            pickle.dump([items[index] for index in indices], self.stdin, protocol=5)
             self.stdin.flush()
 
     def lines(self) -> list[str] | None:
@@ -64,7 +81,10 @@ class _Worker:
         return [line.decode() for line in whole] if data else None
 
     def end(self) -> int:
-        """Kill the process if it still runs, and return its exit code (negative: the signal that ended it)."""
+        """Kill the process if it still runs, and all that it started, and return its exit code (negative: the signal
+        that ended it)."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # of its session, which a process that it started is in
         self.process.kill()  # no effect on a process that has ended
         with suppress(BrokenPipeError):
             self.stdin.close()
@@ -80,19 +100,28 @@ def _end_all(workers: list[_Worker]) -> None:
 class WorkerPool:
     """Up to `size` worker processes, started when there is something to ask and replaced when they die.
 
-    A question that takes more than `timeout` seconds ends its worker but affects no other question: the rest of the
-    chunk is assigned again. A question that ends its worker in another way is asked once more in a fresh process,
-    because memory that earlier questions filled may have been the cause. Any thread may ask; one round runs at a time.
-    Workers end with the interpreter, with `close`, and with any exception that interrupts a round, because an answer
-    that arrives late must not be taken for the answer to the next question.
+    An item that takes more than `timeout` seconds ends its worker but affects no other item: the rest of the chunk is
+    assigned again. An item that ends its worker in another way is tried once more in a fresh process, because memory
+    that earlier items filled may have been the cause. Any thread may ask; one round runs at a time. Workers end with
+    the interpreter, with `close`, and with any exception that interrupts a round, because an answer that arrives late
+    must not be taken for the answer to the next item.
+
+    `answer`, `settings`, `memory_mb` and `quiet` are those of `worker.serve`; `what` names the workers in messages.
     """
 
     def __init__(
-        self, size: int, timeout: float, memory_mb: int, check: str, settings: Mapping[str, str | float | bool]
+        self,
+        size: int,
+        timeout: float,
+        memory_mb: int,
+        answer: str,
+        settings: Mapping[str, Any],
+        quiet: bool = True,
+        what: str = "verification",
     ) -> None:
-        self.size, self.timeout = size, timeout
+        self.size, self.timeout, self.what = size, timeout, what
         self._settings = json.dumps(
-            {"check": check, "settings": dict(settings), "timeout": timeout, "memory_mb": memory_mb}
+            {"answer": answer, "settings": settings, "timeout": timeout, "memory_mb": memory_mb, "quiet": quiet}
         )
         self._workers: list[_Worker] = []
         self._closing = False
@@ -103,11 +132,11 @@ class WorkerPool:
     def pids(self) -> list[int]:
         return [worker.process.pid for worker in self._workers]
 
-    def ask(self, questions: Sequence[Question]) -> list[Reply]:
-        """One reply for each question, in their order."""
+    def ask(self, items: Sequence[object]) -> list[Reply]:
+        """One reply for each item, in their order."""
         with self._lock:
             try:
-                return self._round(questions)
+                return self._round(items)
             except BaseException:
                 _end_all(self._workers)
                 raise
@@ -121,32 +150,32 @@ class WorkerPool:
             _end_all(self._workers)
             self._closing = False
 
-    def _round(self, questions: Sequence[Question]) -> list[Reply]:
+    def _round(self, items: Sequence[object]) -> list[Reply]:
         replies: dict[int, Reply] = {}
-        pending = deque(range(len(questions)))
-        chunk = max(1, min(CHUNK, len(questions) // (2 * self.size)))
-        self._start_missing_workers(min(self.size, len(questions)))
-        while len(replies) < len(questions):
+        pending = deque(range(len(items)))
+        chunk = max(1, min(CHUNK, len(items) // (2 * self.size)))
+        self._start_missing_workers(min(self.size, len(items)))
+        while len(replies) < len(items):
             self._require_open()
             signals.check()
             for worker in self._workers:
                 if worker.ready and not worker.assigned and (worker.retry or pending):
                     indices = worker.retry or [pending.popleft() for _ in range(min(chunk, len(pending)))]
                     worker.retry = []
-                    worker.assign(indices, questions, self.timeout)
+                    worker.assign(indices, items, self.timeout)
             for worker, lines in self._wait_for_replies():
                 if lines is None:
                     self._replace_worker(worker, replies, pending)
                 else:
                     self._record(worker, lines, replies)
-        return [replies[index] for index in range(len(questions))]
+        return [replies[index] for index in range(len(items))]
 
     def _require_open(self) -> None:
         if self._closing:
-            raise RuntimeError("the verification workers were closed while they were asked")
+            raise RuntimeError(f"the {self.what} workers were closed while they were asked")
 
     def _start_missing_workers(self, count: int) -> None:
-        """Have at least `count` workers; one that was killed from outside between rounds is no question's fault."""
+        """Have at least `count` workers; one that was killed from outside between rounds is no item's fault."""
         for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
             self._workers.remove(worker)
             worker.end()
@@ -170,24 +199,32 @@ class WorkerPool:
         """Store the replies of a worker, whose first line says that it is ready, and set its next deadline."""
         for line in lines:
             if worker.ready:
-                verdict, seconds = line.split()
-                replies[worker.assigned.popleft()] = Reply(Verdict(verdict), float(seconds))
+                value, seconds, error = json.loads(line)
+                failure = None if error is None else Failure.RAISED
+                replies[worker.assigned.popleft()] = Reply(value, seconds, failure, error or "")
                 worker.answered += 1
+            elif line.startswith("failed "):
+                worker.failed = line.removeprefix("failed ")
+                return
             worker.ready = True
         worker.deadline = monotonic() + self.timeout + GRACE_SECONDS
 
     def _replace_worker(self, worker: _Worker, replies: dict[int, Reply], pending: deque[int]) -> None:
-        """Start a new worker in place of a dead or overdue one, and decide on the question that it was working on."""
+        """Start a new worker in place of a dead or overdue one, and decide on the item that it was working on."""
         self._require_open()
         code = worker.end()
         if not worker.ready:
-            raise RuntimeError(f"a verification worker ended before it was ready (exit code {code}); see above")
+            raise StartError(self.what, code, worker.failed)
         self._workers[self._workers.index(worker)] = successor = _Worker(self._settings)
         failed = worker.assigned.popleft()
         pending.extendleft(reversed(worker.assigned))
         if worker.overdue or code == -signal.SIGALRM:
-            replies[failed] = Reply(Verdict.timeout, self.timeout)
+            replies[failed] = Reply(None, self.timeout, Failure.TIMEOUT, f"took more than {self.timeout:g} s")
         elif worker.answered:
             successor.retry = [failed]
         else:
-            replies[failed] = Reply(Verdict.crash, 0.0)
+            replies[failed] = Reply(None, 0.0, Failure.CRASH, f"its process ended ({_ending(code)})")
+
+
+def _ending(code: int) -> str:
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from winnow.columns import Json
 from winnow.files import (
     finite_or_null,
     flush_to_disk,
@@ -42,7 +43,9 @@ class SampleRecord:
     `advantage` is None for a response that was not trained on, and so in an evaluation, where `kept` is False.
     `iteration` and `reward` are not stored with an evaluation: they are None in a record read from its Parquet file.
     `prompt_ids` and `response_ids` are the tokens that the model read and drew, special ones included, which the texts
-    leave out; None in a record of a version that did not keep them.
+    leave out; None in a record of a version that did not keep them. With reward functions, `rewards` has the number of
+    each, or None, `logged` the columns that they log, and `lost` the reason if the row has no reward; they are None and
+    not stored where there is nothing to say.
     """
 
     iteration: int | None
@@ -61,6 +64,9 @@ class SampleRecord:
     seconds: float = 0.0
     prompt_ids: tuple[int, ...] | None = None
     response_ids: tuple[int, ...] | None = None
+    rewards: Mapping[str, float | None] | None = None
+    logged: Mapping[str, Json] | None = None
+    lost: str | None = None
 
     @property
     def correct(self) -> bool:
@@ -74,7 +80,9 @@ class SampleRecord:
         """The line of `samples/*.jsonl` after that of the record `before`, whose prompt it does not repeat as ids."""
         repeated = before is not None and before.prompt_ids == self.prompt_ids
         ids = {"prompt_ids": None if repeated else self.prompt_ids, "response_ids": self.response_ids}
-        return self.row() | {name: None if some is None else encoded(some) for name, some in ids.items()}
+        of_functions = {name: value for name in FUNCTION_COLUMNS if (value := getattr(self, name)) is not None}
+        stored = {name: None if some is None else encoded(some) for name, some in ids.items()}
+        return self.row() | of_functions | stored
 
     @classmethod
     def of_stored_row(cls, row: Mapping[str, Any], before: "SampleRecord | None") -> "SampleRecord":
@@ -82,13 +90,19 @@ class SampleRecord:
         prompt, response = (None if row.get(name) is None else decoded(row[name]) for name in ID_COLUMNS)
         if prompt is None and response is not None and before is not None:
             prompt = before.prompt_ids
-        return cls(**{name: row[name] for name in SAMPLE_COLUMNS}, prompt_ids=prompt, response_ids=response)
+        of_functions = {name: row.get(name) for name in FUNCTION_COLUMNS}
+        plain = {name: row[name] for name in SAMPLE_COLUMNS}
+        return cls(**plain, **of_functions, prompt_ids=prompt, response_ids=response)
 
 
 ID_COLUMNS = ("prompt_ids", "response_ids")
 """Keys of a line of `samples/*.jsonl` that hold token ids, as `token_ids.encoded` writes them."""
-SAMPLE_COLUMNS = tuple(column.name for column in fields(SampleRecord) if column.name not in ("seconds", *ID_COLUMNS))
-"""The other keys, in order. `seconds` differs between identical runs, so it is left out there."""
+FUNCTION_COLUMNS = ("rewards", "logged", "lost")
+"""Keys that a line has only where reward functions gave something to store."""
+SAMPLE_COLUMNS = tuple(
+    column.name for column in fields(SampleRecord) if column.name not in ("seconds", *ID_COLUMNS, *FUNCTION_COLUMNS)
+)
+"""The keys of every line, in order. `seconds` differs between identical runs, so it is left out there."""
 
 
 def read_samples(path: Path, limit: int | None = None) -> list[SampleRecord]:

@@ -1,0 +1,80 @@
+"""Rewards of a run and of its evaluations, from the `reward` node of a composed configuration."""
+
+from collections.abc import Iterable, Sequence
+
+from omegaconf import DictConfig
+
+from winnow.config.reward_functions import functions_of, has_functions, success_of, weights_of
+from winnow.data.problems import Problem
+from winnow.errors import ConfigError
+from winnow.rewards.reward import Reward
+from winnow.rewards.reward_function import OWN_ARGUMENTS
+from winnow.rewards.reward_functions import Limits, RewardFunctions, Success
+from winnow.rewards.reward_scale import RewardScale
+
+OF_VERDICTS = RewardScale(correct=1.0, wrong=0.0, no_answer=0.0)
+"""The reward of an evaluated response where reward functions do not decide on its success."""
+
+
+def reward_of(cfg: DictConfig) -> Reward:
+    """The reward that training sees.
+
+    Raises:
+        ConfigError: its settings cannot be.
+    """
+    reward = cfg.reward
+    if not has_functions(cfg):
+        return RewardScale(reward.correct, reward.wrong, reward.no_answer)
+    functions = functions_of(reward)
+    names = [function.name for function in functions]
+    rule = success_of(reward, names)
+    return RewardFunctions(
+        functions,
+        weights_of(reward, names),
+        None if rule is None else Success(*rule),
+        Limits(reward.workers, reward.timeout, reward.memory_mb) if reward.isolated else None,
+        reward.prompts_per_call,
+        cfg.iterations,
+    )
+
+
+def evaluation_reward(cfg: DictConfig) -> Reward:
+    """The reward of evaluated responses: of reward functions the one that says what a success is, if one does.
+
+    Benchmarks are judged by their own verifiers, whatever the rewards of training are.
+    """
+    reward = reward_of(cfg)
+    if not isinstance(reward, RewardFunctions):
+        return reward
+    return OF_VERDICTS if reward.rule is None or cfg.eval.sets else reward.only(reward.rule.name)
+
+
+def prepare(reward: Reward, problems: Sequence[Problem]) -> None:
+    """Check that the problems have the columns that reward functions name, and load the functions.
+
+    Raises:
+        ConfigError: a column is missing, or a function cannot be loaded.
+    """
+    if not isinstance(reward, RewardFunctions):
+        return
+    columns = _columns(problems)
+    for function in reward.functions:
+        missing = [name for name in function.required() if name not in (*OWN_ARGUMENTS, *columns)]
+        if missing:
+            there = f"; the dataset has {', '.join(columns)}" if columns else "; the dataset has none"
+            raise ConfigError(
+                f"reward.functions: {function.target} needs the column {missing[0]!r}{there}, and every function can "
+                f"have {', '.join(OWN_ARGUMENTS)}; give it a default, or set it by {{_target_: …, {missing[0]}: …}}"
+            )
+    reward.start()
+
+
+def hidden_columns(reward: Reward, problems: Sequence[Problem]) -> list[str]:
+    """A notice on columns of the dataset that reward functions do not get, because Winnow's own have their names."""
+    hidden = [name for name in OWN_ARGUMENTS if name in _columns(problems)] if reward.names else []
+    own = [name for name in hidden if name != "answer"]
+    return [f"reward functions get Winnow's {', '.join(own)}, and not the dataset's column of that name"] if own else []
+
+
+def _columns(problems: Sequence[Problem]) -> Iterable[str]:
+    return dict.fromkeys(problems[0].columns) if len(problems) else {}
