@@ -1,5 +1,6 @@
 """Program with a Hydra configuration: it composes and checks that, runs the task, and exits with a code."""
 
+import gc
 import os
 import signal
 import sys
@@ -75,7 +76,9 @@ class Program:
     def main(self) -> NoReturn:
         """Run the program on `sys.argv`, and exit with its code (`winnow.errors`)."""
         signals.install()
-        sys.exit(self.exit_code(sys.argv[1:]))
+        code = self.exit_code(sys.argv[1:])
+        gc.freeze()  # Python's last search for cycles would go through all of torch's objects for a second
+        sys.exit(code)
 
     def exit_code(self, words: Sequence[str]) -> int:
         """Do what the command line says. Errors that are bugs of Winnow are not caught, and keep their traceback."""
