@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/algorithms.md from `conf/` and `ops/`; `--check` fails if outdated."""
+"""Write the tables of README.md and docs/ from `conf/`, `ops/` and `other_names.yaml`; `--check` fails if outdated."""
 
 import importlib
 import inspect
@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import yaml
+
+from winnow.config.other_names import other_names
 
 ROOT = Path(__file__).parent.parent
 ALGO = ROOT / "conf" / "algo"
@@ -67,7 +69,25 @@ def axis(name: str) -> str:
     return "\n".join(lines)
 
 
-BLOCKS = {"algorithms": algorithms, **{f"axis {name}": (lambda name=name: axis(name)) for name in AXES}}
+def cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def names_of(tool: str) -> str:
+    """The settings of another tool, and what to type here."""
+    lines = ["| there | here | |", "|---|---|---|"]
+    for other in other_names():
+        if other.tool == tool:
+            lines.append(f"| `{other.name}` | {f'`{other.type}`' if other.type else '–'} | {cell(other.note)} |")
+    return "\n".join(lines)
+
+
+TOOLS = list(dict.fromkeys(other.tool for other in other_names()))
+BLOCKS = {
+    "algorithms": algorithms,
+    **{f"names {tool}": (lambda tool=tool: names_of(tool)) for tool in TOOLS},
+    **{f"axis {name}": (lambda name=name: axis(name)) for name in AXES},
+}
 
 
 def filled(text: str) -> str:
@@ -81,7 +101,7 @@ def filled(text: str) -> str:
 
 def main() -> int:
     stale = []
-    for path in (ROOT / "README.md", ROOT / "docs" / "algorithms.md"):
+    for path in (ROOT / "README.md", ROOT / "docs" / "algorithms.md", ROOT / "docs" / "migrating.md"):
         before = path.read_text()
         after = filled(before)
         if before != after:

@@ -35,6 +35,7 @@ SMALL = (
 def composed(*overrides: str, program: str = "train") -> DictConfig:
     GlobalHydra.instance().clear()
     OmegaConf.register_new_resolver("winnow.unique", lambda: "test", replace=True)
+    OmegaConf.register_new_resolver("winnow.task", lambda: "test", replace=True)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose(program, overrides=list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)

@@ -56,16 +56,24 @@ class Processes(Launcher):
         from winnow.launch.program import Task
         from winnow.launch.run_directory import CHECKPOINTS, sweep_directory
         from winnow.launch.sweep_plan import PreviousRuns, minimum_detectable_effect
-        from winnow.launch.sweep_results import SweepResults
+        from winnow.launch.sweep_results import HELD_OUT, SweepResults
 
         top = Path(str(self.config.hydra.sweep.dir))
         with sweep_directory(top) as lock:
-            results = self.results = self.results or SweepResults(top)  # a sweeper may launch several batches of jobs
+            # A sweeper may launch several batches of jobs.
+            results = self.results = self.results or SweepResults(
+                top,
+                str(self.config.get("optimized_metric", HELD_OUT)),
+                self._direction(),
+                list(self.config.hydra.overrides.task),
+            )
             # An evaluation takes overrides from the run that it names, which the planned configuration does not hold.
             name = self.task.program.name if isinstance(self.task, Task) else ""
             identifiable = isinstance(self.task, Task) and self.task.program.trace == CHECKPOINTS
             previous = PreviousRuns.below(top, name) if identifiable else PreviousRuns(name, {}, identifiable=False)
-            planned = [self._plan(list(o), initial_job_idx + n, top, previous) for n, o in enumerate(job_overrides)]
+            # A search may propose one trial twice; in a grid that is a mistake, which `place` refuses.
+            proposed = dict.fromkeys(map(tuple, job_overrides)) if results.is_search else job_overrides
+            planned = [self._plan(list(o), initial_job_idx + n, top, previous) for n, o in enumerate(proposed)]
             jobs, rows = [job for job, _ in planned], [row for _, row in planned]
             results.expect(rows)
             threads = self.threads or int(os.environ.get("OMP_NUM_THREADS", max(1, cores() // self.at_once)))
@@ -82,12 +90,8 @@ class Processes(Launcher):
             self._report(results)
         if pool.received:
             raise Stopped(EXIT_CODE_OF_SIGNAL[signal.Signals(pool.received[0])])
-        return [
-            JobReturn(
-                list(o), working_dir=str(r.directory), status=JobStatus.COMPLETED, _return_value=results.figure(r.job)
-            )
-            for r, o in zip(rows, job_overrides, strict=True)
-        ]
+        row_of = dict(zip(map(tuple, proposed), rows, strict=True))
+        return [_returned(o, row_of[tuple(o)], results) for o in job_overrides]
 
     def _plan(self, overrides: list[str], number: int, top: Path, previous: "PreviousRuns") -> "tuple[Job, JobRow]":
         from winnow.launch.jobs import Job
@@ -103,6 +107,7 @@ class Processes(Launcher):
                 f"hydra.sweep.dir: jobs of this sweep would lie in both {top} and {cfg.hydra.sweep.dir}; "
                 "sweep over that in commands of their own, or choose one hydra.sweep.dir"
             )
+        overrides = [line for line in overrides if not line.startswith(SEARCH)]
         directory = previous.place(cfg, top / str(cfg.hydra.sweep.subdir))
         choices = cfg.hydra.runtime.choices
         labels = {group: choices.get(group) for group in ("algo", "model", "dataset")} | {"seed": cfg.get("seed")}
@@ -122,18 +127,29 @@ class Processes(Launcher):
         spec = getattr(sys.modules["__main__"], "__spec__", None)
         return [sys.executable, *(["-m", spec.name] if spec is not None else [os.path.abspath(sys.argv[0])])]
 
+    def _direction(self) -> str | None:
+        """The direction in which the sweeper searches, such as maximize; None of one that only goes through values."""
+        direction = self.config.hydra.sweeper.get("direction")
+        return None if direction is None else str(getattr(direction, "name", direction))
+
     def _report(self, results: "SweepResults") -> None:
         from winnow.launch.program import Task
 
         if not isinstance(self.task, Task):
             return
         self.task.exit_codes = [BUG if row.exit_code is None else row.exit_code for row in results.rows.values()]
+        self.task.sweep = results
         try:
             report = self.task.program.report(results.path.parent)
         except ConfigError as error:
             report = f"no report: {error}"
         if report:
             print(report, flush=True)
+
+
+def _returned(overrides: Sequence[str], row: "JobRow", results: "SweepResults") -> JobReturn:
+    figure = results.figure(row.job)
+    return JobReturn(list(overrides), working_dir=str(row.directory), status=JobStatus.COMPLETED, _return_value=figure)
 
 
 def _flags(cfg: DictConfig) -> list[str]:
@@ -143,6 +159,8 @@ def _flags(cfg: DictConfig) -> list[str]:
     return flags + (["--config-dir", sources["command-line"]] if "command-line" in sources else [])
 
 
+SEARCH = "hparams_search="
+"""The choice of a search for settings, which its jobs do not make again: each is one run."""
 SWEEP_SETTINGS = ("hydra.mode", "hydra.run.", "hydra.sweep", "hydra.launcher", "hydra/sweeper", "hydra/launcher")
 """Prefixes of overrides that are about the sweep; `hydra.sweep` covers hydra.sweeper too."""
 

@@ -27,6 +27,11 @@ CHOICES = [
     ["model=tiny", "dataset=math", "logger=none", "reward=function"],
     ["dataset=hub", "curriculum=column"],
     ["dataset=mix", "curriculum=pass_rate"],
+    [
+        "logger=[wandb,tensorboard,mlflow,csv,trackio]",
+        "callbacks=[timer,device_stats,learning_rate_monitor,model_summary]",
+        "debug=profiler",
+    ],
 ]
 """Words that together choose every option that brings a setting of its own."""
 TYPED = {"resume_force", "plugins", "eval.sets", "hardware.gradient_checkpointing", "hardware.compile"}

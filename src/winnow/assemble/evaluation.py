@@ -11,7 +11,7 @@ from winnow import signals
 from winnow.assemble import common
 from winnow.assemble.preflight import before_evaluation
 from winnow.assemble.rewards import evaluation_reward
-from winnow.assemble.run_start import RunStart
+from winnow.assemble.run_start import RunStart, accept_and_log
 from winnow.config.instantiate import on_cuda, precision_of
 from winnow.evaluation.results import PLAN_FILE, EvaluationPlan, SetPlan
 from winnow.evaluation.run import EvaluationRun
@@ -20,6 +20,7 @@ from winnow.files import DiskErrors
 from winnow.models.language_model import fingerprint
 from winnow.models.precision import arithmetic
 from winnow.run_logs.console import print_line
+from winnow.run_logs.run_log import RunLog
 
 
 def evaluate(cfg: DictConfig, directory: Path) -> float:
@@ -35,7 +36,8 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
     start = RunStart.of(directory, cfg, "evaluate")
     # Each batch is written atomically, so that there is nothing to finish first.
     full = DiskErrors(directory, lambda: f"make room; {_kept(directory)}")
-    with signals.answered_by(lambda: _kept(directory)), common.verifiers(cfg) as (verifier, benchmarks), full:
+    kept = signals.answered_by(lambda: _kept(directory))
+    with RunLog() as log, kept, common.verifiers(cfg) as (verifier, benchmarks), full:
         source = common.model_source(cfg)
         common.require_engine(cfg, source)
         evaluated = common.evaluated_problems(lambda: common.load_problems(cfg, verifier), verifier, benchmarks)
@@ -68,7 +70,13 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
         )
         sampler = common.evaluation_sampler(cfg, engine)
         return EvaluationRun(
-            directory, plan, model, sampler, sets, arithmetic(precision_of(cfg), device), lambda: start.accept(after=0)
+            directory,
+            plan,
+            model,
+            sampler,
+            sets,
+            arithmetic(precision_of(cfg), device),
+            lambda: accept_and_log(start, log, after=0),
         ).run()
 
 

@@ -31,8 +31,9 @@ from winnow.training.checkpoint import iteration_of
 MEASURED_BY_CLOCK = ("time/", "perf/")
 SHOWN = 4
 """Number of differing metrics that a line names."""
+OBSERVING = ("logger", "trainer", "callbacks")
+"""Sections that change nothing of what a run computes; an audit does without them, and so finds it if one did."""
 ON_CUDA = "a GPU adds in no fixed order"
-NO_TRACKER = "winnow.run_logs.tracker.NullTracker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,10 @@ def _as_current(run: SavedRun) -> DictConfig:
     HydraConfig.instance().cfg = OmegaConf.create({"hydra": run.hydra})  # pyright: ignore
     cfg = run.cfg.copy()
     with open_dict(cfg):
-        cfg.resume_force, cfg.logger = False, {"_target_": NO_TRACKER}
+        cfg.resume_force = False
+        for section in OBSERVING:
+            cfg[section] = {}
+        cfg.rollout.problems = cfg.rollout.get("problems")
     return cfg
 
 

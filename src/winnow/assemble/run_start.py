@@ -20,6 +20,7 @@ from winnow.config.saved_runs import (
 from winnow.errors import ConfigError
 from winnow.run_logs.hashes import HASHES, text_hash
 from winnow.run_logs.run_files import RunFiles
+from winnow.run_logs.run_log import RunLog
 from winnow.run_logs.run_record import (
     RunRecord,
     Start,
@@ -32,7 +33,12 @@ from winnow.run_logs.run_record import (
     write_record,
 )
 
-ABOUT_LENGTH = frozenset(("iterations", "budget", "checkpoint", "logger", "trainer", "callbacks", "debug"))
+ABOUT_LENGTH = frozenset(("iterations", "budget", "checkpoint", "logger", "trainer", "callbacks", "debug")) | {
+    "task_name",
+    "extras",
+    "optimized_metric",
+    "hparams_search",
+}
 """Sections whose changes alter neither what a run computes nor how it is measured."""
 OTHER_PROBLEMS = "the training problems are not those of the start before"
 
@@ -150,6 +156,14 @@ class RunStart:
         """Whether reports have to tell of the change; its length matters to a run whose learning rate falls over it."""
         falls = self.cfg.optim.schedule != "constant" and change.key == "iterations"
         return falls or change.section not in ABOUT_LENGTH
+
+
+def accept_and_log(start: RunStart, log: RunLog | None, after: int) -> RunRecord:
+    """Accept the start, which goes on after iteration `after`; only now may anything be written, and so the log."""
+    record = start.accept(after)
+    if log is not None:
+        log.open(start.directory)
+    return record
 
 
 def device_of(cfg: DictConfig) -> str:

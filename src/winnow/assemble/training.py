@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -11,13 +11,13 @@ from transformers import PreTrainedModel
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.assemble import common, guards
+from winnow.assemble.observation import trackers_of, trainer_settings
 from winnow.assemble.preflight import before_training
 from winnow.assemble.problem_order import problem_order
 from winnow.assemble.rewards import evaluation_reward, hidden_columns, prepare, reward_of
-from winnow.assemble.run_start import RunStart
+from winnow.assemble.run_start import RunStart, accept_and_log
 from winnow.config.instantiate import (
     build_algorithm,
-    build_node,
     choice,
     max_mismatch_kl,
     needs_reference,
@@ -51,6 +51,7 @@ from winnow.objectives import rule_of
 from winnow.ops import aggregate, select
 from winnow.rewards.verifier import Verifier
 from winnow.run_logs.console import print_line
+from winnow.run_logs.run_log import RunLog
 from winnow.run_logs.tracker import RunInfo
 from winnow.study.arms import distinguishing_overrides
 from winnow.training.modules import (
@@ -81,9 +82,9 @@ def train(cfg: DictConfig, directory: Path) -> float | None:
     common.quiet_libraries()
     common.set_threads(cfg)
     clock = Clock()
-    with common.verifiers(cfg) as (verifier, benchmarks), guards.watchdog(cfg, clock):
+    with RunLog() as log, common.verifiers(cfg) as (verifier, benchmarks), guards.watchdog(cfg, clock):
         with clock.of("start"):
-            run = build_run(cfg, directory, verifier, benchmarks, clock=clock)
+            run = build_run(cfg, directory, verifier, benchmarks, clock=clock, log=log)
         return run.fit(resume=cfg.resume is not None)
 
 
@@ -94,10 +95,12 @@ def build_run(
     benchmarks: Sequence[Benchmark],
     stop: int | None = None,
     clock: Clock | None = None,
+    log: RunLog | None = None,
 ) -> Run:
     """The run with everything that `cfg` names, which pauses after iteration `stop`, if that is given.
 
-    The data are loaded first, then the model. `clock` measures the phases of the run.
+    The data are loaded first, then the model. `clock` measures the phases of the run; `log` is opened in its directory
+    once it is accepted.
     """
     start = RunStart.of(directory, cfg, "train")
     algorithm = build_algorithm(cfg)
@@ -113,6 +116,7 @@ def build_run(
     language_model = common.load_model(cfg, source)
     template = source.template
     sampled_problems, screening = common.screened_problems(cfg, problems, evaluated, language_model, template)
+    sampled_problems = sampled_problems[: cfg.rollout.problems]
     start = start.on_problems(problems_hash(sampled_problems))
     engine = common.engine_of(cfg, language_model, before.max_rows)
     reward = reward_of(cfg)
@@ -155,7 +159,7 @@ def build_run(
             language_model.model,
             common.evaluation_sampler(cfg, engine),
         ),
-        tracker=build_node(cfg.logger),
+        tracker=trackers_of(cfg),
         lines=[
             str(directory),
             *start.lines(),
@@ -168,10 +172,11 @@ def build_run(
             *(f"note: {n}" for n in hidden_columns(reward, sampled_problems)),
         ],
         record=start.record,
-        accept=start.accept,
+        accept=partial(accept_and_log, start, log),
         check=guards.update_check(cfg, language_model, algorithm, judge, module, factory.reference, factory.golds),
         alarms=guards.alarms(cfg),
         clock=clock or Clock(),
+        settings=trainer_settings(cfg),
     )
 
 
@@ -279,7 +284,7 @@ def _run_info(cfg: DictConfig, directory: Path, prompt_hash: str) -> RunInfo:
         dataset=choices["dataset"],
         seed=cfg.seed,
         prompt_hash=prompt_hash,
-        name=" ".join(overrides) or "defaults",
+        name=cfg.get("task_name") or " ".join(overrides) or "defaults",
         group=sweep_of(directory),
         tags=list(dict.fromkeys(choices.values())),
         config=plain_config(cfg) | {"arm": arm, "choices": choices},

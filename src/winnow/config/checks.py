@@ -1,10 +1,12 @@
 """Checks of a composed configuration against this machine and against the classes that it names."""
 
 import torch
+from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Supervised
 from winnow.config import ranges
+from winnow.config.callback_targets import check_callback, is_callback
 from winnow.config.instantiate import build_algorithm, choice, engine_class, on_cuda, precision_of, samples_exactly
 from winnow.config.notices import notices_of
 from winnow.config.override_errors import target_nodes
@@ -51,6 +53,9 @@ def check_environment(cfg: DictConfig) -> None:
                 + (f" or hardware.devices={present}" if present else "")
             )
     check_targets(cfg)
+    for node in cfg.logger.values():
+        if (require := getattr(get_object(node["_target_"]), "require", None)) is not None:
+            require()
     if precision_of(cfg) == "64-true" and not engine_class(cfg).exact:
         raise ConfigError(
             f"hardware.precision=64-true: engine={choice('engine')} does not sample in float64; type engine=torch, "
@@ -66,7 +71,10 @@ def check_targets(cfg: DictConfig) -> None:
     """
     check_plugins(cfg.plugins)
     for path, node in target_nodes(cfg):
-        check_target(path, node, list(cfg.plugins))
+        if is_callback(path):
+            check_callback(path, node, list(cfg.plugins))
+        else:
+            check_target(path, node, list(cfg.plugins))
         if path.endswith(".rule") and "function" in node:
             check_function(f"{path}.function", str(node.function), list(cfg.plugins))
     if has_functions(cfg):

@@ -27,6 +27,7 @@ from winnow.config.hydra_settings import check_hydra, check_search_path
 from winnow.config.override_check import OverrideCheck
 from winnow.config.override_errors import composition_error, one_line
 from winnow.config.own_files import import_beside, unnamed_directory
+from winnow.config.setting_rules import SEVERAL
 from winnow.errors import ConfigError
 
 CONF = Path(str(files("winnow"))) / "conf"
@@ -118,7 +119,8 @@ class Composer:
             if o.is_sweep_override():
                 line, is_list = str(o.input_line), o.value_type == ValueType.SIMPLE_CHOICE_SWEEP
                 as_list = f", or for a list {line.replace('=', '=[', 1)}]"
-                other = as_list if is_list and not self.groups.chosen_by(o) else ""
+                takes_list = not self.groups.chosen_by(o) or o.key_or_group in SEVERAL
+                other = as_list if is_list and takes_list else ""
                 raise ConfigError(f"{line}: several values are a sweep; type -m {line}{other}")
 
     def _base(self, overrides: Sequence[Override], mode: RunMode) -> DictConfig:
@@ -184,3 +186,10 @@ def register_unique_name() -> None:
     """
     name = secrets.token_hex(3)
     OmegaConf.register_new_resolver("winnow.unique", lambda: name, replace=True)
+    OmegaConf.register_new_resolver("winnow.task", _task, replace=True)
+
+
+def _task(*, _root_: DictConfig) -> str:
+    """`${winnow.task:}` in the name of a run's directory: `task_name`, or else algorithm and model."""
+    choices = _root_.hydra.runtime.choices
+    return _root_.get("task_name") or f"{choices.get('algo')}-{choices.get('model')}"

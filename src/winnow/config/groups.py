@@ -18,11 +18,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
-from winnow.config.override_errors import choose_hint, close_matches, did_you_mean
+from winnow.config.override_errors import IN_EXTRAS, choose_hint, close_matches, did_you_mean
+from winnow.config.setting_rules import SEVERAL
 from winnow.errors import ConfigError
+from winnow.run_logs.installed import install
 
 RENAMED_CHOICES = {"algo/clip=outside": "algo/clip=ratio_min"}
 """Choices of earlier versions of Winnow, with the words to type instead."""
+RENAMED_KEYS = {
+    f"logger.{key}": f"logger.wandb.{key}" for key in ("project", "entity", "mode", "group", "name", "tags")
+}
+"""Keys of earlier versions of Winnow, with the present ones. A resumed run's own overrides are read with them."""
 REMOVED_GROUPS = {
     "model/settings": "conf/model/NAME.yaml states what a model brings; type model=NAME",
     "dataset/evaluation": "conf/dataset/NAME.yaml states the evaluation sets; type eval.sets=[NAME]",
@@ -85,9 +91,15 @@ class Groups:
             raise ConfigError(f"{line}: a group is left out by not naming it, or by ~{group}")
         if override.is_add() and group in self.defaults:
             raise ConfigError(f"{line}: the group exists; type {group}={value}")
+        if isinstance(value, list) and group not in SEVERAL:
+            raise ConfigError(
+                f"{line}: takes one choice; for a sweep over several, type -m {group}={','.join(map(str, value))}"
+            )
         for choice in value if isinstance(value, list) else [value]:
             if (renamed := RENAMED_CHOICES.get(f"{group}={choice}")) is not None:
                 raise ConfigError(f"{group}={choice}: has been renamed; type {renamed}")
+            if f"{group}/{choice}" in IN_EXTRAS and not self.loader.repository.config_exists(f"{group}/{choice}"):
+                raise ConfigError(f"{line}: is not installed; {install(IN_EXTRAS[f'{group}/{choice}'])}")
             if choice is not None and not self.loader.repository.config_exists(f"{group}/{choice}"):
                 hint = choose_hint(group, str(choice), self.choices(group))
                 raise ConfigError(f"{group}={choice}: no such choice; {hint}")

@@ -24,8 +24,9 @@ from winnow.config.saved_runs import FOLDER
 from winnow.config.targets import check_plugins, check_target
 from winnow.errors import ConfigError
 
-OWNED = ("winnow", "hydra", "hydra_plugins")
-"""Packages whose launchers, sweepers and callbacks may be named: Winnow's, Hydra's, and those installed as plug-ins."""
+OWNED = ("winnow", "hydra", "hydra_plugins", "optuna")
+"""Packages whose launchers, sweepers and callbacks may be named: Winnow's, Hydra's, those installed as plug-ins, and
+Optuna, whose samplers its sweeper names."""
 HANDLERS = (
     "logging.StreamHandler",
     "logging.NullHandler",

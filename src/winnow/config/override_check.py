@@ -8,7 +8,8 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from winnow.config.groups import REMOVED_GROUPS, Groups
+from winnow.config.groups import REMOVED_GROUPS, RENAMED_KEYS, Groups
+from winnow.config.other_names import PLACEHOLDER, named_exactly, named_like_its_end, spelt_like
 from winnow.config.override_errors import did_you_mean, keys_of, or_list, similar_keys, wrong_kind
 from winnow.errors import ConfigError
 
@@ -17,7 +18,18 @@ ONE_OR_SEVERAL = ("problem_field", "answer_field", "solution_field", "target_mod
 NUMBER_OR_WORD = {"checkpoint.keep": "all"}
 """Settings that take a number or this word."""
 
-UNTYPED = ("hydra", "algo", "model", "dataset", "benchmarks", "curriculum", "reward", "engine", "logger")
+UNTYPED = (
+    "hydra",
+    "algo",
+    "model",
+    "dataset",
+    "benchmarks",
+    "curriculum",
+    "reward",
+    "engine",
+    "logger",
+    "callbacks",
+)
 """Nodes whose settings may be deleted: what then is missing is found when an object is built from them."""
 SET_BY_HYDRA = ("hydra.runtime.", "hydra.overrides.")
 
@@ -133,18 +145,34 @@ class OverrideCheck:
         missing = self.key.removeprefix(f"{self.anchor}.").split(".")[0]
         group = self.anchor.replace(".", "/")
         choice = self.cfg.hydra.runtime.choices.get(group)
+        if (renamed := RENAMED_KEYS.get(self.key)) is not None:
+            return f"has been renamed; type {renamed}={self._typed_value}"
         siblings = self.groups.holders(group) if choice is not None else {}
+        has_namesake = any(other.endswith(f".{self.key}") for other in self.known)
+        if not has_namesake and (other := named_exactly(self.key)) is not None:
+            return other.answer(self._typed_value)
         if missing in siblings:
             best, *others = siblings[missing]
             also = f" (or {or_list(others)})" if others else ""
             return f"{group}={choice} has no `{missing}`; type {group}={best} {self.line}{also}"
         similar = similar_keys(self.key, self.known)
         near = get_close_matches(missing, siblings, n=1)
+        beside = [key for key in similar if self.anchor and key.startswith(f"{self.anchor}.")]
+        other = None if has_namesake or near or beside else named_like_its_end(self.key)
+        if other is None and not similar and not near:
+            other = spelt_like(self.key)
+        if other is not None:
+            return other.answer(self._typed_value)
         if not similar and near:
             return f"no such key; did you mean {self.anchor}.{near[0]}, with {group}={siblings[near[0]][0]}?"
         inside = ", ".join(k.removeprefix(f"{self.anchor}.") for k in self.known if self._directly_inside(k))
         where = f"{self.anchor} has {inside or 'no settings'}" if self.anchor else f"there are {inside}"
         return f"no such key; {did_you_mean(similar, where)}"
+
+    @property
+    def _typed_value(self) -> str:
+        """The text behind the = of the override; VALUE where there is none."""
+        return self.line.partition("=")[2] or PLACEHOLDER
 
     def _directly_inside(self, key: str) -> bool:
         return key.rpartition(".")[0] == self.anchor and key != "hydra"

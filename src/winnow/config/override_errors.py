@@ -10,10 +10,15 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from winnow.errors import ConfigError
+from winnow.run_logs.installed import install
 
 SettingValue = float | str | list[object] | dict[str, object] | None
 
 KINDS = {"Float": "a number", "Integer": "a whole number", "Boolean": "true or false"}
+
+
+IN_EXTRAS = {"hydra/sweeper/optuna": "optuna"}
+"""Configurations that come with a package, and the extra of Winnow's installation that brings it."""
 
 
 def one_line(text: str) -> str:
@@ -116,6 +121,8 @@ def composition_error(error: Exception) -> str:
             return f"{key}: {omegaconf_error(error)}"
         case OmegaConfBaseException():
             return omegaconf_error(error)
+        case MissingConfigException(missing_cfg_file=str(missing)) if missing in IN_EXTRAS:
+            return f"{missing}: is not installed; {install(IN_EXTRAS[missing])}"
         case MissingConfigException(missing_cfg_file=str(missing), options=options):
             group, _, choice = missing.rpartition("/")
             return f"{missing}: no such configuration; {choose_hint(group, choice, list(options or []))}"

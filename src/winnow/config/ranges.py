@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from winnow.config.override_errors import close_matches, keys_of, target_nodes
 from winnow.config.reward_functions import has_functions, problems_of
-from winnow.config.setting_rules import NODE, NODES, rules_of, unusual
+from winnow.config.setting_rules import NODE, NODES, SEVERAL, rules_of, unusual
 from winnow.errors import ConfigError
 
 REWARD_ROUNDING = 8 * 2.0**-23
@@ -96,6 +96,10 @@ def _broken_nodes(cfg: DictConfig) -> list[str]:
         for key, node in nodes.items()
         if not NODE.holds(node)
     ]
+    several = [(group, name, node) for group in SEVERAL for name, node in (cfg.get(group) or {}).items()]
+    for group, name, node in several:
+        if not NODE.holds(node):
+            problems.append(f"{group}.{name}: must be {NODE.words}; type {group}=NAME, or {group}=[NAME,NAME]")
     benchmarks = cfg.get("benchmarks")
     if not isinstance(benchmarks, DictConfig) or not all(map(NODE.holds, benchmarks.values())):
         problems.append("benchmarks: must be a group of benchmarks, each with its class (`_target_`)")
@@ -109,6 +113,11 @@ def _combinations(cfg: DictConfig) -> list[str]:
     )
     supervised = algorithm.endswith("Supervised")
     rollout, budget, problems = cfg.rollout, cfg.budget, []
+    if rollout.problems is not None and rollout.problems < rollout.prompts:
+        problems.append(
+            f"rollout.problems={rollout.problems}: an iteration takes {rollout.prompts} different ones; type "
+            f"rollout.prompts={rollout.problems}"
+        )
     if rollout.samples == 1 and advantage.endswith("advantage.group"):
         problems.append("rollout.samples=1: a group advantage compares samples of one prompt; type rollout.samples=8")
     if rollout.samples == 1 and select.endswith(("select.mixed_prompts", "select.extremes")):

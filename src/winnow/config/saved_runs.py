@@ -19,7 +19,7 @@ from winnow.files import regular_file, replace_text
 FOLDER = ".hydra"
 MAY_CHANGE = frozenset(
     ("iterations", "budget", "eval", "checkpoint", "logger", "trainer", "callbacks", "debug", "hardware")
-) | {"guards", "checks", "alarms", "watchdog"}
+) | {"guards", "checks", "alarms", "watchdog", "task_name", "extras", "optimized_metric", "hparams_search"}
 """Sections that a resume may change. All others say what the run computes, or on what."""
 ABOUT_RESUMING = frozenset(("resume", "resume_force"))
 

@@ -12,6 +12,7 @@ class RolloutConfig:
     prompts: int = MISSING
     samples: int = MISSING
     max_tokens: int = MISSING
+    problems: int | None = None
     max_prompt_tokens: int | None = None
     temperature: float = MISSING
     max_mismatch_kl: float | None = None
@@ -108,6 +109,21 @@ class HardwareConfig:
 
 
 @dataclass
+class TrainerConfig:
+    profiler: str | None = None
+    deterministic: Any = None  # true, false or "warn"
+    benchmark: bool | None = None
+    detect_anomaly: bool = MISSING
+    enable_progress_bar: bool = MISSING
+    enable_model_summary: bool = MISSING
+
+
+@dataclass
+class ExtrasConfig:
+    print_config: bool = MISSING
+
+
+@dataclass
 class StudyConfig:
     title: str | None = None
     noise: float | None = None
@@ -122,6 +138,9 @@ class Config:
     resume: str | None = None
     resume_force: bool = False
     plugins: list[str] = MISSING
+    task_name: str | None = None
+    optimized_metric: str = MISSING
+    extras: ExtrasConfig = field(default_factory=ExtrasConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     update: UpdateConfig = field(default_factory=UpdateConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -142,7 +161,9 @@ class Config:
     curriculum: Any = MISSING
     reward: Any = MISSING
     engine: Any = MISSING
-    logger: Any = MISSING
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    logger: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -91,13 +91,21 @@ PATH = Rule("the name of a file or folder", lambda x: TEXT.holds(x) and len(x.en
 FIELD = Rule("a name, or a list of names", lambda x: TEXT.holds(x) or _list_of("", TEXT.holds).holds(x))
 REPOSITORY = Rule("OWNER/NAME, as on the hub", lambda x: _is_written(x, r"[\w.-]+(/[\w.-]+)?"))
 REVISION = Rule("a branch, tag or commit", lambda x: _is_written(x, r"\w[\w./-]*") and ".." not in x)
+NAME = Rule(
+    "a name of letters, digits, and . _ - + between them, of 60 characters at most",
+    lambda x: isinstance(x, str) and re.fullmatch(r"\w[\w.+-]{0,59}", x) is not None,
+)
 TEMPERATURE = _number("above 0, from 0.0001 to 10,000", lambda x: 1e-4 <= x <= 1e4)
 SEED = ZERO_OR_MORE.up_to(2**63 - 1)
 TOKENS = ONE_OR_MORE.up_to(10**18)
 BAD_ROWS = Rule("refuse or drop", ("refuse", "drop", "error").__contains__)  # error: the older word for refuse
 NODE = Rule("a group of settings with a class (`_target_`)", lambda x: isinstance(x, DictConfig) and "_target_" in x)
 
-NODES = ("algo", "model", "dataset", "curriculum", "engine", "logger", "reward.verifier")
+OPTIMISED = ("eval_first", "eval_last", "sampled_tokens", "trained_tokens", "seconds")
+"""Figures of `summary.json` that a search may optimise."""
+SEVERAL = ("logger", "callbacks")
+"""Groups from which several choices can be made at once, `logger=[wandb,csv]`; each fills a node of its own."""
+NODES = ("algo", "model", "dataset", "curriculum", "engine", "reward.verifier")
 """Nodes from which an object is built."""
 
 RULES = {
@@ -106,6 +114,7 @@ RULES = {
     "rollout.prompts": ONE_OR_MORE,
     "rollout.samples": ONE_OR_MORE,
     "rollout.max_tokens": ONE_OR_MORE,
+    "rollout.problems": ONE_OR_MORE.or_null(),
     "rollout.max_prompt_tokens": ONE_OR_MORE.or_null(),
     "rollout.temperature": TEMPERATURE,
     "rollout.max_mismatch_kl": POSITIVE.or_null(),
@@ -186,6 +195,22 @@ RULES = {
     "eval.folder": PATH.or_null(),
     "resume": PATH.or_null(),
     "run": PATH.or_null(),
+    "task_name": NAME.or_null(),
+    "optimized_metric": Rule(
+        f"one of {', '.join(OPTIMISED)}, or the name of a metric, such as train/reward/mean",
+        lambda x: TEXT.holds(x) and (x in OPTIMISED or "/" in x),
+    ),
+    "trainer.profiler": _one_of("simple", "advanced", "pytorch").or_null(),
+    "trainer.deterministic": Rule("true, false or warn", lambda x: isinstance(x, bool) or x == "warn").or_null(),
+    "trainer.benchmark": FLAG.or_null(),
+    "trainer.detect_anomaly": FLAG,
+    "trainer.enable_progress_bar": FLAG,
+    "trainer.enable_model_summary": FLAG,
+    "extras.print_config": FLAG,
+    "callbacks.device_stats.cpu_stats": FLAG.or_null(),
+    "callbacks.learning_rate_monitor.log_momentum": FLAG,
+    "callbacks.learning_rate_monitor.log_weight_decay": FLAG,
+    "callbacks.model_summary.max_depth": _whole("-1 or more", lambda x: x >= -1, 100),
     "study.title": TEXT.or_null(),
     "dataset.seed": SEED,
     "dataset.levels": _list_of("operations of a chain, from 1 to 1,000 each", ONE_OR_MORE.holds, 1000),
@@ -231,12 +256,19 @@ RULES = {
     "engine.gpu_memory_utilization": _number("above 0 and at most 1", lambda x: 0 < x <= 1),
     "engine.max_model_len": ONE_OR_MORE.or_null(),
     "engine.enforce_eager": FLAG,
-    "logger.project": TEXT,
-    "logger.entity": TEXT.or_null(),
-    "logger.mode": _one_of("auto", "online", "offline", "disabled"),
-    "logger.group": TEXT.or_null(),
-    "logger.name": TEXT.or_null(),
-    "logger.tags": Rule("a list of texts", lambda tags: isinstance(tags, ListConfig) and all(map(TEXT.holds, tags))),
+    "logger.wandb.project": TEXT,
+    "logger.wandb.entity": TEXT.or_null(),
+    "logger.wandb.mode": _one_of("auto", "online", "offline", "disabled"),
+    "logger.wandb.group": TEXT.or_null(),
+    "logger.wandb.name": TEXT.or_null(),
+    "logger.wandb.tags": Rule(
+        "a list of texts", lambda tags: isinstance(tags, ListConfig) and all(map(TEXT.holds, tags))
+    ),
+    "logger.mlflow.experiment": TEXT,
+    "logger.mlflow.tracking_uri": TEXT.or_null(),
+    "logger.mlflow.name": TEXT.or_null(),
+    "logger.trackio.project": TEXT,
+    "logger.trackio.space": TEXT.or_null(),
 }
 """A setting that a configuration does not have, such as `limit` in training, is not checked."""
 

@@ -14,7 +14,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from winnow import signals
@@ -26,6 +26,7 @@ from winnow.config.saved_runs import SavedRun
 from winnow.errors import BUG, CONFIG, DISK, DIVERGED, DONE, INTERRUPTED, ConfigError, DiskFailure, Diverged, Stopped
 from winnow.files import DiskErrors, keep_compiled_code
 from winnow.launch import resume
+from winnow.launch.config_tree import print_tree
 from winnow.launch.jobs import exit_when_parent_dies
 from winnow.launch.run_directory import (
     CHECKPOINTS,
@@ -36,6 +37,7 @@ from winnow.launch.run_directory import (
     sweep_directory,
 )
 from winnow.launch.sweep_plan import jobs_of, refuse_choices
+from winnow.launch.sweep_results import HELD_OUT, SweepResults, optimised_figure
 from winnow.visible_text import message
 
 
@@ -126,6 +128,8 @@ class Program:
             self._validate_all(composer, jobs_of(composer, cfg, command.overrides))
             return self._sweep(command, cfg)
         self._validate(composer, cfg)
+        if is_first_rank() and OmegaConf.select(cfg, "extras.print_config"):
+            print_tree(composer.for_task(cfg))
         signals.check()
         if not is_first_rank():  # the first rank has started this one in its directory
             return self._hydra(command)
@@ -199,6 +203,16 @@ class Program:
                 main()
             except SystemExit as end:
                 return Ended(end.code if isinstance(end.code, int) else DONE)
+            except ValueError as error:
+                if task.sweep is None or task.sweep.best() is not None:
+                    raise
+                # Optuna's, which has nothing to report
+                raise ConfigError(
+                    f"no trial of this search ended with a figure `{task.sweep.metric}`; {task.sweep.path} says how "
+                    "each ended"
+                ) from error
+        if task.sweep is not None and task.sweep.is_search:
+            print(message(task.sweep.best_in_words()))
         if task.error is not None:
             raise task.error
         return Ended(_code_of_sweep(task.exit_codes), task.directory)
@@ -236,8 +250,8 @@ class Ended:
 class Task:
     """The function that Hydra calls once the configuration is composed and the run directory exists.
 
-    It keeps the error of a run from Hydra, which would print it. `exit_codes` are those of a sweep's jobs; the launcher
-    adds them. The directory of a run that is `resumed` stays, whatever happens.
+    It keeps the error of a run from Hydra, which would print it. `exit_codes` are those of a sweep's jobs, which are in
+    `sweep`; the launcher adds them. The directory of a run that is `resumed` stays, whatever happens.
     """
 
     program: Program
@@ -245,6 +259,7 @@ class Task:
     directory: Path | None = None
     error: Exception | None = None
     exit_codes: list[int] = field(default_factory=list)
+    sweep: SweepResults | None = None
 
     def __post_init__(self) -> None:
         self.__module__ = self.program.name  # Hydra names the job after the module of its task
@@ -254,7 +269,9 @@ class Task:
         directory = self.directory = Path(hydra.runtime.output_dir)
         try:
             with as_typed([*self.program.subcommand, *sys.argv[1:]]):  # Lightning starts further ranks by these words
-                return self.program.run(cfg, directory)
+                figure = self.program.run(cfg, directory)
+            metric = cfg.get("optimized_metric", HELD_OUT)
+            return figure if metric == HELD_OUT else optimised_figure(directory, metric)
         except (KeyboardInterrupt, Stopped):
             self._remove_if_bare(directory)
             raise

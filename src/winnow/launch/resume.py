@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from winnow.config.command_line import CommandLine
 from winnow.config.compose import Composer
+from winnow.config.groups import RENAMED_KEYS
 from winnow.config.saved_runs import FOLDER, MISSING_SETTING, Change, SavedRun, changes, directory_named, read_saved_run
 from winnow.errors import ConfigError
 from winnow.launch.run_directory import CHECKPOINTS, can_begin_again, has_trace, program_in, was_cut_short
@@ -87,10 +88,16 @@ def with_resumed_overrides(command: CommandLine, run: SavedRun, composer: Compos
     """
     typed = [o for o in composer.parse(command.overrides) if o.get_key_element() not in ("resume", "hydra.run.dir")]
     replaced = {overridden_key(o) for o in typed} | {"resume", "resume_force"}
-    kept = [o for o in composer.parse(run.overrides) if overridden_key(o) not in replaced]
+    kept = [o for o in composer.parse(_renamed(run.overrides)) if overridden_key(o) not in replaced]
     place = [f"resume={quoted(run.directory)}", f"hydra.run.dir={quoted(run.directory)}", "hydra.output_subdir=null"]
     command = replace(command, overrides=(*(str(o.input_line) for o in (*kept, *typed)), *place))
     return command.within(run.config_dir)
+
+
+def _renamed(lines: Sequence[str]) -> list[str]:
+    """A run's overrides with the present names of keys that an earlier version of Winnow called otherwise."""
+    keys = (line.partition("=") for line in lines)
+    return ["".join((RENAMED_KEYS.get(key, key), equals, value)) for key, equals, value in keys]
 
 
 def overridden_key(override: Override) -> str:

@@ -4,6 +4,7 @@ import csv
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 
 from winnow.errors import CONFIG, DISK, DIVERGED, DONE, INTERRUPTED, PREEMPTED
@@ -89,6 +90,22 @@ def write_rows(path: Path, rows: Sequence[JobRow], others: Sequence[Mapping[str,
     write_atomically(path, write)
 
 
+HELD_OUT = "eval_last"
+"""The figure of `summary.json` that a search optimises where nothing else is said: final held-out accuracy."""
+
+
+def optimised_figure(directory: Path, metric: str) -> float | None:
+    """A figure of the run's `summary.json`, or the last value of a metric; None if the run has none of that name."""
+    files = RunFiles(directory)
+    value = files.read_summary().get(metric)
+    if value is None:
+        try:
+            value = next((row[metric] for row in reversed(files.rows()) if metric in row), None)
+        except ValueError:
+            return None
+    return float(value) if isinstance(value, int | float) and isfinite(value) else None
+
+
 STATUS_OF_EXIT_CODE = {
     None: "not started",
     DONE: "done",
@@ -103,10 +120,15 @@ STATUS_OF_EXIT_CODE = {
 class SweepResults:
     """The jobs of all batches of a sweep, and `TOP/summary.csv`, which is rewritten whenever a job ends.
 
-    Jobs of other sweeps in the same directory keep their rows, failures included.
+    Jobs of other sweeps in the same directory keep their rows, failures included. `metric` is what a search optimises,
+    and `direction` how: minimize or maximize, or None of a sweep that is no search. `typed` are the overrides that all
+    jobs share.
     """
 
-    def __init__(self, top: Path) -> None:
+    def __init__(
+        self, top: Path, metric: str = HELD_OUT, direction: str | None = None, typed: Sequence[str] = ()
+    ) -> None:
+        self.metric, self.direction, self.typed = metric, direction, typed
         self.path = top / "summary.csv"
         self.rows: dict[int, JobRow] = {}
         self.others = read_rows(self.path)
@@ -148,9 +170,34 @@ class SweepResults:
             self.unwritten = None
 
     def figure(self, job: int) -> float | None:
-        """The figure that a sweeper optimises: final held-out accuracy, or None for a job that failed."""
-        value = self.rows[job].figures.get("eval_last") if self.rows[job].exit_code == DONE else None
-        return value if isinstance(value, int | float) else None
+        """The figure that a sweeper optimises; None for a job that failed, or whose run has no such figure."""
+        return optimised_figure(self.rows[job].directory, self.metric) if self.rows[job].exit_code == DONE else None
+
+    @property
+    def is_search(self) -> bool:
+        return self.direction is not None
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a job has not ended well, or was never started."""
+        return any(row.exit_code != DONE for row in self.rows.values())
+
+    def best(self) -> tuple[JobRow, float] | None:
+        """The job with the best figure, and that figure; None if no job has one."""
+        figures = {job: figure for job in self.rows if (figure := self.figure(job)) is not None}
+        if not figures:
+            return None
+        job = (min if self.direction == "minimize" else max)(figures, key=lambda job: figures[job])
+        return self.rows[job], figures[job]
+
+    def best_in_words(self) -> str:
+        """A line with the best job of a search."""
+        found = self.best()
+        if found is None:
+            return f"no job has a figure `{self.metric}`"
+        row, figure = found
+        own = " ".join(word for word in row.overrides.split() if word not in self.typed)
+        return f"best of {len(self.rows)}: {self.metric} {figure:.6g} with {own}; {row.directory}"
 
     def close(self) -> None:
         """Print how many jobs are done, and where their figures are.

@@ -1,5 +1,6 @@
 """Progress on standard output: a bar on a terminal, plain lines in a file or a pipe."""
 
+import logging
 import math
 import os
 import sys
@@ -16,9 +17,17 @@ from winnow.visible_text import visible
 ConsoleRow = Mapping[str, float | int]
 
 
+SAID = logging.getLogger("winnow.console")
+"""Gets every line that is printed, for `run_log.RunLog`."""
+SAID.propagate = False
+SAID.setLevel(logging.INFO)
+SAID.addHandler(logging.NullHandler())
+
+
 def print_line(line: str) -> None:
     """Print a line at once. If the reader has gone (`| head`), the terminal is closed or the disk behind a redirection
     is full, later output is discarded instead of ending the run."""
+    SAID.info("%s", visible(line))
     try:
         print(visible(line), flush=True)
     except OSError:
@@ -53,6 +62,7 @@ class ProgressDisplay:
     def say(self, line: str) -> None:
         """Print a line for the user, above the bar if there is one."""
         if self._bar:
+            SAID.info("%s", visible(line))
             self._bar.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
         else:
             print_line(line)

@@ -27,7 +27,14 @@ ORDER = (
     "dpo",
 )
 """Arms in the order in which tables and figures show them. Arms that are not listed follow in alphabetical order."""
-IDLE_SECTIONS = frozenset({"hydra", "resume", "resume_force", "logger", "checkpoint", "study"})
+IDLE_SECTIONS = frozenset({"hydra", "resume", "resume_force", "logger", "checkpoint", "study"}) | {
+    "trainer",
+    "callbacks",
+    "task_name",
+    "extras",
+    "optimized_metric",
+    "hparams_search",
+}
 """Sections of a configuration that have no influence on the weights and metrics of a run."""
 NO_PART_OF_A_LABEL = IDLE_SECTIONS | {"arm", "algo", "seed", "experiment", "hardware", "plugins"}
 

@@ -22,6 +22,7 @@ from winnow.run_logs.disk import Spared
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.tracker import Tracker
 from winnow.training.modules import IterationModule
+from winnow.training.observers import ObservedMetrics
 from winnow.training.progress import IterationData, RunBudget, RunProgress
 
 MetricRow = dict[str, float]
@@ -35,7 +36,7 @@ class IterationBookkeeping(pl.Callback):
     written by `writer` while the next iteration already runs; code that reads them has to wait for it first.
     `collecting` is the context in which the model samples and scores outside of a training step (autocast).
     `samples` are given up on a full disk. `spent` is true once the budget has ended the run. `stop` is the iteration
-    after which it pauses, if any.
+    after which it pauses, if any. What callbacks have logged to `observed` goes to the tracker with the row.
     """
 
     evaluator: HeldOutEvaluator
@@ -50,6 +51,7 @@ class IterationBookkeeping(pl.Callback):
     alarms: Alarms
     samples: Spared
     stop: int | None = None
+    observed: ObservedMetrics | None = None
     spent: bool = field(default=False, init=False)
     _began: float = field(default=0.0, init=False)
 
@@ -179,7 +181,7 @@ class IterationBookkeeping(pl.Callback):
             if found is not None:
                 self.writer.do(self.files.append_evaluations, found.counts)
             self.writer.do(self.files.append, row, weights)
-            self.writer.do(self.tracker.log, row)
+            self.writer.do(self.tracker.log, row | (self.observed.take() if self.observed else {}))
             self.console.iteration(row)
             for line in raised:
                 self.console.say(f"warning: {line}")

@@ -45,6 +45,7 @@ from winnow.training.checkpoint import (
     remove_leftovers,
 )
 from winnow.training.guard_callback import GuardCallback
+from winnow.training.lightning_settings import TrainerSettings
 from winnow.training.modules import IterationModule
 from winnow.training.progress import IterationData, RunBudget
 from winnow.training.stopping import StopOnSignal
@@ -114,12 +115,15 @@ class Run:
         check: UpdateCheck,
         alarms: Alarms,
         clock: Clock,
+        settings: TrainerSettings,
     ) -> None:
         self.directory, self.info, self.intervals = directory, info, intervals
         self.record, self.accept = record, accept
         self.language_model, self.module, self.tracker, self.lines = language_model, module, tracker, lines
         self.files = RunFiles(directory, record.run)
-        self.console = RunConsole(intervals.iterations, terminal=None if is_first_rank() else False)
+        has_bar = is_first_rank() and settings.enable_progress_bar
+        self.console = RunConsole(intervals.iterations, terminal=None if has_bar else False)
+        self.observed = settings.logger()
         self.clock, self.writer = clock, BackgroundWriter()
         self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting), order)
         self.stopping = StopOnSignal(self.console, self.data)
@@ -140,11 +144,12 @@ class Run:
             alarms,
             Spared("samples", directory, self.console.say, reserve=self.need.checkpoint),
             intervals.stop,
+            self.observed,
         )
         self.guard = GuardCallback(check, clock, self._collecting)
         faults = FaultFiles(directory, record.run, info.config, non_finite.weights_mb, self._last_checkpoint)
         self.module.guard = NonFiniteGuard(non_finite, faults, self.console.say)
-        self.trainer = self._trainer(hardware)
+        self.trainer = self._trainer(hardware, settings)
 
     def fit(self, resume: bool) -> float | None:
         """Train to the last iteration, or until the budget is used up, and return the final held-out accuracy.
@@ -322,7 +327,7 @@ class Run:
             info = replace(self.info, config={**self.info.config, "run": self.record.run, **changes})
             self.data.note(tracker_id=self.tracker.start(self.directory, info, kept))
 
-    def _trainer(self, hardware: Hardware) -> pl.Trainer:
+    def _trainer(self, hardware: Hardware, settings: TrainerSettings) -> pl.Trainer:
         c = self.intervals
         double = [Float64()] if hardware.precision == "64-true" else []
         return pl.Trainer(
@@ -345,11 +350,16 @@ class Run:
                     self.writer,
                     self.record.run,
                 ),
+                *settings.watched(),
             ],
             plugins=[SyncedCheckpointIO(), *double],
-            logger=False,
+            logger=self.observed or False,
             enable_progress_bar=False,
-            enable_model_summary=False,
+            enable_model_summary=settings.enable_model_summary,
+            profiler=settings.profiler_in(self.directory),
+            deterministic=settings.deterministic,
+            benchmark=settings.benchmark,
+            detect_anomaly=settings.detect_anomaly,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
             log_every_n_steps=1,

@@ -1,0 +1,149 @@
+"""A search by Optuna: each trial a process of its own, whose figure comes back; the best is reported."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from winnow.launch.sweep_results import JobRow, SweepResults, optimised_figure
+
+pytest.importorskip("optuna", reason="pip install -e '.[optuna]'")
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from winnow.errors import Diverged
+from winnow.launch.program import Program
+
+def run(cfg, directory):
+    if cfg.x > cfg.fails_above:
+        raise Diverged("loss is nan")
+    checkpoint = directory / "checkpoints" / "iteration_000001"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "manifest.json").write_text("{}")
+    rows = [{"iteration": 0, "train/loss": 9.0}, {"iteration": 1, "train/loss": abs(cfg.x - 0.7)}]
+    (directory / "metrics.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
+    figures = {"status": "done", "iterations": 1, "eval_last": 1 - (cfg.x - 0.3) ** 2}
+    (directory / "summary.json").write_text(json.dumps(figures))
+    return figures["eval_last"]
+
+if __name__ == "__main__":
+    sys.exit(Program("toy", lambda cfg: [], run, Path(__file__).parent / "conf").exit_code(sys.argv[1:]))
+"""
+YAML = """
+defaults:
+  - _self_
+  - algo: grpo
+  - hparams_search: null
+  - override hydra/launcher: processes
+  - override hydra/job_logging: none
+  - override hydra/hydra_logging: none
+x: 0.0
+fails_above: 2.0
+seed: 0
+resume: null
+optimized_metric: eval_last
+hydra: {run: {dir: "outputs/${winnow.unique:}"}, sweep: {dir: top, subdir: "${hydra.job.num}"}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the program, and Winnow's own preset with another setting to search over."""
+    (tmp_path / "toy.py").write_text(PROGRAM)
+    (tmp_path / "conf" / "algo").mkdir(parents=True)
+    (tmp_path / "conf" / "toy.yaml").write_text(YAML)
+    (tmp_path / "conf" / "algo" / "grpo.yaml").write_text("clip: 0.2\n")
+    shutil.copytree(ROOT / "conf" / "hparams_search", tmp_path / "conf" / "hparams_search")
+    preset = tmp_path / "conf" / "hparams_search" / "optuna.yaml"
+    text = preset.read_text()
+    header, body = text[: text.index("defaults:")], yaml.safe_load(text)
+    body["hydra"]["sweeper"]["params"] = {"x": "interval(0.0, 1.0)"}
+    preset.write_text(header + yaml.safe_dump(body))
+    return tmp_path
+
+
+def search(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "toy.py", "hparams_search=optuna", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        timeout=300,
+    )
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "top" / "summary.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_eight_trials_maximising(folder: Path):
+    done = search(folder, "seed=3")
+    assert done.returncode == 0, done.stderr
+    rows = table(folder)
+    assert [row["status"] for row in rows] == ["done"] * 8
+    tried = {float(row["overrides"].split()[0].removeprefix("x=")): float(row["eval_last"]) for row in rows}
+    assert len(tried) == 8
+    assert all(figure == pytest.approx(1 - (x - 0.3) ** 2) for x, figure in tried.items())
+    best = max(tried, key=lambda x: tried[x])
+    found = yaml.safe_load((folder / "top" / "optimization_results.yaml").read_text())
+    assert found == {"name": "optuna", "best_params": {"x": best}, "best_value": tried[best]}
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith(f"best of 8: eval_last {tried[best]:.6g} with x={best};")
+    assert last.endswith(next(row["directory"] for row in rows if float(row["eval_last"]) == tried[best]))
+    # What the search was about is not what a trial is: its directory is that of a single run.
+    assert "hparams_search" not in (folder / "top" / "0" / ".hydra" / "overrides.yaml").read_text()
+
+    again = search(folder, "seed=3")
+    assert again.stdout.count("already done") == 8
+    assert again.stdout.splitlines()[-1] == last
+
+
+def test_trials_that_fail_and_another_metric(folder: Path):
+    words = ("optimized_metric=train/loss", "hydra.sweeper.direction=minimize", "hydra.sweeper.n_trials=3")
+    done = search(folder, *words, "fails_above=0.6", "hydra.sweeper.n_jobs=3")
+    rows = table(folder)
+    ends = {float(row["overrides"].split()[0].removeprefix("x=")): row["status"] for row in rows}
+    assert done.returncode == 1
+    assert {x: status == "done" for x, status in ends.items()} == {x: x <= 0.6 for x in ends}
+    assert set(ends.values()) == {"done", "diverged"}
+    losses = {x: abs(x - 0.7) for x, status in ends.items() if status == "done"}
+    found = yaml.safe_load((folder / "top" / "optimization_results.yaml").read_text())
+    assert found["best_value"] == pytest.approx(min(losses.values()))
+
+
+def test_a_trial_that_is_proposed_twice_runs_once(folder: Path):
+    words = ('hydra.sweeper.params={x: "choice(0.5)"}', "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=2")
+    done = search(folder, *words)
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout.count(": done in"), done.stdout.count("already done")) == (1, 1)
+
+
+def test_a_search_none_of_whose_trials_has_a_figure(folder: Path):
+    done = search(folder, "hydra.sweeper.n_trials=1", "fails_above=-1")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: no trial of this search ended with a figure `eval_last`")
+    assert "Traceback" not in done.stderr
+
+
+def test_the_best_of_figures(tmp_path: Path):
+    for job, loss in enumerate((3.0, 1.0, 2.0)):
+        (tmp_path / str(job)).mkdir()
+        (tmp_path / str(job) / "summary.json").write_text(json.dumps({"status": "done", "eval_last": loss}))
+    rows = [JobRow(job, f"x={job} y=2", tmp_path / str(job), {}, "done", 0) for job in range(3)]
+    for direction, best in {"minimize": 1, "maximize": 0}.items():
+        results = SweepResults(tmp_path, "eval_last", direction, ["y=2"])
+        results.rows = {row.job: row for row in rows}
+        assert results.best() == (rows[best], optimised_figure(tmp_path / str(best), "eval_last"))
+        assert f"with x={best};" in results.best_in_words()
+    assert optimised_figure(tmp_path / "0", "train/loss") is None
+    assert optimised_figure(tmp_path / "0", "status") is None
