@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("directories", nargs="+", type=Path, metavar="DIR", help="runs, or sweeps of them")
     report.add_argument("--x", choices=AXES, default=AXES[0], help="x-axis of the curves; default %(default)s")
     report.add_argument("--out", type=Path, help="a directory; default the first DIR")
+    report.add_argument("--self-contained", action="store_true", help="one page with its pictures, to send by mail")
 
     dashboard = command("dashboard", "make a W&B workspace and report with the panels that matter")
     dashboard.add_argument("project", metavar="ENTITY/PROJECT")
@@ -177,9 +178,10 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
+    from winnow.run_logs.console import print_line
     from winnow.study.report.write import write_report
 
-    print(write_report(args.directories, args.out, args.x))
+    print_line(write_report(args.directories, args.out, args.x, args.self_contained))
 
 
 def _dashboard(args: argparse.Namespace) -> None:

@@ -5,7 +5,6 @@ Everything else that a run leaves behind (curves, model card, tracker entries, r
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -25,11 +24,9 @@ from winnow.files import (
 )
 from winnow.run_logs.disk import append, replace_or_overwrite_json
 from winnow.run_logs.hashes import HASHES, IterationHashes, text_hash
+from winnow.run_logs.metric_rows import metric_rows
 from winnow.run_logs.token_ids import decoded, encoded
 from winnow.verdict import Verdict
-
-RENAMED_METRICS = {"train/tokens_total": "train/sampled_tokens_total", "train/signal/": "train/gradient_mass/"}
-"""Metric names, and prefixes that end in a slash, of earlier versions of Winnow, mapped to the current ones."""
 
 Status = Literal["running", "done", "failed", "diverged", "preempted", "interrupted"]
 
@@ -202,11 +199,11 @@ class RunFiles:
         """All rows of `metrics.jsonl` in order, with null read as NaN; an empty list if there is no file yet.
 
         A last line that a crash cut short is left out.
+
+        Raises:
+            ValueError: a line is none of a run's; the message names file and line.
         """
-        return [
-            {current_name(key): math.nan if value is None else value for key, value in json.loads(line).items()}
-            for line in _lines(self.metrics)
-        ]
+        return metric_rows(self.metrics, _lines(self.metrics))
 
     def append_evaluations(self, counts: Sequence[EvaluationCounts]) -> None:
         """Append one evaluation to `evaluations.jsonl`, a line for each set."""
@@ -347,14 +344,6 @@ def checkpoint_folders(directory: Path) -> list[Path]:
 def iteration_in(folder: Path) -> int:
     """The iteration in the name of a checkpoint's folder."""
     return int(folder.name.removeprefix("iteration_"))
-
-
-def current_name(metric: str) -> str:
-    """The current name of a metric, given the name under which a run recorded it."""
-    for old, new in RENAMED_METRICS.items():
-        if metric == old or (old.endswith("/") and metric.startswith(old)):
-            return new + metric.removeprefix(old)
-    return metric
 
 
 def _lines(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ varies less between seeds than its last point does. Both windows were fixed befo
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Literal
 
@@ -158,6 +158,7 @@ class Measure:
 MEASURES = {entry["key"]: Measure(**entry) for entry in packaged_yaml("measures.yaml")}
 """Every measure by its key."""
 FINAL_ACCURACY, LATE_ACCURACY, LATE_KL = (MEASURES[key] for key in ("final_accuracy", "late_accuracy", "late_kl"))
+START_ACCURACY = replace(FINAL_ACCURACY, window="start")
 
 
 Axis = Literal["iterations", "sampled_tokens", "trained_tokens", "seconds"]

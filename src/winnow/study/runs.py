@@ -1,15 +1,16 @@
 """Runs and failed jobs of a study, read from run directories and from the tables of sweeps."""
 
 import csv
-import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
 
 from winnow.errors import ConfigError
+from winnow.files import parsed_json, read_regular
 from winnow.run_logs.run_files import EvaluationCounts as Counts
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_record import read_record
@@ -75,7 +76,15 @@ def overrides_of(directory: Path) -> tuple[str, ...]:
 def read_summary(directory: Path) -> Mapping[str, object]:
     """A run's `summary.json`; empty if there is none."""
     path = directory / "summary.json"
-    return _json(path, path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not path.exists():
+        return {}
+    try:
+        summary = parsed_json(read_regular(path))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(summary, dict):
+        raise ConfigError(f"{path}: not the summary of a run")
+    return summary
 
 
 def read_run(directory: Path) -> StudyRun:
@@ -86,13 +95,12 @@ def read_run(directory: Path) -> StudyRun:
     """
     config = _mapping(directory, "config.yaml")
     choices = _choices(directory)
-    summary = read_summary(directory)
-    rows = tuple(RunFiles(directory).rows())
+    rows = _rows(directory)
     record = read_record(directory)
     return StudyRun(
         directory=directory,
         arm=_chosen(directory, choices),
-        seed=int(str(config.get("seed", summary.get("seed", 0)))),
+        seed=_seed(directory, config),
         config=config,
         overrides=overrides_of(directory),
         choices=choices,
@@ -112,6 +120,26 @@ def last_message(directory: Path) -> str:
     return lines[-1].strip() if lines else str(error) if error else "no log and no error: still running, or killed"
 
 
+def _seed(directory: Path, config: Mapping[str, object]) -> int:
+    seed = config.get("seed", read_summary(directory).get("seed", 0))
+    try:
+        return int(str(seed))
+    except ValueError as error:
+        raise ConfigError(f"{directory / '.hydra/config.yaml'}: seed is {seed!r}, not a whole number") from error
+
+
+def _rows(directory: Path) -> tuple[Mapping[str, float], ...]:
+    try:
+        rows = RunFiles(directory).rows()
+    except ValueError as error:
+        raise ConfigError(f"{error}; remove the line, or leave the run out") from error
+    for before, after in pairwise(rows):
+        if after["iteration"] <= before["iteration"]:
+            order = f"iteration {after['iteration']} follows iteration {before['iteration']}"
+            raise ConfigError(f"{directory / 'metrics.jsonl'}: {order}; the file was edited or written by two runs")
+    return tuple(rows)
+
+
 def _chosen(directory: Path, choices: Mapping[str, str]) -> str:
     chosen = choices.get("arm") or choices.get("algo")
     if not chosen:
@@ -122,7 +150,8 @@ def _chosen(directory: Path, choices: Mapping[str, str]) -> str:
 def _choices(directory: Path) -> dict[str, str]:
     node = _mapping(directory, "hydra.yaml")
     for key in ("hydra", "runtime", "choices"):
-        node = node.get(key) or {}
+        inner = node.get(key)
+        node = inner if isinstance(inner, dict) else {}
     return {str(group): str(choice) for group, choice in node.items() if choice is not None}
 
 
@@ -133,30 +162,32 @@ def _mapping(directory: Path, name: str) -> dict:
 
 def _yaml(directory: Path, name: str) -> object:
     path = directory / ".hydra" / name
+    if not path.exists():
+        raise ConfigError(f"{path} is missing, which the report needs; copy the run with its .hydra/")
     try:
-        with path.open(encoding="utf-8") as file:
-            return yaml.load(file, _LOADER)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path} is missing, which the report needs; copy the run with its .hydra/") from error
-    except yaml.YAMLError as error:
+        return yaml.load(read_regular(path), _LOADER)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _evaluations(directory: Path) -> Iterable[Counts]:
     """In order; only the last line of each iteration and set counts, because a resume may have written it again."""
+    path = directory / "evaluations.jsonl"
     try:
         counts = RunFiles(directory).evaluations()
-    except (json.JSONDecodeError, TypeError, KeyError) as error:
-        path = directory / "evaluations.jsonl"
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path}: rows need iteration, set, samples, prompts and correct ({error})") from error
-    return {(of_set.iteration, of_set.set): of_set for of_set in counts}.values()
+    for of_set in counts:
+        numbers = (of_set.iteration, of_set.samples, *of_set.correct)
+        if any(type(number) is not int for number in numbers) or not of_set.correct or not _possible(of_set):
+            raise ConfigError(f"{path}: iteration {of_set.iteration} counts other than 0 to `samples` correct ones")
+    return {(of_set.iteration, str(of_set.set)): of_set for of_set in counts}.values()
 
 
-def _json(path: Path, text: str) -> dict:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path} is not JSON: {error}") from error
+def _possible(counts: Counts) -> bool:
+    return counts.samples >= 1 and min(counts.correct) >= 0 and max(counts.correct) <= counts.samples
 
 
 def run_directories(directories: Iterable[Path]) -> list[Path]:
@@ -199,10 +230,17 @@ def _sweep_jobs(top: Path) -> Iterator[FailedJob]:
         table = path / "summary.csv"
         if not table.is_file():
             continue
-        with table.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                if {"overrides", "status", "exit_code", "directory"} <= row.keys():
+        try:
+            with table.open(encoding="utf-8", newline="") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, ValueError, csv.Error) as error:
+            raise ConfigError(f"{table}: cannot be read ({error})") from error
+        for number, row in enumerate(rows, 1):
+            if {"overrides", "status", "exit_code", "directory"} <= row.keys():
+                try:
                     yield _job(path, row)
+                except (TypeError, ValueError) as error:
+                    raise ConfigError(f"{table}: row {number} is not that of a job") from error
 
 
 def _job(sweep: Path, row: dict[str, str]) -> FailedJob:

@@ -4,13 +4,13 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 
 from winnow.study import packaged_yaml
 from winnow.study.arms import arm_title
 from winnow.study.claims import ClaimVerdict, numeral
-from winnow.study.measures import FINAL_ACCURACY, LATE_ACCURACY, MEASURES, Measure, format_signed
+from winnow.study.measures import FINAL_ACCURACY, LATE_ACCURACY, MEASURES, START_ACCURACY, Measure, format_signed
 from winnow.study.statistics import Difference, NoInterval
 from winnow.study.study import Arm, Study
 from winnow.study.tuning import Tuning, tuned_setting
@@ -51,8 +51,14 @@ class Table:
     def markdown(self) -> str:
         """The table in Markdown, with a line end after the last row."""
         rows = [[*row[:-1], f"**{row[-1]}**"] for row in self.rows] if self.bold else self.rows
-        lines = [[text.replace("|", "\\|") for text in row] for row in (self.head, ["---"] * len(self.head), *rows)]
+        cells = [[markdown_text(text).replace("|", "\\|") for text in row] for row in (self.head, *rows)]
+        lines = [cells[0], ["---"] * len(self.head), *cells[1:]]
         return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def markdown_text(text: str) -> str:
+    """Text that is shown as it is in Markdown: without tags, entities, links and pictures."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("](", "]\\(")
 
 
 def figures_table(study: Study) -> Table:
@@ -162,7 +168,6 @@ def _with_gain(accuracy: float | None, base: float | None) -> list[str]:
 
 def _base_accuracy(study: Study) -> float | None:
     """Mean accuracy at iteration 0 over all runs."""
-    before = replace(FINAL_ACCURACY, window="start")
-    accuracies = [before.value(run) for arm in study.arms for run in arm.runs]
+    accuracies = [START_ACCURACY.value(run) for arm in study.arms for run in arm.runs]
     accuracies = [accuracy for accuracy in accuracies if math.isfinite(accuracy)]
     return fmean(accuracies) if accuracies else None

@@ -13,7 +13,7 @@ from winnow.study.report.forest import format_interval
 from winnow.study.report.samples import HEAD, TAIL, advantage_strength, excerpt
 from winnow.study.report.write import ENVIRONMENT, code_span, write_report
 from winnow.study.study import read_study
-from winnow.study.tables import Table
+from winnow.study.tables import Table, markdown_text
 
 
 def run(top: Path, arm: str, seed: int, *overrides: str, iterations: int = 8, settings=None) -> None:
@@ -54,7 +54,7 @@ def test_settings_are_split_by_whether_arms_differ(tmp_path):
     run(tmp_path, "raft", 1)
     run(tmp_path, "grpo", 1, settings={"algo": {"clip": {"high": 0.28}}})
     shared, differing = facts.split_settings(read_study([tmp_path]))
-    assert differing == {"algo.clip.high": ["0.2", "0.28"]}
+    assert differing == {"algo.clip.high": {"0.2": ["RAFT"], "0.28": ["GRPO"]}}
     assert shared["rollout.samples"] == "4"
     assert not set(shared) & set(differing)
 
@@ -77,23 +77,25 @@ def test_tables_of_the_markdown_are_rectangular(small):
 
 def test_a_table_is_the_same_in_markdown_and_on_the_page():
     table = Table(["a", "b"], [["x | <y>", "1.5"]], bold=True)
-    assert table.markdown() == "| a | b |\n| --- | --- |\n| x \\| <y> | **1.5** |\n"
+    assert table.markdown() == "| a | b |\n| --- | --- |\n| x \\| &lt;y> | **1.5** |\n"
     html = ENVIRONMENT.get_template("parts.html.j2").module.table(table)  # pyright: ignore
     assert "<td>x | &lt;y&gt;</td>" in html
     assert '<td class="n"><b>1.5</b></td>' in html
 
 
-def test_arms_and_settings_are_escaped_on_the_page_and_not_in_markdown(tmp_path):
+def test_arms_and_settings_are_shown_as_text_on_the_page_and_in_markdown(tmp_path):
     for seed in (0, 1):
         run(tmp_path, "raft", seed, "dataset.path=<i>&|")
         run(tmp_path, "raft", seed, "dataset.path='\"'", settings={"rollout": {"samples": "<i>"}})
     write_report([tmp_path], None, "iterations")
     page, markdown = ((tmp_path / f"report.{ending}").read_text() for ending in ("html", "md"))
     assert "<td>RAFT dataset.path=&lt;i&gt;&amp;|</td>" in page
-    assert "<th>RAFT dataset.path=&#39;&#34;&#39;</th>" in page
+    assert "<td>RAFT dataset.path=&#39;&#34;&#39;</td>" in page
     assert "<td>&lt;i&gt;</td>" in page
     assert "<i>" not in page
-    assert "| RAFT dataset.path=<i>&\\| |" in markdown
+    assert "| RAFT dataset.path=&lt;i>&amp;\\| |" in markdown
+    assert "<i>" not in markdown.split("```")[0]  # between the fences a command is shown as it is
+    assert markdown_text("![x](https://a.b) <b>") == "![x]\\(https://a.b) &lt;b>"
     assert code_span("a `<b>`") == "`a '<b>'`"
 
 

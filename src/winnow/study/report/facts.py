@@ -4,8 +4,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from math import prod
 
+from winnow.run_logs.outcome import never_updated
+from winnow.study.measures import FINAL_ACCURACY, START_ACCURACY
 from winnow.study.runs import StudyRun
-from winnow.study.study import Study, flat_settings
+from winnow.study.study import Arm, Study, flat_settings
 
 
 def counted_noun(number: int, noun: str) -> str:
@@ -35,6 +37,33 @@ def study_scope(study: Study) -> str:
     iterations = sorted({run.iterations for run in runs})
     parts = [counted_noun(len(study.arms), "arm"), _count_range(seeds, "seed"), _count_range(iterations, "iteration")]
     return f"{' × '.join(parts)}: {counted_noun(len(runs), 'finished run')}."
+
+
+def shortfalls(study: Study) -> list[str]:
+    """Sentences on runs that made no update or ended below their start, by arm: what a reader has to know first."""
+    return [line for arm in study.arms for line in (_not_updated(arm), _below_start(arm)) if line]
+
+
+def _not_updated(arm: Arm) -> str | None:
+    seeds = [str(run.seed) for run in arm.runs if never_updated(run.rows)]
+    if not seeds:
+        return None
+    return f"{arm.title}: no update was made in {_part_of(arm, seeds)}: the weights are those of the start."
+
+
+def _below_start(arm: Arm) -> str | None:
+    before, after = START_ACCURACY.by_seed(arm), FINAL_ACCURACY.by_seed(arm)
+    falls = {seed: (before[seed], end) for seed, end in after.items() if seed in before and end < before[seed]}
+    if not falls:
+        return None
+    seeds = [f"{seed}: {start:.1f} → {end:.1f} %" for seed, (start, end) in falls.items()]
+    return f"{arm.title}: held-out accuracy ended below its start in {_part_of(arm, seeds)}."
+
+
+def _part_of(arm: Arm, seeds: Sequence[str]) -> str:
+    """`2 of 5 runs (seed 0; seed 3)`."""
+    which = "; ".join(f"seed {seed}" for seed in seeds)
+    return f"{len(seeds)} of {counted_noun(len(arm.runs), 'run')} ({which})"
 
 
 def warnings_of(study: Study) -> list[str]:
@@ -69,13 +98,21 @@ def seeds_by_arm(study: Study) -> list[str]:
     return [f"{seeds}: {'every arm' if len(by_seeds) == 1 else ', '.join(arms)}" for seeds, arms in by_seeds.items()]
 
 
-def split_settings(study: Study) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Settings by dotted key: those that all runs share, and those that differ, with a value for each arm."""
+def split_settings(study: Study) -> tuple[dict[str, str], dict[str, dict[str, list[str]]]]:
+    """Settings by dotted key: those that all runs share, and those that differ, with the titles of the arms that have
+    each value."""
     by_arm = [[flat_settings(run.config) for run in arm.runs] for arm in study.arms]
     keys = dict.fromkeys(key for configs in by_arm for config in configs for key in config)
     values = {key: [_values(key, configs) for configs in by_arm] for key in keys}
     shared = {key: of_arms[0] for key, of_arms in values.items() if len(set(of_arms)) == 1}
-    return shared, {key: of_arms for key, of_arms in values.items() if key not in shared}
+    return shared, {key: _arms_by_value(study, of_arms) for key, of_arms in values.items() if key not in shared}
+
+
+def _arms_by_value(study: Study, values: Sequence[str]) -> dict[str, list[str]]:
+    by_value: dict[str, list[str]] = {}
+    for arm, value in zip(study.arms, values, strict=True):
+        by_value.setdefault(value, []).append(arm.title)
+    return by_value
 
 
 def rerun_commands(study: Study) -> list[str]:

@@ -1,5 +1,6 @@
 """Renderings of a report's drawings: PNG and SVG files, and SVG elements that take the page's colours."""
 
+import base64
 import io
 import re
 from collections.abc import Mapping
@@ -24,6 +25,13 @@ def save_drawing(drawing: Drawing, directory: Path) -> None:
     figure.savefig(directory / f"{drawing.name}.png", dpi=DPI)
     with _svg_settings(drawing.name):
         figure.savefig(directory / f"{drawing.name}.svg", metadata=NO_METADATA)
+
+
+def picture_uri(drawing: Drawing) -> str:
+    """All panels on white, as a PNG in a data: address."""
+    buffer = io.BytesIO()
+    _sheet(drawing).savefig(buffer, dpi=DPI, format="png")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def inline_svg(panel: Panel, name: str, variables: Mapping[str, str]) -> Markup:

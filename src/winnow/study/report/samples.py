@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from winnow.run_logs.run_files import SampleRecord, read_samples
+from winnow.errors import ConfigError
+from winnow.run_logs.run_files import RunFiles, SampleRecord, read_samples
 from winnow.study.study import Arm, Study
 
 MAX_RESPONSES, HEAD, TAIL = 24, 420, 260
@@ -41,6 +42,7 @@ def sampled_arms(study: Study) -> list[SampledArm]:
 
 def excerpt(text: str) -> str:
     """The text without the middle if it is long."""
+    text = str(text)  # a file that was edited may have a number there
     if len(text) > HEAD + TAIL + 40:
         text = f"{text[:HEAD]}\n[… {len(text) - HEAD - TAIL} characters left out …]\n{text[-TAIL:]}"
     return text
@@ -54,14 +56,23 @@ def advantage_strength(record: SampleRecord, group: Sequence[SampleRecord]) -> f
 
 def _sampled_arm(arm: Arm) -> SampledArm | None:
     for run in arm.runs:
-        files = sorted((run.directory / "samples").glob("iteration_*.jsonl"))
+        files = list(RunFiles(run.directory).sample_files().items())
         if files:
-            chosen = dict.fromkeys((files[0], files[(len(files) - 1) // 2], files[-1]))
+            chosen = dict([files[0], files[(len(files) - 1) // 2], files[-1]])
             name = f"{run.directory.parent.name}/{run.directory.name}"
-            return SampledArm(arm.title, run.seed, name, tuple(_read_iteration(path) for path in chosen))
+            return SampledArm(
+                arm.title, run.seed, name, tuple(_read_iteration(number, path) for number, path in chosen.items())
+            )
     return None
 
 
-def _read_iteration(path: Path) -> SampledIteration:
-    prompts = groupby(read_samples(path, MAX_RESPONSES), key=lambda record: record.prompt_key)
-    return SampledIteration(int(path.stem.removeprefix("iteration_")), tuple(tuple(group) for _, group in prompts))
+def _read_iteration(number: int, path: Path) -> SampledIteration:
+    try:
+        records = read_samples(path, MAX_RESPONSES)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not the samples of a run; remove the file, or leave the run out") from error
+    numbers = [x for record in records for x in (record.reward, record.advantage, record.length) if x is not None]
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise ConfigError(f"{path}: a reward, an advantage or a length is not a number")
+    prompts = groupby(records, key=lambda record: record.prompt_key)
+    return SampledIteration(number, tuple(tuple(group) for _, group in prompts))

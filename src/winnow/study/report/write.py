@@ -4,6 +4,7 @@ The template of `report.html` escapes all text, because a sampled response or th
 """
 
 import math
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import get_args
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from winnow.files import replace_text
 from winnow.run_logs.plot_style import BAD, GOOD, GRID, INK, MUTED, PAPER
 from winnow.study import packaged_yaml, tables
 from winnow.study.claims import ClaimVerdict, Outcome, verdicts
@@ -23,8 +25,9 @@ from winnow.study.report import facts
 from winnow.study.report.forest import forest, waterfall
 from winnow.study.report.learning_curves import budgets, gradient_mass, overview, paper_figures, prompts_by_outcome
 from winnow.study.report.panels import SMALL, Drawing, FigureData, Style
-from winnow.study.report.render import inline_svg, save_drawing
+from winnow.study.report.render import inline_svg, picture_uri, save_drawing
 from winnow.study.report.samples import advantage_strength, excerpt, sampled_arms
+from winnow.study.report.target import FIGURES, PAGE, TEXT, report_target
 from winnow.study.report.trade_offs import accuracy_against_kl, pass_curves, sensitivity
 from winnow.study.study import Study, read_study
 from winnow.study.tuning import Tuning, tune
@@ -55,7 +58,7 @@ class Report:
 
     `claimed` is the study with each algorithm at its best if settings were tuned, otherwise the study itself.
     `verdicts` are on those of the paper's claims whose two arms it has, in the order of `FAMILIES`. `command` is what
-    the user typed.
+    the user typed. `alone` says whether the page has to do without files beside it.
     """
 
     study: Study
@@ -65,10 +68,16 @@ class Report:
     styles: list[Style]
     drawings: list[Drawing]
     command: str
+    alone: bool
 
     @property
     def families(self) -> list[tuple[str, list[ClaimVerdict]]]:
         return [(family, list(group)) for family, group in groupby(self.verdicts, key=lambda v: v.claim.family)]
+
+    @property
+    def has_table_1(self) -> bool:
+        """Whether the study has the arms of a claim that the paper's Table 1 makes."""
+        return any(verdict.claim.family == "Table 1" for verdict in self.verdicts)
 
     @property
     def outcome_counts(self) -> str:
@@ -82,6 +91,11 @@ class Report:
         return "\n".join([*facts.rerun_commands(self.study), self.command])
 
     @property
+    def fence(self) -> str:
+        """Backticks around the commands in Markdown: more than any override has in a row."""
+        return "`" * max(3, 1 + max(map(len, re.findall("`+", self.commands)), default=0))
+
+    @property
     def shared_settings(self) -> tables.Table:
         shared, _ = facts.split_settings(self.study)
         return tables.Table(["setting", "value"], list(shared.items()), align=False)
@@ -89,8 +103,10 @@ class Report:
     @property
     def differing_settings(self) -> tables.Table:
         _, differing = facts.split_settings(self.study)
-        rows = [[key, *values] for key, values in differing.items()]
-        return tables.Table(["setting", *(arm.title for arm in self.study.arms)], rows, align=False)
+        rows = [
+            [key, value, ", ".join(arms)] for key, by_value in differing.items() for value, arms in by_value.items()
+        ]
+        return tables.Table(["setting", "value", "arms"], rows, align=False)
 
     @property
     def css_variables(self) -> dict[str, str]:
@@ -137,32 +153,47 @@ def effect_positions(verdict: ClaimVerdict) -> EffectPositions:
     )
 
 
-def write_report(directories: Sequence[Path], out: Path | None, x: Axis) -> str:
+def write_report(directories: Sequence[Path], out: Path | None, x: Axis, alone: bool = False) -> str:
     """Write the report into `out` or else into the first directory, and return its summary for the terminal.
 
+    A report is `report.html`, `report.md` and `figures/`. One that is to stand `alone` is a single page, which has its
+    pictures within it.
+
     Raises:
-        ConfigError: as for `winnow.study.study.read_study`.
+        ConfigError: as for `winnow.study.study.read_study` and `report_target`. Nothing is written then.
     """
+    target = report_target(directories, out, alone)
     study = read_study(directories)
-    directory = out or directories[0]
     tuning = tune(study)
     claimed = study if tuning is None else tuning.study
     data = FigureData(study, x)
     drawings = list(all_drawings(data))
-    options = [*(["--x", x] if x != "iterations" else []), *(["--out", str(out)] if out else [])]
+    options = [
+        *(["--x", x] if x != "iterations" else []),
+        *(["--out", str(out)] if out else []),
+        *(["--self-contained"] if alone else []),
+    ]
     command = shlex.join(["winnow", "report", *map(str, directories), *options])
     measured = [v for v in verdicts(claimed) if claimed.arm(v.claim.a) and claimed.arm(v.claim.b)]
     measured.sort(key=lambda v: FAMILIES.index(v.claim.family))
-    report = Report(study, tuning, claimed, measured, list(data.styles.values()), drawings, command)
-    (directory / "figures").mkdir(parents=True, exist_ok=True)
-    for drawing in drawings:
-        save_drawing(drawing, directory / "figures")
-    for name in ("report.md", "report.html"):
-        text = ENVIRONMENT.get_template(f"{name}.j2").render(report=report)
-        (directory / name).write_text(visible(text), encoding="utf-8")
+    report = Report(study, tuning, claimed, measured, list(data.styles.values()), drawings, command, alone)
+    texts = {name: rendered(name, report) for name in ([PAGE] if alone else [PAGE, TEXT])}
+    target.directory.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        replace_text(target.page if name == PAGE else target.directory / name, text)
+    if not alone:
+        (target.directory / FIGURES).mkdir(exist_ok=True)
+        for drawing in drawings:
+            save_drawing(drawing, target.directory / FIGURES)
     failed = [f"failed: {job.overrides or job.directory}: {job.reason}" for job in study.failed]
     outcomes = [f"{verdict.outcome}: {verdict.claim.question} {verdict.claim.statement}" for verdict in measured]
-    return "\n".join([facts.study_scope(study), *failed, *outcomes, str(directory / "report.html")])
+    lines = [*facts.shortfalls(study), facts.study_scope(study), *failed, *outcomes, str(target.page)]
+    return visible("\n".join(lines))
+
+
+def rendered(name: str, report: Report) -> str:
+    """The text of `report.html` or `report.md`."""
+    return visible(ENVIRONMENT.get_template(f"{name}.j2").render(report=report))
 
 
 def all_drawings(data: FigureData) -> Iterator[Drawing]:
@@ -192,9 +223,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = (facts.counted_noun, code_span, excerpt, format_signed, unbroken_percent)
+    filters = (facts.counted_noun, code_span, tables.markdown_text, excerpt, format_signed, unbroken_percent)
     functions = (
-        *(facts.study_title, facts.study_scope, facts.warnings_of, facts.seeds_by_arm, sampled_arms, inline_svg),
+        *(facts.study_title, facts.study_scope, facts.shortfalls, facts.warnings_of, facts.seeds_by_arm),
+        *(sampled_arms, inline_svg, picture_uri),
         *(tables.figures_table, tables.table_1, tables.tuning_table, tables.claims_table, tables.claims_list),
         *(effect_positions, advantage_strength),
     )
