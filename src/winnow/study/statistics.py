@@ -1,20 +1,24 @@
 """Means over seeds and paired differences, with 95 % confidence intervals. A run is one observation, however many rows
 it has.
 
-The intervals are Student's t intervals. The percentile bootstrap would be too narrow: it resamples a handful of runs
-and leaves out both the small-sample quantile and the factor n / (n − 1) of the variance. Measured coverage of nominal
-95 % intervals, in per cent (`python -m benchmarks.seed_interval_coverage`, 4000 repetitions):
+The interval of an arm's mean stays within what its figures can be: it is Wilson's score interval with Student's t in
+place of the normal quantile for shares, its limit far below 1 for other figures that cannot be negative, and Student's
+t interval for figures without bounds. Differences have Student's t interval. The percentile bootstrap would be too
+narrow: it resamples a handful of runs and leaves out both the small-sample quantile and the factor n / (n − 1) of the
+variance. Measured coverage of nominal 95 % intervals, in per cent (`python -m benchmarks.seed_interval_coverage`, 4000
+repetitions):
 
-    seeds                                                          3      5     10
-    paired t, B − A: figures normal, exponential or near 1   95–97  95–97  94–96
-    paired t, A around 0.90, B near 1                               93     92     94
-    paired percentile bootstrap, all four cases                  72–75  81–84  88–90
-    t of a single arm, normal figures                               95     94     95
-    t of a single arm, exponential or near 1                        88  88–89     90
+    seeds                                                      2      3      5     10
+    an arm, normal figures                                    95     95     95     95
+    an arm, Beta(2, 2) or Beta(18, 2)                         95     95  94–95  94–95
+    an arm, exponential, log-normal or near 1                 95     94  92–94     93
+    Student's t of an arm, exponential, log-normal, near 1  91–94  88–92  88–92  90–92
+    paired t, B − A: all but the next line                 94–96  94–97  94–97  94–96
+    paired t, A around 0.90, B near 1                         93     93     92     94
+    paired percentile bootstrap                            49–51  72–75  81–84  88–90
 
-Verdicts on claims all use paired differences, so their intervals are reliable; the interval of a single arm with skewed
-figures is somewhat too narrow. With 10 arms that equal their common baseline, at least one claim is false in 4.5 to
-4.8 % of families with Holm's correction, and in 31 to 36 % without it.
+With 10 arms that equal their common baseline, at least one claim is false in 4.5 to 5.1 % of families with Holm's
+correction, and in 31 to 37 % without it.
 """
 
 import math

@@ -82,7 +82,7 @@ def test_lines_of_one_run_and_of_equal_runs_have_no_band(by_seed):
     bands = {line.style.label: line.low is not None for line in arm_lines(data, data.study.arms, HELD_OUT)}
     assert bands == {"raft": False, "grpo": False, "raftpp": True}
     sentence = describe_bands(data.study.arms)
-    assert "Student t" in sentence
+    assert "95 % interval" in sentence
     assert sentence.endswith("No band for arms with one run: RAFT.")
 
 
@@ -121,7 +121,7 @@ def test_a_chain_of_steps_ends_where_its_last_arm_does(tmp_path):
 
 
 def test_steps_across_a_missing_arm_are_named_by_where_they_lead(by_seed):
-    drawing = waterfall(by_seed(reinforce=[0.5, 0.6], grpo=[0.8, 0.85]))
+    drawing = waterfall(by_seed(reinforce=[0.5, 0.6], remove_all_wrong=[0.6, 0.72], grpo=[0.8, 0.85]))
     assert drawing
     axes = Figure().add_subplot()
     drawing.panels[0].draw(axes)
@@ -129,8 +129,8 @@ def test_steps_across_a_missing_arm_are_named_by_where_they_lead(by_seed):
     assert "Reinforce + mean zero" in drawing.caption
 
 
-def test_there_is_no_chain_of_one_arm(by_seed):
-    assert waterfall(by_seed(grpo=[0.5, 0.6])) is None
+def test_there_is_no_chain_of_two_arms(by_seed):
+    assert waterfall(by_seed(reinforce=[0.5, 0.6], grpo=[0.8, 0.85])) is None
 
 
 def test_pass_at_k_is_chen_s():

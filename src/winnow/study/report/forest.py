@@ -23,6 +23,7 @@ from winnow.study.report.panels import (
     Style,
     captioned,
     label_x,
+    mark_cut_ends,
     size_in_points,
 )
 from winnow.study.statistics import Difference, Estimate, NoInterval, paired_difference
@@ -56,6 +57,8 @@ def draw_rows(axes: Axes, rows: Sequence[ForestRow], unit: str, zero: bool = Fal
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks([])
     axes.set_xlim(*_row_limits(rows, zero))
+    for height, row in enumerate(rows):
+        mark_cut_ends(axes, [(limit, height) for limit in row.limits or ()], row.colour)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
     label_x(axes, unit)
     if zero:
@@ -75,7 +78,9 @@ def _draw_row(axes: Axes, row: ForestRow, height: int) -> None:
 
 
 def _row_limits(rows: Sequence[ForestRow], zero: bool) -> tuple[float, float]:
-    """Limits of the x axis that show all means and dots, and of the intervals at most as much again on each side."""
+    """Limits of the x axis that show all means and dots, and of the intervals at most as much again on each side.
+
+    Accuracies lie between 0 and 100 %, so that no other limits are shown; with `zero`, differences lie around 0."""
     points = [x for row in rows for x in (row.mean, *row.dots, *([row.start] if row.start is not None else []))]
     points += [0.0] if zero else []
     low, high = min(points), max(points)
@@ -84,7 +89,7 @@ def _row_limits(rows: Sequence[ForestRow], zero: bool) -> tuple[float, float]:
     low = min([low, *(max(end, low - room) for end in ends)])
     high = max([high, *(min(end, high + room) for end in ends)])
     margin = 0.06 * (high - low) or 0.5
-    return low - margin, high + margin
+    return (low - margin, high + margin) if zero else (max(low - margin, -2.0), min(high + margin, 102.0))
 
 
 def forest(data: FigureData) -> Drawing | None:
@@ -98,7 +103,8 @@ def forest(data: FigureData) -> Drawing | None:
     levels = [level_row(data, arm, FINAL_ACCURACY) for arm in arms]
     unit = "mean of the seeds, 95 % interval; small dots: seeds"
     panels = [_forest_panel("Final accuracy", unit, _by_mean(levels), "% of samples correct")]
-    notes = [] if all(row.limits for row in levels) else [NOTES["hollow"]]
+    notes = [NOTES["cut"]] if any(row.limits for row in levels) else []
+    notes += [] if all(row.limits for row in levels) else [NOTES["hollow"]]
     base = baseline(arms)
     gaps = [row for arm in arms if arm is not base and (row := difference_row(data, base, arm, FINAL_ACCURACY))]
     if gaps:
@@ -107,7 +113,7 @@ def forest(data: FigureData) -> Drawing | None:
         unit = "points of accuracy, paired by seed"
         panels.append(_forest_panel(f"Difference to {name}", unit, _by_mean(gaps), scale, zero=True))
         notes.append(NOTES["differences"].format(base=base.title))
-    return captioned("final_accuracy", panels, notes, columns=2)
+    return captioned("final_accuracy", panels, notes, most_columns=2)
 
 
 def baseline(arms: Sequence[Arm]) -> Arm:
@@ -166,15 +172,16 @@ def _forest_panel(title: str, unit: str, rows: Sequence[ForestRow], scale: str, 
 
 
 def waterfall(data: FigureData) -> Drawing | None:
-    """A panel for each chain of which the study has two arms or more; None if there is no such chain."""
+    """A panel for each chain of which the study has three arms or more; None if there is no such chain. The one step
+    between two arms is what `forest` shows."""
     chains = [(title, changes, _measured_arms(data, changes)) for title, changes in CHAINS.items()]
-    drawn = [(title, changes, arms) for title, changes, arms in chains if len(arms) > 1]
+    drawn = [(title, changes, arms) for title, changes, arms in chains if len(arms) > 2]
     panels = [_waterfall_panel(data, title, changes, arms) for title, changes, arms in drawn]
     missing = [
         arm_title(label) for _, changes, arms in drawn for label in changes if label not in {arm.label for arm in arms}
     ]
     combined = f"Not in this study, so that their steps are combined with the next one: {', '.join(missing)}."
-    return captioned("waterfall", panels, [combined] if missing else [], columns=2)
+    return captioned("waterfall", panels, [NOTES["cut"], *([combined] if missing else [])], most_columns=2)
 
 
 def _measured_arms(data: FigureData, labels: Mapping[str, str]) -> list[Arm]:

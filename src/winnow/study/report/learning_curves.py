@@ -1,6 +1,7 @@
 """Learning curves of a report: the paper's figures, the overview of every arm, budgets, gradient mass, and prompts by
 outcome."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,21 +10,23 @@ from matplotlib.axes import Axes
 
 from winnow.run_logs.plot_style import BAD, GOOD, INK, MUTED, Values, format_value, running_mean, smoothing_window
 from winnow.study import packaged_yaml
-from winnow.study.arms import arm_title
 from winnow.study.measures import Axis
 from winnow.study.report.panels import (
     FONT_SIZE,
+    LINES,
     NOTES,
     SMALL,
     Drawing,
     EndLabel,
     FigureData,
+    Frame,
     Panel,
     Style,
     captioned,
     describe_bands,
     label_ends,
     logarithmic_ticks,
+    mark_cut_ends,
     style_scale,
 )
 from winnow.study.statistics import POSITIVE, SHARE, UNBOUNDED, Bounds
@@ -42,6 +45,10 @@ COSTS: dict[Axis, str] = {
     "seconds": "seconds",
 }
 ALL_WRONG, ALL_CORRECT = "train/groups/frac_all_wrong", "train/groups/frac_all_correct"
+NAMED_REWARD = re.compile("train/reward/(.+)/mean")
+"""Metric of a named reward; the weighted sum of all is `train/reward/mean`."""
+FEW_ARMS = 3
+"""Arms whose panels by outcome are as large as those of curves; with more they are small."""
 DRAWN_POINTS = 110
 """A longer curve is drawn at this many evenly spaced points."""
 
@@ -58,6 +65,7 @@ class Metric:
     log: bool = False
     smooth: bool = True
     signed: bool = False
+    zero_at_start: bool = False
 
     @property
     def bounds(self) -> Bounds:
@@ -168,9 +176,19 @@ def _lines_drawing(
         if metric.log and limits[0] > 0:
             axes.set(yscale="log", ylim=limits)
             logarithmic_ticks(axes.yaxis, limits, metric.text)
+        for line in lines:
+            mark_cut_ends(axes, _ends_of_band(line), line.style.light)
         label_ends(axes, labels)
 
     return draw
+
+
+def _ends_of_band(line: Line) -> list[tuple[float, float]]:
+    """The lowest and the highest point of a line's band."""
+    if line.low is None or line.high is None:
+        return []
+    lowest, highest = int(line.low.argmin()), int(line.high.argmax())
+    return [(float(line.x[lowest]), float(line.low[lowest])), (float(line.x[highest]), float(line.high[highest]))]
 
 
 def _line_limits(lines: Sequence[Line], metric: Metric, levels: Sequence[float]) -> tuple[float, float]:
@@ -178,7 +196,7 @@ def _line_limits(lines: Sequence[Line], metric: Metric, levels: Sequence[float])
     The band over two seeds can be so wide that the means would be flat lines on its scale."""
     if not lines:
         return 0.0, 1.0
-    if metric.log and (log_limits := _log_limits(lines)):
+    if metric.log and (log_limits := _log_limits(lines, metric.zero_at_start)):
         return log_limits
     means = np.concatenate([*(line.y for line in lines), np.array(levels, dtype=float)])
     low, high = float(means.min()), float(means.max())
@@ -191,36 +209,53 @@ def _line_limits(lines: Sequence[Line], metric: Metric, levels: Sequence[float])
     return (0.0 if metric.from_zero else low - margin), high + margin
 
 
-def _log_limits(lines: Sequence[Line]) -> tuple[float, float] | None:
-    """Limits of the means. The lower limit ignores the first tenth of each line: a KL starts at 0, which would add
-    arbitrarily many powers of ten."""
-    late = np.concatenate([line.y[len(line.y) // 10 :] for line in lines])
-    late = late[late > 0]
-    return (float(late.min()) / 1.4, 1.4 * max(float(line.y.max()) for line in lines)) if len(late) else None
+def _log_limits(lines: Sequence[Line], zero_at_start: bool) -> tuple[float, float] | None:
+    """Limits of the means above rounding; None if there are none."""
+    rounding = max(map(rounding_level, (line.y for line in lines))) if zero_at_start else 0.0
+    means = np.concatenate([line.y for line in lines])
+    means = means[means > rounding]
+    return (float(means.min()) / 1.4, 1.4 * float(means.max())) if len(means) else None
+
+
+def rounding_level(values: Values) -> float:
+    """Upper end of what may be rounding in a metric that is 0 before the first update: ten times its first value.
+
+    The first value is no rounding, and the level 0, unless all others are a hundred times as large on average: it may
+    be of a later iteration.
+    """
+    return 10 * float(values[0]) if len(values) > 1 and values[0] < 0.01 * values[1:].mean() else 0.0
 
 
 def paper_figures(data: FigureData) -> Iterator[Drawing]:
-    """The paper's figures of which the study has two arms or more."""
+    """The paper's figures of which the study has all arms."""
     for figure in PAPER_FIGURES:
         arms, references = data.arms(figure.arms), data.arms(figure.references)
-        if len(arms) < 2:
+        if len(arms) < len(figure.arms):
             continue
         panels = [
             panel
             for position, name in enumerate(figure.metrics)
             for panel in line_panels(data, [("", arms)], METRICS[name], None, () if position else references)
         ]
-        absent = [arm_title(label) for label in figure.arms if data.study.arm(label) is None]
-        missing = [f"Not in this study: {', '.join(absent)}."] if absent else []
-        caption = " ".join([figure.caption, describe_bands(arms), NOTES["smoothed"], *missing])
+        caption = " ".join([figure.caption, describe_bands(arms), NOTES["smoothed"]])
         if panels:
             yield Drawing(figure.name, figure.title, caption, tuple(panels))
 
 
 def overview(data: FigureData) -> Drawing | None:
     """Six learning curves of every arm."""
-    shared = [NOTES["shared_scale"]] if len(data.families) > 1 else []
-    return _of_every_arm(data, "curves", OVERVIEW, shared)
+    return _of_every_arm(data, "curves", OVERVIEW)
+
+
+def named_rewards(data: FigureData) -> Drawing | None:
+    """The mean of each named reward, for all names that a run of the study recorded; None if there are none."""
+    keys = {key for arm in data.study.arms for run in arm.runs for row in run.rows for key in row}
+    names = sorted(match[1] for key in keys if (match := NAMED_REWARD.fullmatch(key)))
+    metrics = [
+        Metric(f"train/reward/{name}/mean", name, "mean of all samples, before its weight", signed=True)
+        for name in names
+    ]
+    return _of_every_arm(data, "rewards", metrics)
 
 
 def gradient_mass(data: FigureData) -> Drawing | None:
@@ -228,7 +263,8 @@ def gradient_mass(data: FigureData) -> Drawing | None:
     return _of_every_arm(data, "signal", GRADIENT_MASS)
 
 
-def _of_every_arm(data: FigureData, name: str, metrics: Sequence[Metric], notes: Sequence[str] = ()) -> Drawing | None:
+def _of_every_arm(data: FigureData, name: str, metrics: Sequence[Metric]) -> Drawing | None:
+    notes = [NOTES["shared_scale"]] if len(data.families) > 1 else []
     panels = [panel for metric in metrics for panel in line_panels(data, data.families, metric)]
     return captioned(name, panels, [describe_bands(data.study.arms), NOTES["smoothed"], *notes], _columns(data))
 
@@ -251,11 +287,12 @@ def _columns(data: FigureData) -> int:
 
 def prompts_by_outcome(data: FigureData) -> Drawing | None:
     """A small panel for each arm with the shares of prompts whose samples are all wrong, mixed and all correct."""
-    panels = [panel for arm in data.study.arms if (panel := _prompts_panel(data, arm))]
-    return captioned("prompts", panels, columns=5)
+    frame = SMALL if len(data.study.arms) > FEW_ARMS else LINES
+    panels = [panel for arm in data.study.arms if (panel := _prompts_panel(data, arm, frame))]
+    return captioned("prompts", panels, most_columns=5 if frame == SMALL else 3)
 
 
-def _prompts_panel(data: FigureData, arm: Arm) -> Panel | None:
+def _prompts_panel(data: FigureData, arm: Arm, frame: Frame) -> Panel | None:
     wrong, correct = data.curve(arm, ALL_WRONG), data.curve(arm, ALL_CORRECT)
     if not len(wrong.x) or len(wrong.x) != len(correct.x):
         return None
@@ -274,4 +311,4 @@ def _prompts_panel(data: FigureData, arm: Arm) -> Panel | None:
         place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
         axes.text(0.97, middle, mixed, fontsize=FONT_SIZE - 0.5, color=INK, **place)
 
-    return Panel(data.styles[arm.label].title, "", draw, SMALL)
+    return Panel(data.styles[arm.label].title, "", draw, frame)

@@ -111,7 +111,7 @@ def describe_bands(arms: Sequence[Arm]) -> str:
     if all(len(arm.runs) < 2 for arm in arms):
         return "No band: one run of each arm."
     single = [arm.title for arm in arms if len(arm.runs) < 2]
-    bands = "Band: 95 % interval of the mean over seeds (Student t), point by point."
+    bands = f"Band: 95 % interval of the mean over seeds, point by point. {NOTES['cut']}"
     return f"{bands} No band for arms with one run: {', '.join(single)}." if single else bands
 
 
@@ -143,22 +143,30 @@ class Panel:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Figure of a report. `name` names its files and its place on the page; `caption` is plain text."""
+    """Figure of a report. `name` names its files and its place on the page; `caption` is plain text. A row has at most
+    `most_columns` panels."""
 
     name: str
     title: str
     caption: str
     panels: tuple[Panel, ...]
-    columns: int = 3
+    most_columns: int = 3
+
+    @property
+    def columns(self) -> int:
+        """The number of columns that leaves the smallest share of the last row empty; four panels are two by two."""
+        panels = len(self.panels)
+        columns = range(min(self.most_columns, panels), 1, -1)
+        return min(columns, key=lambda n: (-panels % n) / n, default=1)
 
 
 def captioned(
-    name: str, panels: Sequence[Panel], notes: Sequence[str] = (), columns: int = 3, **values: str
+    name: str, panels: Sequence[Panel], notes: Sequence[str] = (), most_columns: int = 3, **values: str
 ) -> Drawing | None:
     """The figure `name` with its title and caption of `figures.yaml`, whose placeholders `values` fill, and with notes
     behind the caption; None without panels."""
     title, caption = (CAPTIONS[name][part].format(**values) for part in ("title", "caption"))
-    return Drawing(name, title, " ".join([caption, *notes]).strip(), tuple(panels), columns) if panels else None
+    return Drawing(name, title, " ".join([caption, *notes]).strip(), tuple(panels), most_columns) if panels else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +216,23 @@ def value_ticks(axes: Axes, values: Iterable[float], base: float) -> None:
     axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
     axes.minorticks_off()
     axes.set_xlim(ticks[0], ticks[-1])
+
+
+def mark_cut_ends(axes: Axes, points: Iterable[tuple[float, float]], colour: str) -> None:
+    """Draw an arrow head at the edge of the axes for each point beyond it, in the units of the data: a bar that ends
+    there goes on. The axes' limits must be final."""
+    left, right = axes.get_xlim()
+    low, high = axes.get_ylim()
+    bottom, top = min(low, high), max(low, high)
+    for x, y in points:
+        head = "<" if x < left else ">" if x > right else "v" if y < bottom else "^" if y > top else None
+        if head in ("v", "^") and axes.yaxis_inverted():
+            head = "v" if head == "^" else "^"
+        if head:
+            edge = min(max(x, left), right), min(max(y, bottom), top)
+            axes.plot(
+                *([value] for value in edge), color=colour, marker=head, markersize=5, linestyle="", clip_on=False
+            )
 
 
 def abbreviated(value: float) -> str:

@@ -12,7 +12,7 @@ from winnow.evaluation.intervals import pass_at_k, powers_of_two
 from winnow.run_logs.plot_style import MUTED, Values
 from winnow.run_logs.run_files import EvaluationCounts
 from winnow.study.measures import FINAL_ACCURACY, LATE_ACCURACY, LATE_KL
-from winnow.study.report.learning_curves import HELD_OUT, KL, Line, draw_lines
+from winnow.study.report.learning_curves import HELD_OUT, KL, Line, draw_lines, rounding_level
 from winnow.study.report.panels import (
     Drawing,
     EndLabel,
@@ -24,6 +24,7 @@ from winnow.study.report.panels import (
     describe_bands,
     label_ends,
     logarithmic_ticks,
+    mark_cut_ends,
     style_scale,
     value_ticks,
 )
@@ -46,18 +47,20 @@ class KlPath(NamedTuple):
 def accuracy_against_kl(data: FigureData) -> Drawing | None:
     """Mean held-out accuracy against mean KL to the initial model over the evaluations, with each arm's end."""
     panels = [panel for name, arms in data.families if (panel := _kl_panel(data, name, arms))]
-    return captioned("accuracy_kl", panels, columns=2)
+    return captioned("accuracy_kl", panels, most_columns=2)
 
 
 def kl_path(data: FigureData, arm: Arm) -> KlPath | None:
-    """Accuracy at each evaluation, and the mean KL since the previous one. None if there are fewer than two evaluations
-    after iteration 0, no final figures, or a KL of 0, which a logarithmic axis cannot show."""
+    """Accuracy at each evaluation, and the mean KL since the previous one, without those whose KL is rounding. None if
+    there are fewer than two such evaluations after iteration 0, or no final figures."""
     if not (FINAL_ACCURACY.by_seed(arm) and LATE_KL.by_seed(arm)):
         return None
     accuracy, kl = data.curve(arm, HELD_OUT.key, "iterations"), data.curve(arm, KL.key, "iterations")
     spans = [(kl.x > before) & (kl.x <= now) for before, now in pairwise(accuracy.x)]
     points = [(kl.mean[span].mean(), y) for span, y in zip(spans, accuracy.mean[1:], strict=True) if span.any()]
-    if len(points) < 2 or min(x for x, _ in points) <= 0:
+    rounding = rounding_level(kl.mean)
+    points = [(x, y) for x, y in points if x > rounding]
+    if len(points) < 2:
         return None
     return KlPath(data.styles[arm.label], *np.array(points).T)
 
@@ -85,6 +88,8 @@ def _kl_panel(data: FigureData, name: str, arms: Sequence[Arm]) -> Panel | None:
         limits = 0.8 * float(moved.min()), 1.25 * float(moved.max())
         axes.set(xscale="log", xlim=limits)
         logarithmic_ticks(axes.xaxis, limits, KL.text)
+        for end, (arm, _) in zip(ends, shown, strict=True):
+            mark_cut_ends(axes, _cross_ends(arm, end), end.colour)
         label_ends(axes, ends)
 
     return Panel(f"Accuracy against KL · {name}" if name else "Accuracy against KL", HELD_OUT.unit, draw)
@@ -95,13 +100,16 @@ def _kl_end(style: Style, arm: Arm) -> EndLabel:
     return EndLabel(style.title, kl, accuracy / 100, style.light)
 
 
-def _draw_cross(axes: Axes, arm: Arm, end: EndLabel) -> None:
-    """Draw the 95 % intervals of final accuracy and late KL, if both have one."""
+def _cross_ends(arm: Arm, end: EndLabel) -> list[tuple[float, float]]:
+    """Ends of the 95 % intervals of late KL and of final accuracy; empty if one has none."""
     accuracy, kl = FINAL_ACCURACY.limits(arm), LATE_KL.limits(arm)
-    if accuracy and kl:
-        line = {"color": end.colour, "linewidth": 0.9, "alpha": 0.7}
-        axes.plot(kl, [end.y, end.y], **line)
-        axes.plot([end.x, end.x], [limit / 100 for limit in accuracy], **line)
+    return [*((x, end.y) for x in kl), *((end.x, y / 100) for y in accuracy)] if accuracy and kl else []
+
+
+def _draw_cross(axes: Axes, arm: Arm, end: EndLabel) -> None:
+    ends = _cross_ends(arm, end)
+    for bar in (ends[:2], ends[2:]):
+        axes.plot([x for x, _ in bar], [y for _, y in bar], color=end.colour, linewidth=0.9, alpha=0.7)
 
 
 def pass_curves(data: FigureData) -> Drawing | None:
@@ -117,7 +125,7 @@ def pass_curves(data: FigureData) -> Drawing | None:
         for name, arms in data.families
         if (lines := [line for arm in arms if (line := _pass_line(data.styles[arm.label], pass_rates(arm)))])
     ]
-    return captioned("pass_at_k", panels, [describe_bands(data.study.arms)], columns=2)
+    return captioned("pass_at_k", panels, [describe_bands(data.study.arms)], most_columns=2)
 
 
 def pass_rates(arm: Arm) -> list[dict[int, float]]:
@@ -180,7 +188,7 @@ def sensitivity(data: FigureData) -> Drawing | None:
     [setting] = settings
     draw = _lines_over_values(lines, lambda value: f"{value:.3g}%", setting, 10, bottom=0)
     panel = Panel("Late accuracy", "% of samples correct, over the last quarter", draw)
-    return captioned("sensitivity", [panel], [describe_bands(arms)], columns=1, setting=setting)
+    return captioned("sensitivity", [panel], [describe_bands(arms)], setting=setting)
 
 
 def _tuned_value(arm: Arm) -> float | None:

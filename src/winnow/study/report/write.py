@@ -23,7 +23,14 @@ from winnow.study.claims import ClaimVerdict, Outcome, verdicts
 from winnow.study.measures import Axis, format_signed
 from winnow.study.report import facts
 from winnow.study.report.forest import forest, waterfall
-from winnow.study.report.learning_curves import budgets, gradient_mass, overview, paper_figures, prompts_by_outcome
+from winnow.study.report.learning_curves import (
+    budgets,
+    gradient_mass,
+    named_rewards,
+    overview,
+    paper_figures,
+    prompts_by_outcome,
+)
 from winnow.study.report.panels import SMALL, Drawing, FigureData, Style
 from winnow.study.report.render import inline_svg, picture_uri, save_drawing
 from winnow.study.report.samples import advantage_strength, excerpt, sampled_arms
@@ -37,6 +44,7 @@ FIGURE_KINDS = (
     sensitivity,
     waterfall,
     overview,
+    named_rewards,
     budgets,
     accuracy_against_kl,
     pass_curves,
@@ -209,6 +217,11 @@ def unbroken_percent(text: str) -> str:
     return text.replace(" %", "\u00a0%")
 
 
+def unbroken_intervals(text: str) -> str:
+    """The text with no-break spaces inside brackets, so that a line may only break before an interval."""
+    return re.sub(r"\[[^]]*\]|\([^)]*\)", lambda match: match.group().replace(" ", "\u00a0"), text)
+
+
 def code_span(text: str) -> str:
     """Markdown code span of any text; backticks, which would end the span, become apostrophes."""
     return f"`{text.replace('`', chr(39))}`"
@@ -223,7 +236,15 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = (facts.counted_noun, code_span, tables.markdown_text, excerpt, format_signed, unbroken_percent)
+    filters = (
+        facts.counted_noun,
+        code_span,
+        tables.markdown_text,
+        excerpt,
+        format_signed,
+        unbroken_intervals,
+        unbroken_percent,
+    )
     functions = (
         *(facts.study_title, facts.study_scope, facts.shortfalls, facts.warnings_of, facts.seeds_by_arm),
         *(sampled_arms, inline_svg, picture_uri),
