@@ -120,8 +120,17 @@ def arm_lines(data: FigureData, arms: Sequence[Arm], metric: Metric, x: Axis | N
             for values in (curve.mean, curve.low, curve.high)
         )
         assert y is not None
-        lines.append(Line(data.styles[arm.label], curve.x[drawn], y, low, high))
+        lines.append(_without_rounding(Line(data.styles[arm.label], curve.x[drawn], y, low, high), metric))
     return lines
+
+
+def _without_rounding(line: Line, metric: Metric) -> Line:
+    """The line of a metric that is 0 before the first update, without points whose height is rounding alone."""
+    above = line.y > rounding_level(line.y)
+    if not metric.zero_at_start or not above.any():
+        return line
+    low, high = (None if values is None else values[above] for values in (line.low, line.high))
+    return Line(line.style, line.x[above], line.y[above], low, high)
 
 
 def line_panels(
@@ -196,7 +205,7 @@ def _line_limits(lines: Sequence[Line], metric: Metric, levels: Sequence[float])
     The band over two seeds can be so wide that the means would be flat lines on its scale."""
     if not lines:
         return 0.0, 1.0
-    if metric.log and (log_limits := _log_limits(lines, metric.zero_at_start)):
+    if metric.log and (log_limits := _log_limits(lines)):
         return log_limits
     means = np.concatenate([*(line.y for line in lines), np.array(levels, dtype=float)])
     low, high = float(means.min()), float(means.max())
@@ -209,11 +218,10 @@ def _line_limits(lines: Sequence[Line], metric: Metric, levels: Sequence[float])
     return (0.0 if metric.from_zero else low - margin), high + margin
 
 
-def _log_limits(lines: Sequence[Line], zero_at_start: bool) -> tuple[float, float] | None:
-    """Limits of the means above rounding; None if there are none."""
-    rounding = max(map(rounding_level, (line.y for line in lines))) if zero_at_start else 0.0
+def _log_limits(lines: Sequence[Line]) -> tuple[float, float] | None:
+    """Limits of the means above 0; None if there are none."""
     means = np.concatenate([line.y for line in lines])
-    means = means[means > rounding]
+    means = means[means > 0]
     return (float(means.min()) / 1.4, 1.4 * float(means.max())) if len(means) else None
 
 
@@ -237,7 +245,8 @@ def paper_figures(data: FigureData) -> Iterator[Drawing]:
             for position, name in enumerate(figure.metrics)
             for panel in line_panels(data, [("", arms)], METRICS[name], None, () if position else references)
         ]
-        caption = " ".join([figure.caption, describe_bands(arms), NOTES["smoothed"]])
+        notes = _notes(data, [METRICS[name] for name in figure.metrics])
+        caption = " ".join([figure.caption, describe_bands(arms), *notes])
         if panels:
             yield Drawing(figure.name, figure.title, caption, tuple(panels))
 
@@ -264,9 +273,19 @@ def gradient_mass(data: FigureData) -> Drawing | None:
 
 
 def _of_every_arm(data: FigureData, name: str, metrics: Sequence[Metric]) -> Drawing | None:
-    notes = [NOTES["shared_scale"]] if len(data.families) > 1 else []
+    shared = [NOTES["shared_scale"]] if len(data.families) > 1 else []
     panels = [panel for metric in metrics for panel in line_panels(data, data.families, metric)]
-    return captioned(name, panels, [describe_bands(data.study.arms), NOTES["smoothed"], *notes], _columns(data))
+    return captioned(name, panels, [describe_bands(data.study.arms), *_notes(data, metrics), *shared], _columns(data))
+
+
+def _notes(data: FigureData, metrics: Sequence[Metric]) -> list[str]:
+    """What was done to the curves of these metrics: smoothing, of long enough runs, and a start above rounding."""
+    points = max((run.iterations for arm in data.study.arms for run in arm.runs), default=0)
+    smoothed = any(metric.smooth for metric in metrics) and smoothing_window(points) > 1
+    return [
+        *([NOTES["smoothed"]] if smoothed else []),
+        *([NOTES["rounding"]] if any(metric.zero_at_start for metric in metrics) else []),
+    ]
 
 
 def budgets(data: FigureData) -> Drawing | None:
