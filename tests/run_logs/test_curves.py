@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from PIL import Image
 
 from winnow.run_logs.curves import CURVE_PANELS, draw_run
 from winnow.run_logs.plot_style import running_mean
@@ -113,3 +114,25 @@ def test_drawing_touches_no_global_state(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_named_rewards_stand_beside_their_sum(tmp_path: Path, drawn: list[Figure]) -> None:
+    rewards = {"train/reward/mean": 0.5, "train/reward/std": 9.0, "train/reward/my.module:length/mean": -2.0}
+    write(tmp_path, [{"iteration": i} | rewards for i in (1, 2)])
+    draw_run(tmp_path)
+    assert texts(drawn[0], "Reward")[-2:] == ["sum 0.5", "my.module:length -2"]
+
+
+def test_the_note_on_smoothing_says_over_how_many_iterations(tmp_path: Path, drawn: list[Figure]) -> None:
+    write(tmp_path, [full(iteration) for iteration in range(61)])
+    draw_run(tmp_path)
+    note = drawn[0].get_supxlabel()
+    assert "over 7" in note  # 61 points
+    assert "last 4" in note
+
+
+def test_a_picture_says_which_command_made_it(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("- algo=grpo\n- dataset.levels=[4,6]\n")
+    with Image.open(draw_run(tmp_path)) as picture:
+        assert picture.info["Description"] == "python train.py algo=grpo 'dataset.levels=[4,6]'"

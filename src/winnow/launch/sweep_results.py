@@ -233,7 +233,10 @@ def _outcome(row: JobRow, ended: EndedJob) -> str:
 def _accuracies(row: JobRow) -> str:
     first, last = row.figures.get("eval_first"), row.figures.get("eval_last")
     both = isinstance(first, int | float) and isinstance(last, int | float)
-    return f"; held-out accuracy {first:.1%} → {last:.1%}" if both else ""
+    if not both:
+        return ""
+    below = ", below its start" if last < first else ""
+    return f"; held-out accuracy {first:.1%} → {last:.1%}{below}"
 
 
 def _last_line(job: Job) -> str:

@@ -2,11 +2,13 @@
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -32,7 +34,8 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class CurvePanel:
-    """Panel of `curves.png`: the curve of the metric `prefix`, or of every metric from `prefix` to `suffix`."""
+    """Panel of `curves.png`: the curve of the metric `prefix`, or of every metric from `prefix` to `suffix`, or, with
+    `total`, of these beside the metric of that name."""
 
     title: str
     unit: str
@@ -41,16 +44,20 @@ class CurvePanel:
     percent: bool = False
     from_zero: bool = False
     smooth: bool = True
+    total: str = ""
 
     def curves(self, rows: Sequence[Mapping[str, float]]) -> dict[str, Points]:
         """The finite (iteration, value) points of each curve, by the metric's name without prefix and suffix. Curves
         without points are left out."""
         keys = dict.fromkeys(key for row in rows for key in row)
-        matching = [key for key in keys if key.startswith(self.prefix) and key.endswith(self.suffix)]
-        curves = {key: _points(rows, key) for key in (matching if self.suffix else [self.prefix])}
-        return {
-            key.removeprefix(self.prefix).removesuffix(self.suffix): points for key, points in curves.items() if points
-        }
+        shortest = len(self.prefix) + len(self.suffix)
+        matching = [
+            key for key in keys if key.startswith(self.prefix) and key.endswith(self.suffix) and len(key) > shortest
+        ]
+        named = {key: key[len(self.prefix) : len(key) - len(self.suffix)] for key in matching}
+        names = {self.total: "sum", **named} if self.total else named if self.suffix else {self.prefix: self.prefix}
+        curves = {name: _points(rows, key) for key, name in names.items()}
+        return {name: points for name, points in curves.items() if points}
 
     def window(self, points: Points) -> int:
         """Iterations in the running mean; 1 for none."""
@@ -59,7 +66,7 @@ class CurvePanel:
 
 CURVE_PANELS = (
     CurvePanel("Held-out accuracy", "% of samples correct", "eval/", "/acc", percent=True, smooth=False),
-    CurvePanel("Reward", "mean of all samples", "train/reward/mean"),
+    CurvePanel("Reward", "mean of all samples", "train/reward/", "/mean", total="train/reward/mean"),
     CurvePanel("Response length", "mean of all samples, tokens", "rollout/length/mean"),
     CurvePanel("KL to the initial model", "k3 estimate, nats a token", "train/kl_ref", from_zero=True),
     CurvePanel("Entropy", "of the sampling distribution, nats a token", "train/entropy", from_zero=True),
@@ -80,16 +87,25 @@ def figure_of(directory: Path) -> Figure:
     for axes, (panel, curves) in zip(figure.subplots(2, 3).flat, panels, strict=True):
         _draw_panel(axes, panel, curves)
     figure.suptitle(_headline(directory), x=0.011, ha="left", fontsize=14, fontweight="bold", color=INK)
-    if any(panel.window(points) > 1 for panel, curves in panels for points in curves.values()):
-        figure.supxlabel("faint: every iteration; bold: running mean", x=0.989, ha="right", fontsize=9, color=MUTED)
+    windows = {panel.window(points) for panel, curves in panels for points in curves.values()} - {1}
+    if windows:
+        figure.supxlabel(_smoothing_note(max(windows)), x=0.989, ha="right", fontsize=9, color=MUTED)
     return figure
 
 
 def draw_run(directory: Path) -> Path:
-    """Draw `curves.png` of a run, and return its path."""
+    """Draw `curves.png` of a run, and return its path. The picture's text says which run and which command it is of."""
     path = directory / "curves.png"
-    figure_of(directory).savefig(path)
+    figure_of(directory).savefig(path, metadata={"Title": _headline(directory), "Description": _command(directory)})
     return path
+
+
+def _smoothing_note(window: int) -> str:
+    last = window // 2 + 1
+    return (
+        f"faint: every iteration; bold: running mean over {window}, from the first value on; "
+        f"its number: mean of the last {last}"
+    )
 
 
 def _points(rows: Sequence[Mapping[str, float]], key: str) -> Points:
@@ -150,6 +166,13 @@ def _scale(axes: Axes, panel: CurvePanel) -> None:
     axes.margins(y=0.12)
     if panel.from_zero:
         axes.set_ylim(0, 1.08 * axes.dataLim.ymax or 1)
+
+
+def _command(directory: Path) -> str:
+    """`python train.py algo=grpo seed=1`; without overrides if the run did not record any."""
+    path = directory / ".hydra" / "overrides.yaml"
+    typed = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return shlex.join(["python", "train.py", *map(str, typed or [])])
 
 
 def _headline(directory: Path) -> str:

@@ -31,6 +31,7 @@ from winnow.run_logs.console import RunConsole
 from winnow.run_logs.curves import draw_run
 from winnow.run_logs.disk import Need, Spared
 from winnow.run_logs.model_card import model_card
+from winnow.run_logs.outcome import outcome_warnings
 from winnow.run_logs.run_files import RunFiles, Status, Summary, checkpoint_folders, iteration_in
 from winnow.run_logs.run_record import RunRecord
 from winnow.run_logs.tracker import RunInfo, Tracker
@@ -248,6 +249,9 @@ class Run:
 
     def _draw_and_export(self, status: Status, draws: bool) -> None:
         progress = self.data.progress
+        if status == "done":
+            for line in outcome_warnings(self.files.rows(), progress.eval_first, progress.eval_last):
+                self.console.say(f"warning: {line}")
         if progress.iteration > 0 and draws:
             self.curves.write(lambda: self.console.say(f"curves: {draw_run(self.directory)}"))
         if status == "done":

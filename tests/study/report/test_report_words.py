@@ -79,8 +79,8 @@ def test_a_table_is_the_same_in_markdown_and_on_the_page():
     table = Table(["a", "b"], [["x | <y>", "1.5"]], bold=True)
     assert table.markdown() == "| a | b |\n| --- | --- |\n| x \\| &lt;y> | **1.5** |\n"
     html = ENVIRONMENT.get_template("parts.html.j2").module.table(table)  # pyright: ignore
-    assert "<td>x | &lt;y&gt;</td>" in html
-    assert '<td class="n"><b>1.5</b></td>' in html
+    assert '<td data-label="a">x | &lt;y&gt;</td>' in html
+    assert '<td data-label="b" class="n"><b>1.5</b></td>' in html
 
 
 def test_arms_and_settings_are_shown_as_text_on_the_page_and_in_markdown(tmp_path):
@@ -89,9 +89,9 @@ def test_arms_and_settings_are_shown_as_text_on_the_page_and_in_markdown(tmp_pat
         run(tmp_path, "raft", seed, "dataset.path='\"'", settings={"rollout": {"samples": "<i>"}})
     write_report([tmp_path], None, "iterations")
     page, markdown = ((tmp_path / f"report.{ending}").read_text() for ending in ("html", "md"))
-    assert "<td>RAFT dataset.path=&lt;i&gt;&amp;|</td>" in page
-    assert "<td>RAFT dataset.path=&#39;&#34;&#39;</td>" in page
-    assert "<td>&lt;i&gt;</td>" in page
+    assert ">RAFT dataset.path=&lt;i&gt;&amp;|</td>" in page
+    assert ">RAFT dataset.path=&#39;&#34;&#39;</td>" in page
+    assert ">&lt;i&gt;</td>" in page
     assert "<i>" not in page
     assert "| RAFT dataset.path=&lt;i>&amp;\\| |" in markdown
     assert "<i>" not in markdown.split("```")[0]  # between the fences a command is shown as it is
