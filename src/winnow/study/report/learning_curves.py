@@ -279,7 +279,7 @@ def _of_every_arm(data: FigureData, name: str, metrics: Sequence[Metric]) -> Dra
 
 
 def _notes(data: FigureData, metrics: Sequence[Metric]) -> list[str]:
-    """What was done to the curves of these metrics: smoothing, of long enough runs, and a start above rounding."""
+    """Notes on the curves of these metrics: smoothing, of long enough runs, and a start above rounding."""
     points = max((run.iterations for arm in data.study.arms for run in arm.runs), default=0)
     smoothed = any(metric.smooth for metric in metrics) and smoothing_window(points) > 1
     return [
