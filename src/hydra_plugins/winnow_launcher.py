@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from winnow.errors import BUG, EXIT_CODE_OF_SIGNAL, ConfigError, Stopped
+from winnow.errors import CONFIG, EXIT_CODE_OF_SIGNAL, ConfigError, Stopped
 
 # Hydra imports this file for every program of the environment, also for those that have nothing to do with Winnow:
 # what it needs to run a sweep is imported when one is launched.
@@ -87,6 +87,8 @@ class Processes(Launcher):
             pool = JobPool(self.at_once, threads, (lock,))
             pool.run(waiting, results.end)
             results.close()
+            if pool.is_held:
+                print("every job that was started was refused; correct that, and type the sweep again", flush=True)
             self._report(results)
         if pool.received:
             raise Stopped(EXIT_CODE_OF_SIGNAL[signal.Signals(pool.received[0])])
@@ -137,7 +139,8 @@ class Processes(Launcher):
 
         if not isinstance(self.task, Task):
             return
-        self.task.exit_codes = [BUG if row.exit_code is None else row.exit_code for row in results.rows.values()]
+        # Without a signal, a job is not started only because the settings of all those before it were refused.
+        self.task.exit_codes = [CONFIG if row.exit_code is None else row.exit_code for row in results.rows.values()]
         self.task.sweep = results
         try:
             report = self.task.program.report(results.path.parent)

@@ -277,3 +277,32 @@ def test_rows_of_other_sweeps_in_the_directory_stay(start: Callable[..., subproc
             ("seed=1 end=diverged", "diverged"),
             ("seed=2", "done"),
         ]
+
+
+def test_a_refusal_of_the_first_job_starts_no_other(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
+    """Validation has passed: what the job found needs its model or its data."""
+    sweep = start("-m", "end=config", "seed=1,2,3,4,5")
+    out, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 2
+    assert [row["status"] for row in rows(tmp_path / "here")] == ["config error", *["not started"] * 4]
+    assert "type the sweep again" in out
+
+
+def test_a_refusal_holds_the_others_until_a_job_gets_further(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+):
+    sweep = start("-m", "end=config,done", "seed=1,2", "hydra.launcher.jobs=3")
+    assert sweep.wait(timeout=120) == 2
+    assert [row["status"] for row in rows(tmp_path / "here")] == ["config error", "config error", "done", "done"]
+
+
+@pytest.mark.parametrize("directory", ["/dev/null", "file/below"])
+def test_a_sweep_where_there_can_be_no_directory(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path, directory: str
+):
+    (tmp_path / "here/file").touch()
+    sweep = start("-m", "seed=1,2", f"hydra.sweep.dir={directory}")
+    _, err = sweep.communicate(timeout=60)
+    assert (sweep.returncode, len(err.splitlines())) == (2, 1)
+    assert f"hydra.sweep.dir={directory}: " in err
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["file"]

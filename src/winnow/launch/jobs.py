@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from winnow import signals
-from winnow.errors import DISK
+from winnow.errors import CONFIG, DISK
 from winnow.files import disk_errno
 
 PARENT_VARIABLE = "WINNOW_SWEEP"
@@ -63,6 +63,9 @@ class EndedJob:
 class JobPool:
     """Pool that runs `at_once` jobs at a time, each with `threads` threads.
 
+    While every job that has ended did so with exit code 2, no further one is started: what is wrong with the
+    configuration of all is found once. If the running ones end in that way too, the others are not started.
+
     The first signal of `errors.EXIT_CODE_OF_SIGNAL` is forwarded to the jobs; the pool then waits for them
     and starts no further ones. A second signal kills them.
     """
@@ -72,22 +75,29 @@ class JobPool:
     inherited: tuple[int, ...] = ()  # file descriptors that jobs keep open, and with them the locks on these files
     received: list[int] = field(default_factory=list)  # numbers of the signals received
     running: dict[int, tuple[Job, subprocess.Popen[bytes], float]] = field(default_factory=dict)
+    codes: set[int] = field(default_factory=set)  # exit codes of the jobs that have ended
+
+    @property
+    def is_held(self) -> bool:
+        """Whether all jobs that have ended were refused for their configuration."""
+        return self.codes == {CONFIG}
 
     def run(self, jobs: Sequence[Job], on_end: Callable[[EndedJob], None]) -> None:
         """Run the jobs and return when every one has ended; call `on_end` for each, in the order in which they end."""
         waiting = deque(jobs)
         with signals.handled_by(self._forward):
             while waiting or self.running:
-                if self.received:
+                if self.received or (self.is_held and not self.running):
                     while waiting:
                         on_end(EndedJob(waiting.popleft(), None, 0.0))
-                elif waiting and len(self.running) < self.at_once:
+                elif waiting and not self.is_held and len(self.running) < self.at_once:
                     job = waiting.popleft()
                     try:
                         self._start(job)
                     except OSError as error:
                         if disk_errno(error) is None:
                             raise
+                        self.codes.add(DISK)
                         on_end(EndedJob(job, DISK, 0.0))  # its folder or its log cannot be made
                     continue
                 self._reap(on_end)
@@ -115,7 +125,9 @@ class JobPool:
             code = process.poll()
             if code is not None:
                 del self.running[number]
-                on_end(EndedJob(job, code if code >= 0 else 128 - code, time.monotonic() - began))
+                exit_code = code if code >= 0 else 128 - code
+                self.codes.add(exit_code)
+                on_end(EndedJob(job, exit_code, time.monotonic() - began))
 
     def _forward(self, number: int) -> None:
         self.received.append(number)

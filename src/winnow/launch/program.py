@@ -32,6 +32,7 @@ from winnow.launch.run_directory import (
     CHECKPOINTS,
     is_first_rank,
     refuse_occupied_sweep,
+    refuse_unwritable,
     remove_if_bare,
     run_directory,
     sweep_directory,
@@ -143,9 +144,10 @@ class Program:
 
     def _sweep(self, command: CommandLine, cfg: DictConfig) -> "Ended":
         """Run a sweep. Our launcher looks after the directories itself; for others the sweep's has to be empty."""
+        top = Path(str(cfg.hydra.sweep.dir))
+        refuse_unwritable(top)
         if str(cfg.hydra.launcher._target_).endswith("winnow_launcher.Processes"):
             return self._hydra(command)
-        top = Path(str(cfg.hydra.sweep.dir))
         refuse_occupied_sweep(top)
         command = replace(command, overrides=(*command.overrides, f"hydra.sweep.dir={resume.quoted(top)}"))
         with sweep_directory(top):
@@ -219,7 +221,7 @@ class Program:
 
 
 def _code_of_sweep(codes: Sequence[int]) -> int:
-    """The exit code of a sweep by those of its jobs: 2 if they all failed by their configuration."""
+    """The exit code of a sweep by those of its jobs: 2 if those that failed were refused."""
     failed = {code for code in codes if code != DONE}
     return CONFIG if failed == {CONFIG} else BUG if failed else DONE
 

@@ -92,6 +92,18 @@ def sweep_directory(top: Path) -> Iterator[int]:
         yield lock.descriptor
 
 
+def refuse_unwritable(top: Path) -> None:
+    """Check that a sweep may make its directory `top`, without making it.
+
+    Raises:
+        ConfigError: a file is in the way, or the folder that would hold it cannot be written.
+    """
+    there = next(place for place in (top, *top.absolute().parents) if place.exists() or place.is_symlink())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        why = "cannot be written" if there.is_dir() else "is no directory"
+        raise ConfigError(f"hydra.sweep.dir={top}: {there} {why}; choose another directory")
+
+
 def refuse_occupied_sweep(top: Path) -> None:
     """Check that a launcher that cannot continue a sweep may start one in `top`.
 
