@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from winnow import cli
+from winnow import Run, cli
 from winnow.errors import ConfigError
 from winnow.new_project import write_project
 
@@ -21,6 +21,20 @@ def test_a_new_project_holds_a_reward_and_a_test_that_passes(tmp_path: Path, cap
     assert not [path for path in project.rglob("*.*") if path.is_file() and "PACKAGE" in path.read_text()]
     tested = subprocess.run([sys.executable, "-m", "pytest", "-q"], cwd=project, capture_output=True, check=False)
     assert tested.returncode == 0, tested.stdout
+
+
+def test_a_new_project_trains_with_its_reward(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    write_project(tmp_path / "fresh_project")
+    monkeypatch.chdir(tmp_path / "fresh_project")
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    quick = ("debug=default", "logger=none", "hardware=cpu", "iterations=1", "eval.prompts=1", "hydra.run.dir=run")
+    assert cli.exit_code(["train", "experiment=first", *quick]) == 2
+    assert "type plugins=[fresh_project] if you trust it" in capfd.readouterr().err
+    assert cli.exit_code(["train", "experiment=first", "plugins=[fresh_project]", *quick]) == 0
+    last = Run.read("run").rows[-1]
+    assert 0 <= last["train/reward/brevity/mean"] <= 1
 
 
 @pytest.mark.parametrize(
