@@ -12,12 +12,14 @@ from omegaconf import DictConfig
 from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from winnow.config.heldout_files import benchmarks_of, heldout_files, holds_out
 from winnow.config.instantiate import build_node, engine_class, on_cuda, precision_of
 from winnow.data.collection import Benchmark
 from winnow.data.problems import Problem, ProblemSet, ProblemSource, screen_problems
 from winnow.data.prompts import longer_than, longest_prompt, prompt_bytes, render
 from winnow.engines.base import Engine
 from winnow.engines.torch_engine import TorchEngine
+from winnow.errors import ConfigError
 from winnow.evaluation.sets import EvaluationSampler, EvaluationSet
 from winnow.experience.collect import Judge
 from winnow.models import positions
@@ -60,20 +62,37 @@ def verifiers(cfg: DictConfig) -> Iterator[tuple[Verifier, list[Benchmark]]]:
     """
     with ExitStack() as stack:
         verifier = stack.enter_context(build_node(cfg.reward.verifier))
-        benchmarks = [build_node(cfg.benchmarks[name]) for name in cfg.eval.sets]
+        benchmarks = [build_node(cfg.benchmarks[name]) for name in benchmarks_of(cfg)]
         for benchmark in benchmarks:
             stack.enter_context(benchmark.verifier)
         yield verifier, benchmarks
 
 
 def evaluated_problems(
-    problems: Callable[[], ProblemSet], verifier: Verifier, benchmarks: Sequence[Benchmark]
+    cfg: DictConfig, problems: Callable[[], ProblemSet], verifier: Verifier, benchmarks: Sequence[Benchmark]
 ) -> Evaluated:
-    """The problems of the benchmarks; without any, the held-out split of `problems`, which is called only then."""
-    if benchmarks:
-        return {benchmark.name: (benchmark.load(), benchmark.verifier) for benchmark in benchmarks}
-    split = problems()
-    return {name: (found, verifier) for name, found in split.heldout_sets.items()}
+    """The problems of the benchmarks and of `eval.files`, and the held-out split of `problems`, if that is evaluated.
+
+    `problems` is called only then.
+    """
+    own = problems().heldout_sets if holds_out(cfg) else {}
+    files = heldout_files(cfg)
+    if taken := own.keys() & {*(benchmark.name for benchmark in benchmarks), *(file.name for file in files)}:
+        name = min(taken)
+        raise ConfigError(
+            f"eval.files.{name}: is also the name of the dataset's own held-out problems; choose another name"
+        )
+    return {
+        **{name: (found, verifier) for name, found in own.items()},
+        **{benchmark.name: (benchmark.load(), benchmark.verifier) for benchmark in benchmarks},
+        **{file.name: (file.load(verifier.check_golds), verifier) for file in files},
+    }
+
+
+def revisions(problems: ProblemSet, benchmarks: Sequence[Benchmark]) -> dict[str, str]:
+    """The commits of the hub datasets that were read, `OWNER/NAME@COMMIT`, by the name of the dataset or benchmark."""
+    read = {benchmark.name: benchmark.placed.revision_read for benchmark in benchmarks}
+    return {**problems.revisions, **{name: revision for name, revision in read.items() if revision is not None}}
 
 
 def verifier_of(cfg: DictConfig, benchmark: str | None) -> Verifier:
@@ -83,13 +102,13 @@ def verifier_of(cfg: DictConfig, benchmark: str | None) -> Verifier:
 
 
 def load_problems(cfg: DictConfig, verifier: Verifier) -> ProblemSet:
-    """The problems of the dataset. Some are held out only where `eval.sets` names no benchmark.
+    """The problems of the dataset. Some are held out only where they are evaluated.
 
     Raises:
         ConfigError: the dataset cannot be loaded, or holds answers that the verifier cannot read.
     """
     source: ProblemSource = build_node(cfg.dataset)
-    return source.load(verifier.check_golds, hold_out=not cfg.eval.sets)
+    return source.load(verifier.check_golds, hold_out=holds_out(cfg))
 
 
 def screened_problems(

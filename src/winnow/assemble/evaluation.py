@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from winnow import signals
 from winnow.assemble import common
-from winnow.assemble.preflight import before_evaluation
+from winnow.assemble.preflight import before_evaluation, require_room_for_prompts
 from winnow.assemble.rewards import evaluation_reward
 from winnow.assemble.run_start import RunStart, accept_and_log
 from winnow.config.instantiate import on_cuda, precision_of
@@ -40,7 +40,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
     with RunLog() as log, kept, common.verifiers(cfg) as (verifier, benchmarks), full:
         source = common.model_source(cfg)
         common.require_engine(cfg, source)
-        evaluated = common.evaluated_problems(lambda: common.load_problems(cfg, verifier), verifier, benchmarks)
+        evaluated = common.evaluated_problems(cfg, lambda: common.load_problems(cfg, verifier), verifier, benchmarks)
         before = before_evaluation(cfg, source)
         for line in before.lines:
             print_line(line)
@@ -49,6 +49,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
             print_line(f"note: {notice}")
         sets = common.evaluation_sets(evaluated, cfg.limit, evaluation_reward(cfg), language_model, source.template)
         common.require_positions(cfg, language_model, source.template, (), sets)
+        require_room_for_prompts(cfg, source, sets, (), lambda problem: 0)
         device = torch.device("cuda" if on_cuda(cfg) else "cpu")
         # Weights keep requires_grad: autocast caches its bfloat16 copies of such weights only, and would otherwise cast
         # them again for every token.

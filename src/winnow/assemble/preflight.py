@@ -1,5 +1,6 @@
 """Memory estimate before any weight is loaded: whether the run will fit, and how many rows can be decoded at once."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,8 +8,21 @@ from omegaconf import DictConfig
 
 from winnow.algorithm import ActorCritic, Algorithm, Preference, Supervised
 from winnow.config.instantiate import needs_reference, on_cuda, precision_of, token_budget
+from winnow.data.problems import Problem
+from winnow.data.prompts import prompt_bytes
+from winnow.errors import ConfigError
+from winnow.evaluation.sets import EvaluationSet
 from winnow.models.language_model import ModelSource
-from winnow.models.memory import MemoryPlan, estimate, memory_bytes, rows_that_fit, shape_of
+from winnow.models.memory import (
+    GB,
+    MemoryPlan,
+    estimate,
+    memory_bytes,
+    prefill_bytes,
+    room_for_rows,
+    rows_that_fit,
+    shape_of,
+)
 from winnow.ops.logprobs import LOGITS_AT_ONCE
 
 PROMPT_TOKENS = 512
@@ -85,6 +99,49 @@ def _preflight(cfg: DictConfig, source: ModelSource, plan: MemoryPlan, response_
             f"note: prompt and response may reach {tokens:,} tokens, but the model has {positions:,} positions"
         )
     return Preflight(lines, fitting)
+
+
+def require_room_for_prompts(
+    cfg: DictConfig,
+    source: ModelSource,
+    sets: Sequence[EvaluationSet],
+    problems: Sequence[Problem],
+    length_of: Callable[[Problem], int],
+) -> None:
+    """Check that memory holds the longest prompt of each set and of the training problems, with its response.
+
+    `length_of` gives the tokens of a problem's prompt. It is asked of the longest text alone, and only where that may
+    be too long.
+
+    Raises:
+        ConfigError: it does not; the message names the row.
+    """
+    shape = shape_of(source) if "max_rows" in cfg.engine else None  # other engines have memory of their own
+    if shape is None:
+        return
+    plan = replace(_sampling_plan(cfg, 1, 1, cfg.eval.max_tokens), batch_rows=0)
+    room = room_for_rows(shape, plan, available_bytes(cfg))
+
+    def needed(tokens: int) -> float:
+        return prefill_bytes(shape, replace(plan, prompt_tokens=tokens))
+
+    for one in sets:
+        longest = max(one.prompts, key=lambda prompt: len(prompt.token_ids))
+        if needed(tokens := len(longest.token_ids)) > room:
+            raise _too_long(
+                f"evaluation set {one.name}, {longest.key}", tokens, needed(tokens), room, "remove that row"
+            )
+    problem = max(problems, key=prompt_bytes, default=None)
+    if problem is not None and needed(prompt_bytes(problem)) > room and needed(tokens := length_of(problem)) > room:
+        advice = "type rollout.max_prompt_tokens=2048 to leave such problems out"
+        raise _too_long(f"training problem {problem.key}", tokens, needed(tokens), room, advice)
+
+
+def _too_long(which: str, tokens: int, needed: float, room: float, advice: str) -> ConfigError:
+    return ConfigError(
+        f"{which}: its prompt has {tokens:,} tokens, and to sample a response takes {needed / GB:,.1f} GB, of which "
+        f"{room / GB:,.1f} are there; {advice}"
+    )
 
 
 def available_bytes(cfg: DictConfig) -> int:

@@ -1,6 +1,7 @@
 """Start of a run in its directory: nothing of the run is written there before it is accepted."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -55,6 +56,7 @@ class RunStart:
     resumed: bool
     record: RunRecord
     problems: str | None = None
+    revisions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, directory: Path, cfg: DictConfig, program: str) -> "RunStart":
@@ -89,8 +91,8 @@ class RunStart:
                 f"({other[0].run}, not {self.record.run}); bring back this run's own files, or start a new run"
             )
 
-    def on_problems(self, problems: str | None) -> "RunStart":
-        """This start with the hash of its training problems.
+    def on_problems(self, problems: str | None, revisions: Mapping[str, str]) -> "RunStart":
+        """This start with the hash of its training problems, and the revisions of the hub datasets that were read.
 
         Raises:
             ConfigError: a resumed run was begun with others, and `resume_force=true` is not typed.
@@ -101,7 +103,7 @@ class RunStart:
                 "has changed, or what is dropped for eval.sets); bring them back, or type resume_force=true, and the "
                 "change is recorded"
             )
-        return replace(self, problems=problems)
+        return replace(self, problems=problems, revisions=revisions)
 
     def _have_changed(self, problems: str | None) -> bool:
         before = [start.problems for start in self.record.starts]
@@ -130,6 +132,7 @@ class RunStart:
             changed=tuple(changed),
             earlier=earlier,
             problems=self.problems,
+            revisions=dict(self.revisions),
         )
         record = replace(self.record, starts=(*self.record.starts, start))
         write_record(self.directory, record)

@@ -1,6 +1,6 @@
 """Training run assembled from a composed configuration, and the lines that describe it at start-up."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.assemble import common, guards
 from winnow.assemble.observation import trackers_of, trainer_settings
-from winnow.assemble.preflight import before_training
+from winnow.assemble.preflight import before_training, require_room_for_prompts
 from winnow.assemble.problem_order import problem_order
 from winnow.assemble.rewards import evaluation_reward, hidden_columns, prepare, reward_of
 from winnow.assemble.run_start import RunStart, accept_and_log
@@ -30,7 +30,7 @@ from winnow.config.notices import notices_of
 from winnow.config.saved_runs import sweep_of
 from winnow.data.collection import Benchmark
 from winnow.data.problems import problems_hash
-from winnow.data.prompts import PromptOrder, render
+from winnow.data.prompts import PromptOrder, longest_prompt, render
 from winnow.engines.base import Engine
 from winnow.evaluation.sets import HeldOutEvaluator
 from winnow.experience.batching import Plan, TokenBudget
@@ -109,7 +109,7 @@ def build_run(
     problems = common.load_problems(cfg, verifier)
     if isinstance(algorithm, Supervised):
         problems.require_solutions()
-    evaluated = common.evaluated_problems(lambda: problems, verifier, benchmarks)
+    evaluated = common.evaluated_problems(cfg, lambda: problems, verifier, benchmarks)
     before = before_training(cfg, algorithm, source)
     for line in before.lines if is_first_rank() else []:
         print_line(line)
@@ -117,12 +117,20 @@ def build_run(
     template = source.template
     sampled_problems, screening = common.screened_problems(cfg, problems, evaluated, language_model, template)
     sampled_problems = sampled_problems[: cfg.rollout.problems]
-    start = start.on_problems(problems_hash(sampled_problems))
+    revisions = common.revisions(problems, benchmarks)
+    start = start.on_problems(problems_hash(sampled_problems), revisions)
     engine = common.engine_of(cfg, language_model, before.max_rows)
     reward = reward_of(cfg)
     prepare(reward, sampled_problems)
     sets = common.evaluation_sets(evaluated, cfg.eval.prompts, evaluation_reward(cfg), language_model, template)
     common.require_positions(cfg, language_model, template, sampled_problems, sets)
+    require_room_for_prompts(
+        cfg,
+        source,
+        sets,
+        sampled_problems if problems.overlap is not None else (),
+        lambda problem: longest_prompt([problem], language_model.tokenizer, template),
+    )
     judge = Judge(verifier, reward, language_model.decode)
     policy = Policy(language_model.model, cfg.rollout.temperature)
     inexact = common.precision_notices(cfg, language_model.model)
@@ -137,7 +145,7 @@ def build_run(
     rule = aggregate.sequence_mean if isinstance(algorithm, Preference) else algorithm.aggregate
     return Run(
         directory=directory,
-        info=_run_info(cfg, directory, common.prompt_hash(first_prompt)),
+        info=_run_info(cfg, directory, common.prompt_hash(first_prompt), revisions),
         hardware=Hardware(cfg.hardware.accelerator, cfg.hardware.devices, cfg.hardware.strategy, precision_of(cfg)),
         intervals=Intervals(
             cfg.iterations,
@@ -273,7 +281,7 @@ def _optim(cfg: DictConfig) -> OptimizerSettings:
     return OptimizerSettings(o.lr, (o.betas[0], o.betas[1]), o.eps, o.weight_decay, o.grad_clip, o.warmup, o.schedule)
 
 
-def _run_info(cfg: DictConfig, directory: Path, prompt_hash: str) -> RunInfo:
+def _run_info(cfg: DictConfig, directory: Path, prompt_hash: str, revisions: Mapping[str, str]) -> RunInfo:
     hydra = HydraConfig.get()
     overrides, options = list(hydra.overrides.task), hydra.runtime.choices
     choices = {group: str(options[group]) for group in TAG_GROUPS if options.get(group) is not None}
@@ -288,6 +296,7 @@ def _run_info(cfg: DictConfig, directory: Path, prompt_hash: str) -> RunInfo:
         group=sweep_of(directory),
         tags=list(dict.fromkeys(choices.values())),
         config=plain_config(cfg) | {"arm": arm, "choices": choices},
+        revisions=revisions,
     )
 
 

@@ -5,6 +5,7 @@ Nothing here imports torch, so that these checks are made before the imports tha
 
 from omegaconf import DictConfig, OmegaConf
 
+from winnow.config.heldout_files import OWN
 from winnow.config.override_errors import close_matches, keys_of, target_nodes
 from winnow.config.reward_functions import has_functions, problems_of
 from winnow.config.setting_rules import NODE, NODES, SEVERAL, rules_of, unusual
@@ -67,13 +68,16 @@ def _values(cfg: DictConfig, algorithm: bool = True) -> list[str]:
         problem = unusual(value) if rule is None else rule.problem(value)
         if problem is not None:
             problems.append(f"{key}={_shown(value)}: {problem}")
-    known, sets = [str(name) for name in cfg.benchmarks], list(cfg.eval.sets)
+    known, sets = [*map(str, cfg.benchmarks), OWN], list(cfg.eval.sets)
     for name in dict.fromkeys(sets):
         if name not in known:
             hint = "".join(f"did you mean {near}? " for near in close_matches(name, known)[:1])
             problems.append(f"eval.sets: no benchmark {name}; {hint}there are {', '.join(known)}")
         if sets.count(name) > 1:
             problems.append(f"eval.sets: {name} is named twice")
+    for name in cfg.eval.get("files") or {}:
+        if name in known:
+            problems.append(f"eval.files.{name}: is the name of another evaluation set; choose another name")
     return problems
 
 

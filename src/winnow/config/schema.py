@@ -46,6 +46,7 @@ class BudgetConfig:
 class EvalConfig:
     sets: list[str] = MISSING
     folder: str | None = None
+    files: Any = None  # paths by the name of an evaluation set
     every: int = MISSING
     prompts: int | None = None
     samples: int = MISSING

@@ -21,6 +21,10 @@ FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 """A function by module and name: `my_project.verifiers:same_set`."""
 
 
+SET_NAME = re.compile(r"[A-Za-z0-9_]+")
+"""Names of evaluation sets, which become parts of the names of metrics and files."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """A test of a value, and the words that complete "KEY=VALUE: must be …"."""
@@ -193,6 +197,14 @@ RULES = {
     "reward.memory_mb": ONE_OR_MORE.up_to(10**7),
     "reward.prompts_per_call": ONE_OR_MORE.or_null(),
     "eval.folder": PATH.or_null(),
+    "eval.files": Rule(
+        "files by name; type 'eval.files={easy:a.jsonl,hard:b.jsonl}'",
+        lambda x: (
+            isinstance(x, DictConfig)
+            and len(x) > 0
+            and all(SET_NAME.fullmatch(str(name)) and PATH.holds(path) for name, path in x.items())
+        ),
+    ).or_null(),
     "resume": PATH.or_null(),
     "run": PATH.or_null(),
     "task_name": NAME.or_null(),

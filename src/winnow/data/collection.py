@@ -64,6 +64,12 @@ class Collection:
         return self.path or str(self.repository)
 
     @property
+    def revision_read(self) -> str | None:
+        """The hub dataset's name and commit as they were read, `OWNER/NAME@COMMIT`; None for a file."""
+        commit = None if self.hub is None else self.hub.commit
+        return None if commit is None else f"{self.repository}@{commit}"
+
+    @property
     def hub(self) -> HubDataset | None:
         """The dataset on the hub; None where the rows come from a file."""
         if self.path is not None or self.repository is None:
@@ -248,7 +254,8 @@ class TrainingCollection(Collection):
                     f"{name}: answers can be read in {len(train)} training rows and {len(heldout)} held-out rows, "
                     f"but both need some; type another {key}.heldout_size"
                 )
-        return ProblemSet(name, train, heldout, self.overlap)
+        revisions = {} if self.revision_read is None else {"dataset": self.revision_read}
+        return ProblemSet(name, train, heldout, self.overlap, revisions=revisions)
 
     def require_files(self, key: str, hold_out: bool) -> None:
         super().require_files(key, hold_out)
@@ -299,12 +306,13 @@ class Benchmark(Collection):
         Raises:
             ConfigError: as for any collection, or the folder has no file of this name.
         """
-        return self._placed().problems(f"benchmarks.{self.name}", self.verifier.check_golds)
+        return self.placed.problems(f"benchmarks.{self.name}", self.verifier.check_golds)
 
     def require_files(self, key: str, hold_out: bool) -> None:
-        super(Benchmark, self._placed()).require_files(key, hold_out)
+        super(Benchmark, self.placed).require_files(key, hold_out)
 
-    def _placed(self) -> "Benchmark":
+    @property
+    def placed(self) -> "Benchmark":
         """This benchmark with the path of its file in `folder`, where that is to be read."""
         if self.path is not None or self.folder is None:
             return self
@@ -320,6 +328,24 @@ class Benchmark(Collection):
                 f"type benchmarks.{self.name}.path=FILE.jsonl, or another folder"
             )
         return str(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutFile(Collection):
+    """A file of problems to evaluate on, as `eval.files` names it; the verifier of the rewards judges the answers."""
+
+    name: str
+
+    def load(self, bad_golds: BadGolds) -> list[Problem]:
+        """The problems whose answer the verifier can read.
+
+        Raises:
+            ConfigError: as for any collection.
+        """
+        return self.problems("dataset", bad_golds)
+
+    def _rows(self, key: str, setting: str) -> Rows:
+        return rows_of_data_file(Path(str(self.path)), f"eval.files.{self.name}")
 
 
 _CALCULATOR = re.compile(r"<<[^<>]*>>")

@@ -41,6 +41,7 @@ class Mixture:
         """
         train: list[Problem] = []
         heldout: list[Problem] = []
+        revisions: dict[str, str] = {}
         for name, source in self._sources().items():
             if isinstance(source, TrainingCollection):
                 part = source.load(bad_golds, hold_out, f"dataset.mix.{name}")
@@ -48,7 +49,9 @@ class Mixture:
                 part = source.load(bad_golds, hold_out)
             train += _named(name, part.train)
             heldout += _named(name, part.heldout)
-        return ProblemSet("mix", train, heldout, self.overlap, self.shares)
+            if part.revisions:  # of which a single dataset has one
+                revisions[name] = next(iter(part.revisions.values()))
+        return ProblemSet("mix", train, heldout, self.overlap, self.shares, revisions)
 
     @property
     def shares(self) -> dict[str, float]:

@@ -46,7 +46,7 @@ class ProblemSet:
     """Training problems, and held-out problems that training never sees.
 
     `overlap` is None for problems that are made on demand and are disjoint by construction. `shares` are the weights of
-    the sources of a mixture.
+    the sources of a mixture, and `revisions` the commits of hub datasets that were read, as `OWNER/NAME@COMMIT`.
     """
 
     name: str
@@ -54,6 +54,7 @@ class ProblemSet:
     heldout: Sequence[Problem]
     overlap: Overlap | None = None
     shares: Mapping[str, float] = field(default_factory=dict)
+    revisions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def heldout_sets(self) -> dict[str, Sequence[Problem]]:

@@ -7,6 +7,7 @@ from hydra.core.override_parser.types import Override
 
 from winnow.config.command_line import CommandLine
 from winnow.config.compose import Composer
+from winnow.config.heldout_files import OWN
 from winnow.config.saved_runs import directory_named, read_saved_run
 from winnow.errors import ConfigError
 from winnow.launch.resume import overridden_key, quoted
@@ -103,6 +104,8 @@ def _refuse_idle_verifier(overrides: Sequence[Override]) -> None:
     """Refuse a verifier of the rewards beside benchmarks: they bring their own, and it would judge no answer."""
     chosen = next((o.value() for o in reversed(overrides) if o.get_key_element() == "eval.sets"), None)
     sets = [str(name) for name in chosen] if isinstance(chosen, list) else []
+    if OWN in sets or any(overridden_key(o).startswith("eval.files") for o in overrides):
+        return  # the dataset's own held-out problems and own files are judged by it
     for o in overrides if sets else []:
         key, node = overridden_key(o), f"benchmarks.{sets[0]}.verifier"
         if key == "reward/verifier" or key.startswith("reward.verifier"):

@@ -235,8 +235,20 @@ def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
 
 def rows_that_fit(shape: ModelShape, plan: MemoryPlan, available: float) -> int:
     """The number of rows that can be decoded at once beside weights, gradients and AdamW in `available` bytes."""
-    left = USABLE * available - estimate(shape, replace(plan, rows=0)).held
-    return max(0, int(left // _row(shape, plan)))
+    return max(0, int(room_for_rows(shape, plan, available) // _row(shape, plan)))
+
+
+def prefill_bytes(shape: ModelShape, plan: MemoryPlan) -> float:
+    """Bytes of the prefill and the decoding of one row with the plan's longest prompt.
+
+    Prompts of other lengths are prefilled beside it, so that there is a mask, one byte for each pair of its tokens.
+    """
+    return _row(shape, replace(plan, samples=1)) + plan.prompt_tokens**2
+
+
+def room_for_rows(shape: ModelShape, plan: MemoryPlan, available: float) -> float:
+    """Bytes that are left for decoding beside weights, gradients and AdamW in `available` bytes."""
+    return USABLE * available - estimate(shape, replace(plan, rows=0)).held
 
 
 def cache_per_token(shape: ModelShape, precision: Precision) -> int:

@@ -134,7 +134,7 @@ class Summary:
     evaluation. `iterations` counts those that are done, and `seconds` the time they took, including the time before a
     resume. `prompt_hash` is the hash of the first training problem's rendered prompt; `verifiers` names the verifier
     that judges each evaluation set. `run` is the run's id, and `changes` has a line for each setting that a resume has
-    changed. `alarms` has a line for each alarm that was raised.
+    changed. `alarms` has a line for each alarm that was raised, and `revisions` the commits of hub datasets.
     """
 
     status: Status
@@ -155,6 +155,7 @@ class Summary:
     run: str = ""
     changes: tuple[str, ...] = ()
     alarms: tuple[str, ...] = ()
+    revisions: dict[str, str] = field(default_factory=dict)
 
 
 class RunFiles:

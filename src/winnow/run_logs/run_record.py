@@ -49,7 +49,8 @@ class Start:
 
     `configuration` holds the SHA-256 of each file in `.hydra/`, and `changed` a line for each setting that differs from
     the start before. `earlier` is the folder, inside the run directory, with the configuration that held until then.
-    `problems` is the hash of the training problems; None where they are made on demand.
+    `problems` is the hash of the training problems; None where they are made on demand. `revisions` are the commits of
+    the hub datasets that were read, as `OWNER/NAME@COMMIT`.
     """
 
     after: int
@@ -59,6 +60,7 @@ class Start:
     changed: tuple[str, ...] = ()
     earlier: str | None = None
     problems: str | None = None
+    revisions: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

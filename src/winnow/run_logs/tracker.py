@@ -1,7 +1,7 @@
 """Experiment trackers: the interface, the description of a run that they get, and the tracker that does nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,8 @@ class RunInfo:
     """Names and configuration of a run, for its summary and its tracker.
 
     `name`, `group` (the sweep, if any) and `tags` are the run's at the tracker; `config` is the resolved configuration.
-    `prompt_hash` is the hash of the first training problem's rendered prompt.
+    `prompt_hash` is the hash of the first training problem's rendered prompt. `revisions` are the commits of the hub
+    datasets that were read, by the name of the dataset or benchmark.
     """
 
     algo: str
@@ -25,6 +26,7 @@ class RunInfo:
     group: str | None
     tags: Sequence[str]
     config: Mapping[str, object]
+    revisions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Tracker(Protocol):

@@ -276,6 +276,7 @@ class Run:
             self.data.progress.summary(status, info.algo, info.model, info.dataset, info.seed),
             prompt_hash=info.prompt_hash,
             verifiers=self.verifiers,
+            revisions=dict(info.revisions),
             error=None if error is None else f"{type(error).__name__}: {error}",
             resumed_from=self.resumed_from,
             run=self.record.run,
