@@ -93,8 +93,8 @@ def test_every_module_and_package_has_a_page_of_reference():
 
 def commands(text: str) -> list[list[str]]:
     """The commands of a page, as words: lines of its code blocks, and code inside its text that begins like one."""
-    blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for language, block in blocks if not language for line in block.splitlines()]
     lines += re.findall(r"`((?:python (?:train|evaluate)\.py|winnow|make) [^`]+)`", text)
     whole = [part for line in lines for part in line.split("&&")]
     # A command of the text may go on in the next line; two spaces begin the explanation of a command in a block.
