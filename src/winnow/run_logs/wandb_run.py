@@ -129,7 +129,7 @@ class WandbTracker:
         say: Callable[[str], None] = print,
     ) -> None:
         if mode not in get_args(Mode):
-            raise ConfigError(f"logger.mode={mode} is not a mode of W&B; type one of {', '.join(get_args(Mode))}")
+            raise ConfigError(f"logger.wandb.mode={mode} is not a mode of W&B; type one of {', '.join(get_args(Mode))}")
         self.project, self.entity = project, entity
         self.mode: Mode = mode
         self.group, self.tags, self.name = group, tuple(tags), name
