@@ -22,7 +22,7 @@ from wandb.sdk import wandb_setup
 from winnow.errors import ConfigError
 from winnow.run_logs import wandb_run
 from winnow.run_logs.run_files import SAMPLE_COLUMNS, SampleRecord, Summary
-from winnow.run_logs.tracker import RunInfo
+from winnow.run_logs.tracker import NullTracker, RunInfo
 from winnow.run_logs.wandb_run import ENVIRONMENT, WandbTracker
 
 pytestmark = [pytest.mark.usefixtures("fresh_wandb"), pytest.mark.alone]
@@ -331,7 +331,7 @@ PROCESS = """
 import sys
 from pathlib import Path
 from winnow.run_logs.run_files import Summary
-from winnow.run_logs.tracker import RunInfo
+from winnow.run_logs.tracker import NullTracker, RunInfo
 from winnow.run_logs.wandb_run import WandbTracker
 
 run = WandbTracker()
@@ -367,7 +367,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from wandb.sdk import wandb_setup
-from winnow.run_logs.tracker import RunInfo
+from winnow.run_logs.tracker import NullTracker, RunInfo
 from winnow.run_logs.wandb_run import WandbTracker
 
 run = WandbTracker(mode="offline", say=lambda line: None)

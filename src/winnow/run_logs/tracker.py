@@ -53,7 +53,7 @@ class Tracker(Protocol):
 
 
 class NullTracker:
-    """Tracker that does nothing (`logger=none`): only the run directory is written."""
+    """Tracker that does nothing: a base for others, and what configurations of earlier versions name for no tracker."""
 
     def start(self, directory: Path, info: RunInfo, run_id: str | None) -> str:
         return run_id or ""
