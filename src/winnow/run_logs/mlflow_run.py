@@ -1,9 +1,10 @@
 """MLflow tracker: Lightning's logger, with a database in the run directory where no tracking server is named."""
 
+import contextlib
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pytorch_lightning.loggers import MLFlowLogger
@@ -18,6 +19,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
+URI = "MLFLOW_TRACKING_URI"
 TAG = "winnow.run"
 """Tag with the id in `run.json`, by which a run that was killed before its first checkpoint is found again."""
 TAG_LENGTH = 250
@@ -56,8 +58,12 @@ class MLflowTracker:
         """Open the run, or the one with `run_id`, and return its id."""
         for key, value in ENVIRONMENT.items():
             os.environ.setdefault(key, value)
+        with _variable_kept(URI):
+            return self._open(directory, info, run_id)
+
+    def _open(self, directory: Path, info: RunInfo, run_id: str | None) -> str:
         logging.getLogger("pytorch_lightning.loggers.mlflow").setLevel(logging.ERROR)
-        uri = self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        uri = self.tracking_uri or os.environ.get(URI)
         identity = str(info.config.get("run", directory.name))
         local = None if uri else (directory / "mlartifacts").absolute().as_uri()
         logger = MLFlowLogger(
@@ -106,6 +112,18 @@ class MLflowTracker:
             return None
         runs = client.search_runs([experiment.experiment_id], f"tags.`{TAG}` = '{identity}'", max_results=1)
         return runs[0].info.run_id if runs else None
+
+
+@contextlib.contextmanager
+def _variable_kept(name: str) -> Iterator[None]:
+    """Context after which an environment variable is as before: Lightning's logger sets it for the whole process."""
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _tags(info: RunInfo) -> dict[str, str]:
