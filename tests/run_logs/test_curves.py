@@ -131,6 +131,16 @@ def test_the_note_on_smoothing_says_over_how_many_iterations(tmp_path: Path, dra
     assert "last 4" in note
 
 
+def test_the_demo_s_picture_is_that_of_the_command_in_the_readme() -> None:
+    root = Path(__file__).parents[2]
+    recipe = (root / "Makefile").read_text().split("\ndemo:")[1].split("\n")[1]
+    assert recipe.strip() == "$(BIN)/python train.py"
+    assert "make demo" in (root / "README.md").read_text().split("docs/demo.png")[0]
+    with Image.open(root / "docs" / "demo.png") as picture:
+        assert picture.info["Description"] == "python train.py"
+        assert picture.info["Title"].startswith("grpo · tiny · arithmetic · seed 0 · held-out accuracy 39.1%")
+
+
 def test_a_picture_says_which_command_made_it(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("- algo=grpo\n- dataset.levels=[4,6]\n")

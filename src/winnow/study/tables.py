@@ -29,7 +29,7 @@ COLUMNS = (
     "seconds",
 )
 """Measures of the table of figures."""
-FIGURE = re.compile(r"\[?[+−-]?[×\d]|–|$")
+FIGURE = re.compile(r"\[?[<+−-]?[×\d]|–|$")
 """Start of a cell that is a number."""
 
 
@@ -152,7 +152,7 @@ def _claim_row(verdict: ClaimVerdict) -> list[str]:
     claim, difference, effect = verdict.claim, verdict.difference, verdict.claim.measure.format_effect
     here = f"{effect(difference.mean)} [{effect(difference.low)}, {effect(difference.high)}]" if difference else "–"
     paper = "–" if claim.paper_effect is None else effect(claim.paper_effect)
-    p = "–" if verdict.p_holm is None else f"{verdict.p_holm:.2g}"
+    p = "–" if verdict.p_holm is None else "<0.001" if verdict.p_holm < 0.001 else f"{verdict.p_holm:.3f}"
     return [claim.statement, claim.source, paper, here, _prompt_limits(difference), p, verdict.outcome]
 
 

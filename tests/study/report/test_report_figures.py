@@ -11,7 +11,7 @@ from study.studies import ACCURACY, rows, write_run, write_study
 from winnow.run_logs.plot_style import running_mean, smoothing_window
 from winnow.run_logs.run_files import EvaluationCounts
 from winnow.study.measures import FINAL_ACCURACY
-from winnow.study.report.forest import CHAINS, difference_row, level_row, waterfall
+from winnow.study.report.forest import CHAINS, difference_row, forest, level_row, waterfall
 from winnow.study.report.learning_curves import (
     ENTROPY,
     HELD_OUT,
@@ -19,8 +19,20 @@ from winnow.study.report.learning_curves import (
     Line,
     arm_lines,
     draw_lines,
+    line_panels,
+    rounding_level,
 )
-from winnow.study.report.panels import EndLabel, FigureData, abbreviated, describe_bands, label_ends, spread_labels
+from winnow.study.report.panels import (
+    Drawing,
+    EndLabel,
+    FigureData,
+    Panel,
+    abbreviated,
+    describe_bands,
+    label_ends,
+    mark_cut_ends,
+    spread_labels,
+)
 from winnow.study.report.trade_offs import kl_path, pass_rate, pass_rates
 from winnow.study.study import read_study
 
@@ -207,3 +219,49 @@ def test_a_metric_on_a_logarithmic_axis_may_begin_at_nothing(tmp_path):
     (line,) = arm_lines(data, data.study.arms, KL)
     assert isinstance(line, Line)
     assert math.isfinite(line.y.sum())
+
+
+def test_a_kl_begins_above_rounding_and_other_curves_at_their_first_value(tmp_path):
+    table = rows(
+        {
+            ACCURACY: 0.5,
+            "train/kl_ref": lambda i: 3e-13 if i == 1 else 0.01 * i,
+            "train/entropy": lambda i: 1e-5 if i == 1 else 0.5,
+        }
+    )
+    write_run(tmp_path / "a", "grpo", 0, table)
+    data = FigureData(read_study([tmp_path]), "iterations")
+    (kl,), (entropy,) = (arm_lines(data, data.study.arms, metric) for metric in (KL, ENTROPY))
+    assert list(kl.x) == list(range(2, 9))
+    assert entropy.x[0] == 1
+    assert rounding_level(np.array([0.02, 0.03, 0.05])) == 0  # a curve whose beginning was not recorded
+    (panel,) = line_panels(data, [("", data.study.arms)], KL)
+    axes = Figure().add_subplot()
+    panel.draw(axes)
+    assert axes.get_yscale() == "log"
+    assert 0.01 < axes.get_ylim()[0] < 0.02
+
+
+def test_bars_that_leave_the_axes_are_marked_on_their_side():
+    axes = Figure().add_subplot()
+    axes.set(xlim=(0, 10), ylim=(0, 1))
+    mark_cut_ends(axes, [(5, 0.5), (-3, 0.5), (12, 0.5), (5, 2), (5, -1)], "#000000")
+    marks = [(line.get_marker(), line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines]  # pyright: ignore
+    assert marks == [("<", 0, 0.5), (">", 10, 0.5), ("^", 5, 1), ("v", 5, 0)]
+
+
+def test_two_seeds_far_apart_are_marked_in_the_forest(by_seed):
+    drawing = forest(by_seed(raft=[0.5, 0.501], grpo=[0.5, 0.6]))
+    assert drawing
+    axes = Figure().add_subplot()
+    drawing.panels[0].draw(axes)
+    assert {line.get_marker() for line in axes.lines} >= {"<", ">"}
+    assert 0 - 2 <= axes.get_xlim()[0] < axes.get_xlim()[1] <= 100 + 2
+
+
+@pytest.mark.parametrize(
+    ("panels", "most", "columns"), [(1, 3, 1), (2, 3, 2), (3, 3, 3), (4, 3, 2), (6, 3, 3), (13, 5, 5)]
+)
+def test_panels_fill_their_grid(panels, most, columns):
+    empty = Panel("", "", lambda axes: None)
+    assert Drawing("a", "", "", (empty,) * panels, most).columns == columns
