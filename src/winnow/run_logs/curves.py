@@ -86,7 +86,7 @@ def figure_of(directory: Path) -> Figure:
     panels = [(panel, panel.curves(rows)) for panel in CURVE_PANELS]
     for axes, (panel, curves) in zip(figure.subplots(2, 3).flat, panels, strict=True):
         _draw_panel(axes, panel, curves)
-    figure.suptitle(_headline(directory), x=0.011, ha="left", fontsize=14, fontweight="bold", color=INK)
+    figure.suptitle(_headline(directory, rows), x=0.011, ha="left", fontsize=14, fontweight="bold", color=INK)
     windows = {panel.window(points) for panel, curves in panels for points in curves.values()} - {1}
     if windows:
         figure.supxlabel(_smoothing_note(max(windows)), x=0.989, ha="right", fontsize=9, color=MUTED)
@@ -96,7 +96,8 @@ def figure_of(directory: Path) -> Figure:
 def draw_run(directory: Path) -> Path:
     """Draw `curves.png` of a run, and return its path. The picture's text says which run and which command it is of."""
     path = directory / "curves.png"
-    figure_of(directory).savefig(path, metadata={"Title": _headline(directory), "Description": _command(directory)})
+    title = _headline(directory, RunFiles(directory).rows())
+    figure_of(directory).savefig(path, metadata={"Title": title, "Description": _command(directory)})
     return path
 
 
@@ -175,13 +176,18 @@ def _command(directory: Path) -> str:
     return shlex.join(["python", "train.py", *map(str, typed or [])])
 
 
-def _headline(directory: Path) -> str:
-    """`grpo · tiny · arithmetic · seed 1 · held-out accuracy 52.0% → 91.0%`; the directory's name without a summary."""
+def _headline(directory: Path, rows: Sequence[Mapping[str, float]]) -> str:
+    """`grpo · tiny · arithmetic · seed 1 · held-out accuracy 52.0% → 91.0%`; the directory's name without a summary.
+
+    The accuracies are those of the rows, because the summary of a run that has not ended is that of its start.
+    """
     path = directory / "summary.json"
     if not path.exists():
         return directory.name
     run = json.loads(path.read_text(encoding="utf-8"))
     parts = [run["algo"], run["model"], run["dataset"], f"seed {run['seed']}"]
-    if None not in (run["eval_first"], run["eval_last"]):
-        parts.append(f"held-out accuracy {run['eval_first']:.1%} → {run['eval_last']:.1%}")
+    by_set = CURVE_PANELS[0].curves(rows)
+    points = by_set.get("average") or (next(iter(by_set.values())) if len(by_set) == 1 else [])
+    if len(points) > 1 and points[0][0] == 0:
+        parts.append(f"held-out accuracy {points[0][1]:.1%} → {points[-1][1]:.1%}")
     return " · ".join(parts)
