@@ -1,9 +1,11 @@
 """Log of a run, `run.log` in its directory: what the console said, and warnings of libraries, each with its time."""
 
+import io
 import logging
 import sys
 import warnings
 from collections import deque
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
@@ -49,7 +51,8 @@ class RunLog(logging.Handler):
         for logger in (SAID, *map(logging.getLogger, LIBRARIES)):
             logger.removeHandler(self)
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
 
     def open(self, directory: Path) -> None:
         """Begin to write `run.log` in the directory, behind the lines of earlier starts."""
@@ -86,6 +89,11 @@ class RunLog(logging.Handler):
 
 
 class _File(RotatingFileHandler):
+    """File without a buffer, which would try again, at the end, to write what a full disk has refused."""
+
+    def _open(self) -> io.TextIOWrapper:
+        return io.TextIOWrapper(io.FileIO(self.baseFilename, "a"), self.encoding, self.errors, write_through=True)
+
     def handleError(self, record: logging.LogRecord) -> None: ...
 
 
