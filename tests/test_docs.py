@@ -38,17 +38,20 @@ def logged(directory: Path) -> set[str]:
     """Keys of a run's rows, as the page writes them: `eval/{set}/pass@k`."""
     rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
     keys = {re.sub("eval/(?!average/)[a-z0-9_]+/", "eval/{set}/", key) for row in rows for key in row}
+    keys = {re.sub("train/reward/accuracy/", "train/reward/{function}/", key) for key in keys}
     return {re.sub(r"pass@\d+", "pass@k", key) for key in keys}
 
 
 def test_metrics_page_names_what_runs_log_and_nothing_else(tmp_path: Path):
     found: set[str] = set()
     inexact = ("hardware.precision=bf16-mixed", "algo/correction=truncated")
-    for words in (("algo=grpo", "algo/kl=k3", *inexact), ("algo=ppo",), ("algo=dpo", *two_sets(tmp_path))):
+    of_functions = ("algo=ppo", "reward=function")
+    for words in (("algo=grpo", "algo/kl=k3", *inexact), of_functions, ("algo=dpo", *two_sets(tmp_path))):
         run(tmp_path / words[0], *words, "iterations=2", "checkpoint.every=1")
         found |= logged(tmp_path / words[0])
     page = (DOCS / "metrics.md").read_text().split("## Other files")[0]
-    assert set(NAME.findall(page)) - {"train/updates_skipped_nonfinite", "train/nonfinite/rows"} == found
+    rare = {"train/updates_skipped_nonfinite", "train/nonfinite/rows", "train/reward_log/{metric}"}
+    assert set(NAME.findall(page)) - rare == found
 
 
 PLACE = re.compile(r"`([\w/]+\.py)`\s+·\s+((?:`[\w.]+`(?:,\s+)?)+)")

@@ -113,3 +113,10 @@ def trivial(completions, **kwargs):
 
 def batch_sizes(completions, **kwargs):
     return [float(len(completions))] * len(completions)
+
+
+def odd(completions, **kwargs):
+    for completion in completions:
+        if not set("13579") & set(completion):
+            raise ValueError("no odd digit")
+    return [1.0 for _ in completions]

@@ -1,0 +1,64 @@
+"""The examples of docs/rewards.md: its functions called, its commands and its file composed."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from running import composed
+from winnow.assemble.rewards import reward_of
+from winnow.config import checks
+from winnow.rewards.reward_function import RewardFunction, call
+
+PAGE = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(autouse=True)
+def my_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_rewards.py").write_text("\n\n".join(blocks("python")))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_rewards", raising=False)
+
+
+def called(name: str, form: str = "trl", **arguments: object) -> list[float | None]:
+    function = RewardFunction(name, f"my_rewards:{name}", form="verl" if form == "verl" else "trl")
+    return list(call(function.load(), arguments, 2, function.accepts).values)
+
+
+def test_the_functions_return_what_the_page_says():
+    assert called("short", completions=["x" * 50, ""]) == [-0.5, 0.0]
+    state = {"global_step": 5, "max_steps": 10}
+    texts = {"prompts": ["a", "b"], "completions": ["is 7", "is 8"], "answer": ["7", "7"]}
+    assert called("by_level", **texts, level=[3, 3], trainer_state=state) == [2.5, 0.0]
+    assert called("compute_score", "verl", completions=["is 7", "is 8"], answer=["7", "7"]) == [1.0, -1.0]
+
+
+@pytest.mark.parametrize("line", [line for block in blocks("") for line in block.splitlines()])
+def test_the_commands_compose_to_a_reward(line: str):
+    cfg = composed(*shlex.split(line)[2:], "logger=none", "hardware=cpu")
+    checks.check_config(cfg)
+    assert reward_of(cfg).names
+
+
+def test_the_file_is_a_choice_of_reward(tmp_path: Path):
+    file = yaml.safe_load(blocks("yaml")[0])
+    assert file["defaults"] == ["function", "_self_"]
+    cfg = composed("reward=function", "logger=none", "hardware=cpu")
+    cfg.reward.functions, cfg.reward.weights = file["functions"], file["weights"]
+    cfg.reward.functions.brief.target = 60
+    checks.check_config(cfg)
+    assert list(reward_of(cfg).names) == ["right", "brief", "boxed"]
+
+
+def test_the_table_names_every_built_in_function():
+    import winnow.rewards
+
+    rows = re.findall(r"^\| `(\w+)` \|", PAGE.split("## Built in")[1], re.MULTILINE)
+    assert sorted(rows) == sorted(winnow.rewards.__all__)
