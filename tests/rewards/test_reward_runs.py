@@ -51,7 +51,7 @@ def test_rewards_reach_metrics_samples_and_console_and_a_resume_changes_nothing(
 
     run(tmp_path / "halved", *FUNCTIONS, "iterations=1", "checkpoint.every=1")
     run(tmp_path / "halved", *FUNCTIONS, "iterations=2", "checkpoint.every=1", f"resume={tmp_path / 'halved'}")
-    assert metrics(tmp_path / "halved") == metrics(tmp_path / "whole")
+    assert metrics(tmp_path / "halved")[-1] == last
     assert weights(tmp_path / "halved") == weights(tmp_path / "whole")
 
 
