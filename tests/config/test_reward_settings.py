@@ -64,7 +64,7 @@ MISTAKES = [
     ("reward.functions=[their_rewards:no_such]", "their_rewards:no_such: .*no_such"),
     ("reward.functions=[their_rewards:math]", "their_rewards:math: "),
     ("reward.functions=[their_rewards:reward_len,their_rewards:reward_len]", "two are named reward_len"),
-    ("reward.functions=[]", r"reward.functions=\[\]"),
+    ("reward.functions=[]", r"reward.functions=\[\]: must be"),
     ("reward.functions=accuracy", "type reward.functions=\\[winnow.rewards:accuracy\\]"),
     ("reward.functions=[winnow.rewards.accuracy]", "type winnow.rewards:accuracy"),
     ("reward.functions=[3]", r"reward.functions=\[3\]"),

@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from running import composed
 from winnow.assemble.rewards import reward_of
 from winnow.config import checks
-from winnow.rewards.reward_function import RewardFunction, call
+from winnow.rewards.reward_function import Form, RewardFunction, call
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text(encoding="utf-8")
 
@@ -28,17 +27,18 @@ def my_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "my_rewards", raising=False)
 
 
-def called(name: str, form: str = "trl", **arguments: object) -> list[float | None]:
-    function = RewardFunction(name, f"my_rewards:{name}", form="verl" if form == "verl" else "trl")
+def called(name: str, form: Form = "trl", **arguments: object) -> list[float | None]:
+    function = RewardFunction(name, f"my_rewards:{name}", form=form)
     return list(call(function.load(), arguments, 2, function.accepts).values)
 
 
 def test_the_functions_return_what_the_page_says():
     assert called("short", completions=["x" * 50, ""]) == [-0.5, 0.0]
     state = {"global_step": 5, "max_steps": 10}
-    texts = {"prompts": ["a", "b"], "completions": ["is 7", "is 8"], "answer": ["7", "7"]}
-    assert called("by_level", **texts, level=[3, 3], trainer_state=state) == [2.5, 0.0]
-    assert called("compute_score", "verl", completions=["is 7", "is 8"], answer=["7", "7"]) == [1.0, -1.0]
+    texts, golds = ["is 7", "is 8"], ["7", "7"]
+    given = {"prompts": ["a", "b"], "level": [3, 3], "trainer_state": state}
+    assert called("by_level", completions=texts, answer=golds, **given) == [2.5, 0.0]
+    assert called("compute_score", "verl", completions=texts, answer=golds) == [1.0, -1.0]
 
 
 @pytest.mark.parametrize("line", [line for block in blocks("") for line in block.splitlines()])
@@ -49,12 +49,12 @@ def test_the_commands_compose_to_a_reward(line: str):
 
 
 def test_the_file_is_a_choice_of_reward(tmp_path: Path):
-    file = yaml.safe_load(blocks("yaml")[0])
-    assert file["defaults"] == ["function", "_self_"]
-    cfg = composed("reward=function", "logger=none", "hardware=cpu")
-    cfg.reward.functions, cfg.reward.weights = file["functions"], file["weights"]
-    cfg.reward.functions.brief.target = 60
+    (tmp_path / "conf" / "reward").mkdir(parents=True)
+    (tmp_path / "conf" / "reward" / "mine.yaml").write_text(blocks("yaml")[0])
+    words = ("reward=mine", "reward.functions.brief.target=60", "logger=none", "hardware=cpu")
+    cfg = composed(*words, f"hydra.searchpath=[file://{tmp_path / 'conf'}]")
     checks.check_config(cfg)
+    assert cfg.reward.functions.brief.target == 60
     assert list(reward_of(cfg).names) == ["right", "brief", "boxed"]
 
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from winnow import signals
 from winnow.assemble import common
 from winnow.assemble.preflight import before_evaluation, require_room_for_prompts
-from winnow.assemble.rewards import evaluation_reward
+from winnow.assemble.rewards import evaluation_reward, prepare
 from winnow.assemble.run_start import RunStart, accept_and_log
 from winnow.config.instantiate import on_cuda, precision_of
 from winnow.evaluation.results import PLAN_FILE, EvaluationPlan, SetPlan
@@ -47,7 +47,10 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
         language_model = common.load_model(cfg, source)
         for notice in common.precision_notices(cfg, language_model.model):
             print_line(f"note: {notice}")
-        sets = common.evaluation_sets(evaluated, cfg.limit, evaluation_reward(cfg), language_model, source.template)
+        reward = evaluation_reward(cfg)
+        for problems, _ in evaluated.values():
+            prepare(reward, problems)
+        sets = common.evaluation_sets(evaluated, cfg.limit, reward, language_model, source.template)
         common.require_positions(cfg, language_model, source.template, (), sets)
         require_room_for_prompts(cfg, source, sets, (), lambda problem: 0)
         device = torch.device("cuda" if on_cuda(cfg) else "cpu")

@@ -20,6 +20,7 @@ ENTRY = re.compile(r"(?P<verl>verl:)?(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(
 NAME = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 TAKEN = ("mean", "std", "lost_frac")
 """Names of figures of the whole reward, which are logged beside those of each function."""
+DEFAULT = ListConfig(["winnow.rewards:accuracy"])
 EXAMPLE = "type e.g. reward.functions=[winnow.rewards:accuracy]"
 
 
@@ -34,7 +35,7 @@ def functions_of(reward: DictConfig) -> list[RewardFunction]:
     Raises:
         ConfigError: an entry is none, or two have one name.
     """
-    node = reward.functions
+    node = DEFAULT if reward.functions is None else reward.functions
     if isinstance(node, DictConfig) and "_target_" not in node:
         found = [_function(f"{KEY}.{name}", entry, str(name)) for name, entry in node.items()]
     elif isinstance(node, ListConfig):

@@ -183,7 +183,7 @@ RULES = {
             (isinstance(x, DictConfig) and len(x) > 0)
             or _list_of("", lambda part: isinstance(part, str | DictConfig)).holds(x)
         ),
-    ),
+    ).or_null(),
     "reward.weights": Rule(
         "numbers, one for each function", lambda x: isinstance(x, ListConfig | DictConfig) and len(x) > 0
     ).or_null(),

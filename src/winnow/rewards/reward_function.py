@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from winnow.columns import Json
 from winnow.rewards.worker import load
@@ -52,9 +52,9 @@ class RewardFunction:
 
     def load(self) -> Callable[..., object]:
         """The function itself, in TRL's form, with its fixed arguments."""
-        found = load(self.target)
+        found: Callable[..., object] = load(self.target)
         if inspect.isclass(found):
-            found = found(**self.arguments)
+            found = cast(Callable[..., object], found(**self.arguments))
         elif self.arguments:
             found = partial(found, **self.arguments)
         return partial(_each_by_verl, found) if self.form == "verl" else found

@@ -33,7 +33,7 @@ class RewardModel:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._model.config.pad_token_id = self._tokenizer.pad_token_id
 
-    def __call__(self, prompts: Prompts, completions: Completions, **_: object) -> list[float]:
+    def __call__(self, prompts: Prompts, completions: Completions) -> list[float]:
         texts = [self._text(*pair) for pair in zip(prompts, completions, strict=True)]
         parts = [texts[start : start + self.batch_size] for start in range(0, len(texts), self.batch_size)]
         return [score for part in parts for score in self._scores(part)]
