@@ -130,6 +130,11 @@ def rescore(source: Path, target: Path, verifiers: Callable[[str], Verifier], ou
     """
     began = time.perf_counter()
     before = read_results(source)
+    if by_reward := [name for name, s in before["sets"].items() if s["verifier"]["name"] == "reward"]:
+        raise ConfigError(
+            f"{source}: a reward function says what is correct in {by_reward[0]} (reward.success), and rescore judges "
+            "by verifiers; evaluate again instead"
+        )
     if target.exists():
         raise ConfigError(f"{target} exists; type the name of a new directory")
     (target / "samples").mkdir(parents=True)
