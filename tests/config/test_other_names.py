@@ -58,20 +58,14 @@ def test_what_to_type_composes(composer: Composer):
     for other in other_names():
         assert (other.value is None) == ("VALUE" not in other.type), other
         assert other.type or other.note, other
-    typed = {tuple(word for word in words_of(other) if not word.startswith("resume=")) for other in other_names()}
-    typed = {words for words in typed if "reward=function" not in words or (CONF / "reward" / "function.yaml").exists()}
-    groups = [words for words in typed if any(is_choice(composer, word) for word in words)]
-    for words in groups:
-        composer.compose(words)
-    composer.compose([word for words in typed if words not in groups for word in words])
-
-
-def is_choice(composer: Composer, word: str) -> bool:
-    """Whether the override chooses from a group, or sets a key that only some choice of a group has."""
-    key = word.split("=")[0]
-    return composer.groups.chosen_by(composer.parse([word])[0]) or key.startswith(
-        ("algo.", "model.", "engine.", "reward.")
-    )
+    of_choices: dict[tuple[str, ...], list[str]] = {}
+    for other in other_names():
+        words = [word for word in words_of(other) if not word.startswith("resume=")]
+        choices = tuple(word for word in words if composer.groups.chosen_by(composer.parse([word])[0]))
+        of_choices.setdefault(choices, []).extend(word for word in words if word not in choices)
+    for choices, keys in of_choices.items():
+        if "reward=function" not in choices or (CONF / "reward" / "function.yaml").exists():
+            composer.compose([*choices, *keys])
 
 
 def test_a_name_of_another_tool_is_answered(composer: Composer):
@@ -132,7 +126,7 @@ def test_names_that_are_nearly_or_partly_theirs(typed: str, instead: str):
         ("trainer.profiler=fast", "trainer.profiler"),
         ("trainer.deterministic=maybe", "trainer.deterministic"),
         ("trainer.deterministic=1", "trainer.deterministic"),
-        ("trainer.benchmark=3", "trainer.benchmark"),
+        ("trainer.benchmark=fast", "trainer.benchmark"),
         ("trainer.detect_anomaly=null", "trainer.detect_anomaly"),
         ("trainer.gradient_clip_val=1", "optim.grad_clip=1"),
         ("~trainer", "trainer"),
@@ -144,9 +138,10 @@ def test_names_that_are_nearly_or_partly_theirs(typed: str, instead: str):
         ("+callbacks.x._target_=winnow.run_logs.csv_table.CSVTracker", "no callback"),
         ("+callbacks.x._target_=mine.Callback", "plugins=[mine]"),
         ("+callbacks.x=3", "callbacks.x"),
+        ("callbacks=timer logger=none", "logger=csv"),
         ("callbacks=device_stats callbacks.device_stats.cpu_stats=3", "cpu_stats"),
         ("callbacks=model_summary callbacks.model_summary.max_depth=-2", "max_depth"),
-        ("callbacks=model_summary +callbacks.model_summary.depth=2", "depth"),
+        ("callbacks=learning_rate_monitor +callbacks.learning_rate_monitor.every=2", "every"),
         ("hparams_search=gone", "no such choice"),
         ("optimized_metric=accuracy", "optimized_metric"),
         ("optimized_metric=''", "optimized_metric"),
@@ -154,7 +149,7 @@ def test_names_that_are_nearly_or_partly_theirs(typed: str, instead: str):
         ("task_name=..", "task_name"),
         ("task_name=", "task_name"),
         ("extras.print_config=maybe", "extras.print_config"),
-        ("extras.print=true", "extras.print_config"),
+        ("extras.print=true", "print_config"),
         ("rollout.problems=0", "rollout.problems"),
         ("rollout.problems=2", "rollout.prompts=2"),
         ("debug=fdr", "no such choice"),

@@ -14,6 +14,9 @@ from winnow.errors import ConfigError
 REWARD_ROUNDING = 8 * 2.0**-23
 """Relative difference up to which two rewards are the same number in float32, as in `ops.spread`, which needs torch."""
 
+LOGGING_CALLBACKS = ("timer", "device_stats", "learning_rate_monitor")
+"""Callbacks of `conf/callbacks` that are of use only with a logger."""
+
 
 def check_ranges(cfg: DictConfig) -> None:
     """Check the values of a training configuration, and their combinations once every value is allowed.
@@ -82,8 +85,8 @@ def _values(cfg: DictConfig, algorithm: bool = True) -> list[str]:
 
 
 def is_ours(node: DictConfig) -> bool:
-    """Whether the class of a node is Winnow's, so that Winnow knows its settings."""
-    return str(node["_target_"]).startswith("winnow.")
+    """Whether the class of a node is Winnow's or Lightning's, so that Winnow knows its settings."""
+    return str(node["_target_"]).startswith(("winnow.", "pytorch_lightning."))
 
 
 def _shown(value: object) -> str:
@@ -122,6 +125,9 @@ def _combinations(cfg: DictConfig) -> list[str]:
             f"rollout.problems={rollout.problems}: an iteration takes {rollout.prompts} different ones; type "
             f"rollout.prompts={rollout.problems}"
         )
+    unseen = [name for name in LOGGING_CALLBACKS if name in cfg.callbacks and not cfg.logger]
+    if unseen:
+        problems.append(f"callbacks={unseen[0]}: its figures go to the loggers, and there is none; type logger=csv")
     if rollout.samples == 1 and advantage.endswith("advantage.group"):
         problems.append("rollout.samples=1: a group advantage compares samples of one prompt; type rollout.samples=8")
     if rollout.samples == 1 and select.endswith(("select.mixed_prompts", "select.extremes")):

@@ -145,6 +145,7 @@ RULES = {
     "batch": ONE_OR_MORE,
     "limit": ONE_OR_MORE.or_null(),
     "checkpoint.every": ONE_OR_MORE,
+    "checkpoint.best": FLAG,
     "checkpoint.keep": Rule("1 or more, or all", lambda keep: keep == "all" or ONE_OR_MORE.holds(keep)),
     "metrics.kl_rows": ZERO_OR_MORE,
     "guards.max_consecutive": ONE_OR_MORE,
