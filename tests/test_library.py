@@ -1,5 +1,6 @@
 """`winnow.train` in the process of somebody else, and the operations in a loop of somebody else's."""
 
+import json
 import os
 import re
 import signal
@@ -81,6 +82,22 @@ def test_importing_winnow_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         _ = winnow.trian  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_the_notebook_runs_from_the_first_cell_to_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+):
+    """With fewer iterations, and without a kernel: each cell is plain Python."""
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((PAGE.parent / "quickstart.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not [cell for cell in notebook["cells"] if cell.get("outputs")]
+    names: dict[str, object] = {}
+    for cell in cells:
+        quick = cell.replace('"iterations=10"', ", ".join(f'"{word}"' for word in QUICK))
+        exec(compile(quick, "quickstart.ipynb", "exec"), names)
+    assert "of the held-out samples are right" in capfd.readouterr().out
+    assert isinstance(names["run"], winnow.Run)
 
 
 PAGE = Path(__file__).parent.parent / "docs/library.md"

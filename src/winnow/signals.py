@@ -139,7 +139,7 @@ def lent() -> Iterator[None]:
 def _on_signal(number: int, frame: FrameType | None) -> None:
     if _state.received is not None:
         if _state.lent:
-            raise Stopped(EXIT_CODE_OF_SIGNAL[number])
+            raise Stopped(EXIT_CODE_OF_SIGNAL[signal.Signals(number)])
         os._exit(128 + number)
     _state.received = signal.Signals(number)
     _silence_closed_terminal()
