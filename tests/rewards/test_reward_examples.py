@@ -41,7 +41,7 @@ def test_the_functions_return_what_the_page_says():
     assert called("compute_score", "verl", completions=texts, answer=golds) == [1.0, -1.0]
 
 
-@pytest.mark.parametrize("line", [line for block in blocks("") for line in block.splitlines()])
+@pytest.mark.parametrize("line", [line for block in (*blocks(""), *blocks("shell")) for line in block.splitlines()])
 def test_the_commands_compose_to_a_reward(line: str):
     cfg = composed(*shlex.split(line)[2:], "logger=none", "hardware=cpu")
     checks.check_config(cfg)
