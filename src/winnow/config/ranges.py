@@ -142,6 +142,8 @@ def _combinations(cfg: DictConfig) -> list[str]:
             "curriculum=pass_rate: demonstrations are not sampled, so that there are no pass rates; type "
             "curriculum=column or leave it out"
         )
+    if curriculum.endswith("ByColumn") and cfg.curriculum.get("column") is None:
+        problems.append("curriculum.column is not set; type curriculum.column=NAME, a column of the dataset")
     if supervised and not cfg.algo.get("shuffle", True) and not curriculum.endswith("NoCurriculum"):
         problems.append("algo.shuffle=false: the curriculum says what the order is; leave out one of the two")
     if (width := cfg.model.get("width")) is not None:

@@ -100,10 +100,12 @@ class Collection:
         else:
             self._require_file(key, "path")
 
-    def _require_file(self, key: str, setting: str) -> None:
+    def _require_file(self, key: str, setting: str) -> list[Problem] | None:
+        """The problems of the file, whatever their answers; None if it is too large to be read early."""
         rows = self._rows(key, setting)  # says what is wrong with the name when the first row is asked for
         if next(rows, None) is not None and Path(str(self.path)).stat().st_size <= READ_EARLY:
-            self.every(key, setting, quiet=True)
+            return self.every(key, setting, quiet=True)
+        return None
 
     def every(self, key: str, setting: str = "path", quiet: bool = False) -> list[Problem]:
         """Every row that is a problem and that the filter keeps, whatever its answer.
@@ -261,6 +263,8 @@ class TrainingCollection(Collection):
         super().require_files(key, hold_out)
         if hold_out and self.heldout_path is not None:
             replace(self, path=self.heldout_path)._require_file(key, "heldout_path")
+        elif hold_out and self.path is not None and (found := self._require_file(key, "path")) is not None:
+            _heldout_keys(stem_of(self.path), found, self.heldout_size, key)
 
     @property
     def _other(self) -> tuple[Collection, str] | None:
