@@ -61,7 +61,7 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{message}; type {self.prog} --help")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> "_Parser":
     parser = _Parser(prog="winnow", description="Post-train language models with verifiable rewards.")
     parser.add_argument("--version", action="version", version=f"winnow {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

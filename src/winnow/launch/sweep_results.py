@@ -232,8 +232,7 @@ def _outcome(row: JobRow, ended: EndedJob) -> str:
 
 def _accuracies(row: JobRow) -> str:
     first, last = row.figures.get("eval_first"), row.figures.get("eval_last")
-    both = isinstance(first, int | float) and isinstance(last, int | float)
-    if not both:
+    if not isinstance(first, int | float) or not isinstance(last, int | float):
         return ""
     below = ", below its start" if last < first else ""
     return f"; held-out accuracy {first:.1%} → {last:.1%}{below}"

@@ -87,9 +87,9 @@ class SampleRecord:
         prompt, response = (None if row.get(name) is None else decoded(row[name]) for name in ID_COLUMNS)
         if prompt is None and response is not None and before is not None:
             prompt = before.prompt_ids
-        of_functions = {name: row.get(name) for name in FUNCTION_COLUMNS}
-        plain = {name: row[name] for name in SAMPLE_COLUMNS}
-        return cls(**plain, **of_functions, prompt_ids=prompt, response_ids=response)
+        given: dict[str, Any] = {name: row[name] for name in SAMPLE_COLUMNS}
+        given |= {name: row.get(name) for name in FUNCTION_COLUMNS}
+        return cls(**given, prompt_ids=prompt, response_ids=response)
 
 
 ID_COLUMNS = ("prompt_ids", "response_ids")
