@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from winnow.run_logs.run_files import ID_COLUMNS, EvaluationCounts, RunFiles, SampleRecord, Summary, read_samples
+from winnow.run_logs.run_files import (
+    FUNCTION_COLUMNS,
+    ID_COLUMNS,
+    EvaluationCounts,
+    RunFiles,
+    SampleRecord,
+    Summary,
+    read_samples,
+)
 from winnow.run_logs.token_ids import decoded, encoded
 
 SAMPLE = SampleRecord(
@@ -33,8 +41,9 @@ def files(tmp_path: Path) -> RunFiles:
 
 
 def _without_seconds(record: SampleRecord) -> dict[str, object]:
-    """Every field but the seconds of the check, which differ between identical runs; here there are no token ids."""
-    return {key: value for key, value in asdict(record).items() if key != "seconds"}
+    """Every field but the seconds of the check, which differ between identical runs, and what only reward functions
+    give; here there are no token ids."""
+    return {key: value for key, value in asdict(record).items() if key not in ("seconds", *FUNCTION_COLUMNS)}
 
 
 def names(directory: Path) -> list[str]:
@@ -223,6 +232,7 @@ def test_summary_is_written_whole_and_replaces_the_last(files: RunFiles) -> None
         "run": "",
         "changes": [],
         "alarms": [],
+        "revisions": {},
     }
     assert names(files.directory) == ["summary.json"]
 
