@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from winnow.errors import INTERRUPTED
+
 MODULE = "slow_answers"
 SLOW_RULE = '''
 """A rule whose check takes a second for each answer."""
@@ -104,15 +106,21 @@ def leave_phase(phase: str, delay: float) -> Left:
 def interrupt_start(delay: float) -> Left:
     """SIGINT to a run, `delay` seconds after it was started."""
     with tempfile.TemporaryDirectory(prefix="winnow-leaving-") as name:
-        process = start(Path(name), (), Path(name) / "output.txt")
+        output = Path(name) / "output.txt"
+        process = start(Path(name), (), output)
         time.sleep(delay)
-        return end(process, signal.SIGINT)
+        left = end(process, signal.SIGINT)
+        if left.code not in (INTERRUPTED, -signal.SIGINT):  # the latter before Python has begun
+            print(f"after {delay:.2f} s: exit code {left.code}\n{output.read_text()}")
+        return left
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--starts", type=int, default=0, help="interrupt so many starts instead of phases")
     starts = parser.parse_args().starts
+    # A shell starts jobs in the background with SIGINT ignored, which the runs would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for phase in [] if starts else PHASES:
         for delay in DELAYS:
             left = leave_phase(phase, delay)
