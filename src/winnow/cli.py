@@ -40,7 +40,7 @@ def exit_code(words: Sequence[str]) -> int:
 def _tool(words: Sequence[str]) -> int:
     try:
         args = _parser().parse_args(list(words))
-        with DiskErrors(Path.cwd(), lambda: "make room there, or type another directory"):
+        with signals.caught(), DiskErrors(Path.cwd(), lambda: "make room there, or type another directory"):
             return args.command(args) or DONE
     except DiskFailure as failure:
         print(visible(f"disk: {' '.join(str(failure).split())}"), file=sys.stderr)

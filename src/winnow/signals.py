@@ -24,11 +24,12 @@ Handler = Callable[[int], None]
 
 @dataclass
 class _State:
-    """State of the process: the signal that came, whether it waits for `check`, whether the process goes on afterwards,
-    and the words that answer the signal."""
+    """State of the process: the signal that came, whether it waits for `check`, whether `Stopped` is caught, whether
+    the process goes on afterwards, and the words that answer the signal."""
 
     received: signal.Signals | None = None
     deferred: bool = False
+    caught: bool = False
     lent: bool = False
     words: Callable[[], str] = lambda: "ended before anything was computed"
 
@@ -76,6 +77,16 @@ def deferred() -> Iterator[None]:
         yield
     finally:
         _state.deferred = before
+
+
+@contextmanager
+def caught() -> Iterator[None]:
+    """Context whose caller catches `Stopped`. Outside of it, as while a program imports, a signal ends the process."""
+    before, _state.caught = _state.caught, True
+    try:
+        yield
+    finally:
+        _state.caught = before
 
 
 @contextmanager
@@ -128,7 +139,8 @@ def lent() -> Iterator[None]:
     try:
         if here:
             install()
-        yield
+        with caught():
+            yield
     finally:
         _state.lent = False
         forget()
@@ -144,6 +156,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     _state.received = signal.Signals(number)
     _silence_closed_terminal()
     _say(f"{_state.received.name}: {_state.words()}")
+    if not _state.deferred and not _state.caught:
+        os._exit(EXIT_CODE_OF_SIGNAL[_state.received])
     if not _state.deferred:
         check()
 

@@ -35,6 +35,14 @@ def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path: Path, number: signal.
     assert state.parent.name == f"iteration_{last:06d}"
 
 
+def test_a_signal_while_a_program_imports_ends_it_with_its_code():
+    """Nobody catches an exception there, which would be a traceback and code 1."""
+    script = "import os, signal; from winnow import signals; signals.install(); os.kill(os.getpid(), signal.SIGINT)"
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert done.stdout.startswith("SIGINT")
+
+
 def test_a_second_signal_ends_the_process_at_once(tmp_path: Path):
     """While the first signal is only noted, the second ends the process with code 128 + 15."""
     script = """

@@ -87,7 +87,8 @@ class Program:
         """Do what the command line says. Errors that are bugs of Winnow are not caught, and keep their traceback."""
         exit_when_parent_dies()
         try:
-            return self.start(words).exit_code
+            with signals.caught():
+                return self.start(words).exit_code
         except ConfigError as error:
             return _print_error(f"error: {error}", CONFIG)
         except Diverged as error:
