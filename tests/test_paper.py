@@ -45,6 +45,7 @@ GRPO = [
     Setting("rollout.max_tokens", 4096, PAPER + "§4"),
     Setting("rollout.max_prompt_tokens", 1024, SILENT, RELEASE + "data.max_prompt_length"),
     Setting("rollout.max_mismatch_kl", None, SILENT, "a check, which stops a run whose sampler is not its policy"),
+    Setting("rollout.problems", None, SILENT, "all of the dataset"),
     Setting("rollout.temperature", 1.0, SILENT, "that of the evaluation, and of the release"),
     Setting(
         "update.minibatches", 2, PAPER + "§4: mini-batch 512", "unit not said; prompts, as in the release: 1024 / 512"
@@ -78,6 +79,7 @@ GRPO = [
     Setting("algo.entropy", 0.0, SILENT, "the printed objective has no entropy term"),
     Setting("algo.rejected", "drop", SILENT, "GRPO selects all: nothing is rejected"),
     Setting("eval.sets", ["math500", "minerva_math", "olympiadbench"], PAPER + "§4"),
+    Setting("eval.files", {}, SILENT, "none besides"),
     Setting("eval.samples", 16, PAPER + "§4: average@16"),
     Setting("eval.temperature", 1.0, PAPER + "§4"),
     Setting("eval.max_tokens", 4096, PAPER + "§4"),

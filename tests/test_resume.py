@@ -14,7 +14,8 @@ from winnow.errors import ConfigError, Stopped
 from winnow.launch import programs
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_record import read_record
-from winnow.run_logs.tracker import NullTracker, RunInfo
+from winnow.run_logs.tracker import RunInfo
+from winnow.run_logs.tracker_threads import Trackers
 from winnow.training.stopping import StopOnSignal
 
 ALGORITHMS = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft")
@@ -133,7 +134,7 @@ def test_a_new_learning_rate_takes_effect_after_a_resume(tmp_path: Path):
 def test_a_forced_change_is_kept_and_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """With its iteration: at start-up, in run.json, summary, report, model cards and at the tracker."""
     told: list[RunInfo] = []
-    monkeypatch.setattr(NullTracker, "start", lambda self, directory, info, run_id: told.append(info) or "id")
+    monkeypatch.setattr(Trackers, "start", lambda self, directory, info, run_id: told.append(info) or "{}")
     run_dir, train_py = tmp_path / "run", program("train")
     assert train_py.exit_code([*SMALL, "iterations=1", "optim.lr=1e-5", f"hydra.run.dir={run_dir}"]) == 0
     before = {path.name: path.read_bytes() for path in (run_dir / ".hydra").iterdir()}

@@ -37,7 +37,7 @@ def live(toy: Program, tmp_path: Path) -> Iterator[Callable[[Path], subprocess.P
         environment = os.environ | {"TOY_CONF": str(tmp_path / "conf")}
         started.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL))
         end = time.monotonic() + 60
-        while not (directory / "pid").exists():
+        while not (directory / "pid").exists() or not (directory / "pid").read_text():
             assert time.monotonic() < end
             time.sleep(0.02)
         return started[-1]
