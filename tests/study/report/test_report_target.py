@@ -136,9 +136,9 @@ def test_named_rewards_are_panels_whatever_their_names(tmp_path):
 
 
 def test_hostile_names_stay_text_in_both_forms(tmp_path):
-    in_yaml = HOSTILE.replace("\ud800", "")  # no YAML file can hold half of a surrogate pair
+    in_yaml = HOSTILE.replace("\ud800", "")  # no setting, and so no reward's name, may hold half a pair
     for seed in range(2):
-        table = rows({ACCURACY: lambda i, s=seed: 0.5 + (1 + s) * i / 100, f"train/reward/{HOSTILE}/mean": 1.0})
+        table = rows({ACCURACY: lambda i, s=seed: 0.5 + (1 + s) * i / 100, f"train/reward/{in_yaml}/mean": 1.0})
         write_run(tmp_path / str(seed), "grpo", seed, table, overrides=[f"dataset.path={in_yaml}"])
     write_report([tmp_path], None, "iterations")
     page = read_page(tmp_path / "report.html")
