@@ -208,7 +208,7 @@ def _export(args: argparse.Namespace) -> None:
     elif args.public or args.dry_run:
         raise ConfigError(f"{args.out}: --public and --dry-run are about repositories; type hub:OWNER/NAME")
     else:
-        print(export_checkpoint(run, Path(args.out), args.iteration))
+        print(f"{export_checkpoint(run, Path(args.out), args.iteration)}: {args.out}")
 
 
 def _audit(args: argparse.Namespace) -> int:

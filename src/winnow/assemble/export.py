@@ -35,7 +35,7 @@ def _folder_errors(out: Path) -> Iterator[None]:
 
 
 def export_checkpoint(run: SavedRun, out: Path, iteration: str = NEWEST) -> str:
-    """Write a checkpoint of a run, which need not have ended, to the folder `out`; return a line about it.
+    """Write a checkpoint of a run, which need not have ended, to the folder `out`; return lines about the model.
 
     `iteration` is the number of one, `newest` or `best`, the one with the highest held-out accuracy.
 
@@ -52,7 +52,7 @@ def export_checkpoint(run: SavedRun, out: Path, iteration: str = NEWEST) -> str:
     with _folder_errors(out):
         trained.export(out)
     notices = [f"note: {notice}" for notice in common.export_notices(trained.language_model)]
-    return "\n".join([*notices, f"model after iteration {trained.progress.iteration}: {out}"])
+    return "\n".join([*notices, f"model after iteration {trained.progress.iteration}"])
 
 
 def chosen_checkpoint(directory: Path, iteration: str) -> Path:

@@ -24,11 +24,11 @@ def publish_checkpoint(run: SavedRun, repository: str, iteration: str, private: 
         target.require_account()  # before the work of an export
     with tempfile.TemporaryDirectory(prefix="winnow-publish-") as name:
         folder = Path(name) / "export"
-        line = export_checkpoint(run, folder, iteration).replace(f": {folder}", "")
+        about = export_checkpoint(run, folder, iteration)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         listed = [f"  {path.stat().st_size:>14,} bytes  {path.relative_to(folder)}" for path in files]
         if dry_run:
             kind = "private" if private else "public"
-            return "\n".join([line, f"would be uploaded to {target.id}, which would be made {kind} if new:", *listed])
-        address = target.upload(folder, private, line.splitlines()[-1])
-    return "\n".join([line, *listed, address])
+            return "\n".join([about, f"would be uploaded to {target.id}, which would be made {kind} if new:", *listed])
+        address = target.upload(folder, private, about.splitlines()[-1])
+    return "\n".join([about, *listed, address])
