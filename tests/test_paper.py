@@ -79,7 +79,7 @@ GRPO = [
     Setting("algo.entropy", 0.0, SILENT, "the printed objective has no entropy term"),
     Setting("algo.rejected", "drop", SILENT, "GRPO selects all: nothing is rejected"),
     Setting("eval.sets", ["math500", "minerva_math", "olympiadbench"], PAPER + "§4"),
-    Setting("eval.files", {}, SILENT, "none besides"),
+    Setting("eval.files", None, SILENT, "none besides"),
     Setting("eval.samples", 16, PAPER + "§4: average@16"),
     Setting("eval.temperature", 1.0, PAPER + "§4"),
     Setting("eval.max_tokens", 4096, PAPER + "§4"),

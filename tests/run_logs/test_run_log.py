@@ -16,7 +16,11 @@ def lines(directory: Path) -> list[str]:
     return [line.split(" ", 2)[2] for line in (directory / "run.log").read_text().splitlines()]
 
 
-def test_lines_of_the_console_and_warnings_of_libraries(tmp_path: Path):
+@pytest.mark.parametrize("passed_on", [True, False])
+def test_lines_of_the_console_and_warnings_of_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed_on: bool
+):
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", passed_on)  # a setting of that library's
     with RunLog() as log:
         print_line("before\x1b")
         log.open(tmp_path)

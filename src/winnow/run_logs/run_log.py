@@ -20,6 +20,8 @@ MOST_WAITING = 10_000
 """Lines that are kept until the run is accepted, before which nothing may be written."""
 LIBRARIES = ("", "transformers", "huggingface_hub", "datasets", "pytorch_lightning", "lightning_fabric")
 """Loggers whose warnings are written: the root, and those of libraries that keep theirs from it."""
+SEEN = "in_run_log"
+"""Attribute of a record that has been handled."""
 OWN_FILES = ("wandb",)
 """Packages that write logs of their own into the run directory."""
 
@@ -65,6 +67,9 @@ class RunLog(logging.Handler):
             self._file.handle(self._waiting.popleft())
 
     def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, SEEN):  # by the logger of a library that passes its lines on to the root
+            return
+        setattr(record, SEEN, True)
         is_library = record.name != SAID.name
         if is_library and (record.levelno < logging.WARNING or record.name.split(".")[0] in OWN_FILES):
             return
