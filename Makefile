@@ -1,13 +1,14 @@
 # Every target makes .venv on demand; python3 with venv and pip is all it needs.
 PYTHON ?= python3
 BIN := .venv/bin
+JOBS ?= 2
 INSTALLED := .venv/installed
 
 # vLLM pins torch, and its CPU build asks for more than text needs: it gets an environment of its own.
 VLLM_BIN := .venv-vllm/bin
 VLLM_INSTALLED := .venv-vllm/installed
 
-.PHONY: demo smollm tasks gsm8k paper paper-rates test test-faults test-vllm golden check bench docs clean
+.PHONY: demo smollm smollm-demo tasks gsm8k paper paper-rates test test-faults test-vllm golden check bench docs clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -30,8 +31,13 @@ gsm8k: smollm  ## SmolLM2 on GSM8K, on a CUDA GPU: warm start, then RAFT++, GRPO
 	$(BIN)/python train.py experiment=gsm8k/warm_start hardware=gpu hydra.run.dir=outputs/warm_start $(GSM8K)
 	$(BIN)/python train.py -m experiment=gsm8k/after_warm_start algo=raftpp,grpo,reinforce_rej seed=0,1,2 hardware=gpu $(GSM8K)
 
+# Both sweeps go on where they were.
+smollm-demo: smollm tasks  ## SmolLM2 learns to reverse lists of words on a CPU: warm start, then RAFT++ beside a control, three seeds; most of an hour of two cores
+	$(BIN)/python train.py -m experiment=smollm/warm_start hydra.launcher.jobs=$(JOBS)
+	$(BIN)/python train.py -m experiment=smollm/after_warm_start hydra.launcher.jobs=$(JOBS)
+	$(BIN)/python docs/smollm.py multirun/smollm_warm_start multirun/smollm
+
 # Both go on where they were: what is done is not done again. JOBS=1 on one core.
-JOBS ?= 2
 paper: $(INSTALLED)  ## the paper's table and figures on the embedded model: 13 arms × 5 seeds, intervals, verdicts; about an hour of two cores
 	$(BIN)/python train.py -m experiment=miniature/all hydra.launcher.jobs=$(JOBS)
 	$(BIN)/python docs/paper.py multirun/miniature

@@ -184,8 +184,13 @@ class DiskErrors:
 
 
 def disk_failure(error: BaseException, where: Path | str, advice: str) -> DiskFailure | None:
-    """The DiskFailure that `error` amounts to, None if the disk is not its reason."""
+    """The DiskFailure that `error` amounts to, None if the disk is not its reason.
+
+    A directory that was there and is gone counts: someone deleted or moved it, and nothing can be written any more.
+    """
     number = disk_errno(error)
     if number is None:
+        if isinstance(error, FileNotFoundError) and isinstance(where, Path) and not where.exists():
+            return DiskFailure(f"{where}: deleted or moved while it was written to; what it held can be resumed")
         return None
     return DiskFailure(f"{failed_path(error) or where}: {os.strerror(number)}; {advice}")

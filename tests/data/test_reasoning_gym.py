@@ -1,6 +1,7 @@
 """Tasks with their own scorer; skipped if the package (extra `tasks`) is not installed."""
 
 import json
+import re
 
 import pytest
 
@@ -9,9 +10,12 @@ from winnow.config.instantiate import build_node
 from winnow.data.reasoning_gym import TASKS, ReasoningGym
 from winnow.errors import ConfigError
 from winnow.rewards.answers.text import last_boxed
-from winnow.rewards.rules import TaskScore, full_score
+from winnow.rewards.rules import TaskScore
 from winnow.rewards.verifier import Verifier
 from winnow.verdict import Verdict
+
+pytest.importorskip("reasoning_gym", reason="the extra `tasks` is not installed: make tasks")
+from winnow.rewards.answers.procedural import full_score
 
 GARBAGE = ("zzz", "-1", "[]", "{}")
 
@@ -67,3 +71,31 @@ def test_a_task_that_cannot_be_trusted_is_refused(gym):
     for task in ("game_of_life_halting", "chain_sums"):
         with pytest.raises(ConfigError, match=rf"{task} is not on the list"):
             ReasoningGym([task], 0, 1, 1, "drop").load(lambda golds: [], True)
+
+
+def test_options_of_a_task_reach_its_problems_its_demonstrations_and_its_scorer(gym):
+    options = {"chain_sum": {"min_terms": 3, "max_terms": 3, "max_digits": 1}}
+    problems = ReasoningGym(["chain_sum"], 0, 4, 2, "drop", options).load(lambda golds: [], True)
+    for problem in (*problems.train, *problems.heldout):
+        terms = re.findall(r"\d+", problem.text)
+        assert len(terms) == 3
+        assert all(len(term) == 1 for term in terms)
+        value = eval(problem.text.split(":")[1].rstrip(" ="))
+        assert problem.solution == rf"\boxed{{{value}}}"
+        assert full_score(problem.answer, str(value))
+        assert not full_score(problem.answer, str(value + 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({"chain_sum": {"max_term": 3}}, "chain_sum.max_term: .*max_terms"),
+        ({"chain_sum": {"min_terms": 9}}, "max_terms must be"),
+        ({"chain_sum": {"min_terms": "a"}}, "reasoning-gym refuses"),
+        ({"chain_sum": {"seed": 3}}, "chain_sum.seed: chain_sum has no such option"),
+        ({"gcd": {}}, "dataset.options.gcd: not among"),
+    ],
+)
+def test_an_option_that_a_task_does_not_have_is_refused(gym, options: dict[str, dict[str, object]], names: str):
+    with pytest.raises(ConfigError, match=names):
+        ReasoningGym(["chain_sum"], 0, 1, 1, "drop", options).load(lambda golds: [], True)

@@ -233,6 +233,10 @@ RULES = {
     "dataset.direct": FRACTION,
     "dataset.slip": FRACTION,
     "dataset.tasks": _list_of("names of tasks; type dataset.tasks=[chain_sum]", TEXT.holds),
+    "dataset.options": Rule(
+        "settings by task; type 'dataset.options={chain_sum:{max_terms:3}}'",
+        lambda x: isinstance(x, DictConfig) and len(x) > 0 and all(isinstance(part, DictConfig) for part in x.values()),
+    ).or_null(),
     "dataset.heldout_path": PATH.or_null(),
     "dataset.heldout_split": TEXT.or_null(),
     "dataset.weights": Rule(

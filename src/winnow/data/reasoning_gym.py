@@ -1,8 +1,8 @@
 """Procedural tasks of the package reasoning-gym, as problems whose gold says how to rebuild the task's scorer."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,19 +20,24 @@ polynomial_equations and power_function (0 or 1 is often right); game_of_life_ha
 
 @dataclass(frozen=True)
 class ReasoningGym:
-    """Dataset of `train_size` problems of each task, and the next `heldout_size` of the task's stream held out."""
+    """Dataset of `train_size` problems of each task, and the next `heldout_size` of the task's stream held out.
+
+    The solution of a problem, which supervised learning learns from, is the task's own answer in a box.
+    """
 
     tasks: Sequence[str]
     seed: int
     train_size: int
     heldout_size: int
     overlap: Overlap
+    options: Mapping[str, Mapping[str, object]] | None = None
+    """Settings of reasoning-gym by task, such as the number of terms; what is not named has that package's default."""
 
     def load(self, bad_golds: BadGolds, hold_out: bool) -> ProblemSet:
         """Training and held-out problems, task by task.
 
         Raises:
-            ConfigError: the package is not installed, or a task is not one of `TASKS`.
+            ConfigError: the package is not installed, a task is not one of `TASKS`, or it has no such option.
         """
         if find_spec("reasoning_gym") is None:
             raise ConfigError("dataset=reasoning_gym: package not installed; type pip install 'winnow-rl[tasks]'")
@@ -42,6 +47,9 @@ class ReasoningGym:
                 raise ConfigError(
                     f"dataset.tasks: {task} is not on the list of tasks with a reliable scorer; try {near}"
                 )
+        for task in self.options or {}:
+            if task not in self.tasks:
+                raise ConfigError(f"dataset.options.{task}: not among dataset.tasks={list(self.tasks)}")
         last = self.train_size + self.heldout_size
         train = [p for task in self.tasks for p in self._problems(task, range(self.train_size))]
         heldout = [p for task in self.tasks for p in self._problems(task, range(self.train_size, last))]
@@ -50,6 +58,33 @@ class ReasoningGym:
     def _problems(self, task: str, indices: range) -> list[Problem]:
         from reasoning_gym import create_dataset  # pyright: ignore[reportMissingImports]
 
-        entries = create_dataset(task, seed=self.seed, size=indices.stop)
-        golds = {i: json.dumps({"task": task, "seed": self.seed, "index": i}) for i in indices}
-        return [Problem(f"{task}:{i}", str(entries[i]["question"]), gold) for i, gold in golds.items()]
+        options = dict((self.options or {}).get(task, {}))
+        _check_options(task, options)
+        try:
+            entries = create_dataset(task, seed=self.seed, size=indices.stop, **options)
+            made = [(i, entries[i]) for i in indices]
+        except (AssertionError, TypeError, ValueError, IndexError) as error:
+            if not options:
+                raise
+            raise ConfigError(f"dataset.options.{task}={options}: reasoning-gym refuses it: {error}") from error
+        problem = {"task": task, "seed": self.seed} | ({"options": options} if options else {})
+        return [
+            Problem(
+                key=f"{task}:{i}",
+                text=str(entry["question"]),
+                answer=json.dumps(problem | {"index": i}),
+                solution=f"\\boxed{{{entry['answer']}}}",
+            )
+            for i, entry in made
+        ]
+
+
+def _check_options(task: str, options: Mapping[str, object]) -> None:
+    """Check the names of a task's options; seed and size are the dataset's own settings."""
+    from reasoning_gym.factory import DATASETS  # pyright: ignore[reportMissingImports]
+
+    known = {setting.name for setting in fields(DATASETS[task][1])} - {"seed", "size"}
+    for name in options:
+        if name not in known:
+            near = ", ".join(get_close_matches(name, known) or sorted(known))
+            raise ConfigError(f"dataset.options.{task}.{name}: {task} has no such option; try {near}")

@@ -7,11 +7,9 @@ side by side), `\boxed{2+3}` as 5 (a policy learns to copy the problem into the 
 base as 52. Guards take normalized text (`answers.text.normalize`) and microseconds.
 """
 
-import json
 import re
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 from winnow.errors import ConfigError
 from winnow.rewards.answers.lists import match_answers, split_answers
@@ -19,9 +17,6 @@ from winnow.rewards.answers.number_bases import same_in_base
 from winnow.rewards.answers.statements import is_statement
 from winnow.rewards.answers.text import normalize, read_number, same_number, same_text, same_words, without_unit
 from winnow.rewards.answers.written_numbers import same_clock
-
-if TYPE_CHECKING:
-    from reasoning_gym.dataset import ProceduralDataset  # pyright: ignore[reportMissingImports]
 
 MAX_CHARACTERS, MAX_DEPTH = 2048, 64
 """Longer answers are only compared as text, and more deeply nested ones are refused."""
@@ -117,32 +112,13 @@ class TaskScore(Rule):
     """
 
     name: ClassVar[str] = "reasoning_gym"
-    check: ClassVar[str] = "winnow.rewards.rules:full_score"
+    check: ClassVar[str] = "winnow.rewards.answers.procedural:full_score"
 
     def settle(self, gold: str, answer: str) -> bool | None:
         return None
 
     def readable(self, gold: str) -> bool | None:
         return gold.startswith("{")
-
-
-def full_score(gold: str, answer: str | None) -> bool:
-    """Whether the task's scorer gives `answer` a score of 1; `gold` is JSON with the task's name, seed and index.
-
-    Only worker processes may call it: scorers raise, hang, and evaluate what they are given.
-    """
-    problem = json.loads(gold)
-    if answer is None:
-        return True
-    dataset = _reasoning_gym_task(problem["task"], problem["seed"], problem["index"] + 1)
-    return dataset.score_answer(answer, dataset[problem["index"]]) == 1.0
-
-
-@lru_cache(maxsize=256)
-def _reasoning_gym_task(name: str, seed: int, size: int) -> "ProceduralDataset":
-    from reasoning_gym import create_dataset  # pyright: ignore[reportMissingImports]
-
-    return create_dataset(name, seed=seed, size=size)
 
 
 def _settle_mathematics(gold: str, answer: str, relative: float | None) -> bool | None:
