@@ -56,7 +56,11 @@ def test_every_axis_value_is_built_or_refused_with_words(axis: str, value: str):
 
 @pytest.mark.parametrize(
     "experiment",
-    [f"{folder}/{name}" for folder in ("paper", "release", "gsm8k", "smollm") for name in options(f"experiment/{folder}")],
+    [
+        f"{folder}/{name}"
+        for folder in ("paper", "release", "gsm8k", "smollm")
+        for name in options(f"experiment/{folder}")
+    ],
 )
 def test_every_experiment_composes_and_binds(experiment: str):
     checks.check_config(composed(f"experiment={experiment}"))
