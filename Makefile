@@ -32,10 +32,14 @@ gsm8k: smollm  ## SmolLM2 on GSM8K, on a CUDA GPU: warm start, then RAFT++, GRPO
 	$(BIN)/python train.py -m experiment=gsm8k/after_warm_start algo=raftpp,grpo,reinforce_rej seed=0,1,2 hardware=gpu $(GSM8K)
 
 # Both sweeps go on where they were.
+ANSWERS = limit=20 eval.samples=1 hydra.run.dir=outputs/smollm
 smollm-demo: smollm tasks  ## SmolLM2 learns to reverse lists of words on a CPU: warm start, then RAFT++ beside a control, three seeds; most of an hour of two cores
 	$(BIN)/python train.py -m experiment=smollm/warm_start hydra.launcher.jobs=$(JOBS)
 	$(BIN)/python train.py -m experiment=smollm/after_warm_start hydra.launcher.jobs=$(JOBS)
-	$(BIN)/python docs/smollm.py multirun/smollm_warm_start multirun/smollm
+	$(BIN)/python evaluate.py experiment=smollm/warm_start $(ANSWERS)/untrained
+	$(BIN)/python evaluate.py run=multirun/smollm_warm_start/seed_0 $(ANSWERS)/warm_start
+	$(BIN)/python evaluate.py run=multirun/smollm/raftpp/seed_0 $(ANSWERS)/raftpp
+	$(BIN)/python docs/smollm.py
 
 # Both go on where they were: what is done is not done again. JOBS=1 on one core.
 paper: $(INSTALLED)  ## the paper's table and figures on the embedded model: 13 arms × 5 seeds, intervals, verdicts; about an hour of two cores
