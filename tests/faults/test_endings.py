@@ -134,3 +134,17 @@ def test_a_disk(disk: Disk, whole: Path, moment: str):
     again = run_with(directory, [*WORDS, f"resume={directory}"], [(SUMMARY, 99)], lambda: None, disk.place)
     assert again.code == 0, again.output
     assert_equal(directory, whole, without_samples="samples" in moment)
+
+
+MOVED: dict[str, Calls] = {"sampling": [(COLLECT, 3)], "saving": MOMENTS["saving"], "export": MOMENTS["export"]}
+
+
+@pytest.mark.parametrize("moment", MOVED)
+def test_a_directory_that_is_moved(tmp_path: Path, whole: Path, moment: str):
+    directory, moved = tmp_path / "run", tmp_path / "moved"
+    ended = run_with(directory, WORDS, MOVED[moment], lambda: directory.rename(moved))
+    assert ended.code == 74, ended.output
+    assert "Traceback" not in ended.output
+    again = run_with(moved, [*WORDS, f"resume={moved}"], [(SUMMARY, 99)], lambda: None)
+    assert again.code == 0, again.output
+    assert_equal(moved, whole)

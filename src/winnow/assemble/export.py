@@ -127,4 +127,5 @@ class Trained:
             summary = replace(summary, run=record.run, changes=tuple(record.changes))
         rows = [row for row in RunFiles(self.run.directory).rows() if row["iteration"] <= self.progress.iteration]
         card = model_card(summary, plain_config(cfg), rows)
+        out.parent.mkdir(parents=True, exist_ok=True)
         export_model(self.language_model, out, card)

@@ -31,6 +31,7 @@ def export_model(language_model: LanguageModel, directory: Path, card: str) -> N
     temporary = directory.with_name(f".tmp-{directory.name}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
+        temporary.mkdir()  # transformers would make a run directory that is gone anew, and export there
         _write(language_model, temporary, card)
         shutil.rmtree(directory, ignore_errors=True)
         os.replace(temporary, directory)

@@ -261,7 +261,8 @@ def _write_into(
     run: str | None,
     nonfinite: Callable[[Path], list[str]],
 ) -> None:
-    temporary.mkdir(parents=True)
+    temporary.parent.mkdir(exist_ok=True)  # not the run directory, which was there: if it is gone, that is a failure
+    temporary.mkdir()
     save(temporary / STATE)
     found = nonfinite(temporary / STATE)
     if found:
