@@ -191,6 +191,8 @@ def disk_failure(error: BaseException, where: Path | str, advice: str) -> DiskFa
     number = disk_errno(error)
     if number is None:
         if isinstance(error, FileNotFoundError) and isinstance(where, Path) and not where.exists():
-            return DiskFailure(f"{where}: deleted or moved while it was written to; if it was moved, resume it where it is now")
+            return DiskFailure(
+                f"{where}: deleted or moved while it was written to; if it was moved, resume it where it is now"
+            )
         return None
     return DiskFailure(f"{failed_path(error) or where}: {os.strerror(number)}; {advice}")
