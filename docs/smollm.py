@@ -85,7 +85,7 @@ def first_answers(directory: Path) -> list[dict[str, object]]:
 
 
 def shown(row: dict[str, object]) -> str:
-    text = " ".join(str(row["response"]).split())
+    text = " ".join(str(row["response"]).replace("`", "'").split())
     return f"`{text}` {'right' if row['verdict'] == 'correct' else 'wrong'}"
 
 
