@@ -5,7 +5,20 @@ import re
 
 import pytest
 
-from winnow.data.arithmetic import HELDOUT_IN, HIGHEST, LEVELS, Chain, chain_at, demonstration, split_of, worked
+from winnow.data import arithmetic
+from winnow.data.arithmetic import (
+    HELDOUT_IN,
+    HIGHEST,
+    LEVELS,
+    Arithmetic,
+    Chain,
+    chain_at,
+    demonstration,
+    split_of,
+    worked,
+)
+from winnow.data.problems import problems_hash
+from winnow.data.prompts import most_prompt_bytes, prompt_bytes
 from winnow.errors import ConfigError
 from winnow.models.language_model import CHARACTERS
 
@@ -135,3 +148,18 @@ def test_texts_use_the_vocabulary_only() -> None:
 def test_unknown_split_and_empty_levels_are_config_errors(split: str, levels: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="type"):
         chain_at(0, 0, split, levels)
+
+
+def test_problems_are_not_made_before_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Arithmetic(seed=0, levels=LEVELS, train_size=100_000, heldout_size=10, flawless=0, direct=0.1, slip=0.1)
+    problems = source.load(lambda golds: [], hold_out=True).train
+    tenth = problems[10]
+    with monkeypatch.context() as patch:
+        patch.setattr(arithmetic, "chain_at", None)
+        whole, few, longest = problems[:None], problems[:64], most_prompt_bytes(problems)
+        assert (problems_hash(problems), problems_hash(few)) == (None, None)
+        assert (len(whole), len(few)) == (100_000, 64)
+    assert whole[10] == few[10] == tenth == problems[10:11][0]
+    # `98-87+99-12-34+56-78=` and the like: two digits, six terms of a sign and two digits, and the equals sign.
+    assert longest == 21
+    assert max(map(prompt_bytes, problems[:MANY])) == longest

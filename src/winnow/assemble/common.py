@@ -16,7 +16,7 @@ from winnow.config.heldout_files import benchmarks_of, heldout_files, holds_out
 from winnow.config.instantiate import build_node, engine_class, on_cuda, precision_of
 from winnow.data.collection import Benchmark
 from winnow.data.problems import Problem, ProblemSet, ProblemSource, screen_problems
-from winnow.data.prompts import longer_than, longest_prompt, prompt_bytes, render
+from winnow.data.prompts import longer_than, longest_prompt, most_prompt_bytes, render
 from winnow.engines.base import Engine
 from winnow.engines.torch_engine import TorchEngine
 from winnow.errors import ConfigError
@@ -211,7 +211,7 @@ def require_positions(
     if lengths:
         positions.require_positions(model, max(lengths), cfg.eval.max_tokens, "eval.max_tokens")
     # Prompts are tokenized only for models whose positions may be too few for them.
-    most = max((prompt_bytes(problem) for problem in problems), default=0) + TEMPLATE_TOKENS
+    most = most_prompt_bytes(problems) + TEMPLATE_TOKENS
     if problems and not positions.has_positions(model, most + cfg.rollout.max_tokens):
         prompt = longest_prompt(problems, language_model.tokenizer, template)
         positions.require_positions(

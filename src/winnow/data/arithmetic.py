@@ -7,7 +7,7 @@ once in a hundred, and working step by step without a slip is always right.
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import overload
 
@@ -157,13 +157,21 @@ class ArithmeticSplit(Sequence[Problem]):
     def __len__(self) -> int:
         return self.size
 
+    @property
+    def most_bytes(self) -> int:
+        """The length of the longest text that a problem may have: a number, terms with a sign, an equals sign."""
+        return len(str(HIGHEST)) + max(self.dataset.levels, default=0) * (1 + len(str(HIGHEST))) + 1
+
     @overload
     def __getitem__(self, index: int) -> Problem: ...
     @overload
     def __getitem__(self, index: slice) -> Sequence[Problem]: ...
     def __getitem__(self, index: int | slice) -> Problem | Sequence[Problem]:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self.size))]
+            places = range(*index.indices(self.size))
+            # The first so many stay made on demand: to make 100,000 takes longer than a short run.
+            is_beginning = (places.start, places.step) == (0, 1)
+            return replace(self, size=len(places)) if is_beginning else [self[i] for i in places]
         if not -self.size <= index < self.size:
             raise IndexError(index)
         index %= self.size

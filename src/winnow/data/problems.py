@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from winnow.columns import NO_COLUMNS, Columns
 from winnow.errors import ConfigError
@@ -39,6 +39,16 @@ class Problem:
     def conversation(self) -> tuple[Message, ...]:
         """The problem as messages, the last of which is the user's."""
         return self.turns or (Message("user", self.text),)
+
+
+@runtime_checkable
+class MadeOnDemand(Protocol):
+    """Interface of sequences whose problems are made when they are asked for, each time anew."""
+
+    @property
+    def most_bytes(self) -> int:
+        """Bytes that no text of a problem exceeds."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,7 @@ class ProblemSet:
 
 def problems_hash(problems: Sequence[Problem]) -> str | None:
     """SHA-256 of all problems with all they hold, in order; None where they are made on demand."""
-    if not isinstance(problems, list):
+    if isinstance(problems, MadeOnDemand):
         return None
     digest = hashlib.sha256()
     for problem in problems:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from winnow.data.order import Order, Successes
-from winnow.data.problems import Problem
+from winnow.data.problems import MadeOnDemand, Problem
 from winnow.errors import ConfigError
 from winnow.models.conversation import Message
 from winnow.models.language_model import LanguageModel
@@ -80,6 +80,11 @@ def longest_prompt(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBa
 def prompt_bytes(problem: Problem) -> int:
     """Bytes of the problem's messages, without its template's: no fewer than their tokens."""
     return sum(len(message.content.encode()) for message in problem.conversation)
+
+
+def most_prompt_bytes(problems: Sequence[Problem]) -> int:
+    """Bytes that no problem's messages exceed together; problems that are made on demand are not made for it."""
+    return problems.most_bytes if isinstance(problems, MadeOnDemand) else max(map(prompt_bytes, problems), default=0)
 
 
 def _letters(text: str) -> str:
