@@ -36,7 +36,7 @@ ANSWERS = limit=20 eval.samples=1 hydra.run.dir=outputs/smollm
 smollm-demo: smollm tasks  ## SmolLM2 learns to reverse lists of words on a CPU: warm start, then RAFT++ beside a control, three seeds; most of an hour of two cores
 	$(BIN)/python train.py -m experiment=smollm/warm_start hydra.launcher.jobs=$(JOBS)
 	$(BIN)/python train.py -m experiment=smollm/after_warm_start hydra.launcher.jobs=$(JOBS)
-	$(BIN)/python evaluate.py experiment=smollm/warm_start $(ANSWERS)/untrained
+	$(BIN)/python evaluate.py experiment=smollm/settings $(ANSWERS)/untrained
 	$(BIN)/python evaluate.py run=multirun/smollm_warm_start/seed_0 $(ANSWERS)/warm_start
 	$(BIN)/python evaluate.py run=multirun/smollm/raftpp/seed_0 $(ANSWERS)/raftpp
 	$(BIN)/python docs/smollm.py
