@@ -90,7 +90,7 @@ def shown(row: dict[str, object]) -> str:
 
 
 def draw(seeds: Sequence[str]) -> None:
-    """Held-out accuracy over seconds of training, a line for each seed of each arm."""
+    """Held-out accuracy over minutes of training, a line for each seed of each arm, over that of the samples."""
     figure = Figure(figsize=(7.0, 3.8), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     for colour, (arm, title) in zip(PALETTE, ARMS.items(), strict=False):
@@ -101,9 +101,13 @@ def draw(seeds: Sequence[str]) -> None:
                 (seconds[e.iteration] / 60, 100 * verdicts(e).mean()) for e in RunFiles(run.directory).evaluations()
             ]
             axes.plot(*zip(*curve, strict=True), color=colour, marker="o", ms=3.5, label=None if i else title)
+            samples = [(row["time/total"] / 60, 100 * row["rollout/acc"]) for row in run.rows if "rollout/acc" in row]
+            if samples:
+                text = None if i else "the share of right ones among its samples, 16 new lists at a time"
+                axes.plot(*zip(*samples, strict=True), color=colour, lw=0.8, alpha=0.45, label=text)
     style_axes(axes, 9)
     axes.set(xlabel="minutes of one core, after the warm start", ylabel="held-out accuracy, %", ylim=(0, 100))
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left")
     figure.savefig(PICTURE)
 
 
