@@ -92,6 +92,10 @@ def test_the_notebook_runs_from_the_first_cell_to_the_last(
     notebook = json.loads((PAGE.parent / "quickstart.ipynb").read_text())
     cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert not [cell for cell in notebook["cells"] if cell.get("outputs")]
+    first, second = (
+        set(re.findall('"(.*?)"', words)) for words in re.findall(r"winnow\.train\((.*)\)", "\n".join(cells))
+    )
+    assert second ^ first == {"algo/clip=none"}  # it says that one thing is changed
     names: dict[str, object] = {}
     for cell in cells:
         quick = cell.replace('"iterations=10"', ", ".join(f'"{word}"' for word in QUICK))

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from running import composed
+from winnow import installed
 from winnow.assemble import common
 from winnow.config.instantiate import max_mismatch_kl, samples_exactly
-from winnow.engines import vllm_engine
 from winnow.engines.base import Engine
 from winnow.engines.vllm_engine import VllmEngine
 from winnow.errors import ConfigError
@@ -18,10 +18,10 @@ from winnow.types import Prompt, Sampling
 
 
 def test_a_missing_package_is_reported_before_any_weight_is_loaded(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(vllm_engine, "find_spec", lambda name: None)
+    monkeypatch.setattr(installed, "find_spec", lambda name: None)
     cfg = composed("engine=vllm", "model.path=./nowhere_yet", "hardware=cpu")
     source = common.model_source(composed("hardware=cpu"))
-    with pytest.raises(ConfigError, match=r"no package vllm is installed; type pip install 'winnow-rl\[vllm\]'"):
+    with pytest.raises(ConfigError, match=r"engine=vllm: vllm is not installed; type pip install 'winnow-rl\[vllm\]'"):
         common.require_engine(cfg, source)
 
 

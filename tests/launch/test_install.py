@@ -1,6 +1,7 @@
 """`winnow train` and `python -m winnow`: the programs without the scripts of the repository, and own YAML files."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -71,6 +72,22 @@ def test_tab_completes_commands_and_overrides(
     monkeypatch.setenv("COMP_LINE", line)
     assert cli.exit_code(["-sc", "query=bash"]) == 0
     assert capfd.readouterr().out.strip() == words
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_what_a_bare_shell_is_to_run_gives_it_the_completion(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], shell: str
+):
+    """Hydra's script is bash's; a zsh without the user's settings has no `complete`."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    monkeypatch.setattr(sys, "argv", ["winnow"])  # the command that is completed
+    assert cli.exit_code(["-sc", "install=bash"]) == 0
+    script = f"{capfd.readouterr().out}\ncomplete -p winnow"
+    bare = {"bash": ["--norc"], "zsh": ["-f"]}[shell]
+    ran = subprocess.run([shell, *bare, "-c", script], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "-F hydra_bash_completion winnow" in ran.stdout
 
 
 def test_own_files_are_found_and_shown(here: Path, capfd: pytest.CaptureFixture[str]):

@@ -2,15 +2,17 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from winnow.launch.in_process import hydra_put_aside
 from winnow.launch.sweep_results import JobRow, SweepResults, optimised_figure
 
 pytest.importorskip("optuna", reason="pip install -e '.[optuna]'")
@@ -33,8 +35,9 @@ def run(cfg, directory):
     (directory / "summary.json").write_text(json.dumps(figures))
     return figures["eval_last"]
 
+PROGRAM = Program("toy", lambda cfg: [], run, Path(__file__).parent / "conf")
 if __name__ == "__main__":
-    sys.exit(Program("toy", lambda cfg: [], run, Path(__file__).parent / "conf").exit_code(sys.argv[1:]))
+    sys.exit(PROGRAM.exit_code(sys.argv[1:]))
 """
 YAML = """
 defaults:
@@ -69,16 +72,32 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def search(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "toy.py", "hparams_search=optuna", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
-        timeout=300,
-    )
+@dataclass(frozen=True)
+class Search:
+    """An ended search: exit code, and lines of both outputs."""
+
+    code: int
+    out: list[str]
+    err: list[str]
+
+
+@pytest.fixture
+def search(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Search]:
+    """`python toy.py hparams_search=optuna WORDS` in this process; its trials are processes of their own."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    monkeypatch.setattr(sys, "argv", ["toy.py"])
+    monkeypatch.setattr(sys, "path", list(sys.path))  # Hydra adds to it
+    names: dict[str, Any] = {"__name__": "toy", "__file__": str(folder / "toy.py")}
+    exec(compile((folder / "toy.py").read_text(), "toy.py", "exec"), names)
+
+    def run(*words: str) -> Search:
+        with hydra_put_aside():
+            code = names["PROGRAM"].exit_code(["hparams_search=optuna", *words])
+        out, err = capfd.readouterr()
+        return Search(code, out.splitlines(), err.splitlines())
+
+    return run
 
 
 def table(folder: Path) -> list[dict[str, str]]:
@@ -86,34 +105,41 @@ def table(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_eight_trials_maximising(folder: Path):
-    done = search(folder, "seed=3")
-    assert done.returncode == 0, done.stderr
+THREE = ("hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=3")
+
+
+def test_the_preset_maximises_over_eight_trials_one_after_another():
+    sweeper = yaml.safe_load((ROOT / "conf/hparams_search/optuna.yaml").read_text())["hydra"]["sweeper"]
+    assert (sweeper["direction"], sweeper["n_trials"], sweeper["n_jobs"]) == ("maximize", 8, 1)
+
+
+def test_the_best_of_three_trials_and_the_same_search_again(folder: Path, search: Callable[..., Search]):
+    done = search("seed=3", *THREE)
+    assert done.code == 0, done.err
     rows = table(folder)
-    assert [row["status"] for row in rows] == ["done"] * 8
+    assert [row["status"] for row in rows] == ["done"] * 3
     tried = {float(row["overrides"].split()[0].removeprefix("x=")): float(row["eval_last"]) for row in rows}
-    assert len(tried) == 8
+    assert len(tried) == 3
     assert all(figure == pytest.approx(1 - (x - 0.3) ** 2) for x, figure in tried.items())
     best = max(tried, key=lambda x: tried[x])
     found = yaml.safe_load((folder / "top" / "optimization_results.yaml").read_text())
     assert found == {"name": "optuna", "best_params": {"x": best}, "best_value": tried[best]}
-    last = done.stdout.splitlines()[-1]
-    assert last.startswith(f"best of 8: eval_last {tried[best]:.6g} with x={best};")
+    last = done.out[-1]
+    assert last.startswith(f"best of 3: eval_last {tried[best]:.6g} with x={best};")
     assert last.endswith(next(row["directory"] for row in rows if float(row["eval_last"]) == tried[best]))
     # What the search was about is not what a trial is: its directory is that of a single run.
     assert "hparams_search" not in (folder / "top" / "0" / ".hydra" / "overrides.yaml").read_text()
 
-    again = search(folder, "seed=3")
-    assert again.stdout.count("already done") == 8
-    assert again.stdout.splitlines()[-1] == last
+    again = search("seed=3", *THREE)
+    assert sum("already done" in line for line in again.out) == 3
+    assert again.out[-1] == last
 
 
-def test_trials_that_fail_and_another_metric(folder: Path):
-    words = ("optimized_metric=train/loss", "hydra.sweeper.direction=minimize", "hydra.sweeper.n_trials=3")
-    done = search(folder, *words, "fails_above=0.6", "hydra.sweeper.n_jobs=3")
+def test_trials_that_fail_and_another_metric(folder: Path, search: Callable[..., Search]):
+    done = search("optimized_metric=train/loss", "hydra.sweeper.direction=minimize", *THREE, "fails_above=0.6")
     rows = table(folder)
     ends = {float(row["overrides"].split()[0].removeprefix("x=")): row["status"] for row in rows}
-    assert done.returncode == 1
+    assert done.code == 1
     assert {x: status == "done" for x, status in ends.items()} == {x: x <= 0.6 for x in ends}
     assert set(ends.values()) == {"done", "diverged"}
     losses = {x: abs(x - 0.7) for x, status in ends.items() if status == "done"}
@@ -121,18 +147,19 @@ def test_trials_that_fail_and_another_metric(folder: Path):
     assert found["best_value"] == pytest.approx(min(losses.values()))
 
 
-def test_a_trial_that_is_proposed_twice_runs_once(folder: Path):
+def test_a_trial_that_is_proposed_twice_runs_once(search: Callable[..., Search]):
     words = ('hydra.sweeper.params={x: "choice(0.5)"}', "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=2")
-    done = search(folder, *words)
-    assert done.returncode == 0, done.stderr
-    assert (done.stdout.count(": done in"), done.stdout.count("already done")) == (1, 1)
+    done = search(*words)
+    assert done.code == 0, done.err
+    assert sum(": done in" in line for line in done.out) == 1
+    assert sum("already done" in line for line in done.out) == 1
 
 
-def test_a_search_none_of_whose_trials_has_a_figure(folder: Path):
-    done = search(folder, "hydra.sweeper.n_trials=1", "fails_above=-1")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: no trial of this search ended with a figure `eval_last`")
-    assert "Traceback" not in done.stderr
+def test_a_search_none_of_whose_trials_has_a_figure(search: Callable[..., Search]):
+    done = search("hydra.sweeper.n_trials=1", "fails_above=-1")
+    assert done.code == 2
+    assert done.err[-1].startswith("error: no trial of this search ended with a figure `eval_last`")
+    assert not any("Traceback" in line for line in done.err)
 
 
 def test_the_best_of_figures(tmp_path: Path):

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 import toy_program
 from winnow.config.saved_runs import sweep_of
 from winnow.launch.jobs import EndedJob, Job, JobPool
+from winnow.launch.sweep_plan import minimum_detectable_effect
 from winnow.launch.sweep_results import JobRow, status_of, write_rows
 
 PROGRAM = Path(toy_program.__file__)
@@ -267,6 +269,21 @@ def test_the_same_run_twice_is_refused(start: Callable[..., subprocess.Popen[str
     _, err = sweep.communicate(timeout=60)
     assert sweep.returncode == 2
     assert "two jobs of this sweep are the same run" in err
+
+
+@pytest.mark.parametrize(
+    ("noise", "said"),
+    [
+        (0.02, "only differences above 23.1 points of accuracy are detectable"),
+        (0.1, "no difference is detectable with study.noise=0.1; type more seeds"),  # it would take 115 points
+        (None, "only differences above 11.5 standard deviations of the paired difference are detectable"),
+    ],
+)
+def test_a_sweep_says_beforehand_what_it_can_detect(tmp_path: Path, noise: float | None, said: str):
+    words = [(f"algo={algo} seed={seed}", seed) for algo in ("raft", "grpo") for seed in (0, 1)]
+    jobs = [JobRow(job, text, tmp_path, {"seed": seed}) for job, (text, seed) in enumerate(words)]
+    [line] = minimum_detectable_effect(jobs, OmegaConf.create({"study": {"noise": noise}}))
+    assert line == f"2 arms × 2 seeds: at 80 % power {said}"
 
 
 def test_rows_of_other_sweeps_in_the_directory_stay(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):

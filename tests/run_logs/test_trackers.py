@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
+from winnow.config.targets import check_target
 from winnow.errors import ConfigError
-from winnow.run_logs import installed
+from winnow.installed import require_package
 from winnow.run_logs.csv_table import CSVTracker
 from winnow.run_logs.run_files import SampleRecord, Summary
 from winnow.run_logs.tracker import NullTracker, RunInfo, Tracker
@@ -188,6 +190,14 @@ def test_ids_of_earlier_versions_and_of_loggers_that_a_resume_does_without(tmp_p
     assert json.loads(kept) == {"mlflow": "m"}
 
 
-def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch):
+def test_a_package_that_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ConfigError, match=r"logger=x: no_such_package is not installed; type pip install .*\[mlflow\]"):
-        installed.require_package("no_such_package", "logger=x", "mlflow")
+        require_package("no_such_package", "logger=x", "mlflow")
+    # A part of a class's module that is missing, as wandb would be from an installation that was tampered with.
+    (tmp_path / "their_tracker.py").write_text("import no_such_package.parts\nclass Tracker: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    node = OmegaConf.create({"_target_": "their_tracker.Tracker"})
+    with pytest.raises(
+        ConfigError, match="Tracker: no_such_package is not installed; type pip install no_such_package"
+    ):
+        check_target("logger.x", node, trusted=["their_tracker"])

@@ -53,6 +53,12 @@ def test_a_claim_that_is_inside_noise(tmp_path: Path):
     )
 
 
+def test_a_difference_that_no_two_accuracies_have_is_not_said_to_be_detectable(tmp_path: Path):
+    verdict = held(tmp_path, [1.0, 40.0], others=6)  # sd 28, which with two seeds and seven tests finds 4000 points
+    assert verdict.outcome == "inside noise"
+    assert verdict.sentence.endswith("so few seeds with such a spread give no difference 80 % power.")
+
+
 def test_what_is_found_alone_may_be_noise_in_a_family(tmp_path: Path):
     verdict = held(tmp_path, [1.0, 2.0, 3.0, 4.0, 3.0], others=4)  # p = 0.007, times five
     assert verdict.outcome == "holds"

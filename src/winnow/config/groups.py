@@ -21,7 +21,7 @@ from omegaconf.errors import InterpolationResolutionError
 from winnow.config.override_errors import IN_EXTRAS, choose_hint, close_matches, did_you_mean
 from winnow.config.setting_rules import SEVERAL
 from winnow.errors import ConfigError
-from winnow.run_logs.installed import install
+from winnow.installed import install
 
 RENAMED_CHOICES = {"algo/clip=outside": "algo/clip=ratio_min"}
 """Choices of earlier versions of Winnow, with the words to type instead."""
@@ -99,7 +99,7 @@ class Groups:
             if (renamed := RENAMED_CHOICES.get(f"{group}={choice}")) is not None:
                 raise ConfigError(f"{group}={choice}: has been renamed; type {renamed}")
             if f"{group}/{choice}" in IN_EXTRAS and not self.loader.repository.config_exists(f"{group}/{choice}"):
-                raise ConfigError(f"{line}: is not installed; {install(IN_EXTRAS[f'{group}/{choice}'])}")
+                raise ConfigError(f"{line}: not installed; {install(IN_EXTRAS[f'{group}/{choice}'])}")
             if choice is not None and not self.loader.repository.config_exists(f"{group}/{choice}"):
                 hint = choose_hint(group, str(choice), self.choices(group))
                 raise ConfigError(f"{group}={choice}: no such choice; {hint}")

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from winnow.errors import ConfigError
-from winnow.run_logs.installed import install
+from winnow.installed import install
 
 SettingValue = float | str | list[object] | dict[str, object] | None
 
@@ -122,7 +122,7 @@ def composition_error(error: Exception) -> str:
         case OmegaConfBaseException():
             return omegaconf_error(error)
         case MissingConfigException(missing_cfg_file=str(missing)) if missing in IN_EXTRAS:
-            return f"{missing}: is not installed; {install(IN_EXTRAS[missing])}"
+            return f"{'='.join(missing.rsplit('/', 1))}: not installed; {install(IN_EXTRAS[missing])}"
         case MissingConfigException(missing_cfg_file=str(missing), options=options):
             group, _, choice = missing.rpartition("/")
             return f"{missing}: no such configuration; {choose_hint(group, choice, list(options or []))}"

@@ -54,7 +54,9 @@ def check_target(
         found = _locate(target)
         known = inspect.signature(found).parameters
     except Exception as error:
-        raise ConfigError(f"{where}: {one_line(str(error))}") from error
+        lacking = _lacking_package(error)
+        why = f"{lacking} is not installed; type pip install {lacking}" if lacking else one_line(str(error))
+        raise ConfigError(f"{where}: {why}") from error
     # A module of ours has the modules that it imports as attributes: `winnow.files.os.system`.
     home = _package_of(found)
     if package in owned and home not in (*owned, *trusted):
@@ -66,6 +68,15 @@ def check_target(
             hint = did_you_mean(near, f"known: {', '.join(known)}")
             raise ConfigError(f"{path}.{key}: no such setting of {target}; {hint}")
     return found
+
+
+def _lacking_package(error: BaseException | None) -> str | None:
+    """The package whose absence the error, or one that caused it, reports; None if it reports something else."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name and find_spec(error.name.split(".")[0]) is None:
+            return error.name.split(".")[0]
+        error = error.__cause__
+    return None
 
 
 def check_function(key: str, name: str, trusted: Sequence[str]) -> None:

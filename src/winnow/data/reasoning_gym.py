@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from importlib.util import find_spec
 from pathlib import Path
 
 from winnow.data.problems import BadGolds, Overlap, Problem, ProblemSet
 from winnow.errors import ConfigError
+from winnow.installed import require_package
 
 TASKS = frozenset(Path(__file__).with_name("reasoning_gym_tasks.txt").read_text(encoding="utf-8").split())
 """Tasks of reasoning-gym 0.1.25 whose scorer can be trusted: the task's own answer, in a box, scores 1, and an empty
@@ -39,8 +39,7 @@ class ReasoningGym:
         Raises:
             ConfigError: the package is not installed, a task is not one of `TASKS`, or it has no such option.
         """
-        if find_spec("reasoning_gym") is None:
-            raise ConfigError("dataset=reasoning_gym: package not installed; type pip install 'winnow-rl[tasks]'")
+        require_package("reasoning_gym", "dataset=reasoning_gym", "tasks")
         for task in self.tasks:
             if task not in TASKS:
                 near = ", ".join(get_close_matches(task, TASKS) or sorted(TASKS))

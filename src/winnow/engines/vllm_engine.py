@@ -9,7 +9,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from winnow import distributed, signals
 from winnow.engines.base import OnCompletion, ignore_completion
 from winnow.errors import ConfigError
+from winnow.installed import require_package
 from winnow.models.lora import merged_weights
 from winnow.models.memory import memory_bytes
 from winnow.types import Completion, Finish, Prompt, Sampling
@@ -80,8 +80,7 @@ class VllmEngine:
         Raises:
             ConfigError: vLLM is not installed, or has no attention for this model on a CPU.
         """
-        if find_spec("vllm") is None:
-            raise ConfigError("engine=vllm: no package vllm is installed; type pip install 'winnow-rl[vllm]'")
+        require_package("vllm", "engine=vllm", "vllm")
         if cuda:
             return
         _prepare_environment()

@@ -36,7 +36,7 @@ def run_in_process(program: Program, words: Sequence[str]) -> Ended:
         return notices
 
     try:
-        with _hydra_put_aside(), warnings.catch_warnings(), signals.lent():
+        with hydra_put_aside(), warnings.catch_warnings(), signals.lent():
             return replace(program, validate=validate).start(words)
     except Stopped as stop:
         number = next(number for number, code in EXIT_CODE_OF_SIGNAL.items() if code == stop.code)
@@ -45,7 +45,7 @@ def run_in_process(program: Program, words: Sequence[str]) -> Ended:
 
 
 @contextmanager
-def _hydra_put_aside() -> Iterator[None]:
+def hydra_put_aside() -> Iterator[None]:
     """Context without the configuration that the process has initialised by Hydra itself; then that is back."""
     loader, config = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
     GlobalHydra.instance().clear()

@@ -152,10 +152,13 @@ def minimum_detectable_effect(rows: Sequence[JobRow], cfg: DictConfig) -> list[s
     from winnow.study.statistics import detectable_difference  # imports scipy, which no other command needs
 
     size = detectable_difference(fewest, sd=noise or 1.0)
+    compared = f"{len(seeds)} arms × {fewest} seeds: at 80 % power"
+    if noise and size > 1:  # accuracies differ by at most 100 points
+        return [f"{compared} no difference is detectable with study.noise={noise:g}; type more seeds"]
     effect = (
         f"{100 * size:.1f} points of accuracy" if noise else f"{size:.1f} standard deviations of the paired difference"
     )
-    return [f"{len(seeds)} arms × {fewest} seeds: at 80 % power only differences above {effect} are detectable"]
+    return [f"{compared} only differences above {effect} are detectable"]
 
 
 def _without_seed(overrides: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytorch_lightning.loggers import MLFlowLogger
 
-from winnow.run_logs.installed import require_package
+from winnow.installed import require_package
 from winnow.run_logs.run_files import SampleRecord, Summary
 from winnow.run_logs.tracker import RunInfo
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from winnow.run_logs.installed import require_package
+from winnow.installed import require_package
 from winnow.run_logs.run_files import SampleRecord, Summary
 from winnow.run_logs.tracker import RunInfo
 

@@ -223,11 +223,15 @@ def _noise_clause(claim: Claim, difference: Difference, p: float | None, tests: 
     agree = f", although {seeds} seeds agree in sign" if difference.agree == difference.n else ""
     # Bonferroni's level, because Holm's method detects at least as much as Bonferroni's.
     least = detectable_difference(difference.n, difference.sd, alpha=0.05 / tests)
-    factor, size = (
-        f"a factor of {format_factor(math.exp(least))}",
-        f"a difference of {_format_size(claim.measure, least)}",
-    )
-    return f"{correction}{agree}; 80 % power only for {factor if claim.measure.ratio else size} or more"
+    return f"{correction}{agree}; {_power_clause(claim.measure, least)}"
+
+
+def _power_clause(measure: Measure, least: float) -> str:
+    """`80 % power only for a difference of 6.5 points or more`. Shares differ by at most 100 points."""
+    if measure.unit == "%" and least > 100:
+        return "so few seeds with such a spread give no difference 80 % power"
+    factor, size = f"a factor of {format_factor(math.exp(least))}", f"a difference of {_format_size(measure, least)}"
+    return f"80 % power only for {factor if measure.ratio else size} or more"
 
 
 def _margin_clause(claim: Claim, outcome: Outcome) -> str:

@@ -1,18 +1,24 @@
 """Figures show the study's numbers, and no interval for arms that have none."""
 
+import itertools
 import math
 from statistics import fmean
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
-from study.studies import ACCURACY, rows, write_run, write_study
+from study.studies import ACCURACY, ARMS, rows, write_run, write_study
 from winnow.run_logs.plot_style import running_mean, smoothing_window
 from winnow.run_logs.run_files import EvaluationCounts
 from winnow.study.measures import FINAL_ACCURACY
 from winnow.study.report.forest import CHAINS, difference_row, forest, level_row, waterfall
 from winnow.study.report.learning_curves import (
+    ALL_CORRECT,
+    ALL_WRONG,
     ENTROPY,
     HELD_OUT,
     KL,
@@ -20,9 +26,11 @@ from winnow.study.report.learning_curves import (
     arm_lines,
     draw_lines,
     line_panels,
+    prompts_by_outcome,
     rounding_level,
 )
 from winnow.study.report.panels import (
+    SMALL,
     Drawing,
     EndLabel,
     FigureData,
@@ -33,7 +41,9 @@ from winnow.study.report.panels import (
     mark_cut_ends,
     spread_labels,
 )
-from winnow.study.report.trade_offs import kl_path, pass_rate, pass_rates
+from winnow.study.report.render import DPI, drawn_sheet
+from winnow.study.report.trade_offs import kl_path, pass_curves, pass_rate, pass_rates
+from winnow.study.report.write import all_drawings
 from winnow.study.study import read_study
 
 
@@ -158,6 +168,20 @@ def test_pass_at_k_is_of_the_last_evaluation(tmp_path):
     assert curve == {1: 0.75, 2: pytest.approx((1 + 5 / 6) / 2), 4: 1.0}
 
 
+def test_a_band_of_pass_at_k_may_end_where_all_runs_agree(tmp_path):
+    """Both runs solve every problem with two samples, and one of them with each sample."""
+    for seed, correct in enumerate(([4, 4], [3, 3])):
+        write_run(tmp_path / str(seed), "grpo", seed, rows({ACCURACY: 0.5}), correct={8: correct})
+    drawing = pass_curves(FigureData(read_study([tmp_path]), "iterations"))
+    assert drawing
+    axes = Figure().add_subplot()
+    drawing.panels[0].draw(axes)
+    (band,) = axes.collections
+    heights = band.get_paths()[0].vertices
+    assert {float(y) for x, y in heights if x == 4} == {1.0}  # pyright: ignore
+    assert len({float(y) for x, y in heights if x == 1}) == 2  # pyright: ignore
+
+
 def test_a_trajectory_takes_the_mean_kl_since_the_evaluation_before(tmp_path):
     table = rows({ACCURACY: lambda i: i / 8, "train/kl_ref": lambda i: float(i)}, 8, every=4)
     write_run(tmp_path / "a", "grpo", 0, table)
@@ -250,6 +274,26 @@ def test_bars_that_leave_the_axes_are_marked_on_their_side():
     assert marks == [("<", 0, 0.5), (">", 10, 0.5), ("^", 5, 1), ("v", 5, 0)]
 
 
+def test_iterations_are_counted_in_whole_numbers_and_dots_at_an_edge_are_whole(by_seed):
+    data = by_seed(raft=[0.5, 0.5])
+    [panel] = line_panels(data, data.families, HELD_OUT)  # 8 iterations
+    axes = Figure().add_subplot()
+    panel.draw(axes)
+    assert all(tick == round(tick) for tick in axes.get_xticks())
+    [line] = axes.lines
+    assert (line.get_marker(), line.get_clip_on()) == ("o", False)
+
+
+def test_the_parts_of_prompts_by_outcome_are_named_with_their_shares_at_the_end(tmp_path):
+    table = rows({ACCURACY: 0.5, ALL_WRONG: lambda i: 0.9 - i / 10, ALL_CORRECT: lambda i: i / 16})
+    write_run(tmp_path / "a", "grpo", 0, table)
+    drawing = prompts_by_outcome(FigureData(read_study([tmp_path]), "iterations"))
+    assert drawing
+    axes = Figure().add_subplot()
+    drawing.panels[0].draw(axes)
+    assert {text.get_text() for text in axes.texts} == {"10% all wrong", "40% mixed", "50% all correct"}
+
+
 def test_two_seeds_far_apart_are_marked_in_the_forest(by_seed):
     drawing = forest(by_seed(raft=[0.5, 0.501], grpo=[0.5, 0.6]))
     assert drawing
@@ -265,3 +309,53 @@ def test_two_seeds_far_apart_are_marked_in_the_forest(by_seed):
 def test_panels_fill_their_grid(panels, most, columns):
     empty = Panel("", "", lambda axes: None)
     assert Drawing("a", "", "", (empty,) * panels, most).columns == columns
+
+
+@pytest.mark.parametrize(("panels", "columns"), [(1, 1), (4, 4), (6, 6), (7, 4), (9, 5), (13, 5)])
+def test_small_panels_stand_four_in_a_row_or_more(panels, columns):
+    empty = Panel("", "", lambda axes: None, SMALL)
+    assert Drawing("a", "", "", (empty,) * panels, 6).columns == columns
+
+
+def test_no_text_leaves_its_panel_or_covers_another(tmp_path):
+    """With intervals as long as they can be, and names of the paper's longest arms beside curves that end together."""
+    for seed in range(2):
+        for arm in ARMS:
+            end = 0.2 + 0.6 * seed if arm in ("grpo", "reinforce_rej") else 0.79 + 0.002 * seed
+            curves = {
+                ACCURACY: lambda i, top=end: 0.4 + (top - 0.4) * i / 8,
+                "train/entropy": 0.1,
+                "train/kl_ref": lambda i: 0.01 * i,
+                "train/sampled_tokens_total": lambda i: 1000.0 * i,
+                "train/tokens_trained_total": lambda i: 700.0 * i,
+                ALL_WRONG: 0.2,
+                ALL_CORRECT: 0.3,
+            }
+            write_run(tmp_path / f"{arm}{seed}", arm, seed, rows(curves), correct={0: [0, 1], 8: [3, 4 - seed]})
+    data = FigureData(read_study([tmp_path]), "iterations")
+    found = [text.get_text() for drawing in all_drawings(data) for text in misplaced(drawing)]
+    assert found == []
+
+
+def labels_out_of_view(axes: Axes) -> list[Text]:
+    """Labels of ticks beyond the limits, which an axis has but does not draw."""
+    by_limits = [(axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())]
+    ticks = [(tick, limits) for axis, limits in by_limits for tick in axis.get_major_ticks()]
+    return [tick.label1 for tick, (low, high) in ticks if not min(low, high) <= tick.get_loc() <= max(low, high)]
+
+
+def misplaced(drawing: Drawing) -> list[Text]:
+    """The texts that leave the figure, or of which more than a third is covered by another text."""
+    sheet = drawn_sheet(drawing)
+    sheet.set_dpi(DPI)
+    sheet.draw_without_rendering()
+    unseen = [label for axes in sheet.axes for label in labels_out_of_view(axes)]
+    texts = [text for text in sheet.findobj(Text) if text.get_text() and text not in unseen]
+    boxes = [Text.get_window_extent(text) for text in texts]  # an annotation's own would include its line
+    inside = sheet.bbox.padded(1)
+    bad = [text for text, box in zip(texts, boxes, strict=True) if box.extents[0] < inside.x0 or box.x1 > inside.x1]
+    for (a, box_a), (b, box_b) in itertools.combinations(zip(texts, boxes, strict=True), 2):
+        common = Bbox.intersection(box_a, box_b)
+        if common and common.width > 1 and common.height > min(box_a.height, box_b.height) / 3:
+            bad += [a, b]
+    return bad

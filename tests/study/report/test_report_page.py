@@ -99,6 +99,17 @@ def test_every_figure_is_in_the_page_and_beside_it(small, page):
         assert f"(figures/{name}.png)" in markdown
 
 
+def test_figures_of_one_panel_share_a_row(tmp_path):
+    """Of one run: learning curves and budgets, then pass@k and accuracy against KL, and prompts by outcome alone."""
+    curves = {ACCURACY: lambda i: 0.4 + i / 20, "train/kl_ref": lambda i: 0.01 * i, "time/total": float}
+    curves |= {"train/groups/frac_all_wrong": 0.2, "train/groups/frac_all_correct": 0.3}
+    write_run(tmp_path / "run", "grpo", 0, rows(curves), correct={0: [0, 1], 8: [3, 4]})
+    write_report([tmp_path], None, "iterations")
+    figures = read_page(tmp_path / "report.html").named("figure")
+    places = {one.attributes["id"]: one.attributes.get("class", "") for one in figures}
+    assert places == {"curves": "", "budgets": "", "accuracy_kl": "half", "pass_at_k": "half", "prompts": "one"}
+
+
 def test_figures_take_the_page_s_colours(page):
     sheet = page.named("style")[0].text
     for name, colour in {"ink": INK, "muted": MUTED, "grid": GRID, "page": PAPER, "good": GOOD, "bad": BAD}.items():

@@ -76,7 +76,8 @@ def warnings_of(study: Study) -> list[str]:
     ]
     single = [arm.title for arm in study.arms if len(arm.runs) == 1]
     if single:
-        arms = "Every arm has" if len(single) == len(study.arms) else f"With {', '.join(single)} there is"
+        every = "Every arm has" if len(single) > 1 else "There is"
+        arms = every if len(single) == len(study.arms) else f"With {', '.join(single)} there is"
         warnings.append(f"{arms} one run only: no interval and no verdict can be given, and differences may be noise.")
     seeds = [{run.seed for run in arm.runs} for arm in study.arms]
     if len(seeds) > 1 and not set.intersection(*seeds):

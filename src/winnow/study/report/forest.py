@@ -25,6 +25,7 @@ from winnow.study.report.panels import (
     label_x,
     mark_cut_ends,
     size_in_points,
+    text_width,
 )
 from winnow.study.statistics import Difference, Estimate, NoInterval, paired_difference
 from winnow.study.study import Arm
@@ -167,7 +168,10 @@ def _by_mean(rows: Sequence[ForestRow]) -> list[ForestRow]:
 
 
 def _forest_panel(title: str, unit: str, rows: Sequence[ForestRow], scale: str, zero: bool = False) -> Panel:
-    frame = Frame(5.0, 1.0 + 0.27 * len(rows), left=1.45, right=1.5)
+    # Wider than usual for what is longer than usual, such as (−100.0 to 100.0).
+    left = max(1.45, *(text_width(row.name) + 0.15 for row in rows))
+    right = max(1.5, *(text_width(row.text) + 0.15 for row in rows))
+    frame = Frame(2.05 + left + right, 1.0 + 0.27 * len(rows), left, right)
     return Panel(title, unit, lambda axes: draw_rows(axes, rows, scale, zero), frame)
 
 

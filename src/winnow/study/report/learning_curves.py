@@ -8,7 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from matplotlib.axes import Axes
 
-from winnow.run_logs.plot_style import BAD, GOOD, INK, MUTED, Values, format_value, running_mean, smoothing_window
+from winnow.run_logs.plot_style import (
+    BAD,
+    GOOD,
+    INK,
+    MUTED,
+    PAPER,
+    Values,
+    format_value,
+    running_mean,
+    smoothing_window,
+)
 from winnow.study import packaged_yaml
 from winnow.study.measures import Axis
 from winnow.study.report.panels import (
@@ -27,6 +37,7 @@ from winnow.study.report.panels import (
     label_ends,
     logarithmic_ticks,
     mark_cut_ends,
+    show_whole_dots,
     style_scale,
 )
 from winnow.study.statistics import POSITIVE, SHARE, UNBOUNDED, Bounds
@@ -40,8 +51,8 @@ AXIS_TITLES: dict[Axis, str] = {
 }
 COSTS: dict[Axis, str] = {
     "iterations": "iterations",
-    "sampled_tokens": "tokens sampled",
-    "trained_tokens": "tokens trained on",
+    "sampled_tokens": "sampled tokens",
+    "trained_tokens": "trained tokens",
     "seconds": "seconds",
 }
 ALL_WRONG, ALL_CORRECT = "train/groups/frac_all_wrong", "train/groups/frac_all_correct"
@@ -178,7 +189,7 @@ def _lines_drawing(
 ) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         labels = draw_lines(axes, lines, levels)
-        style_scale(axes, metric.text, AXIS_TITLES[x])
+        style_scale(axes, metric.text, AXIS_TITLES[x], whole=x != "seconds")
         left, right = min(line.x[0] for line in lines), max(line.x[-1] for line in lines)
         axes.set_xlim((left, right) if left < right else (left - 1, right + 1))
         axes.set_ylim(*limits)
@@ -187,6 +198,7 @@ def _lines_drawing(
             logarithmic_ticks(axes.yaxis, limits, metric.text)
         for line in lines:
             mark_cut_ends(axes, _ends_of_band(line), line.style.light)
+        show_whole_dots(axes)
         label_ends(axes, labels)
 
     return draw
@@ -280,12 +292,15 @@ def _of_every_arm(data: FigureData, name: str, metrics: Sequence[Metric]) -> Dra
 
 def _notes(data: FigureData, metrics: Sequence[Metric]) -> list[str]:
     """Notes on the curves of these metrics: smoothing, of long enough runs, and a start above rounding."""
-    points = max((run.iterations for arm in data.study.arms for run in arm.runs), default=0)
-    smoothed = any(metric.smooth for metric in metrics) and smoothing_window(points) > 1
     return [
-        *([NOTES["smoothed"]] if smoothed else []),
+        *(_smoothing_note(data) if any(metric.smooth for metric in metrics) else []),
         *([NOTES["rounding"]] if any(metric.zero_at_start for metric in metrics) else []),
     ]
+
+
+def _smoothing_note(data: FigureData) -> list[str]:
+    points = max((run.iterations for arm in data.study.arms for run in arm.runs), default=0)
+    return [NOTES["smoothed"]] if smoothing_window(points) > 1 else []
 
 
 def budgets(data: FigureData) -> Drawing | None:
@@ -308,7 +323,7 @@ def prompts_by_outcome(data: FigureData) -> Drawing | None:
     """A small panel for each arm with the shares of prompts whose samples are all wrong, mixed and all correct."""
     frame = SMALL if len(data.study.arms) > FEW_ARMS else LINES
     panels = [panel for arm in data.study.arms if (panel := _prompts_panel(data, arm, frame))]
-    return captioned("prompts", panels, most_columns=5 if frame == SMALL else 3)
+    return captioned("prompts", panels, _smoothing_note(data), most_columns=6 if frame == SMALL else 3)
 
 
 def _prompts_panel(data: FigureData, arm: Arm, frame: Frame) -> Panel | None:
@@ -322,12 +337,20 @@ def _prompts_panel(data: FigureData, arm: Arm, frame: Frame) -> Panel | None:
         for low, high, colour, alpha in ((0, below, BAD, 0.55), (below, above, MUTED, 0.25), (above, 1, GOOD, 0.55)):
             axes.fill_between(wrong.x, low, high, color=colour, alpha=alpha, linewidth=0)
         axes.set(xlim=(wrong.x[0], max(wrong.x[-1], wrong.x[0] + 1)), ylim=(0, 1))
-        style_scale(axes, lambda value: f"{100 * value:.0f}%", AXIS_TITLES[data.x], bins=3)
+        style_scale(axes, lambda value: f"{100 * value:.0f}%", AXIS_TITLES[data.x], bins=3, whole=data.x != "seconds")
         axes.set_yticks([0, 0.5, 1])
         axes.grid(False)
-        middle = (float(below[-1]) + float(above[-1])) / 2
-        mixed = f"{above[-1] - below[-1]:.0%} mixed"
-        place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
-        axes.text(0.97, middle, mixed, fontsize=FONT_SIZE - 0.5, color=INK, **place)
+        bounds = {"all wrong": (0.0, below[-1], BAD), "mixed": (below[-1], above[-1], INK)}
+        bounds["all correct"] = (above[-1], 1.0, GOOD)
+        ends = {name: (f"{high - low:.0%} {name}", float(low + high) / 2, c) for name, (low, high, c) in bounds.items()}
+        if frame == LINES:
+            right = axes.get_xlim()[1]
+            label_ends(axes, [EndLabel(text, right, middle, colour) for text, middle, colour in ends.values()])
+            return
+        # There is no room beside a small panel: the middle label alone, on ground that keeps it legible on any colour.
+        text, middle, colour = ends["mixed"]
+        place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center", "color": colour}
+        ground = {"facecolor": PAPER, "alpha": 0.75, "linewidth": 0, "pad": 1}
+        axes.text(0.97, min(max(middle, 0.1), 0.9), text, fontsize=FONT_SIZE - 0.5, bbox=ground, **place)
 
     return Panel(data.styles[arm.label].title, "", draw, frame)

@@ -4,8 +4,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis as MatplotlibAxis
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from winnow.run_logs.plot_style import INK, MUTED, tick_format
@@ -154,9 +157,11 @@ class Drawing:
 
     @property
     def columns(self) -> int:
-        """The number of columns that leaves the smallest share of the last row empty; four panels are two by two."""
+        """The number of columns that leaves the smallest share of the last row empty; four panels are two by two. Small
+        panels stand four in a row or more, if there are as many."""
         panels = len(self.panels)
-        columns = range(min(self.most_columns, panels), 1, -1)
+        fewest = min(panels, 4) if self.panels[0].frame == SMALL else 2
+        columns = range(min(self.most_columns, panels), fewest - 1, -1)
         return min(columns, key=lambda n: (-panels % n) / n, default=1)
 
 
@@ -192,10 +197,10 @@ def label_x(axes: Axes, label: str) -> None:
     axes.set_xlabel(label, fontsize=FONT_SIZE, color=MUTED, labelpad=2, parse_math=False)
 
 
-def style_scale(axes: Axes, text: Callable[[float], str], xlabel: str, bins: int = 5) -> None:
-    """Few ticks; `text` writes the values of the y axis."""
+def style_scale(axes: Axes, text: Callable[[float], str], xlabel: str, bins: int = 5, whole: bool = False) -> None:
+    """Few ticks; `text` writes the values of the y axis. On an x axis that counts something, ticks are `whole`."""
     label_x(axes, xlabel)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=bins, steps=STEPS))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=bins, steps=STEPS, integer=whole))
     axes.xaxis.set_major_formatter(tick_format(abbreviated))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=STEPS))
     axes.yaxis.set_major_formatter(tick_format(text))
@@ -233,6 +238,16 @@ def mark_cut_ends(axes: Axes, points: Iterable[tuple[float, float]], colour: str
             axes.plot(
                 *([value] for value in edge), color=colour, marker=head, markersize=5, linestyle="", clip_on=False
             )
+
+
+def show_whole_dots(axes: Axes) -> None:
+    """Show the dots at the edges of the axes as a whole: of lines without a point beyond the limits, which must be
+    final."""
+    (left, right), (low, high) = sorted(axes.get_xlim()), sorted(axes.get_ylim())
+    for line in axes.lines:
+        x, y = (np.asarray(values, dtype=float) for values in line.get_data(orig=True))
+        if line.get_marker() == "o" and ((left <= x) & (x <= right) & (low <= y) & (y <= high)).all():
+            line.set_clip_on(False)
 
 
 def abbreviated(value: float) -> str:
@@ -304,6 +319,12 @@ def _pushed_up(heights: Sequence[float], gap: float, low: float) -> list[float]:
     for height in heights:
         raised.append(max(height, raised[-1] + gap if raised else low))
     return raised
+
+
+def text_width(text: str) -> float:
+    """Inches that a label takes."""
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=FONT_SIZE), ismath=False)
+    return width / 72
 
 
 def size_in_points(axes: Axes) -> tuple[float, float]:

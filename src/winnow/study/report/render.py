@@ -21,7 +21,7 @@ NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 
 def save_drawing(drawing: Drawing, directory: Path) -> None:
     """Write all panels on white, as `NAME.png` and `NAME.svg`."""
-    figure = _sheet(drawing)
+    figure = drawn_sheet(drawing)
     figure.savefig(directory / f"{drawing.name}.png", dpi=DPI)
     with _svg_settings(drawing.name):
         figure.savefig(directory / f"{drawing.name}.svg", metadata=NO_METADATA)
@@ -30,7 +30,7 @@ def save_drawing(drawing: Drawing, directory: Path) -> None:
 def picture_uri(drawing: Drawing) -> str:
     """All panels on white, as a PNG in a data: address."""
     buffer = io.BytesIO()
-    _sheet(drawing).savefig(buffer, dpi=DPI, format="png")
+    drawn_sheet(drawing).savefig(buffer, dpi=DPI, format="png")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
@@ -52,7 +52,7 @@ def _svg_settings(name: str):
     return mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": ["DejaVu Sans"]})
 
 
-def _sheet(drawing: Drawing) -> Figure:
+def drawn_sheet(drawing: Drawing) -> Figure:
     """All panels below the title, in rows of `columns`. A row is as high as its highest panel."""
     rows = [drawing.panels[i : i + drawing.columns] for i in range(0, len(drawing.panels), drawing.columns)]
     width = max(sum(panel.frame.width for panel in row) for row in rows)

@@ -14,6 +14,7 @@ from winnow.run_logs.run_files import EvaluationCounts
 from winnow.study.measures import FINAL_ACCURACY, LATE_ACCURACY, LATE_KL
 from winnow.study.report.learning_curves import HELD_OUT, KL, Line, draw_lines, rounding_level
 from winnow.study.report.panels import (
+    NOTES,
     Drawing,
     EndLabel,
     FigureData,
@@ -25,6 +26,7 @@ from winnow.study.report.panels import (
     label_ends,
     logarithmic_ticks,
     mark_cut_ends,
+    show_whole_dots,
     style_scale,
     value_ticks,
 )
@@ -47,7 +49,9 @@ class KlPath(NamedTuple):
 def accuracy_against_kl(data: FigureData) -> Drawing | None:
     """Mean held-out accuracy against mean KL to the initial model over the evaluations, with each arm's end."""
     panels = [panel for name, arms in data.families if (panel := _kl_panel(data, name, arms))]
-    return captioned("accuracy_kl", panels, most_columns=2)
+    crossed = any(_cross_ends(arm) for arm in data.study.arms)
+    cross = [NOTES["cross"], NOTES["cut"]] if crossed else ["No cross: no arm has two runs that differ."]
+    return captioned("accuracy_kl", panels, cross, most_columns=2)
 
 
 def kl_path(data: FigureData, arm: Arm) -> KlPath | None:
@@ -89,25 +93,32 @@ def _kl_panel(data: FigureData, name: str, arms: Sequence[Arm]) -> Panel | None:
         axes.set(xscale="log", xlim=limits)
         logarithmic_ticks(axes.xaxis, limits, KL.text)
         for end, (arm, _) in zip(ends, shown, strict=True):
-            mark_cut_ends(axes, _cross_ends(arm, end), end.colour)
+            mark_cut_ends(axes, _cross_ends(arm), end.colour)
         label_ends(axes, ends)
 
     return Panel(f"Accuracy against KL · {name}" if name else "Accuracy against KL", HELD_OUT.unit, draw)
 
 
 def _kl_end(style: Style, arm: Arm) -> EndLabel:
-    accuracy, kl = fmean(FINAL_ACCURACY.by_seed(arm).values()), fmean(LATE_KL.by_seed(arm).values())
-    return EndLabel(style.title, kl, accuracy / 100, style.light)
+    return EndLabel(style.title, *_kl_place(arm), style.light)
 
 
-def _cross_ends(arm: Arm, end: EndLabel) -> list[tuple[float, float]]:
+def _kl_place(arm: Arm) -> tuple[float, float]:
+    """KL and accuracy of the arm's end."""
+    return fmean(LATE_KL.by_seed(arm).values()), fmean(FINAL_ACCURACY.by_seed(arm).values()) / 100
+
+
+def _cross_ends(arm: Arm) -> list[tuple[float, float]]:
     """Ends of the 95 % intervals of late KL and of final accuracy; empty if one has none."""
     accuracy, kl = FINAL_ACCURACY.limits(arm), LATE_KL.limits(arm)
-    return [*((x, end.y) for x in kl), *((end.x, y / 100) for y in accuracy)] if accuracy and kl else []
+    if not (accuracy and kl):
+        return []
+    x, y = _kl_place(arm)
+    return [*((end, y) for end in kl), *((x, end / 100) for end in accuracy)]
 
 
 def _draw_cross(axes: Axes, arm: Arm, end: EndLabel) -> None:
-    ends = _cross_ends(arm, end)
+    ends = _cross_ends(arm)
     for bar in (ends[:2], ends[2:]):
         axes.plot([x for x, _ in bar], [y for _, y in bar], color=end.colour, linewidth=0.9, alpha=0.7)
 
@@ -153,8 +164,10 @@ def _pass_line(style: Style, rates: Sequence[dict[int, float]], band: bool = Tru
     if not ks:
         return None
     values = [[run_rates[k] for run_rates in rates] for k in ks]
-    limits = [limit for of_k in values if band and (limit := limits_over_seeds(of_k, SHARE))]
-    low, high = np.array(limits).T if len(limits) == len(ks) else (None, None)
+    limits = [limits_over_seeds(of_k, SHARE) if band else None for of_k in values]
+    low = high = None
+    if any(limits):  # where all runs have the same rate, such as 100 %, the limits equal it, as in learning curves
+        low, high = np.array([limit or (of_k[0], of_k[0]) for limit, of_k in zip(limits, values, strict=True)]).T
     return Line(style, np.array(ks, dtype=float), np.array([fmean(of_k) for of_k in values]), low, high)
 
 
@@ -168,6 +181,7 @@ def _lines_over_values(
         style_scale(axes, text, xlabel)
         value_ticks(axes, (float(x) for line in lines for x in line.x), base)
         axes.set_ylim(bottom, None)
+        show_whole_dots(axes)
         label_ends(axes, labels)
 
     return draw

@@ -117,6 +117,18 @@ class Report:
         return tables.Table(["setting", "value", "arms"], rows, align=False)
 
     @property
+    def places(self) -> list[tuple[Drawing, str]]:
+        """Each figure with its place on a wide page: two of one panel each share a row, `half` of it each, and `one`
+        that is left over has its caption beside it."""
+        places: list[tuple[Drawing, str]] = []
+        for single, group in groupby(self.drawings, key=lambda drawing: len(drawing.panels) == 1):
+            drawings = list(group)
+            paired = len(drawings) // 2 * 2 if single else 0
+            places += [(drawing, "half") for drawing in drawings[:paired]]
+            places += [(drawing, "one" if single else "") for drawing in drawings[paired:]]
+        return places
+
+    @property
     def css_variables(self) -> dict[str, str]:
         """CSS variables for the colours of figures, which differ between the light and the dark page."""
         page = {colour: f"var({name})" for colour, name in PAGE_COLOURS.items()}
