@@ -16,10 +16,14 @@ import yaml
 from omegaconf import OmegaConf
 
 import toy_program
+from hydra_plugins.winnow_launcher import Processes
+from winnow import signals
 from winnow.config.saved_runs import sweep_of
+from winnow.errors import Stopped
 from winnow.launch.jobs import EndedJob, Job, JobPool
+from winnow.launch.program import Program, Task
 from winnow.launch.sweep_plan import minimum_detectable_effect
-from winnow.launch.sweep_results import JobRow, status_of, write_rows
+from winnow.launch.sweep_results import JobRow, SweepResults, status_of, write_rows
 
 PROGRAM = Path(toy_program.__file__)
 
@@ -284,6 +288,19 @@ def test_a_sweep_says_beforehand_what_it_can_detect(tmp_path: Path, noise: float
     jobs = [JobRow(job, text, tmp_path, {"seed": seed}) for job, (text, seed) in enumerate(words)]
     [line] = minimum_detectable_effect(jobs, OmegaConf.create({"study": {"noise": noise}}))
     assert line == f"2 arms × 2 seeds: at 80 % power {said}"
+
+
+def test_a_signal_while_the_report_is_written_does_not_say_that_nothing_was_computed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    launcher = Processes(1, None)
+    report = lambda top: signal.raise_signal(signal.SIGTERM)  # noqa: E731
+    launcher.task = Task(Program("toy", lambda cfg: [], lambda cfg, top: None, report=report), resumed=False)
+    with signals.lent(), signals.caught(), pytest.raises(Stopped):
+        launcher._report(SweepResults(tmp_path))
+    assert capfd.readouterr().out.splitlines() == [
+        f"SIGTERM: every job has ended, but there is no report; type winnow report {tmp_path}"
+    ]
 
 
 def test_rows_of_other_sweeps_in_the_directory_stay(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):

@@ -59,6 +59,16 @@ def test_a_difference_that_no_two_accuracies_have_is_not_said_to_be_detectable(t
     assert verdict.sentence.endswith("so few seeds with such a spread give no difference 80 % power.")
 
 
+def test_an_absurd_factor_is_not_said_to_be_detectable(tmp_path: Path):
+    for seed, factor in enumerate((2.0, 40.0)):
+        for arm, entropy in (("raft", 0.01), ("raftpp", 0.01 * factor)):
+            write_run(tmp_path / f"{arm}{seed}", arm, seed, rows({ACCURACY: 0.5, "train/entropy": entropy}))
+    claim = replace(CLAIM, measure=LATE_ENTROPY)
+    [verdict] = verdicts(read_study([tmp_path]), [claim])
+    assert verdict.outcome == "inside noise"
+    assert verdict.sentence.endswith("so few seeds with such a spread give no difference 80 % power.")
+
+
 def test_what_is_found_alone_may_be_noise_in_a_family(tmp_path: Path):
     verdict = held(tmp_path, [1.0, 2.0, 3.0, 4.0, 3.0], others=4)  # p = 0.007, times five
     assert verdict.outcome == "holds"

@@ -24,6 +24,8 @@ Expectation = Literal["greater", "less", "close", "no greater"]
 Outcome = Literal["holds", "does not hold", "inside noise", "not measured"]
 TESTED = ("greater", "less")
 """Expectations that a p-value decides. The others are decided by the position of the interval."""
+HOPELESS_FACTOR = 1000
+"""A smallest detectable ratio above it is not told."""
 NUMERALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
@@ -227,8 +229,9 @@ def _noise_clause(claim: Claim, difference: Difference, p: float | None, tests: 
 
 
 def _power_clause(measure: Measure, least: float) -> str:
-    """`80 % power only for a difference of 6.5 points or more`. Shares differ by at most 100 points."""
-    if measure.unit == "%" and least > 100:
+    """`80 % power only for a difference of 6.5 points or more`. Shares differ by at most 100 points, and a factor of a
+    billion would say nothing either."""
+    if (measure.unit == "%" and least > 100) or (measure.ratio and least > math.log(HOPELESS_FACTOR)):
         return "so few seeds with such a spread give no difference 80 % power"
     factor, size = f"a factor of {format_factor(math.exp(least))}", f"a difference of {_format_size(measure, least)}"
     return f"80 % power only for {factor if measure.ratio else size} or more"

@@ -15,6 +15,8 @@ from winnow.run_logs.run_files import EvaluationCounts as Counts
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_record import read_record
 
+UNENDED = ("waiting", "not started", "running", "never ended")
+"""Statuses of jobs and runs that have not ended, or of which nobody knows."""
 EVALUATION_FILES = ("evaluation.json", "results.json")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, if PyYAML was built with it, is ten times faster
 
@@ -49,6 +51,11 @@ class FailedJob:
     status: str
     exit_code: int | None
     reason: str
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is known to have ended: a run that was killed without a word counts as going on."""
+        return self.status not in UNENDED
 
 
 def is_run(directory: Path) -> bool:
@@ -199,11 +206,13 @@ def run_directories(directories: Iterable[Path]) -> list[Path]:
 def failed_jobs(directories: Iterable[Path], runs: Collection[Path]) -> tuple[FailedJob, ...]:
     """Runs whose status is not `done`, and jobs of sweeps that left no run, each once.
 
-    A run's own summary takes precedence over the sweep's table, because a run can be resumed after the sweep.
+    A run's own summary takes precedence over the sweep's table where that says only that the job waits or is done,
+    because a run can be resumed after the sweep.
     """
     unfinished = {run.resolve(): _unfinished(run) for run in runs if run_status(run) != "done"}
     done = {run.resolve() for run in runs} - unfinished.keys()
     of_sweeps = {job.directory.resolve(): job for top in directories for job in _sweep_jobs(top)}
+    of_sweeps = {place: job for place, job in of_sweeps.items() if job.has_ended or place not in unfinished}
     failed = {place: job for place, job in (unfinished | of_sweeps).items() if place not in done}
     return tuple(failed[place] for place in sorted(failed))
 

@@ -38,6 +38,7 @@ from winnow.study.report.panels import (
     abbreviated,
     describe_bands,
     label_ends,
+    logarithmic_ticks,
     mark_cut_ends,
     spread_labels,
 )
@@ -272,6 +273,15 @@ def test_bars_that_leave_the_axes_are_marked_on_their_side():
     mark_cut_ends(axes, [(5, 0.5), (-3, 0.5), (12, 0.5), (5, 2), (5, -1)], "#000000")
     marks = [(line.get_marker(), line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines]  # pyright: ignore
     assert marks == [("<", 0, 0.5), (">", 10, 0.5), ("^", 5, 1), ("v", 5, 0)]
+
+
+@pytest.mark.parametrize("limits", [(0.012, 0.75), (0.03, 0.3), (0.0011, 0.09), (1e-5, 0.3), (1e-12, 1.0)])
+def test_a_logarithmic_axis_has_two_ticks_or_more_and_no_crowd(limits):
+    axes = Figure().add_subplot()
+    axes.set(yscale="log", ylim=limits)
+    logarithmic_ticks(axes.yaxis, limits, str)
+    inside = [tick for tick in axes.get_yticks() if limits[0] <= tick <= limits[1]]
+    assert 2 <= len(inside) <= 7
 
 
 def test_iterations_are_counted_in_whole_numbers_and_dots_at_an_edge_are_whole(by_seed):

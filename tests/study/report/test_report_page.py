@@ -1,5 +1,7 @@
 """The page `report.html` is complete, loads nothing, shows hostile text as text, and begins with the claims."""
 
+import csv
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -7,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from study.report.conftest import read_page
-from study.report.dressed import HOSTILE, write_dressed, write_samples
+from study.report.dressed import HOSTILE, write_dressed, write_failed_job, write_samples
 from study.studies import ACCURACY, rows, write_run
 from winnow.run_logs.plot_style import BAD, GOOD, GRID, INK, MUTED, PAPER
 from winnow.study.report.write import write_report
@@ -164,6 +166,24 @@ def test_a_single_run_has_a_report_without_any_interval(tmp_path):
     assert "Band:" not in page.at("curves").text
     assert not [one for one in page.named("path") if "fill-opacity: 0.13" in one.attributes.get("style", "")]
     assert "90.0 (one run)" in page.at("tables").text.replace("\u00a0", " ")
+
+
+def test_jobs_that_wait_or_run_are_not_said_to_have_failed(tmp_path):
+    write_dressed(tmp_path, ("raft",), range(2))
+    write_failed_job(tmp_path, "seed=2 arm=raft", "ValueError: no")
+    (running, _), table = sorted(tmp_path.glob("[01]")), tmp_path / "summary.csv"
+    (running / "summary.json").write_text(json.dumps({"status": "running", "seed": 0}))
+    rows = list(csv.DictReader(table.open(newline="")))
+    rows[0] |= {"status": "waiting", "exit_code": ""}
+    rows.append(rows[0] | {"job": "3", "overrides": "seed=3 arm=raft", "directory": str(tmp_path / "3")})
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    told = write_report([tmp_path], None, "iterations").splitlines()
+    assert [line.split(":")[0] for line in told[1:4]] == ["running", "failed", "waiting"]
+    headings = [one.text for one in read_page(tmp_path / "report.html").named("h2")]
+    assert headings[:2] == ["1 job failed and is left out", "2 jobs have not ended and are left out"]
 
 
 def test_a_study_of_failed_jobs_alone_has_a_page_that_says_so(tmp_path):

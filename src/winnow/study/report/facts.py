@@ -6,7 +6,7 @@ from math import prod
 
 from winnow.run_logs.outcome import never_updated
 from winnow.study.measures import FINAL_ACCURACY, START_ACCURACY
-from winnow.study.runs import StudyRun
+from winnow.study.runs import FailedJob, StudyRun
 from winnow.study.study import Arm, Study, flat_settings
 
 
@@ -42,6 +42,20 @@ def study_scope(study: Study) -> str:
 def shortfalls(study: Study) -> list[str]:
     """Sentences on runs that made no update or ended below their start, by arm: what a reader has to know first."""
     return [line for arm in study.arms for line in (_not_updated(arm), _below_start(arm)) if line]
+
+
+def left_out(study: Study) -> list[tuple[str, list[FailedJob]]]:
+    """Headings with the jobs below them: those that failed, and those that have not ended."""
+    failed, unended = ([job for job in study.failed if job.has_ended is ended] for ended in (True, False))
+    headings = (
+        (failed, "{} failed and is left out", "{} failed and are left out"),
+        (unended, "{} has not ended and is left out", "{} have not ended and are left out"),
+    )
+    return [
+        ((one if len(jobs) == 1 else more).format(counted_noun(len(jobs), "job")), jobs)
+        for jobs, one, more in headings
+        if jobs
+    ]
 
 
 def _not_updated(arm: Arm) -> str | None:

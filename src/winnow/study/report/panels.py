@@ -1,5 +1,6 @@
 """Panels of a report's figures: their sizes and axes, and the arms' styles and curves that they show."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -207,9 +208,10 @@ def style_scale(axes: Axes, text: Callable[[float], str], xlabel: str, bins: int
 
 
 def logarithmic_ticks(axis: MatplotlibAxis, limits: tuple[float, float], text: Callable[[float], str]) -> None:
-    """Ticks of a logarithmic axis at powers of ten, and at 2 and 5 times them over less than a factor of 50."""
+    """Ticks of a logarithmic axis at powers of ten, and at 2 and 5 times them where there are fewer than two powers."""
     low, high = limits
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 50 else (1,), numticks=7))
+    powers = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if powers < 2 else (1,), numticks=7))
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(tick_format(text))
 

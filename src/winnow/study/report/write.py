@@ -205,7 +205,10 @@ def write_report(directories: Sequence[Path], out: Path | None, x: Axis, alone: 
         (target.directory / FIGURES).mkdir(exist_ok=True)
         for drawing in drawings:
             save_drawing(drawing, target.directory / FIGURES)
-    failed = [f"failed: {job.overrides or job.directory}: {job.reason}" for job in study.failed]
+    failed = [
+        f"{'failed' if job.has_ended else job.status}: {job.overrides or job.directory}: {job.reason}"
+        for job in study.failed
+    ]
     outcomes = [f"{verdict.outcome}: {verdict.claim.question} {verdict.claim.statement}" for verdict in measured]
     lines = [*facts.shortfalls(study), facts.study_scope(study), *failed, *outcomes, str(target.page)]
     return visible("\n".join(lines))
@@ -258,7 +261,14 @@ def _environment() -> Environment:
         unbroken_percent,
     )
     functions = (
-        *(facts.study_title, facts.study_scope, facts.shortfalls, facts.warnings_of, facts.seeds_by_arm),
+        *(
+            facts.study_title,
+            facts.study_scope,
+            facts.shortfalls,
+            facts.left_out,
+            facts.warnings_of,
+            facts.seeds_by_arm,
+        ),
         *(sampled_arms, inline_svg, picture_uri),
         *(tables.figures_table, tables.table_1, tables.tuning_table, tables.claims_table, tables.claims_list),
         *(effect_positions, advantage_strength),
