@@ -135,22 +135,15 @@ class Processes(Launcher):
         return None if direction is None else str(getattr(direction, "name", direction))
 
     def _report(self, results: "SweepResults") -> None:
-        from winnow import signals
         from winnow.launch.program import Task
 
         if not isinstance(self.task, Task):
             return
-        top = results.path.parent
         # Without a signal, a job is not started only because the settings of all those before it were refused.
         self.task.exit_codes = [CONFIG if row.exit_code is None else row.exit_code for row in results.rows.values()]
         self.task.sweep = results
-        try:
-            with signals.answered_by(lambda: f"every job has ended, but there is no report; type winnow report {top}"):
-                report = self.task.program.report(top)
-        except ConfigError as error:
-            report = f"no report: {error}"
-        if report:
-            print(report, flush=True)
+        if not results.is_search:  # a search comes back with further jobs, and reports on all of them at its end
+            self.task.report()
 
 
 def _returned(overrides: Sequence[str], row: "JobRow", results: "SweepResults") -> JobReturn:

@@ -35,7 +35,10 @@ def run(cfg, directory):
     (directory / "summary.json").write_text(json.dumps(figures))
     return figures["eval_last"]
 
-PROGRAM = Program("toy", lambda cfg: [], run, Path(__file__).parent / "conf")
+def report(top):
+    return f"report of {len(list(top.glob('*/summary.json')))} runs"
+
+PROGRAM = Program("toy", lambda cfg: [], run, Path(__file__).parent / "conf", report=report)
 if __name__ == "__main__":
     sys.exit(PROGRAM.exit_code(sys.argv[1:]))
 """
@@ -151,6 +154,7 @@ def test_a_trial_that_is_proposed_twice_runs_once(search: Callable[..., Search])
     words = ('hydra.sweeper.params={x: "choice(0.5)"}', "hydra.sweeper.n_trials=3", "hydra.sweeper.n_jobs=2")
     done = search(*words)
     assert done.code == 0, done.err
+    assert [line for line in done.out if line.startswith("report")] == ["report of 1 runs"]  # once, after both batches
     assert sum(": done in" in line for line in done.out) == 1
     assert sum("already done" in line for line in done.out) == 1
 

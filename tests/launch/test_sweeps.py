@@ -16,7 +16,6 @@ import yaml
 from omegaconf import OmegaConf
 
 import toy_program
-from hydra_plugins.winnow_launcher import Processes
 from winnow import signals
 from winnow.config.saved_runs import sweep_of
 from winnow.errors import Stopped
@@ -293,11 +292,10 @@ def test_a_sweep_says_beforehand_what_it_can_detect(tmp_path: Path, noise: float
 def test_a_signal_while_the_report_is_written_does_not_say_that_nothing_was_computed(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):
-    launcher = Processes(1, None)
     report = lambda top: signal.raise_signal(signal.SIGTERM)  # noqa: E731
-    launcher.task = Task(Program("toy", lambda cfg: [], lambda cfg, top: None, report=report), resumed=False)
+    task = Task(Program("toy", lambda cfg: [], lambda cfg, top: None, report=report), sweep=SweepResults(tmp_path))
     with signals.lent(), signals.caught(), pytest.raises(Stopped):
-        launcher._report(SweepResults(tmp_path))
+        task.report()
     assert capfd.readouterr().out.splitlines() == [
         f"SIGTERM: every job has ended, but there is no report; type winnow report {tmp_path}"
     ]

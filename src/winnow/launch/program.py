@@ -214,6 +214,9 @@ class Program:
                     f"no trial of this search ended with a figure `{task.sweep.metric}`; {task.sweep.path} says how "
                     "each ended"
                 ) from error
+            finally:
+                if task.sweep is not None and task.sweep.is_search:
+                    task.report()
         if task.sweep is not None and task.sweep.is_search:
             print(message(task.sweep.best_in_words()))
         if task.error is not None:
@@ -289,6 +292,18 @@ class Task:
             raise raised
         self.error = raised
         return None
+
+    def report(self) -> None:
+        """Write the report of the sweep, whose jobs have ended, and print what it says."""
+        assert self.sweep is not None
+        top = self.sweep.path.parent
+        try:
+            with signals.answered_by(lambda: f"every job has ended, but there is no report; type winnow report {top}"):
+                report = self.program.report(top)
+        except ConfigError as error:
+            report = f"no report: {error}"
+        if report:
+            print(report, flush=True)
 
     def _remove_if_bare(self, directory: Path) -> None:
         if not self.resumed:
