@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from winnow.launch.in_process import hydra_put_aside
-from winnow.launch.sweep_results import JobRow, SweepResults, optimised_figure
+from winnow.launch.sweep_results import JobRow, SweepResults, optimised_figure, write_rows
 
 pytest.importorskip("optuna", reason="pip install -e '.[optuna]'")
 ROOT = Path(__file__).parents[2]
@@ -145,6 +145,8 @@ def test_trials_that_fail_and_another_metric(folder: Path, search: Callable[...,
     assert done.code == 1
     assert {x: status == "done" for x, status in ends.items()} == {x: x <= 0.6 for x in ends}
     assert set(ends.values()) == {"done", "diverged"}
+    failed = sum(status == "diverged" for status in ends.values())
+    assert done.out[-1].startswith(f"best of 3, {failed} of them without a figure: train/loss ")
     losses = {x: abs(x - 0.7) for x, status in ends.items() if status == "done"}
     found = yaml.safe_load((folder / "top" / "optimization_results.yaml").read_text())
     assert found["best_value"] == pytest.approx(min(losses.values()))
@@ -176,5 +178,15 @@ def test_the_best_of_figures(tmp_path: Path):
         results.rows = {row.job: row for row in rows}
         assert results.best() == (rows[best], optimised_figure(tmp_path / str(best), "eval_last"))
         assert f"with x={best};" in results.best_in_words()
+        # Runs that an earlier start of the search left in the directory, when it proposed other settings.
+        write_rows(tmp_path / "summary.csv", list(results.rows.values()))
+        again = SweepResults(tmp_path, "eval_last", direction, ["y=2"])
+        again.rows = {2: rows[2]}
+        again.others = [cells for cells in again.others if cells["job"] != "2"]
+        before = f"an earlier start was better: eval_last {float(3 if best == 0 else 1):g}, {tmp_path / str(best)}"
+        assert again.best_in_words().endswith(f"{tmp_path / '2'}; {before}")
+        again.rows[best] = rows[best]
+        assert "earlier" not in again.best_in_words()
+        (tmp_path / "summary.csv").unlink()
     assert optimised_figure(tmp_path / "0", "train/loss") is None
     assert optimised_figure(tmp_path / "0", "status") is None

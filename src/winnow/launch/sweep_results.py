@@ -197,7 +197,20 @@ class SweepResults:
             return f"no job has a figure `{self.metric}`"
         row, figure = found
         own = " ".join(word for word in row.overrides.split() if word not in self.typed)
-        return f"best of {len(self.rows)}: {self.metric} {figure:.6g} with {own}; {row.directory}"
+        without = sum(self.figure(job) is None for job in self.rows)
+        of = f"{len(self.rows)}, {without} of them without a figure" if without else len(self.rows)
+        return f"best of {of}: {self.metric} {figure:.6g} with {own}; {row.directory}{self._better_before(figure)}"
+
+    def _better_before(self, figure: float) -> str:
+        """Words on a better run that an earlier start left in the directory; empty without one. A search that is
+        started again proposes other trials once one that had failed has a figure."""
+        done = [Path(cells["directory"]) for cells in self.others if cells.get("status") == status_of(DONE)]
+        figures = {place: found for place in done if (found := optimised_figure(place, self.metric)) is not None}
+        sign = -1 if self.direction == "minimize" else 1
+        place = max(figures, key=lambda place: sign * figures[place], default=None)
+        if place is None or sign * figures[place] <= sign * figure:
+            return ""
+        return f"; an earlier start was better: {self.metric} {figures[place]:.6g}, {place}"
 
     def close(self) -> None:
         """Print how many jobs are done, and where their figures are.
