@@ -304,6 +304,16 @@ def test_the_parts_of_prompts_by_outcome_are_named_with_their_shares_at_the_end(
     assert {text.get_text() for text in axes.texts} == {"10% all wrong", "40% mixed", "50% all correct"}
 
 
+def test_groups_of_arms_that_are_not_of_the_paper_have_names_of_their_own(tmp_path):
+    for number in range(9):
+        write_run(tmp_path / str(number), None, 0, rows({ACCURACY: 0.5}), algo=f"mine{number}")
+    names = [name for name, _ in FigureData(read_study([tmp_path]), "iterations").families]
+    assert names == ["1 of 2", "2 of 2"]
+    write_run(tmp_path / "grpo", "grpo", 0, rows({ACCURACY: 0.5}))
+    names = [name for name, _ in FigureData(read_study([tmp_path]), "iterations").families]
+    assert names == ["Reinforce family", "others, 1 of 2", "others, 2 of 2"]
+
+
 def test_two_seeds_far_apart_are_marked_in_the_forest(by_seed):
     drawing = forest(by_seed(raft=[0.5, 0.501], grpo=[0.5, 0.6]))
     assert drawing

@@ -1,12 +1,13 @@
 """Arms' colours differ enough for normal vision and for colour blindness."""
 
+import re
 from itertools import combinations
 
 import numpy as np
 import pytest
 
 from winnow.study.report.learning_curves import PAPER_FIGURES
-from winnow.study.report.panels import ARM_STYLES, CYCLE, LONGEST_NAME, arm_styles
+from winnow.study.report.panels import ARM_STYLES, CYCLE, LONGEST_NAME, arm_styles, text_width
 
 # Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB.
 EYES = {
@@ -59,8 +60,18 @@ def test_an_arm_keeps_its_colour_whatever_stands_beside_it():
 def test_names_beside_curves_fit_and_differ():
     typed = [f"optim.lr={i}e-5 algo.clip.high=0.28 rollout.samples=8" for i in range(12)]
     titles = [style.title for style in arm_styles([(f"grpo {one}", f"GRPO {one}") for one in typed]).values()]
-    assert titles[:2] == ["GRPO lr=0e-5 high=0…", "GRPO lr=1e-5 high=0…"]
+    assert titles[:2] == ["GRPO lr=0e-5 hig…", "GRPO lr=1e-5 hig…"]
     assert len(set(titles)) == 12
-    assert max(map(len, titles)) <= LONGEST_NAME
+    assert max(text_width(title, "bold") for title in titles) <= LONGEST_NAME
     alike = arm_styles([(one, one) for one in ("a" * 30, "a" * 31, "algo/clip=none")])
-    assert [style.title for style in alike.values()] == [19 * "a" + "…", 19 * "a" + "… #2", "clip=none"]
+    first, second, third = (style.title for style in alike.values())
+    assert re.fullmatch("a{8,}…", first)
+    assert re.fullmatch("a{8,}… #2", second)
+    assert third == "clip=none"
+
+
+def test_a_name_is_not_cut_within_a_number():
+    """1.122977233… would be read as a learning rate of one."""
+    tried = [f"grpo optim.lr={rate}" for rate in (1.122977233797048e-05, 1.1257628736587934e-05, 0.0005910317077425306)]
+    names = [style.title for style in arm_styles([(one, one.replace("grpo", "GRPO")) for one in tried]).values()]
+    assert names == ["GRPO lr=1.12e-05", "GRPO lr=1.13e-05", "GRPO lr=0.000591"]

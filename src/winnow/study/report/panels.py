@@ -25,8 +25,10 @@ CAPTIONS: dict[str, dict[str, str]] = packaged_yaml("report/figures.yaml")["capt
 NOTES: dict[str, str] = packaged_yaml("report/figures.yaml")["notes"]
 
 DASHES = ((), (5, 1.6), (1.5, 1.5), (6, 1.5, 1.5, 1.5), (3, 1.5))
-LONGEST_NAME = 20
-"""Characters of a name that fit beside a curve."""
+LONGEST_NAME = 1.33
+"""Inches that fit beside a curve, for its name."""
+LONG_NUMBER = re.compile(r"(?<==)-?\d*\.?\d{6,}(e[+-]?\d+)?(?=$| )")
+"""Number of many digits as the value of a setting in an arm's title."""
 CURVES_PER_PANEL = 7
 """Curves that can be told apart, and labelled, in one panel."""
 STEPS = (1, 2, 2.5, 5, 10)
@@ -68,12 +70,27 @@ def arm_styles(arms: Sequence[tuple[str, str]]) -> dict[str, Style]:
 
 
 def _short_title(title: str, taken: Sequence[str]) -> str:
-    """A title that fits beside a curve: `GRPO lr=1e-5` for `GRPO optim.lr=1e-5`. It is cut if it is still too long, and
-    numbered if a name that is `taken` is the same."""
+    """A title that fits beside a curve: `GRPO lr=1.12e-05` for `GRPO optim.lr=1.122977233797048e-05`.
+
+    It is cut if it is still too long, and numbered if a name that is `taken` is the same.
+    """
     short = re.sub(r"\S*[./](?=[^ ./]+=)", "", title)
-    short = short if len(short) <= LONGEST_NAME else f"{short[: LONGEST_NAME - 1]}…"
-    same = sum(other.split(" #")[0] == short for other in taken)
-    return f"{short} #{same + 1}" if same else short
+    if _too_long(short):
+        short = LONG_NUMBER.sub(lambda number: f"{float(number[0]):.3g}", short)
+    for number in range(1, len(taken) + 2):
+        mark = f" #{number}" if number > 1 else ""
+        name = f"{short}{mark}"
+        for end in range(len(short) - 1, 0, -1):
+            if not _too_long(name):
+                break
+            name = f"{short[:end]}…{mark}"
+        if name not in taken:
+            return name
+    raise AssertionError("more marks than names")
+
+
+def _too_long(name: str) -> bool:
+    return text_width(name, "bold") > LONGEST_NAME
 
 
 @dataclass(frozen=True)
@@ -100,14 +117,19 @@ class FigureData:
 
     @property
     def families(self) -> list[tuple[str, list[Arm]]]:
-        """All arms, in named groups that fit into a panel each: the paper's two families, then the others."""
+        """All arms, in groups that fit into a panel each and differ in name: the paper's two families, then the
+        others."""
         arms = list(self.study.arms)
         if len(arms) <= CURVES_PER_PANEL:
             return [("", arms)]
         groups = [(name, self.arms(labels)) for name, labels in FAMILIES.items()]
+        groups = [(name, members) for name, members in groups if members]
         others = [arm for arm in arms if not any(arm.label in labels for labels in FAMILIES.values())]
-        groups += [("others", others[i : i + CURVES_PER_PANEL]) for i in range(0, len(others), CURVES_PER_PANEL)]
-        return [(name, members) for name, members in groups if members]
+        parts = [others[i : i + CURVES_PER_PANEL] for i in range(0, len(others), CURVES_PER_PANEL)]
+        if len(parts) == 1:
+            return [*groups, ("others", parts[0])]
+        word = "others, " if groups else ""
+        return groups + [(f"{word}{number} of {len(parts)}", part) for number, part in enumerate(parts, 1)]
 
 
 def describe_bands(arms: Sequence[Arm]) -> str:
@@ -323,9 +345,10 @@ def _pushed_up(heights: Sequence[float], gap: float, low: float) -> list[float]:
     return raised
 
 
-def text_width(text: str) -> float:
+def text_width(text: str, weight: str = "normal") -> float:
     """Inches that a label takes."""
-    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=FONT_SIZE), ismath=False)
+    font = FontProperties(size=FONT_SIZE, weight=weight)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
     return width / 72
 
 
