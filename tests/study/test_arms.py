@@ -13,7 +13,9 @@ from winnow.launch.sweep_plan import config_hash
 from winnow.study.arms import ORDER, arm_rank, arm_title, distinguishing_overrides
 from winnow.study.runs import StudyRun
 
-ARMS = sorted(path.stem for path in (CONF / "arm").glob("*.yaml"))
+CONTROLS = {"more_demonstrations"}
+"""Arms that are not of the paper: further demonstrations, beside experiment=smollm/after_warm_start."""
+ARMS = sorted(path.stem for path in (CONF / "arm").glob("*.yaml") if path.stem not in CONTROLS)
 FIGURES = ("table1", "figure1", "figure2", "figure3", "figure4")
 STUDIES = ("miniature", "paper")
 
