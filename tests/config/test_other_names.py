@@ -11,14 +11,21 @@ from winnow.config import checks
 from winnow.config.callback_targets import OBSERVERS
 from winnow.config.command_line import read_command_line
 from winnow.config.compose import CONF, Composer, composed, register_unique_name
-from winnow.config.other_names import LIGHTNING_CALLBACKS, LIGHTNING_TRAINER, OtherName, other_names
+from winnow.config.other_names import (
+    ALGORITHMS,
+    LIGHTNING_CALLBACKS,
+    LIGHTNING_TRAINER,
+    NOT_SETTINGS,
+    OtherName,
+    other_names,
+)
 from winnow.config.override_check import OverrideCheck
 from winnow.config.ranges import check_ranges
 from winnow.config.schema import TrainerConfig
 from winnow.errors import ConfigError
 from winnow.training.lightning_settings import TrainerSettings
 
-SETTINGS = [other for other in other_names() if other.tool != LIGHTNING_CALLBACKS]
+SETTINGS = [other for other in other_names() if other.tool not in NOT_SETTINGS]
 
 
 def checked(words: list[str]) -> None:
@@ -31,6 +38,21 @@ def words_of(other: OtherName) -> list[str]:
     """The overrides that the table gives for the example of a value."""
     value = other.value
     return other.words(str(value).lower() if isinstance(value, bool) else str(value)).split()
+
+
+def test_what_to_type_for_certain_values_composes():
+    for other in other_names():
+        for value in other.values:
+            checked(other.words(value).split())
+            assert other.words(value) != other.type
+
+
+@pytest.mark.parametrize("other", [o for o in other_names() if o.tool == ALGORITHMS], ids=lambda o: o.name)
+def test_an_algorithm_by_the_name_of_its_paper(other: OtherName):
+    checked(other.type.split())
+    with pytest.raises(ConfigError) as error:
+        composed("train", [f"algo={other.name.upper().replace('-', '')}"])
+    assert f"type {other.type}" in str(error.value)
 
 
 def test_every_argument_of_lightnings_trainer_has_an_answer():
@@ -94,6 +116,16 @@ def test_a_name_of_another_tool_is_answered(composer: Composer):
         ("+trainer.max_epochs=3", "iterations=3"),
         ("optim.learning_rate=1e-4", "optim.lr=1e-4"),
         ("logger.project=mine", "logger.wandb.project=mine"),
+        ("scale_rewards=none", "type algo.advantage.scale=none"),
+        ("scale_rewards=false", "type algo.advantage.scale=none"),
+        ("loss_type=dr_grpo", "type algo/aggregate=constant_length"),
+        ("algorithm.adv_estimator=reinforce_plus_plus", "type algo=reinforce algo/advantage=whitened"),
+        ("algo/advantage=rloo", "algo.advantage.centre=leave_one_out"),
+        ("model=Qwen/Qwen2.5-0.5B", "model=custom model.path=Qwen/Qwen2.5-0.5B"),
+        ("model=gpt2", "model=custom model.path="),
+        ("dataset=sums.jsonl", "dataset=file dataset.path=sums.jsonl"),
+        ("dataset=me/sums", "dataset=hub dataset.repository=me/sums"),
+        ("reward=mine.rewards:f", "reward=function reward.functions=[mine.rewards:f] plugins=[mine]"),
         # Ours come first.
         ("lr=1e-4", "optim.lr"),
         ("optim.beta=0.9", "optim.betas"),
@@ -160,3 +192,10 @@ def test_wrong_settings_of_what_observes(typed: str, said: str):
         checked(typed.split(" "))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_setting_typed_as_an_option_of_the_command_line():
+    with pytest.raises(ConfigError, match=r"--num_generations: .* type rollout.samples=VALUE"):
+        read_command_line(["--num_generations", "8"])
+    with pytest.raises(ConfigError, match=r"--verbosity: no such option"):
+        read_command_line(["--verbosity=2"])

@@ -12,6 +12,7 @@ from typing import NoReturn
 from hydra._internal.utils import get_args_parser
 
 from winnow.config.groups import register_help, template_of
+from winnow.config.other_names import PLACEHOLDER, named_exactly
 from winnow.errors import ConfigError
 
 GROUP_NAME = re.compile(r"[\w/]+")
@@ -42,6 +43,9 @@ class CommandLine:
         return replace(self, flags=(*self.flags, "--config-dir", config_dir), config_dir=config_dir)
 
 
+UNKNOWN_OPTION = re.compile(r"unrecognized arguments: --([\w.-]+)")
+
+
 def read_command_line(words: Sequence[str]) -> CommandLine:
     """Parse the words after the program's name; `--help GROUP` and `--help=GROUP` become an override of its text.
 
@@ -69,7 +73,12 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
 
 
 def _refuse_option(message: str) -> NoReturn:
-    raise ConfigError(f"{message}; --hydra-help lists the options")
+    option = UNKNOWN_OPTION.search(message)
+    if option is None:
+        raise ConfigError(f"{message}; --hydra-help lists the options")
+    other = named_exactly(option[1].replace("-", "_"))
+    hint = other.answer(PLACEHOLDER) if other else f"type {option[1]}=VALUE, or --hydra-help for the options"
+    raise ConfigError(f"--{option[1]}: no such option, settings are typed KEY=VALUE; {hint}")
 
 
 def _flags(words: Sequence[str], args: argparse.Namespace) -> list[str]:

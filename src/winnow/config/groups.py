@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
+from winnow.config.other_names import algorithm_meant_by
 from winnow.config.override_errors import IN_EXTRAS, choose_hint, close_matches, did_you_mean
 from winnow.config.setting_rules import SEVERAL
 from winnow.errors import ConfigError
@@ -101,7 +102,7 @@ class Groups:
             if f"{group}/{choice}" in IN_EXTRAS and not self.loader.repository.config_exists(f"{group}/{choice}"):
                 raise ConfigError(f"{line}: not installed; {install(IN_EXTRAS[f'{group}/{choice}'])}")
             if choice is not None and not self.loader.repository.config_exists(f"{group}/{choice}"):
-                hint = choose_hint(group, str(choice), self.choices(group))
+                hint = _meant(group, str(choice)) or choose_hint(group, str(choice), self.choices(group))
                 raise ConfigError(f"{group}={choice}: no such choice; {hint}")
 
     def unused(self, choices: Sequence[Override], message: str) -> str | None:
@@ -193,6 +194,24 @@ def _choices(name: str, *, _root_: DictConfig) -> str:
     comments = {choice: _first_comment(groups.loader, f"{name}/{choice}") for choice in groups.choices(name)}
     columns = max(map(len, comments))
     return _escaped("\n".join([f"{name}=", *(_paragraph(choice, text, columns) for choice, text in comments.items())]))
+
+
+DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz")
+
+
+def _meant(group: str, choice: str) -> str | None:
+    """What to type in place of a choice that is no name of ours but of a paper, a model, a file or a function."""
+    if group.split("/")[0] == "algo" and (other := algorithm_meant_by(choice)) is not None:
+        return "; ".join([f"type {other.type}", *([other.note] if other.note else [])])
+    if group == "model" and "/" in choice:
+        return f"a model of the hub, or a folder, is model=custom model.path={choice}"
+    if group == "dataset" and choice.endswith(DATA_SUFFIXES):
+        return f"type dataset=file dataset.path={choice}"
+    if group == "dataset" and "/" in choice:
+        return f"a dataset of the hub is dataset=hub dataset.repository={choice}"
+    if group == "reward" and ":" in choice:
+        return f"type reward=function reward.functions=[{choice}] plugins=[{choice.split(':')[0].split('.')[0]}]"
+    return None
 
 
 def _loaded_groups(root: DictConfig) -> Groups:

@@ -3,8 +3,9 @@
 The table is `other_names.yaml` beside this file; `docs/migrating.md` shows the same one.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -14,14 +15,16 @@ import yaml
 FILE = "other_names.yaml"
 PLACEHOLDER = "VALUE"
 LIGHTNING_TRAINER, LIGHTNING_CALLBACKS = "Lightning's Trainer", "Lightning's callbacks"
+ALGORITHMS = "papers, for algorithms"
+NOT_SETTINGS = (LIGHTNING_CALLBACKS, ALGORITHMS)
 
 
 @dataclass(frozen=True)
 class OtherName:
     """A setting of another tool.
 
-    `type` is what to type here, with VALUE for the value as it was typed; `value` is an example of one. Without `type`
-    there is no counterpart, and `note` says why.
+    `type` is what to type here, with VALUE for the value as it was typed; `value` is an example of one. `values` has
+    what to type for certain values in place of it. Without `type` there is no counterpart, and `note` says why.
     """
 
     tool: str
@@ -29,10 +32,11 @@ class OtherName:
     value: object = None
     type: str = ""
     note: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
 
     def words(self, value: str) -> str:
         """The overrides to type in place of the setting with this value, given as text; "" if there are none."""
-        return self.type.replace(PLACEHOLDER, value)
+        return self.values.get(value.strip("\"'").lower(), self.type).replace(PLACEHOLDER, value)
 
     def answer(self, value: str) -> str:
         """The end of a message: where the name comes from, and what to type instead."""
@@ -77,8 +81,16 @@ def callback_meant_by(name: str) -> OtherName | None:
     return _first(other_names(), lambda other: other.tool == LIGHTNING_CALLBACKS and other.name == name)
 
 
+def algorithm_meant_by(choice: str) -> OtherName | None:
+    """The entry of an algorithm that papers and other tools call `choice`; None if none is called so."""
+    spelt = re.sub(r"[^a-z0-9+]", "", choice.lower())
+    return _first(
+        other_names(), lambda other: other.tool == ALGORITHMS and re.sub(r"[^a-z0-9+]", "", other.name) == spelt
+    )
+
+
 def _settings() -> list[OtherName]:
-    return [other for other in other_names() if other.tool != LIGHTNING_CALLBACKS]
+    return [other for other in other_names() if other.tool not in NOT_SETTINGS]
 
 
 def _first(names: Sequence[OtherName], holds: Callable[[OtherName], bool]) -> OtherName | None:

@@ -50,7 +50,8 @@ def choose_hint(group: str, choice: str, choices: Sequence[str]) -> str:
     """The choices of a group, beginning with those that are spelt like `choice`."""
     near = close_matches(choice, choices)
     meant = "".join(f"did you mean {group}={name}? " for name in near[:1])
-    return f"{meant}choices: {', '.join(dict.fromkeys([*near, *choices]))}"
+    others = "; another model, of the hub or in a folder, is model=custom model.path=…" if group == "model" else ""
+    return f"{meant}choices: {', '.join(dict.fromkeys([*near, *choices]))}{others}"
 
 
 def did_you_mean(candidates: Sequence[str], otherwise: str) -> str:
