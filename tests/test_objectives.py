@@ -13,6 +13,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from winnow.algorithm import PolicyGradient
+from winnow.config.compose import composed
+from winnow.config.instantiate import build_algorithm
+from winnow.errors import ConfigError
 from winnow.objectives import KL, PolicyObjective, PreferenceObjective, ValueObjective
 from winnow.ops import clip, kl, ratio
 from winnow.packed import pack
@@ -305,3 +309,25 @@ def test_a_pair_of_weight_zero_has_no_effect():
     assert loss.metrics["train/dpo/acc"] == Mean(1, 1)
     assert loss.metrics["train/dpo/margin"] == Mean(BETA * 4, 1)
     assert loss.metrics["train/dpo/logp_rejected"] == Mean(-2, 1)
+
+
+@pytest.mark.parametrize(
+    ("rules", "says"),
+    [
+        ({"clip": lambda r, a: (r * a).mean(1)}, r"algo\.clip: <lambda> returned shape \(2,\).*\(2, 4\)"),
+        ({"clip": lambda r, a: 1.0}, r"algo\.clip: <lambda> returned a float"),
+        ({"ratio": lambda new, old, response: new[:, :1]}, r"algo\.ratio: <lambda> returned shape \(2, 1\)"),
+    ],
+)
+def test_a_rule_of_ones_own_that_returns_another_shape_is_named(batch: Batch, rules: dict, says: str):
+    with pytest.raises(ConfigError, match=says):
+        replace(plain(), **rules)(LOGPROBS, None, batch)
+
+
+def test_an_advantage_of_one_number_a_prompt_is_not_broadcast_over_as_many_samples():
+    """(P,) would become a row of (P, G) in silence where P = G."""
+    algorithm = build_algorithm(composed("train", ["algo=grpo"]))
+    assert isinstance(algorithm, PolicyGradient)
+    mine = replace(algorithm, advantage=lambda rewards: rewards.mean(1))
+    with pytest.raises(ConfigError, match=r"algo\.advantage: <lambda> returned shape \(4,\).*\(4, 4\)"):
+        mine.advantages(torch.ones(4, 4), None, torch.ones(4, 4, dtype=torch.bool))

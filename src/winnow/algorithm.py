@@ -15,7 +15,17 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from winnow.errors import ConfigError
-from winnow.objectives import KL, Aggregate, Clip, PolicyObjective, PreferenceObjective, Ratio, ValueObjective, rule_of
+from winnow.objectives import (
+    KL,
+    Aggregate,
+    Clip,
+    PolicyObjective,
+    PreferenceObjective,
+    Ratio,
+    ValueObjective,
+    returned,
+    rule_of,
+)
 from winnow.ops import advantage as advantage_ops
 from winnow.ops import clip as clip_ops
 from winnow.ops import ratio as ratio_ops
@@ -120,7 +130,8 @@ class PolicyGradient(PolicyUpdate):
         whole = (slice(None), slice(None))
         for part in (whole,) if usable.all() else self._parts(usable):
             given = {} if penalty is None else {"penalty": penalty[part]}
-            found[part] = self.advantage(rewards[part], **given)
+            result = self.advantage(rewards[part], **given)
+            found[part] = returned("advantage", self.advantage, result, rewards[part])
         return torch.where(selected, found, 0.0)
 
     def _parts(self, usable: Bool[Tensor, "p g"]) -> Iterator[tuple[Int[Tensor, "q h"], Int[Tensor, "q h"]]]:

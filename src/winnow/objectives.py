@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from winnow.errors import ConfigError
 from winnow.ops import kl as kl_ops
 from winnow.ops import ratio as ratio_ops
 from winnow.ops.value import clipped_value_loss, dpo
@@ -53,6 +54,19 @@ def no_kl() -> None:
 def rule_of(rule: Callable) -> Callable:
     """The function of `ops` behind a rule. Hydra instantiates a rule with settings as a partial of that function."""
     return rule.func if isinstance(rule, partial) else rule
+
+
+def returned(axis: str, rule: Callable, result: object, like: Tensor) -> Tensor:
+    """What a rule has returned, once it is known to have the shape of `like`: others would be broadcast in silence.
+
+    Raises:
+        ConfigError: it is of another shape, or no tensor.
+    """
+    if isinstance(result, Tensor) and result.shape == like.shape:
+        return result
+    found = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
+    name = getattr(rule_of(rule), "__name__", type(rule).__name__)
+    raise ConfigError(f"algo.{axis}: {name} returned {found}; it has to return a tensor of shape {tuple(like.shape)}")
 
 
 def _weights(batch: Batch, like: Tensor) -> Float[Tensor, "b s"]:
@@ -114,8 +128,8 @@ class PolicyObjective:
         # optimiser step: then this forward itself is of the policy that sampled, the ratio is 1, and its gradient is
         # that of log π.
         old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
-        quantity = self.ratio(logprobs, old, batch.response)
-        surrogate = self.clip(quantity, batch.advantages)
+        quantity = returned("ratio", self.ratio, self.ratio(logprobs, old, batch.response), logprobs)
+        surrogate = returned("clip", self.clip, self.clip(quantity, batch.advantages), logprobs)
         policy = -(weights * surrogate).sum()
         metrics = {"train/loss/policy": _per_update(policy, batch)}
         total, parts = policy, -(weights * surrogate.detach()).sum(1)

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from winnow import distributed
 from winnow.experience.evidence import Evidence
 from winnow.experience.left_out import LeftOut
-from winnow.objectives import Aggregate
+from winnow.objectives import Aggregate, returned
 from winnow.packed import MAX_PROMPT_REPEATS, PromptedSequence, pack
 from winnow.rng import permutation, seed_of
 from winnow.run_logs.run_files import SampleRecord
@@ -254,7 +254,10 @@ class Plan:
         """The weight of each item's tokens and its part of the denominator; both are 1 for a preference pair."""
         if any(isinstance(item, Pair) for item in items):
             return torch.ones(len(items)), torch.ones(len(items))
-        return self.aggregate(torch.tensor([item.response_length for item in items if isinstance(item, Row)]))
+        lengths = torch.tensor([item.response_length for item in items if isinstance(item, Row)])
+        weights, parts = self.aggregate(lengths)
+        checked = [returned("aggregate", self.aggregate, result, lengths) for result in (weights, parts)]
+        return checked[0], checked[1]
 
 
 def _collated(

@@ -15,7 +15,7 @@ from winnow.experience.left_out import Site, faults_of, first_of, left_out, samp
 from winnow.experience.metrics import Clock, gradient_mass_metrics, rollout_metrics, sample_records
 from winnow.experience.scoring import ByRow, Scored, Scorer, score_sequences
 from winnow.models.policy import Critic
-from winnow.objectives import KL, PolicyObjective
+from winnow.objectives import KL, PolicyObjective, returned
 from winnow.ops.finite import finite_rows
 from winnow.ops.ratio import token
 from winnow.ops.value import explained_variance
@@ -113,7 +113,8 @@ class PolicyGradientExperience:
 def _selected(algorithm: PolicyGradient | ActorCritic, rollouts: Rollouts) -> Bool[Tensor, "p g"]:
     """The samples that the algorithm keeps. One whose reward is not finite is never the best."""
     rewards = rollouts.rewards
-    return algorithm.select(rewards.masked_fill(~rewards.isfinite(), -torch.inf), rollouts.correct)
+    kept = algorithm.select(rewards.masked_fill(~rewards.isfinite(), -torch.inf), rollouts.correct)
+    return returned("select", algorithm.select, kept, rewards).bool()
 
 
 def _numbers(rows: Bool[Tensor, "*shape"]) -> list[int]:
