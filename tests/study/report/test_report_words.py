@@ -52,9 +52,10 @@ def test_what_else_differs_is_warned_of(tmp_path):
 
 def test_settings_are_split_by_whether_arms_differ(tmp_path):
     run(tmp_path, "raft", 1)
-    run(tmp_path, "grpo", 1, settings={"algo": {"clip": {"high": 0.28}}})
+    run(tmp_path, "grpo", 1, settings={"algo": {"clip": {"high": 0.28}}, "dataset": {"levels": [6], "x": True}})
     shared, differing = facts.split_settings(read_study([tmp_path]))
-    assert differing == {"algo.clip.high": {"0.2": ["RAFT"], "0.28": ["GRPO"]}}
+    high, x = {"0.2": ["RAFT"], "0.28": ["GRPO"]}, {"–": ["RAFT"], "true": ["GRPO"]}  # as it is typed, not True
+    assert differing == {"algo.clip.high": high, "dataset.x": x}
     assert shared["rollout.samples"] == "4"
     assert not set(shared) & set(differing)
 

@@ -153,8 +153,13 @@ def _sweep(runs: Sequence[StudyRun]) -> str | None:
 
 
 def _values(key: str, configs: Sequence[Mapping[str, object]]) -> str:
-    values = [str(config[key]) if config.get(key) is not None else "–" for config in configs]
+    values = [_typed(config[key]) if config.get(key) is not None else "–" for config in configs]
     return " / ".join(dict.fromkeys(values))
+
+
+def _typed(value: object) -> str:
+    """The value as it is typed on the command line."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _count_range(numbers: Sequence[int], noun: str) -> str:
