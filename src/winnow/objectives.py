@@ -57,7 +57,7 @@ def rule_of(rule: Callable) -> Callable:
 
 
 def returned(axis: str, rule: Callable, result: object, like: Tensor) -> Tensor:
-    """What a rule has returned, once it is known to have the shape of `like`: others would be broadcast in silence.
+    """The result of a rule, once it is known to have the shape of `like`: others would be broadcast in silence.
 
     Raises:
         ConfigError: it is of another shape, or no tensor.

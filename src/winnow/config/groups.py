@@ -200,7 +200,7 @@ DATA_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".gz")
 
 
 def _meant(group: str, choice: str) -> str | None:
-    """What to type in place of a choice that is no name of ours but of a paper, a model, a file or a function."""
+    """The words to type in place of a choice that is no name of ours but of a paper, a model, a file or a function."""
     if group.split("/")[0] == "algo" and (other := algorithm_meant_by(choice)) is not None:
         return "; ".join([f"type {other.type}", *([other.note] if other.note else [])])
     if group == "model" and "/" in choice:
