@@ -1,7 +1,7 @@
 """JSONL files of strangers: rows that are JSON objects, one a line, each refused by its line if it is anything else."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -12,6 +12,9 @@ LONGEST_LINE = 2**26
 """Bytes of the longest line that is read as a row, 64 MiB: a file without line breaks must not fill the memory."""
 MOST_DIGITS = 4300
 """Digits of the largest whole number that Python reads from text."""
+DEEPEST = 100
+"""Levels of lists and objects within a row: what later copies a row or writes it calls itself for each of them."""
+TOO_DEEP = "lists or objects too deep to read"
 
 
 class SourceRow(NamedTuple):
@@ -87,12 +90,26 @@ def json_object(text: str, where: str) -> dict[str, object]:
     except json.JSONDecodeError as error:
         raise BadRow(where, f"not a JSON object ({error.msg})") from error
     except RecursionError as error:
-        raise BadRow(where, "lists or objects too deep to read") from error
+        raise BadRow(where, TOO_DEEP) from error
     except ValueError as error:
         raise BadRow(where, str(error)) from error
     if not isinstance(row, dict):
         raise BadRow(where, f"a {type(row).__name__}, not a JSON object")
+    if text.count("[") + text.count("{") > DEEPEST and is_too_deep(row):
+        raise BadRow(where, TOO_DEEP)
     return row
+
+
+def is_too_deep(row: object) -> bool:
+    """Whether lists and objects are nested in more than `DEEPEST` levels."""
+    level = [row]
+    for _ in range(DEEPEST + 1):
+        level = [part for value in level for part in _parts(value) if isinstance(part, list | dict)]
+    return bool(level)
+
+
+def _parts(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def parsed(text: str) -> object:

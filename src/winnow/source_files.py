@@ -58,7 +58,9 @@ def require_file(path: Path, named: str, advice: str) -> None:
         held = ", ".join(sorted(p.name for p in path.iterdir() if is_data_file(p))[:3]) or "no data file"
         raise ConfigError(f"{named}: a folder, which holds {held}; {advice}")
     if not is_file:
-        raise ConfigError(f"{named}: no such file; {advice}")
+        # A pipe or a device could not be read twice, and a link may lead in a circle.
+        other = "not a regular file" if path.exists() else "a link that leads to no file" if path.is_symlink() else ""
+        raise ConfigError(f"{named}: {other or 'no such file'}; {advice}")
 
 
 FORMATS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")

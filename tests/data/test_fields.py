@@ -28,6 +28,10 @@ def of_rows(tmp_path: Path, *fields: str) -> Sequence[Problem]:
     return loaded(path)[1:]
 
 
+def test_an_answer_of_thousands_of_digits(tmp_path: Path):
+    assert of_rows(tmp_path, '"problem": "q", "answer": ' + "9" * 4000)[0].answer == "9" * 4000
+
+
 @pytest.mark.parametrize(
     ("row", "what"),
     [

@@ -42,6 +42,7 @@ def refused(tmp_path: Path, content: str | bytes, message: str) -> None:
         (GOOD + '{"n": 1' + "0" * 4300 + "}", r"f\.jsonl:2: a number of 4,301 digits"),
         (GOOD + '{"n": ' + "[" * 100_000 + "]" * 100_000 + "}", r"f\.jsonl:2: lists or objects too deep"),
         (GOOD + '{"a": ' * 100_000 + "1" + "}" * 100_000, r"f\.jsonl:2: lists or objects too deep"),
+        (GOOD + '{"x": ' + "[" * 900 + "]" * 900 + "}", r"f\.jsonl:2: lists or objects too deep"),
         (GOOD + '{"answer": "1", "answer": "2"}', r"f\.jsonl:2: the field 'answer' occurs twice"),
         (GOOD + "[1]\n", r"f\.jsonl:2: a list, not a JSON object"),
         (GOOD + "null\n", r"f\.jsonl:2: a NoneType, not a JSON object"),
@@ -83,10 +84,12 @@ def test_names_that_are_no_file(tmp_path: Path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "train.jsonl").write_text(GOOD)
     os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "circle.jsonl").symlink_to("circle.jsonl")
     for name, message in {
         "folder": r"a folder, which holds train\.jsonl",
         "nothing.jsonl": "no such file",
-        "pipe.jsonl": "no such file",
+        "pipe.jsonl": "not a regular file",
+        "circle.jsonl": "a link that leads to no file",
         "x" * 5000: "no file has such a name",
         "a\0b": "(no such file|no file has such a name)",
     }.items():
@@ -103,6 +106,24 @@ def test_a_damaged_parquet_file_names_itself(tmp_path: Path):
         path.write_bytes(damaged)
         with pytest.raises(ConfigError, match=r"train-0\.parquet: not a readable Parquet file"):
             list(rows_of_data_file(path))
+
+
+def test_columns_of_a_parquet_file_that_python_has_no_values_for(tmp_path: Path):
+    path, nine = tmp_path / "a.parquet", pa.array([1_700_000_000_123_456_789], pa.timestamp("ns"))
+    parquet.write_table(
+        pa.table({"at": nine, "all": pa.array([[{"t": nine[0]}]], pa.list_(pa.struct([("t", nine.type)])))}), path
+    )
+    row = next(rows_of_data_file(path))
+    assert isinstance(row, SourceRow)
+    at = row.fields["at"]
+    assert str(at) == "2023-11-14 22:13:20.123456"
+    assert row.fields["all"] == [{"t": at}]
+    parquet.write_table(pa.table({"problem": ["p"], "at": pa.array([2**60], pa.timestamp("us"))}), path)
+    with pytest.raises(ConfigError, match=r"the column 'at' \(timestamp\[us\]\) cannot be read"):
+        list(rows_of_data_file(path))
+    parquet.write_table(pa.table([pa.array(["p"]), pa.array(["q"])], names=["problem", "problem"]), path)
+    with pytest.raises(ConfigError, match="the column 'problem' twice"):
+        list(rows_of_data_file(path))
 
 
 ROWS: list[dict] = [

@@ -71,7 +71,8 @@ def answer_text(value: object, where: str) -> str:
 def _one_answer(value: object, where: str) -> str:
     if isinstance(value, str):
         return _readable(value, "answer", where)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or (isinstance(value, float) and not isfinite(value)):
         _refuse("answer", value, where, "a text, a number or a list of these")
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 

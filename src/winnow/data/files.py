@@ -9,11 +9,14 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from winnow.errors import ConfigError
-from winnow.jsonl import BadRow, SourceRow, parsed, rows_of_lines
+from winnow.jsonl import TOO_DEEP, BadRow, SourceRow, is_too_deep, parsed, rows_of_lines
 from winnow.source_files import format_of, opened
+
+if TYPE_CHECKING:
+    from pyarrow import DataType, RecordBatch
 
 Rows = Iterator[SourceRow | BadRow]
 
@@ -44,7 +47,9 @@ def _json(file: BinaryIO, path: Path) -> Rows:
         yield from rows_of_lines(io.BytesIO(content), path)
         return
     for number, row in enumerate(_list_in(content, path), start=1):
-        if isinstance(row, dict):
+        if is_too_deep(row):
+            yield BadRow(f"{path}, row {number}", TOO_DEEP)
+        elif isinstance(row, dict):
             yield SourceRow(f"row {number}", row)
         else:
             yield BadRow(f"{path}, row {number}", f"a {type(row).__name__}, not a JSON object")
@@ -169,12 +174,53 @@ def _parquet(file: BinaryIO, path: Path) -> Rows:
     from pyarrow import ArrowException, parquet
 
     try:
-        rows = (row for batch in parquet.ParquetFile(file).iter_batches() for row in batch.to_pylist())
+        opened_file = parquet.ParquetFile(file)
+        names = opened_file.schema_arrow.names
+        if (repeated := next((name for name in names if names.count(name) > 1), None)) is not None:
+            raise ConfigError(f"{path}: has the column {repeated!r} twice; write it with one")
+        batches = (_parquet_columns(batch, path) for batch in opened_file.iter_batches())
+        rows = (dict(zip(names, row, strict=True)) for columns in batches for row in zip(*columns, strict=True))
         for number, row in enumerate(rows, start=1):
-            yield SourceRow(f"row {number}", row)
-    except (ArrowException, OSError, UnicodeDecodeError) as error:
+            yield BadRow(f"{path}, row {number}", TOO_DEEP) if is_too_deep(row) else SourceRow(f"row {number}", row)
+    except (ArrowException, OSError, UnicodeDecodeError, RecursionError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{path}: not a readable Parquet file ({first}); write or download it again") from error
+
+
+def _parquet_columns(batch: "RecordBatch", path: Path) -> list[list[object]]:
+    """The values of every column of a batch.
+
+    Raises:
+        ConfigError: Python has no such value, such as a date of the year 20000; the message names the column.
+    """
+    found: list[list[object]] = []
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        try:
+            found.append(column.cast(_in_microseconds(field.type), safe=False).to_pylist())
+        except (ValueError, OverflowError, NotImplementedError) as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise ConfigError(
+                f"{path}: the column {field.name!r} ({field.type}) cannot be read ({said}); write the file without it"
+            ) from error
+    return found
+
+
+def _in_microseconds(kind: "DataType") -> "DataType":
+    """A type of Parquet with all times in it in microseconds, because those of Python have no nanoseconds."""
+    from pyarrow import duration, large_list, list_, struct, time64, timestamp, types
+
+    if types.is_timestamp(kind) and kind.unit == "ns":
+        return timestamp("us", kind.tz)
+    if types.is_time64(kind):
+        return time64("us")
+    if types.is_duration(kind) and kind.unit == "ns":
+        return duration("us")
+    if types.is_list(kind) or types.is_large_list(kind):
+        make = list_ if types.is_list(kind) else large_list
+        return make(kind.value_field.with_type(_in_microseconds(kind.value_type)))
+    if types.is_struct(kind):
+        return struct([part.with_type(_in_microseconds(part.type)) for part in kind.fields])
+    return kind
 
 
 READERS: dict[str | None, Callable[[BinaryIO, Path], Rows]] = {
