@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from benchmarks.process import cpu_seconds
 from benchmarks.records import Measurement, Named, Part, Value, spread
 from winnow.config.compose import composed
-from winnow.config.instantiate import build_node
+from winnow.config.nodes import build_node
 from winnow.rewards.verifier import Verifier
 
 REPEATS = 5

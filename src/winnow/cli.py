@@ -1,6 +1,8 @@
 """Command line `winnow COMMAND`. Each command imports its part only when it runs, so that `--help` is fast."""
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,10 +43,15 @@ def _tool(words: Sequence[str]) -> int:
     try:
         args = _parser().parse_args(list(words))
         with signals.caught(), DiskErrors(Path.cwd(), lambda: "make room there, or type another directory"):
-            return args.command(args) or DONE
+            code = args.command(args) or DONE
+            sys.stdout.flush()
+            return code
     except DiskFailure as failure:
         print(visible(f"disk: {' '.join(str(failure).split())}"), file=sys.stderr)
         return DISK
+    except BrokenPipeError:  # the reader has gone, as of `winnow prompt | head`: nobody is left to write for
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except Stopped as stop:
         return stop.code
     except ConfigError as error:
@@ -146,27 +153,40 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _prompt(args: argparse.Namespace) -> None:
-    from winnow.assemble.prompt import show_prompt
     from winnow.config.compose import composed
+    from winnow.config.data_check import check_benchmark, check_dataset
+    from winnow.config.heldout_files import holds_out
 
-    show_prompt(composed("train", args.overrides), args.row, args.benchmark, sys.stdout)
+    cfg = composed("train", args.overrides, ("reward.verifier", "dataset", "benchmarks"))
+    if args.benchmark is None:
+        check_dataset(cfg, holds_out(cfg))
+    elif args.benchmark in cfg.benchmarks:
+        check_benchmark(cfg, args.benchmark)
+    else:
+        known = ", ".join(map(str, cfg.benchmarks))
+        raise ConfigError(f"--set {args.benchmark}: no such benchmark; there are {known}")
+    from winnow.assemble.prompt import show_prompt  # imports torch and transformers, which takes seconds
+    from winnow.config.targets import check_nodes
+
+    check_nodes(cfg, "model")
+    show_prompt(cfg, args.row, args.benchmark, sys.stdout)
 
 
 def _verify(args: argparse.Namespace) -> None:
     from winnow.config.compose import composed
-    from winnow.config.instantiate import build_node
+    from winnow.config.nodes import build_node
     from winnow.rewards.verify_cases import verify_cases
 
-    with build_node(composed("train", args.overrides).reward.verifier) as pool:
+    with build_node(composed("train", args.overrides, ("reward.verifier",)).reward.verifier) as pool:
         verify_cases(args.cases, sys.stdout, pool)
 
 
 def _rescore(args: argparse.Namespace) -> None:
-    from winnow.assemble.common import verifier_of
     from winnow.config.compose import composed
+    from winnow.config.nodes import verifier_of
     from winnow.evaluation.compare import rescore
 
-    cfg = composed("train", args.overrides)
+    cfg = composed("train", args.overrides, ("reward.verifier", "benchmarks"))
     named = any(words.startswith(("reward/", "reward.")) for words in args.overrides)
     rescore(args.source, args.target, lambda name: verifier_of(cfg, None if named else name), sys.stdout)
 
@@ -179,9 +199,14 @@ def _compare(args: argparse.Namespace) -> None:
 
 def _report(args: argparse.Namespace) -> None:
     from winnow.run_logs.console import print_line
-    from winnow.study.report.write import write_report
+    from winnow.study.report.target import report_target
+    from winnow.study.study import read_study
 
-    print_line(write_report(args.directories, args.out, args.x, args.self_contained))
+    target = report_target(args.directories, args.out, args.self_contained)
+    study = read_study(args.directories)
+    from winnow.study.report.write import write_study  # imports matplotlib and scipy
+
+    print_line(write_study(study, target, args.out, args.x))
 
 
 def _dashboard(args: argparse.Namespace) -> None:

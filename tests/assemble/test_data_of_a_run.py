@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dataset_hub import running_hub
+from fake_hub import running_hub
 from running import SMALL, composed, metrics
 from winnow.assemble import preflight
 from winnow.assemble.training import train

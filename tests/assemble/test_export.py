@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from assemble.fake_hub import Uploads, fake_hub
+from fake_hub import FakeHub, running_hub
 from running import SMALL, metrics, program
 from winnow import cli
 
@@ -69,37 +69,33 @@ def test_an_iteration_that_is_not_kept_is_refused(
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Uploads]:
-    with fake_hub() as uploads:
-        monkeypatch.setattr(constants, "ENDPOINT", uploads.address)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", "hf_good")
-        yield uploads
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with running_hub(tmp_path / "home", monkeypatch) as found:
+        yield found
 
 
 def test_a_repository_gets_the_files_of_an_export(
-    run: Path, tmp_path: Path, hub: Uploads, exported: Callable[..., tuple[int, str]]
+    run: Path, tmp_path: Path, hub: FakeHub, exported: Callable[..., tuple[int, str]]
 ):
     assert exported(run, tmp_path / "out")[0] == 0
     folder = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     for number in (1, 2):  # the second upload is to a repository that exists
         code, printed = exported(run, "hub:owner/model")
         assert code == 0, printed
-        assert hub.files == folder
-        assert len(hub.commits) == number
+        assert hub.newest("owner/model") == folder
+        assert len(hub.messages) == number
     assert hub.made["owner/model"]["visibility"] == "private"
     assert f"{hub.address}/owner/model" in printed
 
 
-def test_a_public_repository_is_asked_for_by_a_word(run: Path, hub: Uploads, exported: Callable[..., tuple[int, str]]):
+def test_a_public_repository_is_asked_for_by_a_word(run: Path, hub: FakeHub, exported: Callable[..., tuple[int, str]]):
     assert exported(run, "hub:owner/open", "--public")[0] == 0
     assert hub.made["owner/open"]["visibility"] == "public"
 
 
-def test_a_dry_run_asks_nobody(run: Path, hub: Uploads, exported: Callable[..., tuple[int, str]]):
+def test_a_dry_run_asks_nobody(run: Path, hub: FakeHub, exported: Callable[..., tuple[int, str]]):
     code, printed = exported(run, "hub:owner/model", "--dry-run")
-    assert (code, hub.requests) == (0, 0)
+    assert (code, hub.asked) == (0, [])
     size = (run / "export" / "model.safetensors").stat().st_size
     assert f"{size:,} bytes  model.safetensors" in printed
     assert "README.md" in printed
@@ -110,7 +106,7 @@ def test_a_dry_run_asks_nobody(run: Path, hub: Uploads, exported: Callable[..., 
 )
 def test_a_hub_that_refuses_is_one_line(
     run: Path,
-    hub: Uploads,
+    hub: FakeHub,
     exported: Callable[..., tuple[int, str]],
     monkeypatch: pytest.MonkeyPatch,
     refusal: int | str,

@@ -131,7 +131,7 @@ def test_the_cost_of_a_sample():
 @pytest.mark.parametrize("case", verifiers.CASES, ids=lambda case: case.name)
 def test_half_of_the_answers_are_correct(case: verifiers.Case):
     from winnow.config.compose import composed
-    from winnow.config.instantiate import build_node
+    from winnow.config.nodes import build_node
 
     golds, answers = zip(*(case.pair(n) for n in range(6)), strict=True)
     with build_node(composed("train", [f"reward/verifier={case.verifier}"]).reward.verifier) as verifier:

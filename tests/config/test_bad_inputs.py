@@ -112,7 +112,7 @@ AFTER_TORCH = [
     ("rollout.max_mismatch_kl=1 metrics.kl_rows=0", "rollout.max_mismatch_kl=1", "leave it out"),
     ("engine.graphs=true hardware=cpu", "engine.graphs=true", "hardware=gpu"),
     ("algo.select._target_=os.system", "algo.select._target_=os.system", "plugins=[os]"),
-    ("~algo.kl", "algo: ", "'kl'"),
+    ("~algo.kl", "algo: has no `kl`", "leave out what removes it (~algo.kl)"),
     ("hardware=gpu hardware.devices=99", "hardware.devices=99", "type hardware=cpu"),
     ("plugins=[no_such_package]", "plugins: no package no_such_package", "install it"),
     (

@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from running import composed
-from winnow.config.instantiate import build_node
+from winnow.config.nodes import build_node
 from winnow.data.collection import Benchmark, TrainingCollection
 from winnow.data.prompts import render
 from winnow.errors import ConfigError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from running import composed
-from winnow.config.instantiate import build_node
+from winnow.config.nodes import build_node
 from winnow.data.problems import Problem, screen_problems
 from winnow.errors import ConfigError
 from winnow.models.conversation import Message

@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from running import composed
 from winnow import jsonl
-from winnow.config.instantiate import build_node
+from winnow.config.nodes import build_node
 from winnow.data.files import rows_of_data_file
 from winnow.errors import ConfigError
 from winnow.jsonl import BadRow, SourceRow, rows_of_file

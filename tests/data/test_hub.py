@@ -10,9 +10,9 @@ import pytest
 from huggingface_hub import constants
 from pyarrow import parquet
 
-from dataset_hub import FakeHub, running_hub
+from fake_hub import FakeHub, running_hub
 from running import composed
-from winnow.config.instantiate import build_node
+from winnow.config.nodes import build_node
 from winnow.data.collection import TrainingCollection
 from winnow.data.hub_splits import Choice, chosen_files
 from winnow.errors import ConfigError
@@ -70,12 +70,12 @@ def test_what_is_cached_is_read_without_the_hub_and_stays_as_it_was(hub: FakeHub
     before = len(hub.asked)
     assert answers() == ["1", "2"]
     assert len(hub.asked) == before
-    hub.is_down = True
+    hub.refuse = 503
     assert answers() == ["1", "2"]
     assert dataset().hub.commit == first  # pyright: ignore[reportOptionalMemberAccess]
     with pytest.raises(ConfigError, match=r"dataset maths/sums could not be downloaded: not cached, hub unreachable"):
         answers("dataset.split=test")  # of which nothing has been downloaded
-    hub.is_down = False
+    hub.refuse = None
     assert answers(f"dataset.revision={second}") == ["5"]
     assert answers(f"dataset.revision={first}") == ["1", "2"]
     assert answers() == ["1", "2"]
@@ -87,10 +87,10 @@ def test_an_interrupted_download_is_no_smaller_dataset(hub: FakeHub):
     assert answers() == ["1", "2"]
     [shard] = Path(constants.HF_HUB_CACHE).glob("**/snapshots/*/train-00001-of-00002.parquet")
     shard.unlink()
-    hub.is_down = True
+    hub.refuse = 503
     with pytest.raises(ConfigError, match="could not be downloaded"):
         answers()
-    hub.is_down = False
+    hub.refuse = None
     assert answers() == ["1", "2"]
 
 

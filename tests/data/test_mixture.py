@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from running import composed
-from winnow.config.instantiate import build_node
+from winnow.config.nodes import build_node
 from winnow.data.mixture import Mixture
 from winnow.errors import ConfigError
 

@@ -7,7 +7,7 @@ import pytest
 
 from models.checkpoints import llama_tokenizer, qwen_tokenizer
 from running import composed
-from winnow.config.instantiate import build_node
+from winnow.config.nodes import build_node
 from winnow.data.problems import Problem
 from winnow.data.prompts import longer_than, render
 from winnow.models.language_model import Pretrained

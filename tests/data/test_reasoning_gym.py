@@ -6,7 +6,7 @@ import re
 import pytest
 
 from running import composed
-from winnow.config.instantiate import build_node
+from winnow.config.nodes import build_node
 from winnow.data.reasoning_gym import TASKS, ReasoningGym
 from winnow.errors import ConfigError
 from winnow.rewards.answers.text import last_boxed

@@ -7,7 +7,7 @@ import pytest
 
 from running import composed
 from winnow.columns import Columns
-from winnow.config.instantiate import build_node
+from winnow.config.nodes import build_node
 from winnow.data.row_filter import RowFilter
 from winnow.errors import ConfigError
 

@@ -13,7 +13,9 @@ from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from winnow.config.heldout_files import benchmarks_of, heldout_files, holds_out
-from winnow.config.instantiate import build_node, engine_class, on_cuda, precision_of
+from winnow.config.instantiate import engine_class, on_cuda, precision_of
+from winnow.config.mixture_parts import dataset_node
+from winnow.config.nodes import build_node
 from winnow.data.collection import Benchmark
 from winnow.data.problems import Problem, ProblemSet, ProblemSource, screen_problems
 from winnow.data.prompts import longer_than, longest_prompt, most_prompt_bytes, render
@@ -95,19 +97,13 @@ def revisions(problems: ProblemSet, benchmarks: Sequence[Benchmark]) -> dict[str
     return {**problems.revisions, **{name: revision for name, revision in read.items() if revision is not None}}
 
 
-def verifier_of(cfg: DictConfig, benchmark: str | None) -> Verifier:
-    """The verifier of the benchmark, or that of the rewards where there is no such benchmark."""
-    node = cfg.benchmarks[benchmark].verifier if benchmark in cfg.benchmarks else cfg.reward.verifier
-    return build_node(node)
-
-
 def load_problems(cfg: DictConfig, verifier: Verifier) -> ProblemSet:
     """The problems of the dataset. Some are held out only where they are evaluated.
 
     Raises:
         ConfigError: the dataset cannot be loaded, or holds answers that the verifier cannot read.
     """
-    source: ProblemSource = build_node(cfg.dataset)
+    source: ProblemSource = build_node(dataset_node(cfg))
     return source.load(verifier.check_golds, hold_out=holds_out(cfg))
 
 

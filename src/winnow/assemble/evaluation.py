@@ -12,7 +12,9 @@ from winnow.assemble import common
 from winnow.assemble.preflight import before_evaluation, require_room_for_prompts
 from winnow.assemble.rewards import evaluation_reward, prepare
 from winnow.assemble.run_start import RunStart, accept_and_log
+from winnow.config.heldout_files import holds_out
 from winnow.config.instantiate import on_cuda, precision_of
+from winnow.data.problems import NO_PROBLEMS
 from winnow.evaluation.results import PLAN_FILE, EvaluationPlan, SetPlan
 from winnow.evaluation.run import EvaluationRun
 from winnow.evaluation.sets import EvaluationSet
@@ -40,7 +42,10 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
     with RunLog() as log, kept, common.verifiers(cfg) as (verifier, benchmarks), full:
         source = common.model_source(cfg)
         common.require_engine(cfg, source)
-        evaluated = common.evaluated_problems(cfg, lambda: common.load_problems(cfg, verifier), verifier, benchmarks)
+        problems = common.load_problems(cfg, verifier) if holds_out(cfg) else NO_PROBLEMS
+        evaluated = common.evaluated_problems(cfg, lambda: problems, verifier, benchmarks)
+        revisions = common.revisions(problems, benchmarks)
+        start = start.on_problems(None, revisions)
         before = before_evaluation(cfg, source)
         for line in before.lines:
             print_line(line)
@@ -48,8 +53,8 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
         for notice in common.precision_notices(cfg, language_model.model):
             print_line(f"note: {notice}")
         reward = evaluation_reward(cfg)
-        for problems, _ in evaluated.values():
-            prepare(reward, problems)
+        for of_set, _ in evaluated.values():
+            prepare(reward, of_set)
         sets = common.evaluation_sets(evaluated, cfg.limit, reward, language_model, source.template)
         common.require_positions(cfg, language_model, source.template, (), sets)
         require_room_for_prompts(cfg, source, sets, (), lambda problem: 0)
@@ -81,6 +86,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
             sets,
             arithmetic(precision_of(cfg), device),
             lambda: accept_and_log(start, log, after=0),
+            revisions,
         ).run()
 
 

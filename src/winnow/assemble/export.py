@@ -7,7 +7,7 @@ from pathlib import Path
 
 from winnow.assemble import common
 from winnow.config import checks
-from winnow.config.instantiate import plain_config
+from winnow.config.nodes import plain_config
 from winnow.config.saved_runs import SavedRun
 from winnow.errors import ConfigError
 from winnow.files import disk_errno

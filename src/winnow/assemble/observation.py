@@ -7,7 +7,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Checkpoint
 
-from winnow.config.instantiate import build_node
+from winnow.config.nodes import build_node
 from winnow.errors import ConfigError
 from winnow.run_logs.console import print_line
 from winnow.run_logs.tracker import Tracker

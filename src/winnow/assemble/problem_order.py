@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from omegaconf import DictConfig
 
 from winnow.algorithm import Algorithm, Supervised
-from winnow.config.instantiate import build_node
+from winnow.config.nodes import build_node
 from winnow.data.curriculum import Curriculum, NoCurriculum
 from winnow.data.order import Mixed, Order
 from winnow.data.problems import Problem

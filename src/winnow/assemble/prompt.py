@@ -6,7 +6,7 @@ from typing import TextIO
 from omegaconf import DictConfig
 
 from winnow.assemble import common
-from winnow.config.instantiate import build_node
+from winnow.config.nodes import build_node
 from winnow.data.collection import Benchmark
 from winnow.data.problems import Problem
 from winnow.data.prompts import render
@@ -20,18 +20,16 @@ def show_prompt(cfg: DictConfig, row: int, benchmark: str | None, out: TextIO) -
     The problem is number `row` of the training problems, or of the evaluation set `benchmark`.
 
     Raises:
-        ConfigError: there is no such set or row, or the model or the data cannot be loaded.
+        ConfigError: there is no such row, or the model or the data cannot be loaded.
     """
     common.quiet_libraries()
-    if benchmark is not None and benchmark not in cfg.benchmarks:
-        raise ConfigError(f"--set {benchmark}: no such benchmark; there are {', '.join(map(str, cfg.benchmarks))}")
-    source = common.model_source(cfg)
-    tokenizer = source.tokenizer()
     problems = _prompt_problems(cfg, benchmark)
     if not 0 <= row < len(problems):
         raise ConfigError(
             f"--row {row}: there are {len(problems)} problems; type a number from 0 to {len(problems) - 1}"
         )
+    source = common.model_source(cfg)
+    tokenizer = source.tokenizer()
     prompt = render(problems[row], tokenizer, source.template)
     names = tokenizer.convert_ids_to_tokens(list(prompt.token_ids))
     out.write(visible(f"{prompt.text}\n\n{len(prompt.token_ids)} tokens:\n"))

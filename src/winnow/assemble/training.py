@@ -18,17 +18,17 @@ from winnow.assemble.rewards import evaluation_reward, hidden_columns, prepare, 
 from winnow.assemble.run_start import RunStart, accept_and_log
 from winnow.config.instantiate import (
     build_algorithm,
-    choice,
     max_mismatch_kl,
     needs_reference,
-    plain_config,
     precision_of,
     samples_exactly,
     token_budget,
 )
+from winnow.config.nodes import choice, plain_config
 from winnow.config.notices import notices_of
 from winnow.config.saved_runs import sweep_of
 from winnow.data.collection import Benchmark
+from winnow.data.mixture import first_problems
 from winnow.data.problems import problems_hash
 from winnow.data.prompts import PromptOrder, longest_prompt, render
 from winnow.engines.base import Engine
@@ -116,7 +116,8 @@ def build_run(
     language_model = common.load_model(cfg, source)
     template = source.template
     sampled_problems, screening = common.screened_problems(cfg, problems, evaluated, language_model, template)
-    sampled_problems = sampled_problems[: cfg.rollout.problems]
+    if cfg.rollout.problems is not None:
+        sampled_problems = first_problems(sampled_problems, cfg.rollout.problems, problems.shares)
     revisions = common.revisions(problems, benchmarks)
     start = start.on_problems(problems_hash(sampled_problems), revisions)
     engine = common.engine_of(cfg, language_model, before.max_rows)

@@ -7,6 +7,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
 
 from winnow.config.other_names import callback_meant_by
+from winnow.config.override_errors import target_nodes
 from winnow.config.targets import PACKAGE, check_target
 from winnow.errors import ConfigError
 
@@ -15,9 +16,18 @@ OBSERVERS = ("DeviceStatsMonitor", "LearningRateMonitor", "ModelSummary", "RichM
 """Callbacks of Lightning's that change nothing; what to type instead of the others is in `other_names.yaml`."""
 
 
-def is_callback(path: str) -> bool:
-    """Whether the dotted key is that of a callback, `callbacks.NAME`, and not of something inside one."""
-    return path.startswith("callbacks.") and path.count(".") == 1
+def check_callbacks(cfg: DictConfig) -> None:
+    """Check every class below `callbacks`: that of a callback by `check_callback`, and others as those of any node.
+
+    Raises:
+        ConfigError: the first that is refused.
+    """
+    trusted = list(cfg.plugins)
+    for path, node in target_nodes(cfg.callbacks, "callbacks"):
+        if path.count(".") == 1:  # `callbacks.NAME`, and not something inside one
+            check_callback(path, node, trusted)
+        else:
+            check_target(path, node, trusted)
 
 
 def check_callback(path: str, node: DictConfig, trusted: Sequence[str]) -> None:

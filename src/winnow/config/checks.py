@@ -6,13 +6,12 @@ from omegaconf import DictConfig
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Supervised
 from winnow.config import ranges
-from winnow.config.callback_targets import check_callback, is_callback
-from winnow.config.instantiate import build_algorithm, choice, engine_class, on_cuda, precision_of, samples_exactly
+from winnow.config.instantiate import build_algorithm, engine_class, on_cuda, precision_of, samples_exactly
+from winnow.config.nodes import choice
 from winnow.config.notices import notices_of
-from winnow.config.override_errors import target_nodes
 from winnow.config.reward_functions import check_reward_functions, has_functions
 from winnow.config.saved_runs import SavedRun
-from winnow.config.targets import check_function, check_plugins, check_target
+from winnow.config.targets import check_nodes, check_plugins
 from winnow.errors import ConfigError
 
 
@@ -30,11 +29,18 @@ def check_config(cfg: DictConfig) -> list[str]:
 
 
 def check_components(cfg: DictConfig) -> list[str]:
-    """Check the part of `check_config` that needs torch: machine, classes, algorithm and engine."""
-    check_environment(cfg)
+    """Check the part of `check_config` that needs torch: algorithm, machine, engine, and all other classes.
+
+    What takes longest to import, the classes of the model and of Lightning, comes last.
+    """
+    for section in ("algo", "engine"):
+        check_nodes(cfg, section)
     algorithm = build_algorithm(cfg)
+    _check_machine(cfg)
     _check_engine(cfg, algorithm)
-    return notices_of(cfg, algorithm)
+    notices = notices_of(cfg, algorithm)
+    _check_classes(cfg)
+    return notices
 
 
 def check_environment(cfg: DictConfig) -> None:
@@ -43,6 +49,12 @@ def check_environment(cfg: DictConfig) -> None:
     Raises:
         ConfigError: what is wrong, and what to type instead.
     """
+    check_nodes(cfg, "engine")
+    _check_machine(cfg)
+    _check_classes(cfg)
+
+
+def _check_machine(cfg: DictConfig) -> None:
     if cfg.engine.get("graphs") and not on_cuda(cfg):
         raise ConfigError("engine.graphs=true: CUDA graphs need a GPU; leave it out, or type hardware=gpu")
     if cfg.hardware.accelerator == "cuda":
@@ -52,15 +64,18 @@ def check_environment(cfg: DictConfig) -> None:
                 f"hardware.devices={cfg.hardware.devices}: torch can use {present} CUDA devices here; type hardware=cpu"
                 + (f" or hardware.devices={present}" if present else "")
             )
-    check_targets(cfg)
-    for node in cfg.logger.values():
-        if (require := getattr(get_object(node["_target_"]), "require", None)) is not None:
-            require()
     if precision_of(cfg) == "64-true" and not engine_class(cfg).exact:
         raise ConfigError(
             f"hardware.precision=64-true: engine={choice('engine')} does not sample in float64; type engine=torch, "
             "or hardware.precision=32-true"
         )
+
+
+def _check_classes(cfg: DictConfig) -> None:
+    check_targets(cfg)
+    for node in cfg.logger.values():
+        if (require := getattr(get_object(node["_target_"]), "require", None)) is not None:
+            require()
 
 
 def check_targets(cfg: DictConfig) -> None:
@@ -70,15 +85,15 @@ def check_targets(cfg: DictConfig) -> None:
         ConfigError: the first that does not.
     """
     check_plugins(cfg.plugins)
-    for path, node in target_nodes(cfg):
-        if is_callback(path):
-            check_callback(path, node, list(cfg.plugins))
-        else:
-            check_target(path, node, list(cfg.plugins))
-        if path.endswith(".rule") and "function" in node:
-            check_function(f"{path}.function", str(node.function), list(cfg.plugins))
+    for section in cfg:
+        if section != "callbacks":
+            check_nodes(cfg, str(section))
     if has_functions(cfg):
         check_reward_functions(cfg)
+    if cfg.get("callbacks"):
+        from winnow.config.callback_targets import check_callbacks  # imports Lightning
+
+        check_callbacks(cfg)
 
 
 def check_saved(run: SavedRun, instead: str) -> None:

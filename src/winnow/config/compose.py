@@ -28,6 +28,7 @@ from winnow.config.override_check import OverrideCheck
 from winnow.config.override_errors import composition_error, one_line
 from winnow.config.own_files import import_beside, unnamed_directory
 from winnow.config.setting_rules import SEVERAL
+from winnow.config.targets import check_nodes, check_plugins
 from winnow.errors import ConfigError
 
 CONF = Path(str(files("winnow"))) / "conf"
@@ -110,6 +111,9 @@ class Composer:
         except OmegaConfBaseException as error:
             raise ConfigError(composition_error(error)) from error
         for key in missing:
+            top = key.split(".")[0]
+            if "." in key and top not in cfg.hydra.runtime.choices and self.groups.choices(top):
+                key = top  # the whole group was removed
             choices = self.groups.choices(key)
             raise ConfigError(f"{key}: has no value; type {key}=" + ("|".join(choices) if choices else "VALUE"))
         return part
@@ -162,8 +166,11 @@ def _malformed(line: str) -> str:
     return f"{line}: cannot be read as key=value; quote a value with special characters: '{key}=\"…\"'"
 
 
-def composed(program: str, words: Sequence[str]) -> DictConfig:
+def composed(program: str, words: Sequence[str], sections: Sequence[str] | None = None) -> DictConfig:
     """The configuration that `python train.py WORDS` would receive (`program` is "train").
+
+    A tool that builds objects from some `sections` only, such as `reward.verifier`, names them: the classes of the
+    others are not imported, which takes seconds, and must not be built.
 
     Raises:
         ConfigError: an override is wrong; the message says what to type instead.
@@ -173,6 +180,11 @@ def composed(program: str, words: Sequence[str]) -> DictConfig:
     composer = Composer(program, CONF, command.within(unnamed_directory(installed=True)))
     cfg = composer.for_task(composer.compose(command.overrides))
     ranges.check_values(cfg)
+    if sections is not None:
+        check_plugins(cfg.plugins)
+        for section in sections:
+            check_nodes(cfg, section)
+        return cfg
     from winnow.config import checks  # imports torch, which --help and completion must not wait for
 
     checks.check_targets(cfg)

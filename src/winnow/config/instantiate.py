@@ -1,18 +1,20 @@
-"""Objects built from configuration nodes, and the values that follow from several settings together."""
+"""The algorithm of a configuration, and the values that follow from several settings together.
 
-from typing import Any
+Of what takes long to import, only torch is imported here: checks ask for these values before a model is loaded.
+"""
+
+from typing import TYPE_CHECKING
 
 import torch
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from hydra.utils import get_object
+from omegaconf import DictConfig
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
-from winnow.config.override_errors import composition_error
-from winnow.engines.base import Engine
-from winnow.errors import ConfigError
-from winnow.models.precision import Precision
+from winnow.config.nodes import build_node
+
+if TYPE_CHECKING:
+    from winnow.engines.base import Engine
+    from winnow.models.precision import Precision
 
 
 def build_algorithm(cfg: DictConfig) -> Algorithm:
@@ -20,41 +22,12 @@ def build_algorithm(cfg: DictConfig) -> Algorithm:
     return build_node(cfg.algo)
 
 
-def build_node(node: DictConfig, **arguments: object) -> Any:
-    """The object of the node's `_target_`, built from the node's settings and further `arguments`.
-
-    Raises:
-        ConfigError: the object, or one inside it, refuses its settings.
-    """
-    try:
-        # _convert_: otherwise ListConfig and DictConfig leak into the package.
-        return instantiate(node, _convert_="all", **arguments)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise error.__cause__ from None
-        if isinstance(error.__cause__, TypeError) and "missing" in str(error.__cause__):  # a setting was removed
-            raise ConfigError(composition_error(error)) from error
-        raise
-
-
-def choice(group: str) -> str:
-    """The option chosen for a config group, such as "grpo" for `algo`."""
-    return str(HydraConfig.get().runtime.choices.get(group))
-
-
-def plain_config(cfg: DictConfig) -> dict[str, object]:
-    """The configuration as plain dictionaries and lists, interpolations resolved."""
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
-
-
 def on_cuda(cfg: DictConfig) -> bool:
     """Whether the run computes on a GPU; `hardware.accelerator=auto` takes one if torch can use it."""
     return cfg.hardware.accelerator == "cuda" or (cfg.hardware.accelerator == "auto" and torch.cuda.is_available())
 
 
-def precision_of(cfg: DictConfig) -> Precision:
+def precision_of(cfg: DictConfig) -> "Precision":
     """Precision of the arithmetic, in Lightning's words.
 
     `hardware.precision=auto` is bfloat16 on a GPU that computes in it natively, and float32 elsewhere.
@@ -83,12 +56,12 @@ def samples_exactly(cfg: DictConfig) -> bool:
     return engine_class(cfg).exact and precision_of(cfg) != "bf16-mixed"
 
 
-def engine_class(cfg: DictConfig) -> type[Engine]:
+def engine_class(cfg: DictConfig) -> "type[Engine]":
     """The class of the sampler, without building it."""
     return get_object(cfg.engine["_target_"])
 
 
-MISMATCH: dict[Precision, float] = {"32-true": 1e-5, "64-true": 1e-8, "bf16-mixed": 0.1}
+MISMATCH: "dict[Precision, float]" = {"32-true": 1e-5, "64-true": 1e-8, "bf16-mixed": 0.1}
 """KL divergence between sampler and policy (k3, nats per token) at which a run stops.
 
 Rounding alone gives 1e-12 in float32, as it does in float64 for models with modules that compute in float32 all the

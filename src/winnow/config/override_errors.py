@@ -107,6 +107,8 @@ def omegaconf_error(error: OmegaConfBaseException) -> str:
         return f"not {KINDS.get(match[1], match[1])}"
     if "is not Optional" in first:
         return "needs a value"
+    if first.endswith("is not in struct"):
+        return "has no value, and a run needs one; leave out what removes it (~)"
     return first
 
 

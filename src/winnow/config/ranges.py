@@ -125,6 +125,12 @@ def _combinations(cfg: DictConfig) -> list[str]:
             f"rollout.problems={rollout.problems}: an iteration takes {rollout.prompts} different ones; type "
             f"rollout.prompts={rollout.problems}"
         )
+    parts = len(cfg.dataset.get("mix") or ())
+    if rollout.problems is not None and rollout.problems < parts:
+        problems.append(
+            f"rollout.problems={rollout.problems}: dataset.mix has {parts} parts, and each needs one; type "
+            f"rollout.problems={parts}, or leave out a part"
+        )
     unseen = [name for name in LOGGING_CALLBACKS if name in cfg.callbacks and not cfg.logger]
     if unseen:
         problems.append(f"callbacks={unseen[0]}: its figures go to the loggers, and there is none; type logger=csv")

@@ -82,6 +82,10 @@ def _list_of(words: str, holds: Callable[[Any], bool], most: float = MOST) -> Ru
     return Rule(words, lambda x: isinstance(x, ListConfig) and len(x) > 0 and all(map(holds, x)), most)
 
 
+def _is_part(value: object) -> bool:
+    return isinstance(value, DictConfig) or _is_written(value, r"\w[\w-]*")
+
+
 ONE_OR_MORE = _whole("1 or more", lambda x: x >= 1, 10**9)
 ZERO_OR_MORE = _whole("0 or more", lambda x: x >= 0, 10**9)
 AT_LEAST_ONE = _number("1 or more", lambda x: x >= 1)
@@ -226,7 +230,9 @@ RULES = {
     "callbacks.model_summary.max_depth": _whole("-1 or more", lambda x: x >= -1, 100),
     "study.title": TEXT.or_null(),
     "dataset.seed": SEED,
-    "dataset.levels": _list_of("operations of a chain, from 1 to 1,000 each", ONE_OR_MORE.holds, 1000),
+    "dataset.levels": _list_of(
+        "a list of numbers of operations, from 1 to 1,000 each; type dataset.levels=[3,4,5,6]", ONE_OR_MORE.holds, 1000
+    ),
     "dataset.train_size": ONE_OR_MORE.up_to(10**7),
     "dataset.heldout_size": ONE_OR_MORE.up_to(10**7),
     "dataset.flawless": ZERO_OR_MORE,
@@ -244,8 +250,8 @@ RULES = {
         lambda x: isinstance(x, DictConfig) and len(x) > 0 and all(map(POSITIVE.holds, x.values())),
     ).or_null(),
     "dataset.mix": Rule(
-        "datasets by name; type e.g. 'dataset.mix={sums:{path:a.jsonl},words:{path:b.csv}}'",
-        lambda x: isinstance(x, DictConfig) and len(x) > 0 and all(isinstance(part, DictConfig) for part in x.values()),
+        "datasets by name; type e.g. 'dataset.mix={sums:{path:a.jsonl},school:gsm8k}'",
+        lambda x: isinstance(x, DictConfig) and len(x) > 0 and all(map(_is_part, x.values())),
     ).or_null(),
     "curriculum.column": TEXT.or_null(),
     "curriculum.start": _number("above 0 and at most 1", lambda x: 0 < x <= 1),

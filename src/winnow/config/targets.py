@@ -7,14 +7,19 @@ from importlib.util import find_spec
 from types import ModuleType
 
 from hydra._internal.utils import _locate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from winnow.config.override_errors import close_matches, did_you_mean, one_line
+from winnow.config.mixture_parts import dataset_node
+from winnow.config.override_errors import close_matches, did_you_mean, one_line, target_nodes
 from winnow.errors import ConfigError
 
 PACKAGE = "winnow"
 DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 PLAIN_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+
+COMPLETED_LATER = ("engine",)
+"""Sections whose objects get further arguments when a run is assembled."""
 
 
 def check_plugins(plugins: Sequence[object]) -> None:
@@ -29,6 +34,22 @@ def check_plugins(plugins: Sequence[object]) -> None:
             raise ConfigError(
                 f"plugins: no package {plugin} can be imported; install it, or put it beside the --config-dir"
             )
+
+
+def check_nodes(cfg: DictConfig, section: str) -> None:
+    """Check every class and function that is named below the key `section`, as `check_target` checks one.
+
+    Raises:
+        ConfigError: the first that cannot be built.
+    """
+    trusted = list(cfg.plugins)
+    found = dataset_node(cfg) if section == "dataset" else OmegaConf.select(cfg, section)
+    for path, node in target_nodes(found, section):
+        target = check_target(path, node, trusted)
+        if section not in COMPLETED_LATER and not node.get("_partial_"):
+            _require_settings(path, node, target)
+        if path.endswith(".rule") and "function" in node:
+            check_function(f"{path}.function", str(node.function), trusted)
 
 
 def check_target(
@@ -77,6 +98,19 @@ def _lacking_package(error: BaseException | None) -> str | None:
             return error.name.split(".")[0]
         error = error.__cause__
     return None
+
+
+def _require_settings(path: str, node: DictConfig, found: object) -> None:
+    """Refuse a node from which a setting was removed that its class cannot do without."""
+    if not callable(found):
+        return
+    for name, parameter in inspect.signature(found).parameters.items():
+        is_named = parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        if is_named and parameter.default is inspect.Parameter.empty and name not in node:
+            raise ConfigError(
+                f"{path}: has no `{name}`, which {node['_target_']} needs; leave out what removes it (~{path}.{name}), "
+                f"or type +{path}.{name}=VALUE"
+            )
 
 
 def check_function(key: str, name: str, trusted: Sequence[str]) -> None:

@@ -4,12 +4,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from winnow.columns import columns_of
 from winnow.data.fields import Field, answer_text, optional, problem_text, required, row_id, solution_text
 from winnow.data.files import Rows, rows_of_data_file
-from winnow.data.hub import HubDataset
 from winnow.data.hub_splits import Choice
 from winnow.data.problems import BadGolds, Overlap, Problem, ProblemSet
 from winnow.data.row_filter import RowFilter
@@ -20,6 +19,9 @@ from winnow.rewards.verifier import Verifier
 from winnow.rng import permutation, seed_of
 from winnow.source_files import FORMATS, is_data_file
 from winnow.visible_text import visible
+
+if TYPE_CHECKING:
+    from winnow.data.hub import HubDataset
 
 BadRows = Literal["refuse", "error", "drop", "keep"]
 """Treatment of rows that cannot be read as problems, and of those whose gold the verifier cannot read; `error` is the
@@ -70,10 +72,12 @@ class Collection:
         return None if commit is None else f"{self.repository}@{commit}"
 
     @property
-    def hub(self) -> HubDataset | None:
+    def hub(self) -> "HubDataset | None":
         """The dataset on the hub; None where the rows come from a file."""
         if self.path is not None or self.repository is None:
             return None
+        from winnow.data.hub import HubDataset  # imports the hub's client
+
         return HubDataset(self.repository, Choice(self.subset, self.split, self.files), self.revision)
 
     def problems(self, key: str, bad_golds: BadGolds, setting: str = "path") -> list[Problem]:
@@ -87,25 +91,29 @@ class Collection:
         """
         return self.readable(self.every(key, setting), key, bad_golds)
 
-    def require_files(self, key: str, hold_out: bool) -> None:
+    def require_files(self, key: str, hold_out: bool, bad_golds: BadGolds) -> Sequence[Problem] | None:
         """Check the file of `path`, whole if it is of a moderate size, or have the hub's files in the cache.
 
+        The problems are returned if all of them were read, whatever their answers.
+
         Raises:
-            ConfigError: as `problems`, but for golds.
+            ConfigError: as `problems`.
         """
         if self.filter is not None:
             RowFilter(self.filter, f"{key}.filter")
-        if self.hub is not None:
-            self.hub.paths(f"type {key}.path=FILE.jsonl{self.instead}")
-        else:
-            self._require_file(key, "path")
+        if self.hub is None:
+            return self._require_file(key, "path", bad_golds)
+        self.hub.paths(f"type {key}.path=FILE.jsonl{self.instead}")
+        return None
 
-    def _require_file(self, key: str, setting: str) -> list[Problem] | None:
+    def _require_file(self, key: str, setting: str, bad_golds: BadGolds) -> list[Problem] | None:
         """The problems of the file, whatever their answers; None if it is too large to be read early."""
         rows = self._rows(key, setting)  # says what is wrong with the name when the first row is asked for
-        if next(rows, None) is not None and Path(str(self.path)).stat().st_size <= READ_EARLY:
-            return self.every(key, setting, quiet=True)
-        return None
+        if next(rows, None) is None or Path(str(self.path)).stat().st_size > READ_EARLY:
+            return None
+        found = self.every(key, setting, quiet=True)
+        self.readable(found, key, bad_golds, quiet=True)
+        return found
 
     def every(self, key: str, setting: str = "path", quiet: bool = False) -> list[Problem]:
         """Every row that is a problem and that the filter keeps, whatever its answer.
@@ -133,8 +141,11 @@ class Collection:
             return [problem for _, problem in found]
         return [replace(problem, key=row_id or problem.key) for row_id, problem in found]
 
-    def readable(self, problems: list[Problem], key: str, bad_golds: BadGolds) -> list[Problem]:
-        """The problems whose answer the verifier can read; the others are an error, dropped or kept, by `bad_rows`."""
+    def readable(self, problems: list[Problem], key: str, bad_golds: BadGolds, quiet: bool = False) -> list[Problem]:
+        """The problems whose answer the verifier can read; the others are an error, dropped or kept, by `bad_rows`.
+
+        Those are named on standard output, unless `quiet`.
+        """
         if self.answer_field is None:
             return problems
         blank = [i for i, problem in enumerate(problems) if not problem.answer]
@@ -151,10 +162,11 @@ class Collection:
         if self.bad_rows in REFUSE or (self.bad_rows == "keep" and blank):
             texts = "" if len(blank) == len(bad) else ", or, to compare answers as texts, reward/verifier=exact"
             raise ConfigError(f"{unreadable}: {named}; correct them or type {key}.bad_rows=drop{texts}")
-        if self.bad_rows == "keep":
-            print(visible(f"{unreadable}, and are compared as text: {named}"))
+        kept = self.bad_rows == "keep"
+        if not quiet:
+            print(visible(f"{unreadable}, and {'are compared as text' if kept else 'their rows are dropped'}: {named}"))
+        if kept:
             return problems
-        print(visible(f"{unreadable}, and their rows are dropped: {named}"))
         dropped = set(bad)
         return [problem for i, problem in enumerate(problems) if i not in dropped]
 
@@ -180,8 +192,8 @@ class Collection:
             return rows_of_data_file(Path(self.path), f"{key}.{setting}")
         if self.hub is None:
             raise ConfigError(
-                f"{key}.path is not set; type {key}.path=FILE.jsonl (or .json, .csv, .parquet), or "
-                f"dataset=hub {key}.repository=OWNER/NAME"
+                f"{key}.path and {key}.repository are not set; type {key}.path=FILE.jsonl (or .json, .csv, .parquet), "
+                f"or dataset=hub {key}.repository=OWNER/NAME"
             )
         return self.hub.rows(f"type {key}.path=FILE.jsonl{self.instead}")
 
@@ -259,12 +271,13 @@ class TrainingCollection(Collection):
         revisions = {} if self.revision_read is None else {"dataset": self.revision_read}
         return ProblemSet(name, train, heldout, self.overlap, revisions=revisions)
 
-    def require_files(self, key: str, hold_out: bool) -> None:
-        super().require_files(key, hold_out)
+    def require_files(self, key: str, hold_out: bool, bad_golds: BadGolds) -> Sequence[Problem] | None:
+        found = super().require_files(key, hold_out, bad_golds)
         if hold_out and self.heldout_path is not None:
-            replace(self, path=self.heldout_path)._require_file(key, "heldout_path")
-        elif hold_out and self.path is not None and (found := self._require_file(key, "path")) is not None:
+            replace(self, path=self.heldout_path)._require_file(key, "heldout_path", bad_golds)
+        elif hold_out and self.path is not None and found is not None:
             _heldout_keys(stem_of(self.path), found, self.heldout_size, key)
+        return found
 
     @property
     def _other(self) -> tuple[Collection, str] | None:
@@ -312,8 +325,8 @@ class Benchmark(Collection):
         """
         return self.placed.problems(f"benchmarks.{self.name}", self.verifier.check_golds)
 
-    def require_files(self, key: str, hold_out: bool) -> None:
-        super(Benchmark, self.placed).require_files(key, hold_out)
+    def require_files(self, key: str, hold_out: bool, bad_golds: BadGolds) -> Sequence[Problem] | None:
+        return super(Benchmark, self.placed).require_files(key, hold_out, bad_golds)
 
     @property
     def placed(self) -> "Benchmark":

@@ -59,11 +59,11 @@ class Mixture:
         weights = self.weights or {}
         return {name: weights.get(name, 1.0) for name in self.mix or {}}
 
-    def require_files(self, key: str, hold_out: bool) -> None:
+    def require_files(self, key: str, hold_out: bool, bad_golds: BadGolds) -> None:
         """Check the files of all parts, as `Collection.require_files`."""
         for name, source in self._sources().items():
             if isinstance(source, TrainingCollection):
-                source.require_files(f"{key}.mix.{name}", hold_out)
+                source.require_files(f"{key}.mix.{name}", hold_out, bad_golds)
 
     def _sources(self) -> dict[str, ProblemSource]:
         if not self.mix:
@@ -86,6 +86,20 @@ class Mixture:
                 )
         shared = {field.name: getattr(self, field.name) for field in fields(self) if field.name in PART_SETTINGS}
         return TrainingCollection(**(shared | dict(part)))
+
+
+def first_problems(problems: Sequence[Problem], count: int, shares: Mapping[str, float]) -> Sequence[Problem]:
+    """The first `count` problems; of a mixture the first of each part, as many as its share, and at least one.
+
+    A part that has fewer than its share gives all it has, and the others the rest.
+    """
+    if not shares:
+        return problems[:count]
+    parts = {name: [problem for problem in problems if problem.source == name] for name in shares}
+    taken = {name: min(1, len(part)) for name, part in parts.items()}
+    while sum(taken.values()) < count and (left := [name for name in shares if taken[name] < len(parts[name])]):
+        taken[min(left, key=lambda name: (taken[name] + 1) / shares[name])] += 1
+    return [problem for name, part in parts.items() for problem in part[: taken[name]]]
 
 
 def _named(part: str, problems: Sequence[Problem]) -> list[Problem]:

@@ -91,6 +91,10 @@ class ProblemSet:
                 )
 
 
+NO_PROBLEMS = ProblemSet("none", [], [])
+"""The problems of a dataset that is not read, because benchmarks take its place."""
+
+
 def problems_hash(problems: Sequence[Problem]) -> str | None:
     """SHA-256 of all problems with all they hold, in order; None where they are made on demand."""
     if isinstance(problems, MadeOnDemand):

@@ -37,22 +37,28 @@ class ReasoningGym:
         """Training and held-out problems, task by task.
 
         Raises:
-            ConfigError: the package is not installed, a task is not one of `TASKS`, or it has no such option.
+            ConfigError: as `require_files`, or the package refuses an option's value.
         """
-        require_package("reasoning_gym", "dataset=reasoning_gym", "tasks")
-        for task in self.tasks:
-            if task not in TASKS:
-                near = ", ".join(get_close_matches(task, TASKS) or sorted(TASKS))
-                raise ConfigError(
-                    f"dataset.tasks: {task} is not on the list of tasks with a reliable scorer; try {near}"
-                )
-        for task in self.options or {}:
-            if task not in self.tasks:
-                raise ConfigError(f"dataset.options.{task}: not among dataset.tasks={list(self.tasks)}")
+        self.require_files("dataset", hold_out, bad_golds)
         last = self.train_size + self.heldout_size
         train = [p for task in self.tasks for p in self._problems(task, range(self.train_size))]
         heldout = [p for task in self.tasks for p in self._problems(task, range(self.train_size, last))]
         return ProblemSet("reasoning_gym", train, heldout, self.overlap)
+
+    def require_files(self, key: str, hold_out: bool, bad_golds: BadGolds) -> None:
+        """Check what can be known before a problem is made.
+
+        Raises:
+            ConfigError: the package is not installed, a task is not one of `TASKS`, or it has no such option.
+        """
+        require_package("reasoning_gym", f"{key}=reasoning_gym", "tasks")
+        for task in self.tasks:
+            if task not in TASKS:
+                near = ", ".join(get_close_matches(task, TASKS) or sorted(TASKS))
+                raise ConfigError(f"{key}.tasks: {task} is not on the list of tasks with a reliable scorer; try {near}")
+        for task in self.options or {}:
+            if task not in self.tasks:
+                raise ConfigError(f"{key}.options.{task}: not among {key}.tasks={list(self.tasks)}")
 
     def _problems(self, task: str, indices: range) -> list[Problem]:
         from reasoning_gym import create_dataset  # pyright: ignore[reportMissingImports]

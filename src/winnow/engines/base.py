@@ -1,11 +1,12 @@
 """The interface of sampling engines: token ids in, completions out."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
-
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from winnow.types import Completion, Prompt, Sampling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 OnCompletion = Callable[[int, int, Completion], object]
 """Callback (p, g, completion) for sample g of prompt p. Engines that know when a sample has ended call it at that
@@ -26,7 +27,7 @@ class Engine(Protocol):
     version: int
     """The policy version that the next samples are drawn from; −1 before the first `sync`."""
 
-    def sync(self, model: PreTrainedModel, version: int) -> None:
+    def sync(self, model: "PreTrainedModel", version: int) -> None:
         """Sample from the weights of `model` from now on. This is free if the engine already has `version`."""
         ...
 

@@ -4,20 +4,24 @@ import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from winnow import signals
 from winnow.engines.base import OnCompletion, ignore_completion
-from winnow.engines.decoding import Decoding, FixedDecoding, can_join, prefill, require_exact_decoding
 from winnow.errors import ConfigError
-from winnow.models.attention import is_packed
 from winnow.rng import uniforms
 from winnow.types import Completion, Finish, Prompt, Sampling
+
+# Checks of a configuration ask for an engine's class. Transformers, whose import takes seconds, comes with a model.
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from winnow.engines.decoding import Decoding, FixedDecoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ class Generation:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: "PreTrainedModel",
         prompts: Sequence[Prompt],
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
@@ -136,6 +140,8 @@ class Generation:
 
     def run(self) -> Iterator[dict[int, Completion]]:
         """Completions by row as rows end, a few at a time. Left by `Stopped` after a step in which a signal came."""
+        from winnow.engines.decoding import FixedDecoding
+
         state: Decoding | FixedDecoding | None = self._begin(None)
         compact_at = COMPACT_FIXED_AT if self.graphs else COMPACT_AT
         while state is not None:
@@ -156,7 +162,7 @@ class Generation:
             self._keep(unfinished)
             state = self._begin(state if len(unfinished) > 0 else None)
 
-    def _step(self, state: Decoding | FixedDecoding) -> Tensor:
+    def _step(self, state: "Decoding | FixedDecoding") -> Tensor:
         """Draw a token for each row and mark the rows that it ends."""
         last = self.sampling.max_tokens
         if self.record is None:
@@ -180,8 +186,10 @@ class Generation:
     def _keep(self, rows: Tensor) -> None:
         self.row, self.column, self.length = self.row[rows], self.column[rows], self.length[rows]
 
-    def _begin(self, state: Decoding | None) -> Decoding | None:
+    def _begin(self, state: "Decoding | None") -> "Decoding | None":
         """Prefill as many waiting prompts as there is room for and add their rows to `state`."""
+        from winnow.engines.decoding import can_join, prefill
+
         if state is not None and not can_join(state.cache):
             return state
         first, rows = self.waiting, 0
@@ -229,19 +237,21 @@ class TorchEngine:
         self._eos_ids, self._pad_id, self._max_rows, self._graphs = tuple(eos_ids), pad_id, max_rows, graphs
         self._model: PreTrainedModel | None = None
 
-    def require_model(self, model: PreTrainedModel) -> None:
+    def require_model(self, model: "PreTrainedModel") -> None:
         """Check at start-up that samples of `model` will have the log-probabilities of its plain forward.
 
         Raises:
             ConfigError: they will not; the message says why.
         """
+        from winnow.engines.decoding import require_exact_decoding
+
         require_position_ids(model)
         if self._graphs:
             require_fixed_shapes(model)
         with torch.no_grad(), evaluating(model):
             require_exact_decoding(model)
 
-    def sync(self, model: PreTrainedModel, version: int) -> None:
+    def sync(self, model: "PreTrainedModel", version: int) -> None:
         """Keep a reference to the trainer's model, whose weights are always current."""
         if model is not self._model:
             require_position_ids(model)
@@ -290,6 +300,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def require_position_ids(model: nn.Module) -> None:
     """Refuse an architecture that counts padding as positions: its samples would depend on their batch."""
+    from transformers import PreTrainedModel
+
     causal_lm = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), model)
     if "position_ids" not in inspect.signature(causal_lm.forward).parameters:
         raise ConfigError(
@@ -298,11 +310,13 @@ def require_position_ids(model: nn.Module) -> None:
         )
 
 
-def require_fixed_shapes(model: PreTrainedModel) -> None:
+def require_fixed_shapes(model: "PreTrainedModel") -> None:
     """Refuse models whose step cannot be captured in a CUDA graph.
 
     A captured step never returns to the host, as transformers' masks and rotary positions that depend on the length do.
     """
+    from winnow.models.attention import is_packed
+
     if not is_packed(model):
         raise ConfigError(
             f"engine.graphs=true: {type(model).__name__} uses transformers' own attention here; leave it out, "

@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
 
 from winnow import distributed, signals
 from winnow.engines.base import OnCompletion, ignore_completion
 from winnow.errors import ConfigError
 from winnow.installed import require_package
-from winnow.models.lora import merged_weights
-from winnow.models.memory import memory_bytes
 from winnow.types import Completion, Finish, Prompt, Sampling
 
+# Checks of a configuration ask for an engine's class. Transformers, whose import takes seconds, comes with a model.
 if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
     from vllm import LLM, CompletionOutput, SamplingParams  # pyright: ignore[reportMissingImports]
 
 
@@ -74,7 +73,7 @@ class VllmEngine:
         self._asleep = False
 
     @staticmethod
-    def require(config: PreTrainedConfig, cuda: bool) -> None:
+    def require(config: "PreTrainedConfig", cuda: bool) -> None:
         """Check before any weight is loaded that vLLM can run a model of this configuration.
 
         Raises:
@@ -95,7 +94,7 @@ class VllmEngine:
                 f"and this model's have {size}; type engine=torch"
             )
 
-    def sync(self, model: PreTrainedModel, version: int) -> None:
+    def sync(self, model: "PreTrainedModel", version: int) -> None:
         if version == self.version and not self._asleep:
             return
         if self._llm is None:
@@ -149,7 +148,7 @@ class VllmEngine:
             for output in engine.step():
                 yield samples[int(output.request_id)], self._completion(output.outputs[0])
 
-    def _start(self, model: PreTrainedModel) -> "LLM":
+    def _start(self, model: "PreTrainedModel") -> "LLM":
         """vLLM for a model of this shape; its weights are random until the first are pushed."""
         _prepare_environment()
         from vllm import LLM  # pyright: ignore[reportMissingImports]
@@ -165,6 +164,8 @@ class VllmEngine:
             os.environ.setdefault("LOCAL_RANK", "0")
         settings = dict(self.settings)
         if model.device.type == "cpu":
+            from winnow.models.memory import memory_bytes
+
             # On a CPU vLLM would subtract from the share all that this process holds, the trainer's memory included.
             settings["kv_cache_memory_bytes"] = int(settings["gpu_memory_utilization"] * memory_bytes())
         config = copy.deepcopy(model.config)
@@ -187,7 +188,7 @@ class VllmEngine:
                 reason = " ".join(str(error).split()).partition(" [type=")[0]  # without pydantic's dump of its input
                 raise ConfigError(f"engine=vllm: {reason}") from error
 
-    def _refresh(self, llm: "LLM", model: PreTrainedModel, version: int) -> None:
+    def _refresh(self, llm: "LLM", model: "PreTrainedModel", version: int) -> None:
         """Give vLLM the weights of `model` as policy `version`, and wake it if it sleeps.
 
         Memory for keys and values comes back only after the weights, and the prefix cache, which holds those of the old
@@ -204,7 +205,9 @@ class VllmEngine:
         llm.reset_prefix_cache()
         llm.update_weight_version(str(version))
 
-    def _push(self, llm: "LLM", model: PreTrainedModel) -> None:
+    def _push(self, llm: "LLM", model: "PreTrainedModel") -> None:
+        from winnow.models.lora import merged_weights
+
         tied = model.all_tied_weights_keys or {}
         # Tied weights once, as in a checkpoint.
         once = ((name, weight) for name, weight in merged_weights(model) if name not in tied)
@@ -291,6 +294,6 @@ def _threads_kept() -> Iterator[None]:
         torch.set_num_threads = setter
 
 
-def _without_autocast(model: PreTrainedModel) -> torch.autocast:
+def _without_autocast(model: "PreTrainedModel") -> torch.autocast:
     """Context without autocast: vLLM's layers choose their precision, and weights are merged in their own."""
     return torch.autocast(model.device.type, enabled=False)

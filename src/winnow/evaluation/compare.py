@@ -153,7 +153,7 @@ def rescore(source: Path, target: Path, verifiers: Callable[[str], Verifier], ou
             f"{visible(name)}: {sum(changes.values())} of {len(new)} verdicts changed{': ' + each if each else ''}\n"
         )
     write_plan(target, plan)
-    write_figures(target, plan, found, time.perf_counter() - began)
+    write_figures(target, plan, found, time.perf_counter() - began, before.get("revisions", {}))
     out.write(f"\n{results_table(found)}\n")
 
 

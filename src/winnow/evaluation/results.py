@@ -216,19 +216,28 @@ def saved_plan(results: dict) -> EvaluationPlan:
     return EvaluationPlan(**plain)
 
 
-def write_figures(directory: Path, plan: EvaluationPlan, sets: Sequence[SetFigures], seconds: float) -> None:
-    """Write `results.json`, `results.md` and `summary.json`, from which a sweep takes its row."""
+def write_figures(
+    directory: Path, plan: EvaluationPlan, sets: Sequence[SetFigures], seconds: float, revisions: Mapping[str, str]
+) -> None:
+    """Write `results.json`, `results.md` and `summary.json`, from which a sweep takes its row.
+
+    `revisions` are the commits of hub datasets that were read.
+    """
     planned, average = asdict(plan), average_accuracy(sets)
     found = {
         **planned,
         "sets": {s.name: planned["sets"][s.name] | asdict(s) for s in sets},
         "average": asdict(average),
         "seconds": seconds,
+        "revisions": dict(revisions),
     }
     replace_json(directory / RESULTS_FILE, found)
     replace_text(directory / "results.md", results_table(sets) + "\n")
     summary = {"status": "done", "model": plan.model, "seed": plan.seed, "eval_last": average.estimate}
-    replace_json(directory / "summary.json", summary | {"seconds": seconds, "run": run_id(directory)})
+    replace_json(
+        directory / "summary.json",
+        summary | {"seconds": seconds, "run": run_id(directory), "revisions": dict(revisions)},
+    )
 
 
 def read_results(directory: Path) -> dict:

@@ -1,9 +1,9 @@
 """One evaluation in its directory: draws, judges and stores every set's responses, then writes the figures."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -63,7 +63,8 @@ class EvaluationRun:
     Which prompts share a batch depends only on their place in the set: the last bit of a floating-point result depends
     on the other rows of the batch, so an interrupted evaluation must continue with the same batches.
 
-    `accept` is called once the plan is known to be that of what the directory holds.
+    `accept` is called once the plan is known to be that of what the directory holds. `revisions` are the commits of hub
+    datasets that were read, by the name of the dataset or benchmark.
     """
 
     directory: Path
@@ -73,6 +74,7 @@ class EvaluationRun:
     sets: Sequence[EvaluationSet]
     precision: Callable[[], AbstractContextManager]
     accept: Callable[[], object] = lambda: None
+    revisions: Mapping[str, str] = field(default_factory=dict)
 
     def run(self) -> float:
         """Evaluate all sets and return the mean of their accuracies.
@@ -88,7 +90,7 @@ class EvaluationRun:
             for s in self.sets:
                 self._draw(store, s, progress)
         found = [set_figures(s.name, read_samples(store.whole(s.name)), s.whole, s.verifier) for s in self.sets]
-        write_figures(self.directory, self.plan, found, time.perf_counter() - began)
+        write_figures(self.directory, self.plan, found, time.perf_counter() - began, self.revisions)
         print_line(f"\n{results_table(found)}\n\nsamples and figures: {self.directory}")
         return average_accuracy(found).estimate
 

@@ -26,12 +26,13 @@ from winnow.config.saved_runs import SavedRun
 from winnow.errors import BUG, CONFIG, DISK, DIVERGED, DONE, INTERRUPTED, ConfigError, DiskFailure, Diverged, Stopped
 from winnow.files import DiskErrors, keep_compiled_code
 from winnow.launch import resume
-from winnow.launch.config_tree import print_tree
 from winnow.launch.jobs import exit_when_parent_dies
 from winnow.launch.run_directory import (
     CHECKPOINTS,
     is_first_rank,
+    refuse_foreign_sweep,
     refuse_occupied_sweep,
+    refuse_taken,
     refuse_unwritable,
     remove_if_bare,
     run_directory,
@@ -127,17 +128,27 @@ class Program:
         is_sweep = command.multirun or cfg.hydra.mode == RunMode.MULTIRUN
         refuse_choices(composer, cfg, command.overrides, is_sweep)
         if is_sweep:
-            self._validate_all(composer, jobs_of(composer, cfg, command.overrides))
+            jobs = jobs_of(composer, cfg, command.overrides)
+            top = Path(str(cfg.hydra.sweep.dir))
+            refuse_unwritable(top, "hydra.sweep.dir")
+            refuse_foreign_sweep(top)
+            self._validate_all(composer, jobs)
             return self._sweep(command, cfg)
+        directory = Path(str(cfg.hydra.run.dir))
+        if is_first_rank():
+            composer.for_task(cfg)
+            if resumed is None:
+                refuse_taken(directory)
+            else:
+                resume.refuse_changes(resumed, cfg, composer.parse(typed.overrides), self.trace)
         self._validate(composer, cfg)
         if is_first_rank() and OmegaConf.select(cfg, "extras.print_config"):
+            from winnow.launch.config_tree import print_tree
+
             print_tree(composer.for_task(cfg))
         signals.check()
         if not is_first_rank():  # the first rank has started this one in its directory
             return self._hydra(command)
-        if resumed is not None:
-            resume.refuse_changes(resumed, cfg, composer.parse(typed.overrides), self.trace)
-        directory = Path(str(cfg.hydra.run.dir))
         # Named outright, because a directory with the time in its name would get another one from Hydra a second later.
         command = replace(command, overrides=(*command.overrides, f"hydra.run.dir={resume.quoted(directory)}"))
         with run_directory(directory, self.name, resumed is not None):
@@ -146,7 +157,6 @@ class Program:
     def _sweep(self, command: CommandLine, cfg: DictConfig) -> "Ended":
         """Run a sweep. Our launcher looks after the directories itself; for others the sweep's has to be empty."""
         top = Path(str(cfg.hydra.sweep.dir))
-        refuse_unwritable(top)
         if str(cfg.hydra.launcher._target_).endswith("winnow_launcher.Processes"):
             return self._hydra(command)
         refuse_occupied_sweep(top)

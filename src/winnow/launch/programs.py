@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from winnow.config import data_check, ranges
+from winnow.config import early_checks, ranges
 from winnow.launch.evaluate_run import with_run_overrides
 from winnow.launch.program import Program
 
@@ -30,7 +30,7 @@ def installed(name: str) -> Program:
 
 def _validate_training(cfg: DictConfig) -> list[str]:
     ranges.check_ranges(cfg)
-    data_check.check_data(cfg)
+    early_checks.check_early(cfg)
     from winnow.config import checks
 
     return checks.check_components(cfg)
@@ -50,7 +50,7 @@ def _report(top: Path) -> str:
 
 def _validate_evaluation(cfg: DictConfig) -> list[str]:
     ranges.check_evaluation_ranges(cfg)
-    data_check.check_data(cfg)
+    early_checks.check_early(cfg)
     from winnow.config import checks
 
     checks.check_environment(cfg)

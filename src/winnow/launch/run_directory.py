@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -27,6 +27,10 @@ LEFT_BY_RUNS = (
 )
 """Files and folders any of which shows that a directory holds a run, or an evaluation."""
 SWEEP_TABLES = ("multirun.yaml", "summary.csv")
+BEFORE_A_RUN = (FOLDER, LOCK, RECORD, "output.log")
+"""What may lie in the directory of a new run: what a start leaves there that was refused, and the log of a sweep."""
+SHOWN = 3
+"""Number of files in the way that a refusal names."""
 
 
 @contextmanager
@@ -37,9 +41,7 @@ def run_directory(directory: Path, program: str, resumed: bool) -> Iterator[None
         ConfigError: another process writes there, another run is there, or it cannot be written.
     """
     if not resumed:
-        if (holder := holder_of(directory)) is not None:
-            raise _live(f"hydra.run.dir={directory}", holder)
-        refuse_occupied(directory)
+        refuse_taken(directory)
     with ExitStack() as stack:
         try:
             _lock(directory, stack)
@@ -58,16 +60,41 @@ def _live(name: str, holder: Holder | None) -> ConfigError:
     )
 
 
+def refuse_taken(directory: Path) -> None:
+    """Check that a new run may be written to `directory`, and that none is going on there.
+
+    Raises:
+        ConfigError: as `refuse_occupied`, or another process writes there.
+    """
+    if (holder := holder_of(directory)) is not None:
+        raise _live(f"hydra.run.dir={directory}", holder)
+    refuse_occupied(directory)
+
+
 def refuse_occupied(directory: Path) -> None:
     """Check that a new run may be written to `directory`.
 
     Raises:
-        ConfigError: it holds another one.
+        ConfigError: it cannot be written, or holds another run, or files that are no run's.
     """
+    refuse_unwritable(directory, "hydra.run.dir")
     if holds_run(directory):
         raise ConfigError(
             f"hydra.run.dir={directory}: holds another run already; type resume={directory} to continue that, or "
             "choose another hydra.run.dir"
+        )
+    _refuse_foreign(directory, "hydra.run.dir", BEFORE_A_RUN)
+
+
+def _refuse_foreign(directory: Path, key: str, known: Sequence[str]) -> None:
+    """Refuse a directory that holds other files than the `known` ones: those of a run would lie among them."""
+    others = sorted(entry.name for entry in directory.iterdir()) if directory.is_dir() else []
+    others = [name for name in others if name not in known]
+    if others:
+        more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
+        raise ConfigError(
+            f"{key}={directory}: holds {', '.join(others[:SHOWN])}{more}, which no run wrote; type the name of a new "
+            f"directory, such as {key}={directory / 'NAME'}"
         )
 
 
@@ -92,8 +119,8 @@ def sweep_directory(top: Path) -> Iterator[int]:
         yield lock.descriptor
 
 
-def refuse_unwritable(top: Path) -> None:
-    """Check that a sweep may make its directory `top`, without making it.
+def refuse_unwritable(top: Path, key: str) -> None:
+    """Check that the directory `top` that the setting `key` names may be made, without making it.
 
     Raises:
         ConfigError: a file is in the way, or the folder that would hold it cannot be written.
@@ -101,7 +128,19 @@ def refuse_unwritable(top: Path) -> None:
     there = next(place for place in (top, *top.absolute().parents) if place.exists() or place.is_symlink())
     if not there.is_dir() or not os.access(there, os.W_OK):
         why = "cannot be written" if there.is_dir() else "is no directory"
-        raise ConfigError(f"hydra.sweep.dir={top}: {there} {why}; choose another directory")
+        raise ConfigError(f"{key}={top}: {there} {why}; choose another directory")
+
+
+def refuse_foreign_sweep(top: Path) -> None:
+    """Check that the directory of a sweep holds no files but those of a sweep: the table of its jobs among them.
+
+    Raises:
+        ConfigError: it holds others.
+    """
+    if any((top / name).exists() for name in SWEEP_TABLES) or not top.is_dir():
+        return
+    folders = [entry.name for entry in top.iterdir() if entry.is_dir()]  # its jobs look after theirs
+    _refuse_foreign(top, "hydra.sweep.dir", (LOCK, *folders))
 
 
 def refuse_occupied_sweep(top: Path) -> None:

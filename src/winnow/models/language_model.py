@@ -27,8 +27,8 @@ from winnow.models.architecture import settle_attention
 from winnow.models.generation_config import embedding_rows, end_ids, mend, turn_end
 from winnow.models.hub import gated_error, locate_model
 from winnow.models.lora import Lora
+from winnow.models.model_files import loading_error
 from winnow.models.model_folder import (
-    loading_error,
     require_all_weights,
     require_floating,
     require_generation_config,
@@ -198,7 +198,10 @@ def _assemble(
     vars(model.config).pop("auto_map", None)  # names code of the repository, which is neither run nor exported
     eos_ids, left_out = end_ids(model, tokenizer), mend(model)
     if not eos_ids:
-        raise ConfigError("model: neither the generation config nor the tokenizer names an end-of-sequence token")
+        raise ConfigError(
+            "model: neither its generation config nor its tokenizer names an end-of-sequence token, so that no "
+            'response would end; write {"eos_token_id": …} to its generation_config.json'
+        )
     pad = tokenizer.pad_token_id
     adapter = None if lora is None else lora.attach(model)
     ends = [i for i in (turn_end(tokenizer), tokenizer.eos_token_id, eos_ids[0]) if isinstance(i, int)]

@@ -14,7 +14,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
 from winnow.errors import ConfigError
 from winnow.models.language_model import ModelSource
-from winnow.models.model_folder import reason
+from winnow.models.model_files import reason
 from winnow.models.precision import PRODUCTS, WEIGHTS, Precision
 from winnow.ops.logprobs import LOGITS_AT_ONCE
 from winnow.packed import MAX_PROMPT_REPEATS

@@ -18,6 +18,9 @@ from winnow.rewards.worker_pool import Failure, Reply, WorkerPool
 from winnow.verdict import Judgement, Verdict
 
 _MATH_VERIFY = MathVerify()
+_READ: dict[str, dict[str, bool]] = {}
+"""Whether a worker could read a gold, by the settings of the rule and the gold. The golds of a file are checked before
+the run is assembled and again when it is, and no process asks about one twice."""
 
 
 @dataclass
@@ -92,9 +95,16 @@ class Verifier:
 
     def _unreadable(self, golds: Sequence[str]) -> tuple[list[str], bool]:
         """The golds that no worker could read, and whether that is final: none of them timed out or crashed."""
-        verdicts = [_verdict(reply) for reply in self._pool.ask([(gold, None) for gold in golds])] if golds else []
-        bad = [gold for gold, verdict in zip(golds, verdicts, strict=True) if verdict is not Verdict.correct]
-        return bad, not {Verdict.timeout, Verdict.crash} & {*verdicts}
+        known = _READ.setdefault(json.dumps(self.settings), {})
+        asked = [gold for gold in golds if gold not in known]
+        verdicts = [_verdict(reply) for reply in self._pool.ask([(gold, None) for gold in asked])] if asked else []
+        read = {gold: verdict is Verdict.correct for gold, verdict in zip(asked, verdicts, strict=True)}
+        unsettled = {
+            gold for gold, verdict in zip(asked, verdicts, strict=True) if verdict in (Verdict.timeout, Verdict.crash)
+        }
+        known.update({gold: readable for gold, readable in read.items() if gold not in unsettled})
+        found = known | read
+        return [gold for gold in golds if not found[gold]], not unsettled
 
     def close(self) -> None:
         """End the workers. The verifier stays usable: the next question that needs a worker starts one."""

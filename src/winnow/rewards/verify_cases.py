@@ -20,8 +20,12 @@ _SHAPE = '{"gold": "1/2", "pred": "\\\\boxed{0.5}"}, with "equivalent": true or 
 
 
 def verify_cases(path: Path, out: TextIO, verifier: Verifier) -> None:
-    """Write one JSON row for each case, batch by batch and in order, then the verifier's settings and the agreement."""
-    cases = read_cases(path)
+    """Write one JSON row for each case, batch by batch and in order, then the verifier's settings and the agreement.
+
+    Raises:
+        ConfigError: as `read_cases`. Nothing is judged or written then.
+    """
+    cases = iter(list(read_cases(path)))
     agreement = Agreement()
     while batch := list(islice(cases, ROWS_AT_ONCE)):
         judgements = verifier.judge_answers([case.gold for case in batch], [case.answer for case in batch])

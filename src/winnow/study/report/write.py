@@ -34,7 +34,7 @@ from winnow.study.report.learning_curves import (
 from winnow.study.report.panels import SMALL, Drawing, FigureData, Style
 from winnow.study.report.render import inline_svg, picture_uri, save_drawing
 from winnow.study.report.samples import advantage_strength, excerpt, sampled_arms
-from winnow.study.report.target import FIGURES, PAGE, TEXT, report_target
+from winnow.study.report.target import FIGURES, PAGE, TEXT, Target, report_target
 from winnow.study.report.trade_offs import accuracy_against_kl, pass_curves, sensitivity
 from winnow.study.study import Study, read_study
 from winnow.study.tuning import Tuning, tune
@@ -183,7 +183,12 @@ def write_report(directories: Sequence[Path], out: Path | None, x: Axis, alone: 
         ConfigError: as for `winnow.study.study.read_study` and `report_target`. Nothing is written then.
     """
     target = report_target(directories, out, alone)
-    study = read_study(directories)
+    return write_study(read_study(directories), target, out, x)
+
+
+def write_study(study: Study, target: Target, out: Path | None, x: Axis) -> str:
+    """Write the report of a `study` to the `target` that `out` named, as `write_report`."""
+    alone = target.alone
     tuning = tune(study)
     claimed = study if tuning is None else tuning.study
     data = FigureData(study, x)
@@ -193,7 +198,7 @@ def write_report(directories: Sequence[Path], out: Path | None, x: Axis, alone: 
         *(["--out", str(out)] if out else []),
         *(["--self-contained"] if alone else []),
     ]
-    command = shlex.join(["winnow", "report", *map(str, directories), *options])
+    command = shlex.join(["winnow", "report", *map(str, study.directories), *options])
     measured = [v for v in verdicts(claimed) if claimed.arm(v.claim.a) and claimed.arm(v.claim.b)]
     measured.sort(key=lambda v: FAMILIES.index(v.claim.family))
     report = Report(study, tuning, claimed, measured, list(data.styles.values()), drawings, command, alone)
