@@ -11,7 +11,7 @@ from typing import NoReturn
 from winnow import signals
 from winnow._version import __version__
 from winnow.errors import CONFIG, DISK, DONE, ConfigError, DiskFailure, Stopped
-from winnow.files import DiskErrors, keep_compiled_code
+from winnow.files import DiskErrors, keep_compiled_code, require_new
 from winnow.visible_text import message, visible
 
 PROGRAMS = {"train": "train a model", "evaluate": "evaluate a model"}
@@ -223,17 +223,20 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> None:
-    from winnow.assemble.export import export_checkpoint
-    from winnow.assemble.publish import HUB, publish_checkpoint
     from winnow.config.saved_runs import read_saved_run
 
-    run = read_saved_run(args.run)
-    if args.out.startswith(HUB):
-        print(publish_checkpoint(run, args.out.removeprefix(HUB), args.iteration, not args.public, args.dry_run))
-    elif args.public or args.dry_run:
+    run, hub, out = read_saved_run(args.run), "hub:", Path(args.out)
+    if args.out.startswith(hub):
+        from winnow.assemble.publish import publish_checkpoint
+
+        print(publish_checkpoint(run, args.out.removeprefix(hub), args.iteration, not args.public, args.dry_run))
+        return
+    if args.public or args.dry_run:
         raise ConfigError(f"{args.out}: --public and --dry-run are about repositories; type hub:OWNER/NAME")
-    else:
-        print(f"{export_checkpoint(run, Path(args.out), args.iteration)}: {args.out}")
+    require_new(out)
+    from winnow.assemble.export import export_checkpoint
+
+    print(f"{export_checkpoint(run, out, args.iteration)}: {args.out}")
 
 
 def _audit(args: argparse.Namespace) -> int:

@@ -62,6 +62,20 @@ def regular_file(path: Path, most: float = math.inf) -> Path:
     return path
 
 
+def require_new(path: Path) -> None:
+    """Check that nothing is at `path`, where a folder is to be written.
+
+    Raises:
+        ConfigError: something is, or nothing can have such a name.
+    """
+    try:
+        is_there = path.exists() or path.is_symlink()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be written ({error}); choose another directory") from error
+    if is_there:
+        raise ConfigError(f"{path}: exists already; type the name of a new directory")
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a `regular_file` as hexadecimal digits. Raises OSError if it is none or cannot be read."""
     with regular_file(path).open("rb") as file:

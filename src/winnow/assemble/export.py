@@ -10,7 +10,7 @@ from winnow.config import checks
 from winnow.config.nodes import plain_config
 from winnow.config.saved_runs import SavedRun
 from winnow.errors import ConfigError
-from winnow.files import disk_errno
+from winnow.files import disk_errno, require_new
 from winnow.models.export import export_model
 from winnow.models.language_model import LanguageModel, fingerprint
 from winnow.models.policy import Policy
@@ -45,9 +45,7 @@ def export_checkpoint(run: SavedRun, out: Path, iteration: str = NEWEST) -> str:
     """
     common.quiet_libraries()
     checks.check_saved(run, "`winnow report` still reads it; export it with that version")
-    with _folder_errors(out):
-        if out.exists():
-            raise ConfigError(f"{out}: exists already; type the name of a new directory")
+    require_new(out)
     trained = Trained.of(run, chosen_checkpoint(run.directory, iteration))
     with _folder_errors(out):
         trained.export(out)

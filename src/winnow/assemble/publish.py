@@ -7,8 +7,6 @@ from winnow.assemble.export import export_checkpoint
 from winnow.config.saved_runs import SavedRun
 from winnow.models.hub_repository import Repository
 
-HUB = "hub:"
-
 
 def publish_checkpoint(run: SavedRun, repository: str, iteration: str, private: bool, dry_run: bool) -> str:
     """Upload a checkpoint of `run` as one commit to the model repository `repository`, which is made if there is none.

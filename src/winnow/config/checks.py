@@ -3,14 +3,16 @@
 import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Supervised
 from winnow.config import ranges
 from winnow.config.instantiate import build_algorithm, engine_class, on_cuda, precision_of, samples_exactly
 from winnow.config.nodes import choice
 from winnow.config.notices import notices_of
+from winnow.config.override_errors import composition_error
 from winnow.config.reward_functions import check_reward_functions, has_functions
-from winnow.config.saved_runs import SavedRun
+from winnow.config.saved_runs import FOLDER, SavedRun
 from winnow.config.targets import check_nodes, check_plugins
 from winnow.errors import ConfigError
 
@@ -104,7 +106,12 @@ def check_saved(run: SavedRun, instead: str) -> None:
     """
     run.refuse_removed_targets(str(run.directory), instead)
     run.import_plugins()
-    check_targets(run.cfg)
+    try:
+        check_targets(run.cfg)
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"{run.directory / FOLDER}: {composition_error(error)}; bring back the run's own files"
+        ) from error
 
 
 def _check_engine(cfg: DictConfig, algorithm: Algorithm) -> None:

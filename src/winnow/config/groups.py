@@ -96,6 +96,9 @@ class Groups:
             raise ConfigError(
                 f"{line}: takes one choice; for a sweep over several, type -m {group}={','.join(map(str, value))}"
             )
+        chosen = list(map(str, value)) if isinstance(value, list) else []
+        if repeated := next((choice for choice in chosen if chosen.count(choice) > 1), None):
+            raise ConfigError(f"{line}: {repeated} is named twice; name each once")
         for choice in value if isinstance(value, list) else [value]:
             if (renamed := RENAMED_CHOICES.get(f"{group}={choice}")) is not None:
                 raise ConfigError(f"{group}={choice}: has been renamed; type {renamed}")

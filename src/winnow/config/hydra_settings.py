@@ -37,6 +37,8 @@ HANDLERS = (
 """Handlers of Python's `logging` that write to the terminal or to a file, not to a network or a mail server."""
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 MOST_PROCESSES = 1024
+MOST_TRIALS = 10**6
+DIRECTIONS = ("maximize", "minimize")
 TEXTS = ("help", "hydra_help")
 LONGEST_NAME, LONGEST_PATH = 255, 4000
 """Bytes of the longest name of a file, and of the longest path, of the usual file systems."""
@@ -61,12 +63,26 @@ def check_hydra(cfg: DictConfig) -> None:
         value = cfg.hydra.launcher.get(key)
         if isinstance(value, int) and not 1 <= value <= MOST_PROCESSES:
             raise ConfigError(f"hydra.launcher.{key}={value}: must be 1 or more, and at most {MOST_PROCESSES:,}")
+    _check_search(cfg.hydra.sweeper)
     for name, callback in (cfg.hydra.callbacks or {}).items():
         _check_class(f"hydra.callbacks.{name}", callback, Callback, trusted)
     directories = _directories(numbered)
     for name in ("hydra_logging", "job_logging"):
         _check_logging(f"hydra.{name}", _plain(numbered, f"hydra.{name}"), directories, trusted)
     _check_rest(numbered)
+
+
+def _check_search(sweeper: DictConfig) -> None:
+    """Check the settings of a search, whose sweeper would find them wrong with an error of its own."""
+    for key in ("n_trials", "n_jobs"):
+        value = sweeper.get(key, 1)
+        if type(value) is not int or not 1 <= value <= MOST_TRIALS:
+            raise ConfigError(
+                f"hydra.sweeper.{key}={value}: must be a whole number, 1 or more; type hydra.sweeper.{key}=8"
+            )
+    direction = sweeper.get("direction", DIRECTIONS[0])
+    if str(getattr(direction, "name", direction)) not in DIRECTIONS:
+        raise ConfigError(f"hydra.sweeper.direction={direction}: type hydra.sweeper.direction={or_list(DIRECTIONS)}")
 
 
 def _check_class(path: str, node: object, kind: type, trusted: Sequence[str]) -> None:

@@ -77,7 +77,8 @@ class OverrideCheck:
     def known(self) -> list[str]:
         part = self.cfg.hydra if self.key.split(".")[0] == "hydra" else self.cfg
         prefix = "hydra." if part is not self.cfg else ""
-        return keys_of(part, prefix)
+        # The settings that a search is over bear the names of those that it sets.
+        return [key for key in keys_of(part, prefix) if prefix or not key.startswith("hydra.sweeper.params.")]
 
     @cached_property
     def anchor(self) -> str:

@@ -5,14 +5,13 @@ Nothing here imports torch; a function's module is imported by `check_reward_fun
 
 import inspect
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from math import isfinite
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from winnow.config.override_errors import close_matches, did_you_mean
-from winnow.config.targets import check_target
+from winnow.config.targets import check_target, name_lacking
 from winnow.errors import ConfigError
 from winnow.rewards.reward_function import VERL_ARGUMENTS, RewardFunction
 
@@ -148,21 +147,9 @@ def check_reward_functions(cfg: DictConfig) -> None:
         try:
             found = check_target(KEY, node, list(cfg.plugins), where=where)
         except ConfigError as error:
-            raise _misspelt(function, where) or error from None
+            lacking = name_lacking(function.target)
+            raise (error if lacking is None else ConfigError(f"{where}: {lacking}")) from None
         _check_call(function, found, where)
-
-
-def _misspelt(function: RewardFunction, where: str) -> ConfigError | None:
-    """The error of a module that has been imported and has no such function, with the name that is closest."""
-    name, _, attribute = function.target.partition(":")
-    module = sys.modules.get(name)
-    if module is None or hasattr(module, attribute):
-        return None
-    known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-    hint = did_you_mean(
-        [f"{name}:{near}" for near in close_matches(attribute, known)[:1]], f"it has {', '.join(known)}"
-    )
-    return ConfigError(f"{where}: {name} has no {attribute}; {hint}")
 
 
 def _check_call(function: RewardFunction, found: object, where: str) -> None:

@@ -97,7 +97,9 @@ FLAG = Rule("true or false", lambda x: isinstance(x, bool))
 TEXT = Rule("a text", lambda x: isinstance(x, str) and x.strip() != "")
 PATH = Rule("the name of a file or folder", lambda x: TEXT.holds(x) and len(x.encode()) <= LONGEST_PATH)
 FIELD = Rule("a name, or a list of names", lambda x: TEXT.holds(x) or _list_of("", TEXT.holds).holds(x))
-REPOSITORY = Rule("OWNER/NAME, as on the hub", lambda x: _is_written(x, r"\w+([.-]\w+)*(/\w+([.-]\w+)*)?"))
+REPOSITORY = Rule(
+    "OWNER/NAME, as on the hub", lambda x: _is_written(x, r"\w+([.-]\w+)*(/\w+([.-]\w+)*)?") and len(x) <= 96
+)
 REVISION = Rule("a branch, tag or commit", lambda x: _is_written(x, r"\w[\w./-]*") and ".." not in x)
 NAME = Rule(
     "a name of letters, digits, and . _ - + between them, of 60 characters at most",

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from types import ModuleType
@@ -125,9 +126,23 @@ def check_function(key: str, name: str, trusted: Sequence[str]) -> None:
     try:
         found = _locate(name.replace(":", "."))
     except Exception as error:
-        raise ConfigError(f"{key}={name}: {one_line(str(error))}") from error
+        raise ConfigError(f"{key}={name}: {name_lacking(name) or one_line(str(error))}") from error
     if not callable(found):
         raise ConfigError(f"{key}={name}: no function; type module:name")
+
+
+def name_lacking(name: str) -> str | None:
+    """`a has no b; did you mean a:c?` for the name a:b of a module that has been imported; None if that is not why."""
+    home, _, attribute = name.partition(":")
+    module = sys.modules.get(home)
+    if module is None or hasattr(module, attribute):
+        return None
+    found = {key: value for key, value in vars(module).items() if callable(value) and not key.startswith("_")}
+    own = [key for key, value in found.items() if str(getattr(value, "__module__", "")).startswith(home)]
+    known = own or list(found)
+    near = [f"{home}:{close}" for close in close_matches(attribute, known)[:1]]
+    has = ", ".join(known)
+    return f"{home} has no {attribute}; {did_you_mean(near, f'it has {has}')}"
 
 
 def _package_of(found: Callable[..., object] | ModuleType | type) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,7 +25,7 @@ def jobs_of(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> list[l
     """The overrides of each job.
 
     A sweeper other than Hydra's basic one chooses values while it runs; for it, the one list holds the overrides that
-    are not swept over.
+    are not swept over, and the first value of each that is.
 
     Raises:
         ConfigError: the sweep is over nothing.
@@ -32,17 +33,29 @@ def jobs_of(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> list[l
     overrides = composer.parse(lines)
     for_hydra = [str(o.input_line) for o in overrides if o.is_hydra_override()]
     for_jobs = [o for o in overrides if not o.is_hydra_override()]
+    params = composer.parse([f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()])
     if not str(cfg.hydra.sweeper._target_).endswith(".BasicSweeper"):
-        return [for_hydra + [str(o.input_line) for o in for_jobs if not o.is_sweep_override()]]
-    params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.params or {}).items()]
+        typed = {o.get_key_element() for o in for_jobs}
+        searched = [*(o for o in params if o.get_key_element() not in typed), *for_jobs]
+        return [for_hydra + [_first_choice(o) for o in searched]]
     try:
-        batches = BasicSweeper.split_arguments(composer.parse(params) + for_jobs, None)
+        batches = BasicSweeper.split_arguments(params + for_jobs, None)
     except HydraException as error:
         raise ConfigError(composition_error(error)) from error
     if not batches[0]:
         empty = next(str(o.input_line) for o in for_jobs if o.is_sweep_override() and not any(o.sweep_iterator()))
         raise ConfigError(f"{empty}: a sweep over nothing, no job to run; give it values, such as algo=raft,grpo")
     return [for_hydra + job for job in batches[0]]
+
+
+def _first_choice(override: Override) -> str:
+    """The override with the first of the values that it is swept over."""
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        return f"{override.get_key_element()}={value.start}"
+    if override.is_sweep_override():
+        return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+    return str(override.input_line)
 
 
 def refuse_choices(composer: Composer, cfg: DictConfig, lines: Sequence[str], is_sweep: bool) -> None:

@@ -26,6 +26,7 @@ from winnow.packed import pack
 EAGER = "eager"
 """Transformers' plain matrix products: the implementation in which each architecture writes its attention out."""
 _WATCHED = "winnow_watched"
+_NOT_CAUSAL = "model: in {} a token sees later tokens, or other rows; choose a decoder (Qwen, Llama, …)"
 
 
 def settle_attention(model: PreTrainedModel, wanted: str | None) -> None:
@@ -42,6 +43,8 @@ def settle_attention(model: PreTrainedModel, wanted: str | None) -> None:
     name = type(model).__name__
     with attention_as(model, EAGER):
         eager = alone(model, rows)
+        if sees_later_tokens(model):
+            raise ConfigError(_NOT_CAUSAL.format(name))
     if not eager.isfinite().all():
         raise ConfigError(f"model: the log-probabilities of {name} are not finite; its weights are damaged")
     if wanted is None:
@@ -74,10 +77,32 @@ def _require_causal(model: PreTrainedModel, expected: Tensor) -> None:
     with torch.no_grad():
         found, _ = logit_scores(logits(model, rows), rows.targets, 1.0)
     if not agree(found, expected):
-        raise ConfigError(
-            f"model: in {type(model).__name__} a token sees later tokens, or other rows; choose a decoder "
-            "(Qwen, Llama, …)"
-        )
+        raise ConfigError(_NOT_CAUSAL.format(type(model).__name__))
+
+
+def sees_later_tokens(model: PreTrainedModel) -> bool:
+    """Whether the logits of a token have a gradient with respect to a later token's embedding, as those of an encoder.
+
+    In a new model with its small weights the difference that a later token makes is within any tolerance, but its
+    gradient is 0 in a decoder alone, exactly. False where there is no such gradient to compute.
+    """
+    ids = torch.tensor([probe_rows(model)[0].token_ids], device=model.device)
+    embedded: list[Tensor] = []
+
+    def keep(_module: nn.Module, _given: Any, output: Tensor) -> Tensor:
+        embedded.append(output.detach().requires_grad_())
+        return embedded[-1]
+
+    middle, watch = ids.shape[1] // 2, model.get_input_embeddings().register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            logits_of_middle = model(input_ids=ids, use_cache=False).logits[0, middle]
+            (gradient,) = torch.autograd.grad(logits_of_middle.float().sum(), embedded[-1:], allow_unused=True)
+    except (RuntimeError, IndexError):  # embeddings that are not a module's output, or a forward without a gradient
+        return False
+    finally:
+        watch.remove()
+    return gradient is not None and gradient.dim() == 3 and bool(gradient[0, middle + 1 :].any())
 
 
 def _left_out(model: PreTrainedModel, implementation: str) -> list[str]:

@@ -3,6 +3,7 @@
 The hub's client is imported where a hub id is looked up: its import would delay the refusal of any other setting.
 """
 
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from winnow.errors import ConfigError
 from winnow.models.model_files import require_parts
 
 EMBEDDED, PACKAGE, GGUF = "embedded", "package:", ".gguf"
+REPOSITORY = re.compile(r"(?=.{1,96}$)(?!.*(--|\.\.))\w[\w.-]*(/\w[\w.-]*)?(?<![.-])(?<!\.git)", re.ASCII)
+"""Names of repositories on the hub, as its client accepts them."""
 OTHER_MODEL = "type model.path=DIR with a downloaded copy, or model=tiny"
 
 
@@ -48,8 +51,9 @@ def require_model(path: str) -> None:
             raise ConfigError(f"model.path={path}: no such file; type model.path=FILE.gguf")
     elif folder.is_dir():
         require_parts(path, folder)
-    elif folder.exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise ConfigError(f"model.path={path}: no such folder; type model.path=DIR with a Hugging Face model folder")
+    elif folder.exists() or not REPOSITORY.fullmatch(path):
+        what = "a file" if folder.is_file() else "no such folder"
+        raise ConfigError(f"model.path={path}: {what}; type model.path=DIR with a Hugging Face model folder")
     else:
         from huggingface_hub import try_to_load_from_cache
 
