@@ -9,6 +9,7 @@ import pytest
 from fake_hub import running_hub
 from running import SMALL, composed, metrics
 from winnow.assemble import preflight
+from winnow.assemble.evaluation import evaluate
 from winnow.assemble.training import train
 from winnow.config.data_check import check_data
 from winnow.errors import ConfigError
@@ -77,6 +78,20 @@ def test_the_commit_of_a_hub_dataset_is_recorded(files: Path, monkeypatch: pytes
     assert json.loads(Path("run/summary.json").read_text())["revisions"] == read
     assert json.loads(Path("run/run.json").read_text())["starts"][0]["revisions"] == read
     assert f"`maths/sums@{commit}`" in Path("run/export/README.md").read_text()
+
+
+def test_an_evaluation_records_the_commits_that_it_read(files: Path, monkeypatch: pytest.MonkeyPatch):
+    with running_hub(files, monkeypatch) as hub:
+        commit = hub.commit("maths/exam", {"test.jsonl": sums(1, 3)})
+        exam = ["repository=maths/exam", "files=test.jsonl", "problem_field=problem", "answer_field=answer"]
+        words = ["hardware=cpu", "eval.sets=[math500]", "eval.samples=1", "eval.max_tokens=8"]
+        cfg = composed(*words, *(f"benchmarks.math500.{word}" for word in exam), program="evaluate")
+        Path("done").mkdir()
+        evaluate(cfg, Path("done"))
+    read = {"math500": f"maths/exam@{commit}"}
+    for name in ("summary.json", "results.json"):
+        assert json.loads(Path("done", name).read_text())["revisions"] == read
+    assert json.loads(Path("done/run.json").read_text())["starts"][0]["revisions"] == read
 
 
 @pytest.mark.parametrize("held_out", [True, False])

@@ -1,13 +1,16 @@
 """Mixtures of datasets: keys and sources of their problems, held-out sets, and one line for wrong settings."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from running import composed
+from winnow.config.mixture_parts import dataset_node
 from winnow.config.nodes import build_node
-from winnow.data.mixture import Mixture
+from winnow.config.targets import check_nodes
+from winnow.data.mixture import Mixture, first_problems
 from winnow.errors import ConfigError
 
 
@@ -44,6 +47,53 @@ def test_a_part_may_be_a_dataset_of_another_kind(tmp_path: Path):
     found = mixture(tmp_path, f"+dataset.mix.c={chains}").load(lambda golds: [], True)
     assert {name: len(held) for name, held in found.heldout_sets.items()} == {"a": 2, "b": 2 + 2, "c": 2}
     assert sum(problem.source == "c" for problem in found.train) == 5
+
+
+def test_the_first_problems_of_a_mixture_are_in_its_shares(tmp_path: Path):
+    """Six of eight and six problems at 1 : 3, and all of a part that has fewer than its share."""
+    found = mixture(tmp_path, "dataset.weights={b:3}").load(lambda golds: [], True)
+    counts = {n: Counter(p.source for p in first_problems(found.train, n, found.shares)) for n in (2, 6, 8, 13, 99)}
+    assert counts == {
+        2: {"a": 1, "b": 1},
+        6: {"a": 2, "b": 4},
+        8: {"a": 2, "b": 6},
+        13: {"a": 7, "b": 6},
+        99: {"a": 8, "b": 6},
+    }
+    chosen = first_problems(found.train, 6, found.shares)
+    assert [p.key for p in chosen if p.source == "a"] == [p.key for p in found.train if p.source == "a"][:2]
+    assert first_problems(found.train, 3, {}) == found.train[:3]
+
+
+def test_a_part_may_be_the_name_of_a_dataset(tmp_path: Path):
+    """Of Winnow's, or of a user's own folder, with the settings that `dataset=` gives it."""
+    own = tmp_path / "conf/dataset/mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text(
+        "# @package _global_\ndataset:\n  _target_: winnow.data.collection.TrainingCollection\n"
+        f"  path: {tmp_path}/a.jsonl\n  heldout_size: 3\n  problem_field: problem\n  answer_field: level\n"
+        "  solution_field: solution\n  gold: {_target_: winnow.data.collection.verbatim, _partial_: true}\n"
+        "  demonstration: {_target_: winnow.data.collection.verbatim, _partial_: true}\n"
+        "  bad_rows: refuse\n  overlap: drop\n"
+    )
+    mixture(tmp_path)
+    names = f"dataset.mix={{b:{{path:{tmp_path}/b.jsonl}},c:mine,d:arithmetic}}"
+    cfg = composed("dataset=mix", names, f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "dataset.heldout_size=2")
+    assert dataset_node(cfg).mix.d.levels == [3, 4, 5, 6]
+    assert cfg.dataset.mix.c == "mine"
+    cfg.dataset.mix.pop("d")
+    found = build_node(dataset_node(cfg)).load(lambda golds: [], True)
+    assert {name: len(held) for name, held in found.heldout_sets.items()} == {"b": 2, "c": 3}
+    assert {p.answer for p in found.train if p.source == "c"} <= set(map(str, range(10)))
+
+
+def test_the_class_behind_a_name_has_to_be_trusted(tmp_path: Path):
+    own = tmp_path / "conf/dataset/mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("# @package _global_\ndataset: {_target_: os.system, command: 'true'}\n")
+    cfg = composed("dataset=mix", "dataset.mix={a:mine}", f"hydra.searchpath=[file://{tmp_path / 'conf'}]")
+    with pytest.raises(ConfigError, match=r"dataset\.mix\.a\._target_=os\.system: not part of winnow"):
+        check_nodes(cfg, "dataset")
 
 
 @pytest.mark.parametrize(

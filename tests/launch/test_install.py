@@ -101,6 +101,6 @@ def test_own_files_are_found_and_shown(here: Path, capfd: pytest.CaptureFixture[
 def test_jobs_of_a_sweep_start_without_a_script(here: Path):
     write(here / "conf/experiment/mine.yaml", "# @package _global_\nseed: 7\n")
     write(here / "wandb/__init__.py", "raise RuntimeError('the working directory is not on the import path')\n")
-    swept = winnow(here, "train", "-m", *QUICK, "experiment=mine", "algo=raft,grpo", "hydra.sweep.dir=sweep")
+    swept = winnow(here, "train", "-m", *QUICK, "experiment=mine", "algo=raft", "hydra.sweep.dir=sweep")
     assert (swept.returncode, swept.stderr) == (0, "")
-    assert "seed: 7\n" in (here / "sweep/1/.hydra/config.yaml").read_text()
+    assert "seed: 7\n" in (here / "sweep/0/.hydra/config.yaml").read_text()

@@ -12,13 +12,13 @@ from threading import Thread
 import pytest
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertLMHeadModel
 
 from running import composed, metrics, run
 from winnow.data.problems import Problem
 from winnow.data.prompts import render
 from winnow.errors import ConfigError
-from winnow.models.language_model import Pretrained
+from winnow.models.language_model import TOKENS, Pretrained, tiny_tokenizer
 from winnow.models.templates import Chat, Plain
 from winnow.run_logs.run_files import read_samples
 
@@ -70,7 +70,30 @@ def test_a_model_that_does_not_exist(tmp_path: Path):
         "model.path=./nowhere: no such folder; type model.path=DIR with a Hugging Face model folder"
     )
     (tmp_path / "file").touch()
-    assert "no such folder" in load(tmp_path / "file")
+    assert load(tmp_path / "file").endswith("/file: a file; type model.path=DIR with a Hugging Face model folder")
+    assert "gone/: no such folder" in load("gone/")
+
+
+@pytest.mark.parametrize("decoder", [True, False])
+def test_an_encoder_is_refused_though_its_weights_are_too_small_to_tell(tmp_path: Path, decoder: bool):
+    """The same weights are a language model where config.json says that tokens see earlier ones alone."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = BertConfig(vocab_size=len(TOKENS), max_position_embeddings=64, is_decoder=decoder, **sizes)
+    BertLMHeadModel(config).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    if decoder:
+        Pretrained("x", str(tmp_path), Plain()).load()
+    else:
+        assert "in BertLMHeadModel a token sees later tokens" in load(tmp_path)
+
+
+def test_a_model_that_names_no_end_of_a_response_is_refused(checkpoint: Path):
+    for name in ("generation_config.json", "tokenizer_config.json", "config.json"):
+        settings = json.loads((checkpoint / name).read_text())
+        kept = {k: v for k, v in settings.items() if k not in ("eos_token", "eos_token_id", "chat_template")}
+        (checkpoint / name).write_text(json.dumps(kept))
+    (checkpoint / "chat_template.jinja").unlink(missing_ok=True)
+    assert 'write {"eos_token_id": …} to its generation_config.json' in load(checkpoint)
 
 
 def remove(pattern: str) -> Callable[[Path], None]:
@@ -177,7 +200,7 @@ def gated_hub() -> Iterator[str]:
 ASK = """
 from winnow.models.templates import Plain
 from winnow.errors import ConfigError
-from winnow.models.language_model import Pretrained
+from winnow.models.language_model import TOKENS, Pretrained, tiny_tokenizer
 try:
     Pretrained("x", "meta-llama/Gated", Plain()).load()
 except ConfigError as error:
