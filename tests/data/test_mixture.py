@@ -55,12 +55,12 @@ def test_the_first_problems_of_a_mixture_are_in_its_shares(tmp_path: Path):
     counts = {n: Counter(p.source for p in first_problems(found.train, n, found.shares)) for n in (2, 6, 8, 13, 99)}
     assert counts == {
         2: {"a": 1, "b": 1},
-        6: {"a": 2, "b": 4},
+        6: {"a": 1, "b": 5},
         8: {"a": 2, "b": 6},
         13: {"a": 7, "b": 6},
         99: {"a": 8, "b": 6},
     }
-    chosen = first_problems(found.train, 6, found.shares)
+    chosen = first_problems(found.train, 8, found.shares)
     assert [p.key for p in chosen if p.source == "a"] == [p.key for p in found.train if p.source == "a"][:2]
     assert first_problems(found.train, 3, {}) == found.train[:3]
 
@@ -77,11 +77,9 @@ def test_a_part_may_be_the_name_of_a_dataset(tmp_path: Path):
         "  bad_rows: refuse\n  overlap: drop\n"
     )
     mixture(tmp_path)
-    names = f"dataset.mix={{b:{{path:{tmp_path}/b.jsonl}},c:mine,d:arithmetic}}"
-    cfg = composed("dataset=mix", names, f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "dataset.heldout_size=2")
-    assert dataset_node(cfg).mix.d.levels == [3, 4, 5, 6]
-    assert cfg.dataset.mix.c == "mine"
-    cfg.dataset.mix.pop("d")
+    words = ["dataset=mix", f"hydra.searchpath=[file://{tmp_path / 'conf'}]", "dataset.heldout_size=2"]
+    assert dataset_node(composed(*words, "dataset.mix={d:arithmetic}")).mix.d.levels == [3, 4, 5, 6]
+    cfg = composed(*words, f"dataset.mix={{b:{{path:{tmp_path}/b.jsonl}},c:mine}}")
     found = build_node(dataset_node(cfg)).load(lambda golds: [], True)
     assert {name: len(held) for name, held in found.heldout_sets.items()} == {"b": 2, "c": 3}
     assert {p.answer for p in found.train if p.source == "c"} <= set(map(str, range(10)))

@@ -74,26 +74,24 @@ def test_a_model_that_does_not_exist(tmp_path: Path):
     assert "gone/: no such folder" in load("gone/")
 
 
-@pytest.mark.parametrize("decoder", [True, False])
-def test_an_encoder_is_refused_though_its_weights_are_too_small_to_tell(tmp_path: Path, decoder: bool):
-    """The same weights are a language model where config.json says that tokens see earlier ones alone."""
+def bert(folder: Path, decoder: bool) -> Path:
+    """A new model of BERT's architecture, of which config.json says whether tokens see earlier ones alone."""
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     config = BertConfig(vocab_size=len(TOKENS), max_position_embeddings=64, is_decoder=decoder, **sizes)
-    BertLMHeadModel(config).save_pretrained(tmp_path)
-    tiny_tokenizer().save_pretrained(tmp_path)
-    if decoder:
-        Pretrained("x", str(tmp_path), Plain()).load()
-    else:
-        assert "in BertLMHeadModel a token sees later tokens" in load(tmp_path)
+    BertLMHeadModel(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
 
 
-def test_a_model_that_names_no_end_of_a_response_is_refused(checkpoint: Path):
-    for name in ("generation_config.json", "tokenizer_config.json", "config.json"):
-        settings = json.loads((checkpoint / name).read_text())
-        kept = {k: v for k, v in settings.items() if k not in ("eos_token", "eos_token_id", "chat_template")}
-        (checkpoint / name).write_text(json.dumps(kept))
-    (checkpoint / "chat_template.jinja").unlink(missing_ok=True)
-    assert 'write {"eos_token_id": …} to its generation_config.json' in load(checkpoint)
+def test_an_encoder_is_refused_though_its_weights_are_too_small_to_tell(tmp_path: Path):
+    Pretrained("x", str(bert(tmp_path / "decoder", decoder=True)), Plain()).load()
+    assert "in BertLMHeadModel a token sees later tokens" in load(bert(tmp_path / "encoder", decoder=False))
+
+
+def test_a_model_that_names_no_end_of_a_response_is_refused(tmp_path: Path):
+    settings = bert(tmp_path, decoder=True) / "tokenizer_config.json"
+    settings.write_text(json.dumps({k: v for k, v in json.loads(settings.read_text()).items() if k != "eos_token"}))
+    assert 'write {"eos_token_id": …} to its generation_config.json' in load(tmp_path)
 
 
 def remove(pattern: str) -> Callable[[Path], None]:
