@@ -1,4 +1,4 @@
-"""What a model's files hold: the checks of its configuration and its weights once they are read.
+"""The content of a model's files: the checks of its configuration and its weights once they are read.
 
 Everything here refuses in one line. Nothing in these files is trusted: no code of a repository is run, and pickles are
 read by torch's restricted reader, which makes tensors and nothing else.
