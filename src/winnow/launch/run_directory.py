@@ -28,7 +28,7 @@ LEFT_BY_RUNS = (
 """Files and folders any of which shows that a directory holds a run, or an evaluation."""
 SWEEP_TABLES = ("multirun.yaml", "summary.csv")
 BEFORE_A_RUN = (FOLDER, LOCK, RECORD, "output.log")
-"""Files that may lie in the directory of a new run: those that a start that was refused leaves there, and the log of a sweep."""
+"""Files that may lie in the directory of a new run: of a start that was refused, and the log of a sweep."""
 SHOWN = 3
 """Number of files in the way that a refusal names."""
 
