@@ -1,12 +1,14 @@
 """Worker process of a `WorkerPool`: reads items and answers each on one line; the kernel kills it at a deadline.
 
 A worker imports what it answers with, but never the trainer's main module. A process of `multiprocessing` would import
-it, and torch with it: 250 MB and seconds for each worker, and an endless loop if a script has no `__main__` guard. A
-request is a pickled list of items, and an answer a JSON list `[value, seconds, error]` on one line, where `error` is
-null or the last line of an exception. Requests are pickled because that takes a fifth of the time; answers are not,
-because a worker may have run what a model wrote.
+it, and torch with it: 250 MB and seconds for each worker, and an endless loop if a script has no `__main__` guard. The
+first line of its input is a random token. A request is a pickled list of items, and an answer is one line: the token,
+the item's number, and a JSON list `[value, seconds, error]`, where `error` is null or the last line of an exception.
+The token and the number tell an answer from what a function itself writes to the pipe. Requests are pickled because
+that takes a fifth of the time; answers are not, because a worker may have run what a model wrote.
 """
 
+import fcntl
 import json
 import logging
 import os
@@ -17,9 +19,13 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+HIGH_DESCRIPTOR = 200
+"""The descriptors of requests and answers are at least this, beyond those that a loop over the first few would hit."""
 
 Answer = Callable[[Any], object]
 """An item → a JSON value."""
@@ -31,21 +37,25 @@ def serve(answer: str, settings: Mapping[str, Any], timeout: float, memory_mb: i
     `answer` is the `module:name` of a function of `settings` that makes the `Answer`. With `quiet`, nothing that the
     answers print reaches the terminal; otherwise it goes to standard error.
     """
-    out, requests = os.dup(1), os.fdopen(os.dup(0), "rb")
-    _take_signals_and_streams(quiet)
+    out, requests = _moved_up(1), os.fdopen(_moved_up(0), "rb")
+    _take_signals_and_streams()
+    os.register_at_fork(after_in_child=lambda: os.close(out))  # a forked child answers nothing
+    token, numbers, process = requests.readline().strip(), count(), os.getpid()
     try:
         function = load(answer)(**settings)
     except Exception as error:
-        _write(out, f"failed {last_line(error)}\n".encode())
+        _write(out, token + f" failed {last_line(error)}\n".encode())
         raise
+    if os.getpid() != process:  # what was imported or built forked, and this is the child
+        os._exit(0)
     if quiet:
         _silence()
     _limit_memory(memory_mb)
-    _write(out, b"ready\n")
+    _write(out, token + b" ready\n")
     with suppress(EOFError):
         while True:
             for item in pickle.load(requests):
-                _write(out, _answered(function, item, timeout))
+                _write(out, b"%b %d " % (token, next(numbers)) + _answered(function, item, timeout))
 
 
 def load(name: str) -> Any:
@@ -65,12 +75,14 @@ def _answered(function: Answer, item: object, timeout: float) -> bytes:
 
     No handler runs at the deadline: the default action of SIGALRM ends the process, even while it executes C code.
     """
-    start, value, error = perf_counter(), None, None
+    start, process, value, error = perf_counter(), os.getpid(), None, None
     signal.setitimer(signal.ITIMER_REAL, timeout)
     try:
         value = function(item)
     except Exception as raised:  # whatever it is, the item is answered, and the next one asked
         error = last_line(raised)
+    if os.getpid() != process:  # the function forked, and this is the child, which came back from it too
+        os._exit(0)
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the function may have put a handler of its own there
     return json.dumps([value, round(perf_counter() - start, 6), error]).encode() + b"\n"
@@ -82,7 +94,14 @@ def _write(out: int, line: bytes) -> None:
         rest = rest[os.write(out, rest) :]
 
 
-def _take_signals_and_streams(quiet: bool) -> None:
+def _moved_up(descriptor: int) -> int:
+    """A copy of the descriptor with a high number, which the programs that this process starts do not inherit."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    least = HIGH_DESCRIPTOR if most == resource.RLIM_INFINITY else min(HIGH_DESCRIPTOR, most // 2)
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, least)
+
+
+def _take_signals_and_streams() -> None:
     """Forbid core dumps, ignore Ctrl-C (the parent handles it), reset SIGALRM, and keep 0 and 1 from the answers."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,6 +23,9 @@ CHUNK = 32  # items assigned to a worker at once; it answers them one by one, so
 LOOK_SECONDS = 0.1  # between two looks for a signal that ends the program
 START_SECONDS = 120.0  # a worker imports sympy, which takes 0.3 s, and many times that on an overloaded machine
 GRACE_SECONDS = 0.5  # time beyond a question's timeout after which the parent kills a worker that the kernel did not
+
+WROTE = "wrote to the worker's answers"
+"""The reason of an item during which the worker wrote something that is no answer."""
 
 _BOOT = (
     "import json, sys; path, settings = map(json.loads, sys.argv[1:]); sys.path[:] = path; "
@@ -54,6 +58,10 @@ class StartError(RuntimeError):
         self.reason = reason or f"exit code {code}"
 
 
+class Broken(Exception):
+    """A worker's output is not what it answers: something else in its process writes to the pipe."""
+
+
 class _Worker:
     """One process and the indices of its unanswered items, of which it is working on the first."""
 
@@ -64,8 +72,12 @@ class _Worker:
         self.stdin, self.stdout = cast(IO[bytes], self.process.stdin), cast(IO[bytes], self.process.stdout)
         self.assigned: deque[int] = deque()
         self.retry: list[int] = []  # the item that ended the process before this one, to be asked alone
-        self.ready, self.overdue, self.answered, self.partial, self.failed = False, False, 0, b"", ""
+        self.ready, self.overdue, self.broken, self.answered, self.partial, self.failed = False, False, False, 0, b"", ""
         self.deadline = monotonic() + START_SECONDS
+        self._token = secrets.token_hex(8).encode()
+        with suppress(BrokenPipeError):
+            self.stdin.write(self._token + b"\n")
+            self.stdin.flush()
 
     def assign(self, indices: Sequence[int], items: Sequence[object], timeout: float) -> None:
         self.assigned.extend(indices)
@@ -74,11 +86,55 @@ class _Worker:
             pickle.dump([items[index] for index in indices], self.stdin, protocol=5)
             self.stdin.flush()
 
-    def lines(self) -> list[str] | None:
+    def lines(self) -> list[bytes] | None:
         """The complete lines that have arrived; None at the end of its output, that is, when the process has ended."""
         data = os.read(self.stdout.fileno(), 1 << 16)
         *whole, self.partial = (self.partial + data).split(b"\n")
-        return [line.decode() for line in whole] if data else None
+        return whole if data else None
+
+    def began(self, line: bytes) -> None:
+        """Read the line that says that it is ready, or why it cannot be.
+
+        Raises:
+            Broken: it is another line.
+        """
+        rest = self._after(self._token + b" ", line).decode(errors="replace")
+        self.ready = rest == "ready"
+        if not self.ready:
+            self.failed = rest.removeprefix("failed ")
+
+    def reply(self, line: bytes) -> Reply:
+        """The reply to the item that it is working on.
+
+        Raises:
+            Broken: the line is none.
+        """
+        try:
+            read = json.loads(self._after(self._prefix(), line))
+        except (ValueError, RecursionError) as error:
+            raise Broken from error
+        match read:
+            case [value, int() | float() as seconds, None | str() as error]:
+                self.answered += 1
+                return Reply(value, seconds, None if error is None else Failure.RAISED, error or "")
+        raise Broken
+
+    def check_partial(self) -> None:
+        """Check the start of a line whose end has not arrived, which may never do.
+
+        Raises:
+            Broken: it is not the start of an answer.
+        """
+        expected = self._prefix() if self.ready else self._token
+        self._after(expected[: len(self.partial)], self.partial)
+
+    def _prefix(self) -> bytes:
+        return b"%b %d " % (self._token, self.answered)
+
+    def _after(self, prefix: bytes, line: bytes) -> bytes:
+        if not line.startswith(prefix) or (line and self.ready and not self.assigned):
+            raise Broken
+        return line[len(prefix) :]
 
     def end(self) -> int:
         """Kill the process if it still runs, and all that it started, and return its exit code (negative: the signal
@@ -164,10 +220,13 @@ class WorkerPool:
                     worker.retry = []
                     worker.assign(indices, items, self.timeout)
             for worker, lines in self._wait_for_replies():
-                if lines is None:
+                if lines is not None:
+                    try:
+                        self._record(worker, lines, replies)
+                    except Broken:
+                        worker.broken = True
+                if lines is None or worker.broken:
                     self._replace_worker(worker, replies, pending)
-                else:
-                    self._record(worker, lines, replies)
         return [replies[index] for index in range(len(items))]
 
     def _require_open(self) -> None:
@@ -182,7 +241,7 @@ class WorkerPool:
         while len(self._workers) < count:
             self._workers.append(_Worker(self._settings))
 
-    def _wait_for_replies(self) -> list[tuple[_Worker, list[str] | None]]:
+    def _wait_for_replies(self) -> list[tuple[_Worker, list[bytes] | None]]:
         """Wait for a moment, or until a worker writes, dies or is overdue; the lines of each, None for the dead and the
         overdue."""
         busy = [worker for worker in self._workers if worker.assigned or not worker.ready]
@@ -195,27 +254,33 @@ class WorkerPool:
                 received.append((worker, None))
         return received
 
-    def _record(self, worker: _Worker, lines: list[str], replies: dict[int, Reply]) -> None:
-        """Store the replies of a worker, whose first line says that it is ready, and set its next deadline."""
+    def _record(self, worker: _Worker, lines: list[bytes], replies: dict[int, Reply]) -> None:
+        """Store the replies of a worker, whose first line says that it is ready, and set its next deadline.
+
+        Raises:
+            Broken: a line is no reply to an item that it was asked.
+        """
         for line in lines:
             if worker.ready:
-                value, seconds, error = json.loads(line)
-                failure = None if error is None else Failure.RAISED
-                replies[worker.assigned.popleft()] = Reply(value, seconds, failure, error or "")
-                worker.answered += 1
-            elif line.startswith("failed "):
-                worker.failed = line.removeprefix("failed ")
-                return
-            worker.ready = True
-        worker.deadline = monotonic() + self.timeout + GRACE_SECONDS
+                reply = worker.reply(line)
+                replies[worker.assigned.popleft()] = reply
+            else:
+                worker.began(line)
+                if worker.failed:
+                    return
+        worker.check_partial()
+        if lines:
+            worker.deadline = monotonic() + self.timeout + GRACE_SECONDS
 
     def _replace_worker(self, worker: _Worker, replies: dict[int, Reply], pending: deque[int]) -> None:
         """Start a new worker in place of a dead or overdue one, and decide on the item that it was working on."""
         self._require_open()
         code = worker.end()
         if not worker.ready:
-            raise StartError(self.what, code, worker.failed)
+            raise StartError(self.what, code, worker.failed or (WROTE if worker.broken else ""))
         self._workers[self._workers.index(worker)] = successor = _Worker(self._settings)
+        if not worker.assigned:  # it wrote something after its last answer
+            return
         failed = worker.assigned.popleft()
         pending.extendleft(reversed(worker.assigned))
         if worker.overdue or code == -signal.SIGALRM:
@@ -223,7 +288,8 @@ class WorkerPool:
         elif worker.answered:
             successor.retry = [failed]
         else:
-            replies[failed] = Reply(None, 0.0, Failure.CRASH, f"its process ended ({_ending(code)})")
+            reason = WROTE if worker.broken else f"its process ended ({_ending(code)})"
+            replies[failed] = Reply(None, 0.0, Failure.CRASH, reason)
 
 
 def _ending(code: int) -> str:

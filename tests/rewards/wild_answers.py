@@ -1,0 +1,79 @@
+"""Answers of a worker process that do what their item says to the process or to its pipe. An item is (deed, value)."""
+
+import os
+import stat
+import threading
+import time
+
+REPLY = b'[1, 0.1, null]\n'
+
+
+def answer_of():
+    return answer
+
+
+def answer(item):
+    deed, value = item
+    if deed in DEEDS:
+        DEEDS[deed]()
+    return value
+
+
+def pipes():
+    """Descriptors that this process can write to and that are pipes, as a forger would look for them."""
+    found = [int(name) for name in os.listdir("/proc/self/fd")]
+    return [n for n in found if n > 2 and _is_pipe(n)]
+
+
+def _is_pipe(number):
+    try:
+        return stat.S_ISFIFO(os.fstat(number).st_mode)
+    except OSError:
+        return False
+
+
+def written(data):
+    def deed():
+        for number in pipes():
+            try:
+                os.write(number, data)
+            except OSError:
+                pass
+
+    return deed
+
+
+def low():
+    for number in range(3, 64):
+        try:
+            os.write(number, REPLY)
+        except OSError:
+            pass
+
+
+def fork_and_stay():
+    if os.fork() == 0:
+        time.sleep(1)
+
+
+def fork_and_raise():
+    if os.fork() == 0:
+        raise ValueError
+
+
+def later():
+    threading.Timer(0.2, written(b"late\n")).start()
+
+
+DEEDS = {
+    "fork": os.fork,
+    "fork and stay": fork_and_stay,
+    "fork and raise": fork_and_raise,
+    "garbage": written(b"[garbage\n"),
+    "no line": written(b"garbage" * 1000),
+    "bytes": written(b"\xff\xfe\n"),
+    "forged": written(REPLY),
+    "forged with a token": written(b"0123456789abcdef 0 " + REPLY),
+    "low": low,
+    "later": later,
+}
