@@ -5,7 +5,7 @@ import stat
 import threading
 import time
 
-REPLY = b'[1, 0.1, null]\n'
+REPLY = b"[1, 0.1, null]\n"
 
 
 def answer_of():

@@ -72,7 +72,14 @@ class _Worker:
         self.stdin, self.stdout = cast(IO[bytes], self.process.stdin), cast(IO[bytes], self.process.stdout)
         self.assigned: deque[int] = deque()
         self.retry: list[int] = []  # the item that ended the process before this one, to be asked alone
-        self.ready, self.overdue, self.broken, self.answered, self.partial, self.failed = False, False, False, 0, b"", ""
+        self.ready, self.overdue, self.broken, self.answered, self.partial, self.failed = (
+            False,
+            False,
+            False,
+            0,
+            b"",
+            "",
+        )
         self.deadline = monotonic() + START_SECONDS
         self._token = secrets.token_hex(8).encode()
         with suppress(BrokenPipeError):
