@@ -1,5 +1,6 @@
 """Answers of a worker process that do what their item says to the process or to its pipe. An item is (deed, value)."""
 
+import contextlib
 import os
 import stat
 import threading
@@ -35,20 +36,16 @@ def _is_pipe(number):
 def written(data):
     def deed():
         for number in pipes():
-            try:
+            with contextlib.suppress(OSError):
                 os.write(number, data)
-            except OSError:
-                pass
 
     return deed
 
 
 def low():
     for number in range(3, 64):
-        try:
+        with contextlib.suppress(OSError):
             os.write(number, REPLY)
-        except OSError:
-            pass
 
 
 def fork_and_stay():
