@@ -20,6 +20,8 @@ def write_project(directory: Path) -> str:
     Raises:
         ConfigError: the directory holds something, cannot be made, or has a name that no package can have.
     """
+    if not directory.name.isprintable():
+        raise ConfigError(f"{str(directory)!r}: has a character that cannot be seen; type another name")
     package = re.sub(r"\W", "_", directory.resolve().name).lower()
     if not package.isidentifier() or iskeyword(package) or not package.isascii():
         raise ConfigError(f"{directory}: no package can be called {package!r}; type another name, such as my_project")

@@ -8,6 +8,7 @@ import pytest
 from running import composed
 from winnow.columns import Columns
 from winnow.config.nodes import build_node
+from winnow.data import row_filter
 from winnow.data.row_filter import RowFilter
 from winnow.errors import ConfigError
 
@@ -28,6 +29,8 @@ ROW = Columns({"level": 3, "subject": "algebra", "tags": ["a", "b"], "my share":
         ("startswith(lower(subject), 'geo')", False),
         ("level % 2 == 0 if subject == 'algebra' else True", False),
         ("True", True),
+        ("level is not True", True),
+        (r"matches('\w+\d*', subject)", True),
         ("tags and subject", True),
     ],
 )
@@ -52,12 +55,26 @@ def test_what_an_expression_keeps(text: str, kept: bool):
         ("(lambda: 1)()", "no function"),
         ("f'{level}'", "is not part of such expressions"),
         ("(x := 1)", "is not part of such expressions"),
+        ("level is 3", "write == or != instead"),
+        ("subject is not 'algebra'", "write == or != instead"),
     ],
 )
 def test_what_is_no_expression(text: str, message: str):
     with pytest.raises(ConfigError, match=r"dataset\.filter=") as error:
         RowFilter(text)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["'a' * 2000000000 * level == 1", "[0] * level", "'%2000000000d' % level == ''"])
+def test_texts_and_lists_are_not_multiplied(text: str):
+    with pytest.raises(TypeError, match="only numbers are"):
+        RowFilter(text).keeps(ROW)
+
+
+def test_a_pattern_that_does_not_end(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(row_filter, "LONGEST_SECONDS", 0.1)
+    with pytest.raises(ConfigError, match=r"takes more than 0\.1 seconds for one row; type a pattern without"):
+        RowFilter("matches('(a+)+$', subject)").keeps(Columns({"subject": "a" * 60 + "b"}))
 
 
 def load(tmp_path: Path, *words: str) -> list[str]:

@@ -208,6 +208,8 @@ class Collection:
         columns = columns_of(row.fields)
         try:
             return chosen.keeps(columns)
+        except ConfigError:  # about the expression, whatever the row
+            raise
         except Exception as error:  # of the user's own expression, on values of any kind
             values = ", ".join(f"{name} is {columns.get(name)!r}"[:60] for name in chosen.names)
             raise BadRow(
