@@ -49,7 +49,7 @@ def refused(tmp_path: Path, content: str | bytes, message: str) -> None:
         (GOOD + "\xef\xbb\xbf" + GOOD, r"f\.jsonl:2: not a JSON object"),  # files that were joined
         (GOOD.encode() + b'{"problem": "\xff", "answer": "1"}\n', r"f\.jsonl:2: not UTF-8 text \(.*, byte 14\)"),
         (GOOD.encode("utf-16"), "UTF-16 text"),
-        (gzip.compress(GOOD.encode(), mtime=0), r"a gzip archive, whatever its name; name it f\.jsonl\.gz"),
+        (gzip.compress(GOOD.encode(), mtime=0, mtime=0), r"a gzip archive, whatever its name; name it f\.jsonl\.gz"),
         (b"PK\x03\x04" + bytes(30), "a zip archive"),
         ("", "the file has no rows"),
         (" \n\t\n", "the file has no rows"),
@@ -176,7 +176,7 @@ CONTENTS = {
 @pytest.mark.parametrize("name", CONTENTS)
 def test_the_same_rows_give_the_same_problems_in_every_format(tmp_path: Path, name: str, packed: bool):
     path = tmp_path / (f"{name}.gz" if packed else name)
-    path.write_bytes(gzip.compress(CONTENTS[name]) if packed else CONTENTS[name])
+    path.write_bytes(gzip.compress(CONTENTS[name], mtime=0) if packed else CONTENTS[name])
     found = build_node(composed("dataset=file", f"dataset.path={path}").dataset).load(lambda golds: [], False).train
     assert [(p.key, p.text, p.answer) for p in found] == [(r["id"], r["problem"], r["answer"]) for r in ROWS]
     assert [dict(p.columns) for p in found] == ROWS
@@ -231,9 +231,9 @@ def test_bad_rows_are_named_by_their_line_and_the_others_are_read(
         ("a.csv", _parquet(), r"a Parquet file, .*name it a\.parquet"),
         ("a.parquet", GOOD, "not a readable Parquet file"),
         ("a.jsonl.gz", GOOD, r"no gzip archive, whatever its name; name it a\.jsonl"),
-        ("a.jsonl.gz", gzip.compress(GOOD.encode() * 999)[:-30], "a damaged gzip archive"),
-        ("a.jsonl.gz", gzip.compress(GOOD.encode("utf-16")), "UTF-16"),
-        ("a.parquet.gz", gzip.compress(b"x"), "not a readable Parquet file"),
+        ("a.jsonl.gz", gzip.compress(GOOD.encode() * 999, mtime=0)[:-30], "a damaged gzip archive"),
+        ("a.jsonl.gz", gzip.compress(GOOD.encode("utf-16"), mtime=0), "UTF-16"),
+        ("a.parquet.gz", gzip.compress(b"x", mtime=0), "not a readable Parquet file"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(
