@@ -49,7 +49,7 @@ def refused(tmp_path: Path, content: str | bytes, message: str) -> None:
         (GOOD + "\xef\xbb\xbf" + GOOD, r"f\.jsonl:2: not a JSON object"),  # files that were joined
         (GOOD.encode() + b'{"problem": "\xff", "answer": "1"}\n', r"f\.jsonl:2: not UTF-8 text \(.*, byte 14\)"),
         (GOOD.encode("utf-16"), "UTF-16 text"),
-        (gzip.compress(GOOD.encode(), mtime=0, mtime=0), r"a gzip archive, whatever its name; name it f\.jsonl\.gz"),
+        (gzip.compress(GOOD.encode(), mtime=0), r"a gzip archive, whatever its name; name it f\.jsonl\.gz"),
         (b"PK\x03\x04" + bytes(30), "a zip archive"),
         ("", "the file has no rows"),
         (" \n\t\n", "the file has no rows"),
