@@ -49,6 +49,12 @@ def received() -> signal.Signals | None:
     return _state.received
 
 
+def is_behind(error: BaseException) -> bool:
+    """Whether an exception that came out of other people's code may be a signal's, and not their own `sys.exit`."""
+    pythons = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return received() is not None or isinstance(error, Stopped) or (isinstance(error, KeyboardInterrupt) and pythons)
+
+
 def note(number: signal.Signals) -> None:
     """Take `number` as the signal that ends this process, as if it had come; one that came before stays."""
     _state.received = _state.received or number

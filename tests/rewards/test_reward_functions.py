@@ -7,6 +7,7 @@ from math import isnan
 import pytest
 import torch
 
+from winnow import signals
 from winnow.columns import Columns
 from winnow.rewards.reward import JudgedGroup, Rewards
 from winnow.rewards.reward_function import RewardFunction
@@ -129,6 +130,27 @@ def test_only_the_row_at_fault_is_lost(name: str, reason: str) -> None:
     found = rewarded([name, "trivial"], groups, limits=Limits(2, 1.5, 1024))
     assert lost(found) == {4: reason}
     assert all(each.parts[name] is not None for row, each in enumerate(sum(found.groups, ())) if row != 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("leave", "SystemExit: 3"), ("interrupt", "KeyboardInterrupt"), ("unspoken", "Unspoken")]
+)
+def test_what_is_raised_in_this_process_costs_the_row_alone(
+    name: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals.signal, "getsignal", lambda number: signals._on_signal)  # as in a program
+    assert lost(rewarded([f"wild_answers:{name}"], [["1", "9"], ["2"]])) == {1: f"{name}: {reason}"}
+
+
+def test_a_real_interrupt_is_not_taken_for_a_functions_own() -> None:
+    with pytest.raises(KeyboardInterrupt):  # Python's own handler is in place, which may have raised it
+        rewarded(["wild_answers:interrupt"], [["9"]])
+
+
+def test_logs_that_no_file_can_hold_are_mended() -> None:
+    found = rewarded(["wild_answers:odd_logs"], [["1"]])
+    assert found.groups[0][0].extra == {"a?": "b?", "many digits": "a whole number of 16,610 bits"}
+    assert found.logged == {"c?": [1.0]}
 
 
 def test_a_function_that_always_hangs_is_given_up() -> None:

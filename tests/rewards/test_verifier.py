@@ -338,9 +338,11 @@ def test_a_check_that_cannot_be_imported_is_a_loud_failure(capfd: pytest.Capture
         check: ClassVar[str] = "no_such_module:check"
 
     verifier = Verifier(rule=Absent())
-    with pytest.raises(RuntimeError, match="ended before it was ready"):
+    with pytest.raises(
+        RuntimeError, match="before it was ready: ModuleNotFoundError: No module named 'no_such_module'"
+    ):
         verifier.judge_answers(["g"], ["a g"])
-    assert "No module named 'no_such_module'" in capfd.readouterr().err
+    assert "Traceback" not in capfd.readouterr().err
     assert verifier._pool.pids == []
 
 

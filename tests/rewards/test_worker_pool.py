@@ -30,6 +30,16 @@ def test_what_a_function_writes_to_the_pipe_is_not_believed(deed: str) -> None:
     assert asked(("", 1), (deed, 2), ("", 3)) == [1, WROTE, 3]
 
 
+def test_whatever_a_function_raises_is_its_reason_and_the_process_goes_on(capfd: pytest.CaptureFixture[str]) -> None:
+    deeds = [("exit", 1), ("interrupt", 2), ("unspoken", 3), ("half a pair", 4), ("", 10**5000), ("", 6)]
+    digits = "ValueError: Exceeds the limit (4300 digits) for integer string conversion"
+    answers = asked(*deeds)
+    assert answers[:4] == ["SystemExit: 3", "KeyboardInterrupt", "Unspoken", "ValueError: a?"]
+    assert str(answers[4]).startswith(digits)
+    assert answers[5] == 6
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_low_descriptors_do_not_lead_to_the_pipe() -> None:
     assert asked(("low", 2), ("", 3)) == [2, 3]
 

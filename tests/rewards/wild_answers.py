@@ -3,6 +3,7 @@
 import contextlib
 import os
 import stat
+import sys
 import threading
 import time
 
@@ -62,7 +63,47 @@ def later():
     threading.Timer(0.2, written(b"late\n")).start()
 
 
+def fail(error):
+    raise error
+
+
+class Unspoken(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+
+class Unbuilt:
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, completions):
+        return [1.0] * len(completions)
+
+
+def leave(completions):
+    return [sys.exit(3) if completion == "9" else 1.0 for completion in completions]
+
+
+def interrupt(completions):
+    return [fail(KeyboardInterrupt()) if completion == "9" else 1.0 for completion in completions]
+
+
+def unspoken(completions):
+    return [fail(Unspoken()) if completion == "9" else 1.0 for completion in completions]
+
+
+def odd_logs(completions, log_extra, log_metric):
+    log_extra("a\ud800", ["b\ud800"] * len(completions))
+    log_extra("many digits", [-(10**5000)] * len(completions))
+    log_metric("c\ud800", 1.0)
+    return [1.0] * len(completions)
+
+
 DEEDS = {
+    "exit": lambda: sys.exit(3),
+    "interrupt": lambda: fail(KeyboardInterrupt()),
+    "unspoken": lambda: fail(Unspoken()),
+    "half a pair": lambda: fail(ValueError("a\ud800")),
     "fork": os.fork,
     "fork and stay": fork_and_stay,
     "fork and raise": fork_and_raise,

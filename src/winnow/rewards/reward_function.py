@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal, cast
 
 from winnow.columns import Json
-from winnow.rewards.worker import load
+from winnow.rewards.worker import load, written
 
 Form = Literal["trl", "verl"]
 VERL_ARGUMENTS = ("data_source", "solution_str", "ground_truth", "extra_info")
@@ -31,6 +31,8 @@ OWN_ARGUMENTS = (
     "log_metric",
 )
 """Keyword arguments that come from Winnow, whatever columns the dataset has."""
+MOST_BITS = 14_000
+"""The longest whole number that is logged as one: Python refuses to write out more than 4,300 digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +121,10 @@ def call(
     metrics: dict[str, list[float]] = {}
 
     def log_extra(column: str, values: Sequence[Any]) -> None:
-        extra[str(column)] = [_plain(value) for value in values]
+        extra[written(str(column))] = [_plain(value) for value in values]
 
     def log_metric(name: str, value: Any) -> None:
-        metrics.setdefault(str(name), []).append(float(value))
+        metrics.setdefault(written(str(name)), []).append(float(value))
 
     tools = {"log_extra": log_extra, "log_metric": log_metric}
     given = {**arguments, **{name: tool for name, tool in tools.items() if accepts(name)}}
@@ -178,13 +180,17 @@ def _plain(value: Any) -> Json:
     """A logged value as JSON; what is none is written as text."""
     if hasattr(value, "tolist"):
         value = value.tolist()
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, str):
+        return written(value)
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        return f"a whole number of {value.bit_length():,} bits"
+    if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, Mapping):
-        return {str(name): _plain(part) for name, part in value.items()}
+        return {written(str(name)): _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
-    return str(value)
+    return written(str(value))
 
 
 def _shown(value: object) -> str:

@@ -4,6 +4,7 @@ A call has the samples of several prompts. Where it fails, by an exception, a wr
 memory, it is made again prompt by prompt, and those that fail row by row, so that only the rows at fault are lost.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -42,8 +43,12 @@ class InThisProcess:
     def _reply(self, item: Mapping[str, Any] | None) -> Reply:
         signals.check()
         try:
-            return Reply(self._calls(item), 0.0)
-        except Exception as error:  # whatever a user's function raises, its rows alone are lost
+            value = self._calls(item)
+            json.dumps(value)  # fails here, and not when the rows are written
+            return Reply(value, 0.0)
+        except BaseException as error:  # whatever a user's function raises, its rows alone are lost
+            if signals.is_behind(error):
+                raise
             return Reply(None, 0.0, Failure.RAISED, last_line(error))
 
 

@@ -24,6 +24,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from winnow import signals
+
 HIGH_DESCRIPTOR = 200
 """The descriptors of requests and answers are at least this, beyond those that a loop over the first few would hit."""
 
@@ -43,9 +45,9 @@ def serve(answer: str, settings: Mapping[str, Any], timeout: float, memory_mb: i
     token, numbers, process = requests.readline().strip(), count(), os.getpid()
     try:
         function = load(answer)(**settings)
-    except Exception as error:
+    except BaseException as error:
         _write(out, token + f" failed {last_line(error)}\n".encode())
-        raise
+        os._exit(1)  # the parent says why, in one line
     if os.getpid() != process:  # what was imported or built forked, and this is the child
         os._exit(0)
     if quiet:
@@ -64,9 +66,20 @@ def load(name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
+def written(text: str) -> str:
+    """The text as UTF-8 can hold it: half a surrogate pair becomes a question mark."""
+    return text.encode(errors="replace").decode()
+
+
 def last_line(error: BaseException) -> str:
     """An exception on one line, as the last line of its traceback names it: `KeyError: 'level'`."""
-    lines = str(error).strip().splitlines()
+    try:
+        text = written(str(error))
+    except BaseException as raised:  # the exception is a user's, and its text is computed by their code
+        if signals.is_behind(raised):
+            raise
+        text = ""
+    lines = text.strip().splitlines()
     return f"{type(error).__name__}: {lines[-1].strip()[:300]}" if lines else type(error).__name__
 
 
@@ -75,17 +88,17 @@ def _answered(function: Answer, item: object, timeout: float) -> bytes:
 
     No handler runs at the deadline: the default action of SIGALRM ends the process, even while it executes C code.
     """
-    start, process, value, error = perf_counter(), os.getpid(), None, None
+    start, process, text, error = perf_counter(), os.getpid(), "null", None
     signal.setitimer(signal.ITIMER_REAL, timeout)
     try:
-        value = function(item)
-    except Exception as raised:  # whatever it is, the item is answered, and the next one asked
+        text = json.dumps(function(item))
+    except BaseException as raised:  # whatever it is, the item is answered, and the next one asked
         error = last_line(raised)
     if os.getpid() != process:  # the function forked, and this is the child, which came back from it too
         os._exit(0)
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # the function may have put a handler of its own there
-    return json.dumps([value, round(perf_counter() - start, 6), error]).encode() + b"\n"
+    return f"[{text}, {perf_counter() - start:.6f}, {json.dumps(error)}]\n".encode()
 
 
 def _write(out: int, line: bytes) -> None:

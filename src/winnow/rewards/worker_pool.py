@@ -54,8 +54,8 @@ class StartError(RuntimeError):
     """A worker that ended before it was ready. `reason` is the last line of its exception, if there was one."""
 
     def __init__(self, what: str, code: int, reason: str) -> None:
-        super().__init__(f"a {what} worker ended before it was ready (exit code {code}); see above")
-        self.reason = reason or f"exit code {code}"
+        self.reason = reason or _ending(code)
+        super().__init__(f"a {what} worker ended before it was ready: {self.reason}")
 
 
 class Broken(Exception):
@@ -284,7 +284,8 @@ class WorkerPool:
         self._require_open()
         code = worker.end()
         if not worker.ready:
-            raise StartError(self.what, code, worker.failed or (WROTE if worker.broken else ""))
+            slow = f"not ready after {START_SECONDS:g} s" if worker.overdue else ""
+            raise StartError(self.what, code, worker.failed or (WROTE if worker.broken else slow))
         self._workers[self._workers.index(worker)] = successor = _Worker(self._settings)
         if not worker.assigned:  # it wrote something after its last answer
             return
