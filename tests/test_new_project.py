@@ -47,6 +47,13 @@ def test_a_name_that_no_package_can_have(tmp_path: Path, name: str, words: str):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_that_cannot_be_seen(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    assert cli.exit_code(["new", ""]) == 2
+    assert "the name is empty" in capfd.readouterr().err
+    with pytest.raises(ConfigError, match="cannot be seen"):
+        write_project(tmp_path / "a\n")
+
+
 def test_a_directory_that_holds_something_is_left_alone(tmp_path: Path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("mine")

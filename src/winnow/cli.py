@@ -81,7 +81,7 @@ def _parser() -> "_Parser":
     for name, does in PROGRAMS.items():
         commands.add_parser(name, help=f"{does}: winnow {name} --help")
     new = command("new", "write a project of your own: settings, a reward, a test")
-    new.add_argument("directory", type=Path, metavar="DIR", help="a new directory, named as its package")
+    new.add_argument("directory", type=_directory, metavar="DIR", help="a new directory, named as its package")
 
     command("doctor", "check whether this machine can train")
 
@@ -130,6 +130,12 @@ def _parser() -> "_Parser":
     audit.add_argument("--from-start", action="store_true", help="compute the first iteration again too")
     parser.known = tuple(commands.choices)
     return parser
+
+
+def _directory(name: str) -> Path:
+    if not name:  # which pathlib takes for the current directory
+        raise argparse.ArgumentTypeError("the name is empty; type the name of a new directory, or . for this one")
+    return Path(name)
 
 
 def _overrides(parser: argparse.ArgumentParser, which: str) -> None:

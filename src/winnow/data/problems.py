@@ -178,9 +178,10 @@ def screen_problems(
         if not is_long and not (is_leaked and overlap == "drop")
     ]
     if not kept:
+        remedy = "a larger rollout.max_prompt_tokens" if sum(long) >= sum(leaked) else "dataset.overlap=keep"
         raise ConfigError(
             f"dataset: none of {len(problems)} training problems remains: {sum(long)} too long, {sum(leaked)} in an "
-            "evaluation set; type a larger rollout.max_prompt_tokens, another dataset, or dataset.overlap=keep"
+            f"evaluation set; type {remedy}, or another dataset"
         )
     return ScreenedProblems(
         kept,
