@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.core.utils import JobRuntime, setup_globals
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -26,7 +26,7 @@ from winnow.config.groups import Groups
 from winnow.config.hydra_settings import check_hydra, check_search_path
 from winnow.config.override_check import OverrideCheck
 from winnow.config.override_errors import composition_error, one_line
-from winnow.config.own_files import import_beside, unnamed_directory
+from winnow.config.own_files import import_beside, refuse_schemas, require_readable, unnamed_directory
 from winnow.config.setting_rules import SEVERAL
 from winnow.config.targets import check_nodes, check_plugins
 from winnow.errors import ConfigError
@@ -48,6 +48,7 @@ class Composer:
         JobRuntime.instance().set("name", program)
         self.config_name, self.config_dir = command.config_name or program, command.config_dir
         self.loader = ConfigLoaderImpl(_search_path(conf, command))
+        refuse_schemas(self.config_dir)
         self.groups = Groups(self.loader, self.config_name)
         if not self.loader.repository.config_exists(self.config_name):
             raise ConfigError(f"--config-name {self.config_name}: no such configuration; leave it out for {program}")
@@ -132,6 +133,8 @@ class Composer:
             return self.loader.load_configuration(self.config_name, [str(o.input_line) for o in overrides], mode)
         except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
             unused = self.groups.unused(overrides, str(error))
+            if not isinstance(error, MissingConfigException | OmegaConfBaseException | yaml.MarkedYAMLError):
+                require_readable(self.config_dir)  # whose message names the file
             raise ConfigError(unused or composition_error(error)) from error
 
     def _apply(self, override: Override, cfg: DictConfig) -> None:

@@ -2,9 +2,13 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.core.config_store import ConfigStore
 
 from winnow.errors import ConfigError
 
@@ -30,6 +34,85 @@ def unnamed_directory(installed: bool) -> str | None:
         return named
     if installed and BESIDE.is_dir() and not (BESIDE / OF_ANOTHER_PROGRAM).exists():
         return str(BESIDE)
+    return None
+
+
+def require_readable(directory: Path | str | None) -> None:
+    """Check the YAML files of a user's own `directory` one by one, so that a message names the file.
+
+    Raises:
+        ConfigError: a file is no UTF-8 text or no group of settings, or refers to itself.
+    """
+    if directory is None:
+        return
+    files = sorted(path for path in Path(directory).resolve().rglob("*.yaml") if path.is_file())
+    chosen = {path: _require_settings(path) for path in files}
+    for path in files:
+        if circle := _circle(path, chosen):
+            way = " -> ".join(found.stem for found in circle)
+            raise ConfigError(f"{path}: its defaults lead back to it ({way}); remove one of them")
+
+
+def refuse_schemas(directory: Path | str | None) -> None:
+    """Check that no file of a user's own `directory` has the name of a schema of Winnow, Hydra or a plug-in.
+
+    Hydra would merge the two, with several lines of warnings.
+
+    Raises:
+        ConfigError: the first that has.
+    """
+    if directory is not None:
+        for name in _schemas(ConfigStore.instance().repo):
+            if (path := Path(directory).resolve() / name).is_file():
+                raise ConfigError(f"{path}: has the name of a schema of Winnow or Hydra; give it another name")
+
+
+def _schemas(store: Mapping[str, Any], below: str = "") -> Iterator[str]:
+    for name, entry in store.items():
+        if isinstance(entry, dict):
+            yield from _schemas(entry, f"{below}{name}/")
+        else:
+            yield below + name
+
+
+def _require_settings(path: Path) -> list[Path]:
+    """The files beside it that the defaults of a file of settings name."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
+        raise ConfigError(f"{path}: not UTF-8 text; write it anew") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: too deep to read; write it with fewer levels") from error
+    except (OSError, ValueError, yaml.YAMLError):
+        return []  # Hydra says it with the line, if the file is chosen at all
+    if content is not None and not isinstance(content, dict):
+        raise ConfigError(f"{path}: a {type(content).__name__}, not settings; write KEY: VALUE on its lines")
+    if _holds_itself(content, ()):
+        raise ConfigError(f"{path}: an anchor (&) holds itself; write its value out")
+    defaults = (content or {}).get("defaults", [])
+    if not isinstance(defaults, list):
+        raise ConfigError(f"{path}: `defaults` is {defaults!r}; write a list, such as [base, _self_]")
+    return [path.parent / f"{name}.yaml" for name in defaults if isinstance(name, str)]
+
+
+def _holds_itself(value: object, above: tuple[int, ...]) -> bool:
+    if id(value) in above:
+        return True
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_holds_itself(part, (*above, id(value))) for part in parts)
+
+
+def _circle(path: Path, chosen: Mapping[Path, Sequence[Path]]) -> list[Path] | None:
+    """The way from a file by way of the defaults of others back to it; None if there is none."""
+    ways, seen = [[path]], set[Path]()
+    while ways:
+        way = ways.pop()
+        for following in chosen.get(way[-1], ()):
+            if following == path:
+                return [*way, path]
+            if following not in seen:
+                seen.add(following)
+                ways.append([*way, following])
     return None
 
 

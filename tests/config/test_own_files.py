@@ -1,0 +1,35 @@
+"""A folder of one's own YAML files that cannot be read: one line with the path of the file."""
+
+from pathlib import Path
+
+import pytest
+
+from winnow.config.compose import composed
+from winnow.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "message"),
+    [
+        ({"experiment/x": b"# @package _global_\ndefaults: [x]\n"}, "experiment=x", r"lead back to it \(x -> x\)"),
+        (
+            {"experiment/x": b"defaults: [y]\n", "experiment/y": b"defaults: [x]\n"},
+            "experiment=x",
+            r"lead back to it \(x -> y -> x\)",
+        ),
+        ({"algo/x": b"a: &a [*a]\n"}, "algo=x", "holds itself"),
+        ({"algo/x": b"\xff\xfe"}, "algo=x", "not UTF-8 text"),
+        ({"algo/x": b"defaults: 5\n"}, "algo=x", "`defaults` is 5; write a list"),
+        ({"schema/train": b"seed: 1\n"}, "algo=grpo", "has the name of a schema"),
+        ({"hydra/launcher/processes": b"x: 1\n"}, "algo=grpo", "has the name of a schema"),
+    ],
+)
+def test_a_file_that_cannot_be_composed(tmp_path: Path, files: dict[str, bytes], words: str, message: str):
+    for name, content in files.items():
+        path = tmp_path / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match=message) as error:
+        composed("train", ["--config-dir", str(tmp_path), words])
+    assert str(error.value).startswith(f"{tmp_path}/{next(iter(files))}.yaml: ")
+    assert "\n" not in str(error.value)
