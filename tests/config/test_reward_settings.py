@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from running import composed
+from winnow import signals
 from winnow.assemble.rewards import evaluation_reward, prepare, reward_of
 from winnow.columns import Columns
 from winnow.config import checks
@@ -24,7 +25,12 @@ def their_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def source(*words: str) -> RewardFunctions:
-    cfg = composed("reward=function", "plugins=[their_rewards]", *QUICK, *words)
+    cfg = composed(
+        "reward=function",
+        "plugins=[their_rewards,wild_answers,imports_exit,imports_interrupt,imports_nothing]",
+        *QUICK,
+        *words,
+    )
     checks.check_config(cfg)
     found = reward_of(cfg)
     assert isinstance(found, RewardFunctions)
@@ -72,6 +78,13 @@ MISTAKES = [
     ("reward.functions=[their_rewards:compute_score]", "type verl:their_rewards:compute_score"),
     ("reward.functions=[verl:their_rewards:reward_len_only]", "reward_len_only"),
     ("reward.functions=[{_target_:winnow.rewards.length_penalty,taget:20}]", "did you mean .*target"),
+    ("reward.functions=[wild_answers:starred]", "cannot be called by keyword; write completions in place of"),
+    ("reward.functions=[wild_answers:Unbuilt]", r"type reward.functions=\[{_target_: wild_answers.Unbuilt, path: …}\]"),
+    ("reward.functions=[{_target_:winnow.rewards.accuracy,_args_:[2]}]", "_args_: has no effect on a reward function"),
+    ("reward.functions=[{_target_:winnow.rewards.accuracy,_partial_:true}]", "_partial_: has no effect"),
+    ("reward.functions=[imports_exit:f]", "imports_exit:f: its import ended with SystemExit"),
+    ("reward.functions=[imports_interrupt:f]", "imports_interrupt:f: its import ended with KeyboardInterrupt"),
+    ("reward.functions=[imports_nothing:f]", "imports_nothing:f: .*no f here"),
     ("reward.functions={mean:'winnow.rewards:accuracy'}", "'mean' cannot name a reward"),
     ("reward.weights=[1,2]", r"reward.weights=\[1, 2\]: must be one number for each of accuracy"),
     ("reward.weights=[0]", "all are 0"),
@@ -88,7 +101,8 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("word", "said"), MISTAKES, ids=[word for word, _ in MISTAKES])
-def test_a_mistake_is_refused_before_anything_is_loaded(word: str, said: str):
+def test_a_mistake_is_refused_before_anything_is_loaded(word: str, said: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(signals.signal, "getsignal", lambda number: signals._on_signal)  # as in a program
     with pytest.raises(ConfigError, match=said) as refused:
         source(word)
     assert "\n" not in str(refused.value)

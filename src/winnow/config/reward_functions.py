@@ -56,6 +56,8 @@ def functions_of(reward: DictConfig) -> list[RewardFunction]:
 def _function(path: str, entry: object, name: str | None = None) -> RewardFunction:
     if isinstance(entry, DictConfig) and "_target_" in entry:
         target = str(entry["_target_"])
+        if idle := [str(key) for key in entry if str(key).startswith("_") and key != "_target_"]:
+            raise ConfigError(f"{path}.{idle[0]}: has no effect on a reward function; give each argument by its name")
         plain = OmegaConf.to_container(entry, resolve=True)
         assert isinstance(plain, dict)
         arguments = {str(key): value for key, value in plain.items() if not str(key).startswith("_")}
@@ -152,11 +154,28 @@ def check_reward_functions(cfg: DictConfig) -> None:
         _check_call(function, found, where)
 
 
+def _unset(found: type, function: RewardFunction) -> list[str]:
+    """The arguments without which an object of the class cannot be built, and that are not given."""
+    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(found).parameters.values()
+    needed = [p.name for p in parameters if p.kind in by_keyword and p.default is p.empty]
+    return [name for name in needed if name not in function.arguments]
+
+
 def _check_call(function: RewardFunction, found: object, where: str) -> None:
     if inspect.isclass(found) and not any("__call__" in vars(base) for base in found.__mro__):
         raise ConfigError(f"{where}: objects of this class cannot be called; add a method __call__")
+    if inspect.isclass(found) and (unset := _unset(found, function)):
+        example = ", ".join(f"{name}: …" for name in unset)
+        raise ConfigError(
+            f"{where}: needs {', '.join(unset)}; "
+            f"type {KEY}=[{{_target_: {function.target.replace(':', '.')}, {example}}}]"
+        )
     parameters = function.parameters()
     names = {*parameters}
+    keyword = any(p.kind in (p.VAR_KEYWORD, p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters.values())
+    if not keyword and (starred := [p.name for p in parameters.values() if p.kind is p.VAR_POSITIONAL]):
+        raise ConfigError(f"{where}: cannot be called by keyword; write {starred[0]} in place of *{starred[0]}")
     if function.form == "verl":
         missing = [name for name in VERL_ARGUMENTS[1:3] if name not in names]
         if missing and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):

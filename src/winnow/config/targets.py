@@ -3,18 +3,23 @@
 import inspect
 import re
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from types import ModuleType
 
 from hydra._internal.utils import _locate
 from omegaconf import DictConfig, OmegaConf
 
+from winnow import signals
 from winnow.config.mixture_parts import dataset_node
 from winnow.config.override_errors import close_matches, did_you_mean, one_line, target_nodes
 from winnow.errors import ConfigError
 
 PACKAGE = "winnow"
+SLOW_SECONDS = 10.0
+"""Seconds after which a module that is being imported is named."""
 DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 PLAIN_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
@@ -73,9 +78,14 @@ def check_target(
     if package not in (*owned, *trusted):
         raise ConfigError(f"{refusal}; type plugins=[{package}] if you trust it")
     try:  # not hydra.utils.get_object, which writes the error to stderr as well
-        found = _locate(target)
+        with _watched(where):
+            found = _locate(target)
         known = inspect.signature(found).parameters
-    except Exception as error:
+    except BaseException as error:
+        if signals.is_behind(error):
+            raise
+        if not isinstance(error, Exception):  # the module itself ends the program
+            raise ConfigError(f"{where}: its import ended with {type(error).__name__}") from error
         lacking = _lacking_package(error)
         why = f"{lacking} is not installed; type pip install {lacking}" if lacking else one_line(str(error))
         raise ConfigError(f"{where}: {why}") from error
@@ -90,6 +100,18 @@ def check_target(
             hint = did_you_mean(near, f"known: {', '.join(known)}")
             raise ConfigError(f"{path}.{key}: no such setting of {target}; {hint}")
     return found
+
+
+@contextmanager
+def _watched(where: str) -> Iterator[None]:
+    """Context of an import; one that takes long is named, so that nobody waits without knowing for what."""
+    timer = threading.Timer(SLOW_SECONDS, lambda: print(f"{where}: is still being imported", file=sys.stderr))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _lacking_package(error: BaseException | None) -> str | None:
@@ -124,9 +146,17 @@ def check_function(key: str, name: str, trusted: Sequence[str]) -> None:
     if package not in (PACKAGE, *trusted):
         raise ConfigError(f"{key}={name}: not part of winnow; type plugins=[{package}] if you trust it")
     try:
-        found = _locate(name.replace(":", "."))
-    except Exception as error:
-        raise ConfigError(f"{key}={name}: {name_lacking(name) or one_line(str(error))}") from error
+        with _watched(f"{key}={name}"):
+            found = _locate(name.replace(":", "."))
+    except BaseException as error:
+        if signals.is_behind(error):
+            raise
+        text = (
+            name_lacking(name) or one_line(str(error))
+            if isinstance(error, Exception)
+            else f"its import ended with {type(error).__name__}"
+        )
+        raise ConfigError(f"{key}={name}: {text}") from error
     if not callable(found):
         raise ConfigError(f"{key}={name}: no function; type module:name")
 
@@ -135,7 +165,7 @@ def name_lacking(name: str) -> str | None:
     """`a has no b; did you mean a:c?` for the name a:b of a module that has been imported; None if that is not why."""
     home, _, attribute = name.partition(":")
     module = sys.modules.get(home)
-    if module is None or hasattr(module, attribute):
+    if module is None or attribute in vars(module) or "__getattr__" in vars(module):
         return None
     found = {key: value for key, value in vars(module).items() if callable(value) and not key.startswith("_")}
     own = [key for key, value in found.items() if str(getattr(value, "__module__", "")).startswith(home)]

@@ -1,0 +1,3 @@
+"""A module whose import looks like Ctrl-C."""
+
+raise KeyboardInterrupt
