@@ -110,11 +110,14 @@ def test_a_directory_with_anything_of_a_run_is_refused(toy: Program, capfd: pyte
     assert "another hydra.run.dir" in line
 
 
-def test_a_directory_with_other_files_is_no_run(toy: Program):
+def test_a_directory_with_other_files_gets_no_run(toy: Program, capfd: pytest.CaptureFixture[str]):
+    """But one with the log of a job, or with what a refused start has left, does."""
     HERE.mkdir()
     (HERE / "notes.txt").write_text("mine")
+    assert "holds notes.txt, which no run wrote; type" in refused(toy, capfd, "hydra.run.dir=here")
+    (HERE / "notes.txt").rename(HERE / "output.log")
+    (HERE / ".hydra").mkdir()
     assert toy.exit_code(["hydra.run.dir=here"]) == 0
-    assert (HERE / "notes.txt").read_text() == "mine"
 
 
 def test_a_second_run_in_a_directory_leaves_the_first_as_it_was(toy: Program, capfd: pytest.CaptureFixture[str]):
@@ -150,7 +153,8 @@ def test_a_run_that_was_saved_and_whose_checkpoints_are_gone_is_not_begun_again(
 
 def test_a_directory_that_cannot_be_made_is_one_line(toy: Program, capfd: pytest.CaptureFixture[str]):
     Path("file").write_text("")
-    assert "file/here: cannot be written" in refused(toy, capfd, "hydra.run.dir=file/here")
+    assert "/file is no directory; choose another" in refused(toy, capfd, "hydra.run.dir=file/here")
+    assert "cannot be written (" in refused(toy, capfd, "hydra.run.dir=/proc/here")
 
 
 def test_each_run_has_an_id_of_its_own(toy: Program):
