@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from winnow.config.compose import composed
+from winnow.config.data_check import check_data
 from winnow.errors import ConfigError
 
 
@@ -33,3 +34,11 @@ def test_a_file_that_cannot_be_composed(tmp_path: Path, files: dict[str, bytes],
         composed("train", ["--config-dir", str(tmp_path), words])
     assert str(error.value).startswith(f"{tmp_path}/{next(iter(files))}.yaml: ")
     assert "\n" not in str(error.value)
+
+
+def test_the_gold_is_computed_by_a_function_of_a_text(tmp_path: Path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"problem": "p", "answer": "1"}\n' * 3)
+    words = ["dataset=file", f"dataset.path={path}", "dataset.gold._target_=winnow.cli.main", "dataset.heldout_size=1"]
+    with pytest.raises(ConfigError, match=r"dataset\.gold\._target_=winnow\.cli\.main: cannot be called with a text"):
+        check_data(composed("train", words))

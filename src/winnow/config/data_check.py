@@ -3,8 +3,10 @@
 Nothing here imports torch, so that a missing file or a wrong row is found within a second or two.
 """
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import cast
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
@@ -56,6 +58,21 @@ def check_benchmark(cfg: DictConfig, name: str) -> None:
     _check(OmegaConf.to_yaml(node, resolve=True), f"benchmarks.{name}", False, verifier)
 
 
+OF_A_TEXT = ("gold", "demonstration")
+"""Settings of a dataset that are functions of a field's text."""
+
+
+def _require_text_function(path: str, node: DictConfig, found: object) -> None:
+    settings = {str(name): None for name in node if not str(name).startswith("_")}
+    try:
+        inspect.signature(cast(Callable[..., object], found)).bind("", **settings)
+    except TypeError as error:
+        raise ConfigError(
+            f"{path}._target_={node['_target_']}: cannot be called with a text ({error}); "
+            f"type {path}._target_=winnow.data.collection.verbatim"
+        ) from error
+
+
 def _is_ours(node: DictConfig) -> bool:
     return all(str(inner["_target_"]).startswith("winnow.") for _, inner in target_nodes(node))
 
@@ -83,7 +100,9 @@ def _check(text: str, key: str, hold_out: bool, verifier: str) -> Sequence[Probl
     if not _is_ours(node):
         return None  # the package of another is not imported before all settings are checked
     for path, inner in target_nodes(node):
-        check_target(f"{key}.{path}" if path else key, inner, [])
+        found = check_target(f"{key}.{path}" if path else key, inner, [])
+        if path.split(".")[-1] in OF_A_TEXT:
+            _require_text_function(f"{key}.{path}", inner, found)
     try:
         source = instantiate(node, _convert_="all")
     except InstantiationException as error:
