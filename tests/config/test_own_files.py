@@ -23,6 +23,7 @@ from winnow.errors import ConfigError
         ({"algo/x": b"defaults: 5\n"}, "algo=x", "`defaults` is 5; write a list"),
         ({"schema/train": b"seed: 1\n"}, "algo=grpo", "has the name of a schema"),
         ({"hydra/launcher/processes": b"x: 1\n"}, "algo=grpo", "has the name of a schema"),
+        ({"algo/grpo": b"_target_: mine.Algorithm\n"}, "algo=grpo", "such as my_grpo.yaml"),
     ],
 )
 def test_a_file_that_cannot_be_composed(tmp_path: Path, files: dict[str, bytes], words: str, message: str):

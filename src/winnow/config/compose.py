@@ -26,7 +26,13 @@ from winnow.config.groups import Groups
 from winnow.config.hydra_settings import check_hydra, check_search_path
 from winnow.config.override_check import OverrideCheck
 from winnow.config.override_errors import composition_error, one_line
-from winnow.config.own_files import import_beside, refuse_schemas, require_readable, unnamed_directory
+from winnow.config.own_files import (
+    import_beside,
+    refuse_equal_names,
+    refuse_schemas,
+    require_readable,
+    unnamed_directory,
+)
 from winnow.config.setting_rules import SEVERAL
 from winnow.config.targets import check_nodes, check_plugins
 from winnow.errors import ConfigError
@@ -49,6 +55,7 @@ class Composer:
         self.config_name, self.config_dir = command.config_name or program, command.config_dir
         self.loader = ConfigLoaderImpl(_search_path(conf, command))
         refuse_schemas(self.config_dir)
+        refuse_equal_names(self.config_dir, Path(command.config_path or conf))
         self.groups = Groups(self.loader, self.config_name)
         if not self.loader.repository.config_exists(self.config_name):
             raise ConfigError(f"--config-name {self.config_name}: no such configuration; leave it out for {program}")

@@ -17,7 +17,7 @@ VARIABLE = "WINNOW_CONFIG_DIR"
 BESIDE = Path("conf")
 """The directory that an installed Winnow takes where nothing is named."""
 OF_ANOTHER_PROGRAM = "train.yaml"
-"""A `conf/` with this file is Winnow's own, or another program's: its choices would replace those of Winnow."""
+"""A `conf/` with this file is Winnow's own, or another program's."""
 
 
 def unnamed_directory(installed: bool) -> str | None:
@@ -65,6 +65,24 @@ def refuse_schemas(directory: Path | str | None) -> None:
         for name in _schemas(ConfigStore.instance().repo):
             if (path := Path(directory).resolve() / name).is_file():
                 raise ConfigError(f"{path}: has the name of a schema of Winnow or Hydra; give it another name")
+
+
+def refuse_equal_names(directory: Path | str | None, conf: Path) -> None:
+    """Check that no file of a user's own `directory` has the name of one in `conf`, Winnow's own folder.
+
+    Hydra takes the latter in silence, so that the former would do nothing.
+
+    Raises:
+        ConfigError: the first that has.
+    """
+    if directory is None or (home := Path(directory).resolve()) == conf.resolve():
+        return
+    for ours in sorted(conf.rglob("*.yaml")):
+        if (path := home / ours.relative_to(conf)).is_file():
+            raise ConfigError(
+                f"{path}: Winnow has a file of that name, which would be read in its place; "
+                f"give yours another, such as my_{path.name}"
+            )
 
 
 def _schemas(store: Mapping[str, Any], below: str = "") -> Iterator[str]:
