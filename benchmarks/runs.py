@@ -22,6 +22,7 @@ from torch import nn
 from benchmarks.process import cpu_seconds
 from benchmarks.workload import Work
 from winnow.assemble import common
+from winnow.assemble.rewards import run_rewards
 from winnow.assemble.training import build_run
 from winnow.config import checks
 from winnow.config.compose import composed
@@ -164,8 +165,8 @@ def measure(words: Sequence[str], directory: Path, warm_up: int, observer: Obser
     checks.check_config(cfg)
     common.quiet_libraries()
     common.set_threads(cfg)
-    with common.verifiers(cfg) as (pool, benchmarks):
-        run = build_run(cfg, directory, pool, benchmarks)
+    with common.verifiers(cfg) as (pool, benchmarks), run_rewards(cfg) as rewards:
+        run = build_run(cfg, directory, pool, benchmarks, rewards)
         marks = _Marks(run, observer or Observer())
         # First of the callbacks, so that an update ends before its bookkeeping begins.
         run.trainer.callbacks.insert(0, marks)  # pyright: ignore[reportAttributeAccessIssue]

@@ -50,6 +50,7 @@ def source(*words: str) -> RewardFunctions:
         (("reward.functions=[verl:their_rewards:compute_score]",), ["compute_score"], [1]),
         (("reward.functions=[{_target_:winnow.rewards.length_penalty,target:20}]",), ["length_penalty"], [1]),
         (("reward.functions=[{_target_:their_rewards.Counting,letter:a}]",), ["Counting"], [1]),
+        (("reward.functions=[their_rewards:repetition]",), ["repetition"], [1]),
         (
             (
                 "reward.functions={short:{_target_:winnow.rewards.length_penalty,target:20},right:'winnow.rewards:accuracy'}",
@@ -77,6 +78,7 @@ MISTAKES = [
     ("reward.functions=[3]", r"reward.functions=\[3\]"),
     ("reward.functions=[their_rewards:compute_score]", "type verl:their_rewards:compute_score"),
     ("reward.functions=[verl:their_rewards:reward_len_only]", "reward_len_only"),
+    ("reward.functions=[their_rewards:make_repetition]", r"write f = make_repetition\(…\) in a file of your own"),
     ("reward.functions=[{_target_:winnow.rewards.length_penalty,taget:20}]", "did you mean .*target"),
     ("reward.functions=[wild_answers:starred]", "cannot be called by keyword; write completions in place of"),
     ("reward.functions=[wild_answers:Unbuilt]", r"type reward.functions=\[{_target_: wild_answers.Unbuilt, path: …}\]"),
@@ -98,6 +100,7 @@ MISTAKES = [
     ("reward.isolated=perhaps", "reward.isolated=perhaps: must be true or false"),
     ("algo=sft", "demonstrations have no reward"),
 ]
+WITHOUT_ANSWERS = ("dataset=file", "dataset.path=rows.jsonl", "dataset.answer_field=null")
 
 
 @pytest.mark.parametrize(("word", "said"), MISTAKES, ids=[word for word, _ in MISTAKES])
@@ -106,6 +109,19 @@ def test_a_mistake_is_refused_before_anything_is_loaded(word: str, said: str, mo
     with pytest.raises(ConfigError, match=said) as refused:
         source(word)
     assert "\n" not in str(refused.value)
+
+
+def test_without_answers_something_else_has_to_say_what_a_success_is():
+    for algo in ("raft", "reinforce_rej"):
+        with pytest.raises(
+            ConfigError, match=r"answer_field=null: .*; type reward\.success=\{name: accuracy, at_least: 1"
+        ):
+            source(*WITHOUT_ANSWERS, f"algo={algo}")
+        source(*WITHOUT_ANSWERS, f"algo={algo}", "reward.success={name:accuracy,at_least:1}")
+    source(*WITHOUT_ANSWERS, "algo=grpo")
+    with pytest.raises(ConfigError, match="answer_field=null: without answers every verdict is the same; name the"):
+        checks.check_config(composed(*WITHOUT_ANSWERS, "algo=grpo", *QUICK))
+    checks.check_config(composed(*WITHOUT_ANSWERS, "algo=sft", *QUICK))
 
 
 def test_a_module_of_somebody_elses_has_to_be_trusted():
@@ -120,6 +136,9 @@ def test_a_column_that_the_dataset_does_not_have_is_named_before_the_first_itera
         prepare(found, [Problem("1", "1+1", "2", columns=Columns({"difficulty": 1}))])
     prepare(found, [Problem("1", "1+1", "2", columns=Columns({"level": 1}))])
     found.close()
+    misnamed = source("reward.functions=[their_rewards:reward_of_ids]")
+    with pytest.raises(ConfigError, match=r"needs the column 'completions_ids'; .*; did you mean completion_ids\?"):
+        prepare(misnamed, [Problem("1", "1+1", "2")])
 
 
 def test_a_function_that_cannot_be_loaded_in_its_process_is_one_line():
@@ -136,5 +155,6 @@ def test_evaluation_calls_the_function_that_says_what_a_success_is_and_no_other(
     rule = "reward.success={name:reward_len,at_least:-3}"
     judged = evaluation_reward(composed(*words, rule, *QUICK))
     assert list(judged.names) == ["reward_len"]
-    assert judged.success == {"name": "reward", "function": "reward_len", "at_least": -3.0}
+    function = {"reward": "reward_len", "function": "their_rewards:reward_len"}
+    assert judged.success == {"name": "reward", **function, "at_least": -3.0}
     assert evaluation_reward(composed(*words, rule, "eval.sets=[math500]", *QUICK)).success is None

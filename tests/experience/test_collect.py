@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from running import SMALL, composed
+from winnow.assemble.rewards import run_rewards
 from winnow.assemble.training import build_run
 from winnow.data.order import Passes
 from winnow.data.prompts import PromptOrder
@@ -128,7 +129,9 @@ def test_each_response_is_judged_by_its_own_prompts_answer(small, pool):
 
 def test_algorithms_of_one_seed_draw_the_same_first_samples(pool, tmp_path):
     def drawn(algo: str, seed: int) -> list[tuple[str, int, str]]:
-        run = build_run(composed(*SMALL, f"algo={algo}", f"seed={seed}"), tmp_path, pool, [])
+        cfg = composed(*SMALL, f"algo={algo}", f"seed={seed}")
+        with run_rewards(cfg) as rewards:
+            run = build_run(cfg, tmp_path, pool, [], rewards)
         records = run.data.loader.source(0, Clock()).records
         return [(record.prompt_key, record.sample, record.response) for record in records]
 

@@ -153,6 +153,18 @@ def test_logs_that_no_file_can_hold_are_mended() -> None:
     assert found.logged == {"c?": [1.0]}
 
 
+@pytest.mark.parametrize("limits", [None, LIMITS], ids=["in this process", "isolated"])
+def test_a_function_that_leaves_python_loses_its_row_alone(limits: Limits | None) -> None:
+    found = lost(rewarded(["leave", "trivial"], [["1", "9"], ["2", "3"]], limits=limits))
+    assert found == {1: "leave: SystemExit: enough"}
+
+
+@pytest.mark.parametrize("limits", [None, LIMITS], ids=["in this process", "isolated"])
+def test_what_a_function_changes_in_its_arguments_reaches_no_other(limits: Limits | None) -> None:
+    found = rewarded(["rewrite", "reward_chat"], [["six", "it is seven"]], limits=limits, chat=True)
+    assert totals(found) == [[1.0, 2.0]]
+
+
 def test_a_function_that_always_hangs_is_given_up() -> None:
     began = time.monotonic()
     found = rewarded(["always_hang"], [["1", "2", "3", "4"]] * 8, limits=Limits(2, 0.2, 256))

@@ -1,7 +1,6 @@
 """Runs with reward functions from start to end: rows that are lost, resume, and success by a threshold."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,7 @@ FUNCTIONS = (
 )
 
 
-@pytest.fixture(autouse=True)
-def their_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    monkeypatch.delitem(sys.modules, "their_rewards", raising=False)
+pytestmark = pytest.mark.usefixtures("their_rewards")
 
 
 def test_rewards_reach_metrics_samples_and_console_and_a_resume_changes_nothing(

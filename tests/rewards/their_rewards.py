@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 import re
+import sys
 import time
 
 
@@ -48,6 +49,27 @@ def reward_chat(prompts, completions, **kwargs):
     return [float(prompt[-1]["content"] in content) for prompt, content in zip(prompts, contents, strict=True)]
 
 
+def reward_boxed(completions, **kwargs):
+    """Of chats: whether the message is steps, a semicolon and one box."""
+    contents = [completion[0]["content"] for completion in completions]
+    return [1.0 if re.match(r"^[^;]+;\\boxed\{\d+\}$", content) else 0.0 for content in contents]
+
+
+def reward_ground_truth(completions, ground_truth, **kwargs):
+    matches = [re.search(r"\\boxed\{(.*?)\}", completion) for completion in completions]
+    contents = [match.group(1) if match else "" for match in matches]
+    return [1.0 if content == truth else 0.0 for content, truth in zip(contents, ground_truth, strict=True)]
+
+
+def reward_tokens(completion_ids, **kwargs):
+    return [float(len(ids)) for ids in completion_ids]
+
+
+def graded(completions, **kwargs):
+    """A continuous reward with ties: the closer to 13 characters the better, in steps of 0.1."""
+    return [-abs(13 - len(completion)) / 10 for completion in completions]
+
+
 class Counting:
     """A callable object with a setting."""
 
@@ -58,13 +80,51 @@ class Counting:
         return [completion.count(self.letter) for completion in completions]
 
 
+def reward_of_ids(completions_ids, **kwargs):
+    return [float(len(ids)) for ids in completions_ids]
+
+
+def make_repetition(most=-1.0):
+    """Makes a reward function."""
+
+    def repetition(completion_ids, **kwargs):
+        return [most * (1 - len(set(ids)) / len(ids)) for ids in completion_ids]
+
+    return repetition
+
+
+repetition = make_repetition(-0.5)
+
+
 def compute_score(data_source, solution_str, ground_truth, extra_info=None):
     right = ground_truth in solution_str
     return {"score": 1.0 if right else -1.0, "acc": right, "source": data_source}
 
 
+def gsm8k_score(data_source, solution_str, ground_truth, extra_info):
+    assert data_source == "openai/gsm8k"
+    answer = re.findall(r"\\boxed\{(\d+)\}", solution_str)
+    return {"score": float(answer[-1:] == [ground_truth]), "index": extra_info["index"]}
+
+
 def plain_score(data_source, solution_str, ground_truth, extra_info):
     return float(solution_str.strip() == ground_truth) + 0.1 * extra_info["level"]
+
+
+def fails_at_sevens(completions, **kwargs):
+    """Raises, returns NaN or too few values, by the lengths of the completions modulo 7."""
+    rests = [len(completion) % 7 for completion in completions]
+    if 0 in rests:
+        raise KeyError("no such length")
+    if 6 in rests:
+        return []
+    return [math.nan if rest == 2 else rest / 10 for rest in rests]
+
+
+def fails_later(completions, trainer_state, **kwargs):
+    if trainer_state.global_step >= 1:
+        raise ConnectionError("the judge does not answer")
+    return [len(completion) / 10 for completion in completions]
 
 
 def hang(completions, **kwargs):
@@ -73,12 +133,34 @@ def hang(completions, **kwargs):
     return [1.0 for _ in completions]
 
 
+def hangs_and_takes_all(completions, **kwargs):
+    """Hangs at some lengths, and allocates 4 GB at others."""
+    rests = [len(completion) % 13 for completion in completions]
+    if 9 in rests:
+        time.sleep(1000)
+    return [float(len(bytearray(4 << 30))) if rest == 1 else rest / 10 for rest in rests]
+
+
 def always_hang(completions, **kwargs):
     time.sleep(1000)
 
 
 def fail(completions, **kwargs):
     return [1 / (9 - int(completion)) for completion in completions]
+
+
+def leave(completions, **kwargs):
+    if "9" in completions:
+        sys.exit("enough")
+    return [1.0] * len(completions)
+
+
+def rewrite(prompts, completions, level, **kwargs):
+    """Changes what it is given."""
+    for completion in completions:
+        completion[0]["content"] = "7"
+    level.clear()
+    return [1.0] * len(completions)
 
 
 def not_a_number(completions, **kwargs):

@@ -8,6 +8,7 @@ import pytest
 
 from study.studies import ACCURACY, SETTINGS, rows, write_run, write_study, write_summary_csv
 from winnow.errors import ConfigError
+from winnow.run_logs.run_record import RunRecord, Start, now, write_record
 from winnow.study.study import read_study
 
 
@@ -69,6 +70,35 @@ def test_two_settings_under_one_name_are_refused(tmp_path: Path):
     write_run(tmp_path / "a", "raft", 0, table(0.1), overrides=["experiment=one"])
     write_run(tmp_path / "b", "raft", 0, table(0.2), overrides=["experiment=two"], settings={"optim": {"lr": 2e-4}})
     with pytest.raises(ConfigError, match=r"two runs of raft with seed 0 differ in optim\.lr: .*/a and .*/b"):
+        read_study([tmp_path])
+
+
+def test_reward_functions_tell_arms_apart(tmp_path: Path):
+    for number, name in enumerate(("short", "long")):
+        reward = ["reward=function", "plugins=[mine]", f"reward.functions=[mine:{name}]"]
+        functions = {"functions": [f"mine:{name}"]}
+        write_run(tmp_path / name, None, 0, table(0.1 * number), overrides=reward, settings={"reward": functions})
+    study = read_study([tmp_path])
+    assert [arm.title for arm in study.arms] == [
+        "GRPO reward.functions=[mine:long]",
+        "GRPO reward.functions=[mine:short]",
+    ]
+    assert study.differences == ()
+
+
+def test_code_of_plug_ins_that_differs_is_told(tmp_path: Path):
+    def with_code(arm: str, seed: int, digit: str) -> None:
+        run = write_run(tmp_path / f"{arm}_{seed}", arm, seed, table(0.1 * seed))
+        write_record(run, RunRecord("ab", "train", (Start(0, now(), {}, code={"mine": digit * 64}),)))
+
+    for arm, digit in (("raft", "a"), ("raftpp", "a"), ("grpo", "b")):
+        with_code(arm, 0, digit)
+    assert read_study([tmp_path]).differences == (f"code of mine: {'b' * 12} in GRPO, {'a' * 12} elsewhere",)
+    with_code("raft", 1, "c")
+    assert read_study([tmp_path]).differences == (f"code of mine: {'a' * 12} and {'c' * 12} within RAFT",)
+    (tmp_path / "raft_1").rename(tmp_path / "other")
+    with_code("raft", 1, "a")
+    with pytest.raises(ConfigError, match=r"two runs of raft with seed 1 differ in the code of mine: .* report them"):
         read_study([tmp_path])
 
 

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from winnow import signals
 from winnow.assemble import common
 from winnow.assemble.preflight import before_evaluation, require_room_for_prompts
-from winnow.assemble.rewards import evaluation_reward, prepare
+from winnow.assemble.rewards import prepare, run_rewards
 from winnow.assemble.run_start import RunStart, accept_and_log
 from winnow.config.heldout_files import holds_out
 from winnow.config.instantiate import on_cuda, precision_of
@@ -39,7 +39,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
     # Each batch is written atomically, so that there is nothing to finish first.
     full = DiskErrors(directory, lambda: f"make room; {_kept(directory)}")
     kept = signals.answered_by(lambda: _kept(directory))
-    with RunLog() as log, kept, common.verifiers(cfg) as (verifier, benchmarks), full:
+    with RunLog() as log, kept, common.verifiers(cfg) as (verifier, benchmarks), run_rewards(cfg) as rewards, full:
         source = common.model_source(cfg)
         common.require_engine(cfg, source)
         problems = common.load_problems(cfg, verifier) if holds_out(cfg) else NO_PROBLEMS
@@ -52,7 +52,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
         language_model = common.load_model(cfg, source)
         for notice in common.precision_notices(cfg, language_model.model):
             print_line(f"note: {notice}")
-        reward = evaluation_reward(cfg)
+        reward = rewards.evaluation
         for of_set, _ in evaluated.values():
             prepare(reward, of_set)
         sets = common.evaluation_sets(evaluated, cfg.limit, reward, language_model, source.template)

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from winnow.assemble import common
 from winnow.assemble.export import Trained
+from winnow.assemble.rewards import run_rewards
 from winnow.assemble.run_start import device_of
 from winnow.assemble.training import build_run
 from winnow.config import checks
@@ -24,6 +25,7 @@ from winnow.files import sha256_of
 from winnow.models.language_model import fingerprint
 from winnow.run_logs.file_check import Segment
 from winnow.run_logs.hashes import HASHES
+from winnow.run_logs.plugin_code import code_of, edited_modules
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_record import RunRecord, this_machine, write_record
 from winnow.training.checkpoint import iteration_of
@@ -94,8 +96,12 @@ class Recomputation:
                 # With the run's record in it, a start there compares the training problems with the run's.
                 write_record(Path(folder), replace(self.record, starts=(self.segment.start,)))
                 cfg.resume = folder
-                with redirect_stdout(io.StringIO()), common.verifiers(cfg) as (verifier, benchmarks):
-                    run = build_run(cfg, Path(folder), verifier, benchmarks, stop=iteration)
+                with (
+                    redirect_stdout(io.StringIO()),
+                    common.verifiers(cfg) as (verifier, benchmarks),
+                    run_rewards(cfg) as rewards,
+                ):
+                    run = build_run(cfg, Path(folder), verifier, benchmarks, rewards, stop=iteration)
                     run.recompute(self.kept.get(iteration - 1))
             except Diverged as error:
                 return Recomputed(f"iteration {iteration}", (f"its end ({error})",), reasons=reasons)
@@ -103,7 +109,9 @@ class Recomputation:
                 # The rest of the line says what to type for a resume.
                 why = str(error).removeprefix(f"resume={folder}: ").partition("; ")[0]
                 return Recomputed(f"iteration {iteration}", prevented=why)
-            return _compared(iteration, RunFiles(self.directory), RunFiles(Path(folder)), reasons)
+            modules = edited_modules(self.segment.start.code, code_of(map(str, cfg.get("plugins") or [])))
+            edited = (f"{module}, whose code was edited" for module in modules)
+            return _compared(iteration, RunFiles(self.directory), RunFiles(Path(folder)), (*edited, *reasons))
 
 
 def _as_current(run: SavedRun) -> DictConfig:

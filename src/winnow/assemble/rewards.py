@@ -1,10 +1,13 @@
 """Rewards of a run and of its evaluations, from the `reward` node of a composed configuration."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
-from winnow.config.reward_functions import functions_of, has_functions, success_of, weights_of
+from winnow.config.override_errors import close_matches, did_you_mean
+from winnow.config.reward_functions import functions_of, has_functions, success_of, weights_of, without_answers
 from winnow.data.problems import Problem
 from winnow.errors import ConfigError
 from winnow.rewards.reward import Reward
@@ -49,6 +52,30 @@ def evaluation_reward(cfg: DictConfig) -> Reward:
     return OF_VERDICTS if reward.rule is None or cfg.eval.sets else reward.only(reward.rule.name)
 
 
+@dataclass(frozen=True, slots=True)
+class RunRewards:
+    """The reward that training sees, and that of evaluated responses."""
+
+    training: Reward
+    evaluation: Reward
+
+
+@contextmanager
+def run_rewards(cfg: DictConfig) -> Iterator[RunRewards]:
+    """Context with the rewards of a run; the worker processes of their functions end with it.
+
+    Raises:
+        ConfigError: settings of theirs cannot be.
+    """
+    found = RunRewards(reward_of(cfg), evaluation_reward(cfg))
+    try:
+        yield found
+    finally:
+        for reward in (found.training, found.evaluation):
+            if isinstance(reward, RewardFunctions):
+                reward.close()
+
+
 def prepare(reward: Reward, problems: Sequence[Problem]) -> None:
     """Check that the problems have the columns that reward functions name, and load the functions.
 
@@ -62,18 +89,27 @@ def prepare(reward: Reward, problems: Sequence[Problem]) -> None:
         missing = [name for name in function.required() if name not in (*OWN_ARGUMENTS, *columns)]
         if missing:
             there = f"; the dataset has {', '.join(columns)}" if columns else "; the dataset has none"
+            near = close_matches(missing[0], (*OWN_ARGUMENTS, *columns))[:1]
+            instead = f"give it a default, or set it by {{_target_: …, {missing[0]}: …}}"
             raise ConfigError(
                 f"reward.functions: {function.target} needs the column {missing[0]!r}{there}, and every function can "
-                f"have {', '.join(OWN_ARGUMENTS)}; give it a default, or set it by {{_target_: …, {missing[0]}: …}}"
+                f"have {', '.join(OWN_ARGUMENTS)}; {did_you_mean(near, instead)}"
             )
     reward.start()
 
 
-def hidden_columns(reward: Reward, problems: Sequence[Problem]) -> list[str]:
-    """A notice on columns of the dataset that reward functions do not get, because Winnow's own have their names."""
-    hidden = [name for name in OWN_ARGUMENTS if name in _columns(problems)] if reward.names else []
-    own = [name for name in hidden if name != "answer"]
-    return [f"reward functions get Winnow's {', '.join(own)}, and not the dataset's column of that name"] if own else []
+def reward_notices(cfg: DictConfig, reward: Reward, problems: Sequence[Problem]) -> list[str]:
+    """Notices on columns of the dataset that reward functions do not get, because Winnow's own have their names, and on
+    problems without answers of which nothing else says what a success is."""
+    if not reward.names:
+        return []
+    hidden = [name for name in OWN_ARGUMENTS if name in _columns(problems) and name != "answer"]
+    notices = [f"reward functions get Winnow's {', '.join(hidden)}, and not the dataset's column of that name"]
+    unknown = [
+        "without answers no response is a success, so that accuracy is 0 throughout; type "
+        f"reward.success={{name: {reward.names[0]}, at_least: 1}}"
+    ]
+    return [*(notices if hidden else []), *(unknown if without_answers(cfg) and reward.success is None else [])]
 
 
 def _columns(problems: Sequence[Problem]) -> Iterable[str]:

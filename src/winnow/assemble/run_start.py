@@ -20,6 +20,7 @@ from winnow.config.saved_runs import (
 )
 from winnow.errors import ConfigError
 from winnow.run_logs.hashes import HASHES, text_hash
+from winnow.run_logs.plugin_code import code_of, edited_code
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_log import RunLog
 from winnow.run_logs.run_record import (
@@ -124,6 +125,8 @@ class RunStart:
             earlier = keep_configuration(self.directory, after) if found or changed else None
         if self._have_changed(self.problems):
             changed.append(OTHER_PROBLEMS)
+        code = self._code()
+        changed += self._edited(code)
         start = Start(
             after=after,
             at=now(),
@@ -133,6 +136,7 @@ class RunStart:
             earlier=earlier,
             problems=self.problems,
             revisions=dict(self.revisions),
+            code=code,
         )
         record = replace(self.record, starts=(*self.record.starts, start))
         write_record(self.directory, record)
@@ -142,11 +146,20 @@ class RunStart:
         return record
 
     def lines(self) -> list[str]:
-        """A line for each setting that this resume changes, and for other training problems, for the console."""
+        """A line for each setting that this resume changes, for other training problems, and for edited plug-ins."""
         if not self.resumed:
             return []
         other = [OTHER_PROBLEMS] if self._have_changed(self.problems) else []
-        return [f"changed by this resume: {change}" for change in (*self._changes(), *other)]
+        return [
+            f"changed by this resume: {change}" for change in (*self._changes(), *other, *self._edited(self._code()))
+        ]
+
+    def _code(self) -> dict[str, str]:
+        return code_of(str(plugin) for plugin in self.cfg.get("plugins") or [])
+
+    def _edited(self, code: Mapping[str, str]) -> list[str]:
+        """Sentences on plug-ins, such as reward functions, whose code is not that of the start before."""
+        return edited_code(self.record.starts[-1].code, code) if self.resumed and self.record.starts else []
 
     def _changes(self) -> list[Change]:
         try:

@@ -14,7 +14,7 @@ from winnow.assemble import common, guards
 from winnow.assemble.observation import trackers_of, trainer_settings
 from winnow.assemble.preflight import before_training, require_room_for_prompts
 from winnow.assemble.problem_order import problem_order
-from winnow.assemble.rewards import evaluation_reward, hidden_columns, prepare, reward_of
+from winnow.assemble.rewards import RunRewards, prepare, reward_notices, run_rewards
 from winnow.assemble.run_start import RunStart, accept_and_log
 from winnow.config.instantiate import (
     build_algorithm,
@@ -82,9 +82,14 @@ def train(cfg: DictConfig, directory: Path) -> float | None:
     common.quiet_libraries()
     common.set_threads(cfg)
     clock = Clock()
-    with RunLog() as log, common.verifiers(cfg) as (verifier, benchmarks), guards.watchdog(cfg, clock):
+    with (
+        RunLog() as log,
+        common.verifiers(cfg) as (verifier, benchmarks),
+        run_rewards(cfg) as rewards,
+        guards.watchdog(cfg, clock),
+    ):
         with clock.of("start"):
-            run = build_run(cfg, directory, verifier, benchmarks, clock=clock, log=log)
+            run = build_run(cfg, directory, verifier, benchmarks, rewards, clock=clock, log=log)
         return run.fit(resume=cfg.resume is not None)
 
 
@@ -93,6 +98,7 @@ def build_run(
     directory: Path,
     verifier: Verifier,
     benchmarks: Sequence[Benchmark],
+    rewards: RunRewards,
     stop: int | None = None,
     clock: Clock | None = None,
     log: RunLog | None = None,
@@ -121,9 +127,9 @@ def build_run(
     revisions = common.revisions(problems, benchmarks)
     start = start.on_problems(problems_hash(sampled_problems), revisions)
     engine = common.engine_of(cfg, language_model, before.max_rows)
-    reward = reward_of(cfg)
+    reward = rewards.training
     prepare(reward, sampled_problems)
-    sets = common.evaluation_sets(evaluated, cfg.eval.prompts, evaluation_reward(cfg), language_model, template)
+    sets = common.evaluation_sets(evaluated, cfg.eval.prompts, rewards.evaluation, language_model, template)
     common.require_positions(cfg, language_model, template, sampled_problems, sets)
     require_room_for_prompts(
         cfg,
@@ -178,7 +184,7 @@ def build_run(
             *screening,
             *(f"note: {n}" for n in (*notices_of(cfg, algorithm), *slow_path_notices(cfg, policy), *inexact)),
             *(f"note: {n}" for n in common.export_notices(language_model)),
-            *(f"note: {n}" for n in hidden_columns(reward, sampled_problems)),
+            *(f"note: {n}" for n in reward_notices(cfg, reward, sampled_problems)),
         ],
         record=start.record,
         accept=partial(accept_and_log, start, log),

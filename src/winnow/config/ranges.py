@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from winnow.config.heldout_files import OWN
 from winnow.config.override_errors import close_matches, keys_of, target_nodes
-from winnow.config.reward_functions import has_functions, problems_of
+from winnow.config.reward_functions import has_functions, problems_of, without_answers
 from winnow.config.setting_rules import NODE, NODES, SEVERAL, rules_of, unusual
 from winnow.errors import ConfigError
 
@@ -142,6 +142,11 @@ def _combinations(cfg: DictConfig) -> list[str]:
         problems += problems_of(cfg, supervised)
     else:
         problems += _scale_problems(cfg.reward)
+        if without_answers(cfg) and not supervised:
+            problems.append(
+                "dataset.answer_field=null: without answers every verdict is the same; name the field, or type "
+                "reward=function reward.functions=[module:name]"
+            )
     curriculum = str(OmegaConf.select(cfg, "curriculum._target_"))
     if supervised and curriculum.endswith("ByPassRate"):
         problems.append(

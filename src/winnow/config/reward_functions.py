@@ -13,7 +13,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from winnow.config.override_errors import close_matches, did_you_mean
 from winnow.config.targets import check_target, name_lacking
 from winnow.errors import ConfigError
-from winnow.rewards.reward_function import VERL_ARGUMENTS, RewardFunction
+from winnow.rewards.reward_function import OWN_ARGUMENTS, VERL_ARGUMENTS, RewardFunction
 
 KEY = "reward.functions"
 ENTRY = re.compile(r"(?P<verl>verl:)?(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)", re.ASCII)
@@ -21,6 +21,8 @@ NAME = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
 TAKEN = ("mean", "std", "lost_frac")
 """Names of figures of the whole reward, which are logged beside those of each function."""
 DEFAULT = ListConfig(["winnow.rewards:accuracy"])
+OF_SUCCESSES = tuple(f"select.{rule}" for rule in ("best", "positive", "mixed_prompts", "not_all_wrong"))
+"""Rules of `algo/select` that keep nothing where nothing is a success."""
 EXAMPLE = "type e.g. reward.functions=[winnow.rewards:accuracy]"
 
 
@@ -131,10 +133,23 @@ def problems_of(cfg: DictConfig, supervised: bool) -> Iterator[str]:
     try:
         names = [function.name for function in functions_of(cfg.reward)]
         weights_of(cfg.reward, names)
-        if success_of(cfg.reward, names) is None and supervised:
+        if success_of(cfg.reward, names) is not None:
+            return
+        if supervised:
             yield "reward=function: demonstrations have no reward; leave it out, or type reward.success={…}"
+        select = str(OmegaConf.select(cfg, "algo.select._target_"))
+        if without_answers(cfg) and select.endswith(OF_SUCCESSES):
+            yield (
+                f"dataset.answer_field=null: without answers no response is a success, and {select.split('.')[-1]} of "
+                f"algo/select keeps none; type reward.success={{name: {names[0]}, at_least: 1}}"
+            )
     except ConfigError as error:
         yield str(error)
+
+
+def without_answers(cfg: DictConfig) -> bool:
+    """Whether the problems have no answers, so that the verifier finds no response correct."""
+    return "answer_field" in cfg.dataset and cfg.dataset.answer_field is None
 
 
 def check_reward_functions(cfg: DictConfig) -> None:
@@ -182,5 +197,10 @@ def _check_call(function: RewardFunction, found: object, where: str) -> None:
             raise ConfigError(f"{where}: takes no {missing[0]}, as verl's functions do; leave out verl:")
     elif {"solution_str", "ground_truth"} <= names:
         raise ConfigError(f"{where}: takes verl's arguments; type verl:{function.target}")
+    elif not names & {*OWN_ARGUMENTS} and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        raise ConfigError(
+            f"{where}: takes neither completions nor another argument of a reward function; if it makes such a "
+            f"function, write f = {function.target.partition(':')[2]}(…) in a file of your own, and type FILE:f"
+        )
     if positional := [p.name for p in parameters.values() if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]:
         raise ConfigError(f"{where}: cannot be called by keyword, because {positional[0]} is positional only")

@@ -26,7 +26,9 @@ from winnow.evaluation.results import (
 )
 from winnow.evaluation.storage import SampleStore, read_samples
 from winnow.rewards.verifier import Verifier
+from winnow.run_logs.plugin_code import edited_modules
 from winnow.run_logs.run_files import SampleRecord
+from winnow.run_logs.run_record import read_record
 from winnow.visible_text import visible
 
 COMPARED_SETTINGS = ("seed", "samples", "temperature", "max_tokens")
@@ -52,7 +54,7 @@ def compare(a: Path, b: Path) -> str:
         [
             f"A: {a} ({first['model']}, {first['path']})",
             f"B: {b} ({second['model']}, {second['path']})",
-            *(f"note: {note}" for note in setting_differences(first, second, shared)),
+            *(f"note: {note}" for note in (*setting_differences(first, second, shared), *_code_differences(a, b))),
             "",
             markdown_table(rows),
             "",
@@ -73,6 +75,12 @@ def setting_differences(first: dict, second: dict, shared: Sequence[str]) -> lis
         if verifiers[0] != verifiers[1]:
             found.append(f"{name} was judged by {verifiers[0]} in A and by {verifiers[1]} in B")
     return found
+
+
+def _code_differences(a: Path, b: Path) -> list[str]:
+    """A sentence for each module of a plug-in, such as a reward function's, that was edited between two evaluations."""
+    code = [record.starts[-1].code for record in map(read_record, (a, b)) if record is not None and record.starts]
+    return [f"the code of {module} is not the same in A and B" for module in edited_modules(*code)] if code[1:] else []
 
 
 def paired_verdicts(left: Path, right: Path) -> tuple[np.ndarray, np.ndarray]:

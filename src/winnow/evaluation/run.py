@@ -17,7 +17,7 @@ from winnow.evaluation.results import (
     write_figures,
     write_plan,
 )
-from winnow.evaluation.sets import EvaluationSampler, EvaluationSet
+from winnow.evaluation.sets import EvaluationSampler, EvaluationSet, lost_rewards
 from winnow.evaluation.storage import SampleStore, read_samples
 from winnow.experience.metrics import sample_records
 from winnow.run_logs.console import ProgressDisplay, print_line
@@ -100,9 +100,14 @@ class EvaluationRun:
         missing = store.missing(s.name, len(batches))
         done = len(s.prompts) - sum(len(batches[number]) for number in missing)
         progress.begin(s.name, len(s.prompts) * self.sampler.samples, done * self.sampler.samples)
+        said: set[str] = set()
         for number in missing:
             with self.precision(), torch.no_grad():
                 rollouts = self.sampler.rollouts(self.model, 0, batches[number], s.judge)
+            for kind, line in lost_rewards(s.name, rollouts).items():
+                if kind not in said:
+                    said.add(kind)
+                    progress.say(f"warning: {line}")
             samples = sample_records(rollouts)
             store.write(s.name, number, samples)
             progress.advance(samples)

@@ -1,8 +1,9 @@
 """Evaluation sets, the sampler that answers them, and the held-out evaluation of a training run."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from transformers import PreTrainedModel
@@ -11,6 +12,7 @@ from winnow.engines.base import Engine
 from winnow.evaluation.intervals import accuracy, pass_at_k, powers_of_two
 from winnow.experience.collect import Judge, sample_and_judge
 from winnow.experience.metrics import Clock
+from winnow.rewards.reward import kind_of_loss
 from winnow.rng import seed_of
 from winnow.run_logs.run_files import EvaluationCounts
 from winnow.types import Finish, Prompt, Rollouts, Sampling
@@ -53,10 +55,14 @@ class EvaluationSampler:
 
 @dataclass(frozen=True, slots=True)
 class HeldOutResult:
-    """Figures for the row of `metrics.jsonl`, and the number of correct responses to each prompt of each set."""
+    """Figures for the row of `metrics.jsonl`, and the number of correct responses to each prompt of each set.
+
+    `lost` has the line on each kind of failure of the reward function that says what a success is.
+    """
 
     figures: dict[str, float]
     counts: list[EvaluationCounts]
+    lost: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,19 @@ class HeldOutEvaluator:
         return HeldOutResult(
             several | {f"eval/{name}/{key}": value for name, row in rows.items() for key, value in row.items()},
             [_held_out_counts(iteration, name, rollouts) for name, rollouts in found.items()],
+            {kind: line for name, rollouts in found.items() for kind, line in lost_rewards(name, rollouts).items()},
         )
+
+
+def lost_rewards(name: str, rollouts: Rollouts) -> dict[str, str]:
+    """The lines on responses of a set whose reward was lost, by the kind of failure; they count as wrong."""
+    reasons = [each.lost for group in rollouts.rewarded for each in group if each.lost is not None]
+    kinds = Counter(map(kind_of_loss, reasons))
+    first = {kind_of_loss(reason): reason for reason in reversed(reasons)}
+    return {
+        kind: f"{name}: {count} response{'s' if count > 1 else ''} without a reward counted as wrong: {first[kind]}"
+        for kind, count in kinds.items()
+    }
 
 
 def _held_out_metrics(rollouts: Rollouts) -> dict[str, float]:

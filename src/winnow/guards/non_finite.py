@@ -16,6 +16,7 @@ from winnow.experience.loader import ExperienceLoader, Outcome
 from winnow.guards.fault_file import Fault, FaultFiles, FaultRow
 from winnow.guards.settings import NonFiniteSettings
 from winnow.ops.finite import all_finite, nonfinite_names
+from winnow.rewards.reward import kind_of_loss
 from winnow.types import Mean, MicroBatch, PairBatch, Row
 
 ONE_EVENT = Mean(1, 0)
@@ -86,7 +87,7 @@ class NonFiniteGuard(pl.Callback):
 
     def _say_lost(self, reason: str, rows: int) -> None:
         """Name a reward function that lost rows, once for each kind of its errors."""
-        kind = ":".join(reason.split(":")[:2])
+        kind = kind_of_loss(reason)
         if kind not in self._said:
             self._said.add(kind)
             self.say(

@@ -28,6 +28,12 @@ class Rewards:
     logged: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
+def kind_of_loss(reason: str) -> str:
+    """The function and the kind of its error in the reason of a lost reward: `short: ValueError` of
+    `short: ValueError: …`."""
+    return ":".join(reason.split(":")[:2])
+
+
 @runtime_checkable
 class Reward(Protocol):
     """Interface of rewards: a scale of verdicts, or weighted functions."""

@@ -5,6 +5,7 @@ memory, it is made again prompt by prompt, and those that fail row by row, so th
 """
 
 import json
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -43,7 +44,8 @@ class InThisProcess:
     def _reply(self, item: Mapping[str, Any] | None) -> Reply:
         signals.check()
         try:
-            value = self._calls(item)
+            # A copy, as a process of its own would get: what a function changes there reaches no other, nor the data.
+            value = self._calls(pickle.loads(pickle.dumps(item)))
             json.dumps(value)  # fails here, and not when the rows are written
             return Reply(value, 0.0)
         except BaseException as error:  # whatever a user's function raises, its rows alone are lost
@@ -98,8 +100,12 @@ class RewardFunctions:
 
     @property
     def success(self) -> Settings | None:
-        rule = self.rule
-        return None if rule is None else {"name": "reward", "function": rule.name, "at_least": rule.at_least}
+        if (rule := self.rule) is None:
+            return None
+        function = next(function for function in self.functions if function.name == rule.name)
+        arguments = {"arguments": json.dumps(dict(function.arguments))} if function.arguments else {}
+        called = {"reward": rule.name, "function": function.target, **arguments}
+        return {"name": "reward", **called, "at_least": rule.at_least}
 
     def only(self, name: str) -> "RewardFunctions":
         """The one function `name`, with the same rule and limits."""

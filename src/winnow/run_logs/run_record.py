@@ -50,7 +50,7 @@ class Start:
     `configuration` holds the SHA-256 of each file in `.hydra/`, and `changed` a line for each setting that differs from
     the start before. `earlier` is the folder, inside the run directory, with the configuration that held until then.
     `problems` is the hash of the training problems; None where they are made on demand. `revisions` are the commits of
-    the hub datasets that were read, as `OWNER/NAME@COMMIT`.
+    the hub datasets that were read, as `OWNER/NAME@COMMIT`, and `code` is that of the plug-ins, as `code_of` gives it.
     """
 
     after: int
@@ -61,6 +61,7 @@ class Start:
     earlier: str | None = None
     problems: str | None = None
     revisions: dict[str, str] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,13 @@ def run_id(directory: Path) -> str | None:
 
 
 def _start(content: Mapping[str, object]) -> Start:
-    fields = dict(content) | {"changed": tuple(map(str, _list(content["changed"])))}
+    code = content.get("code", {})
+    if not isinstance(code, dict):
+        raise TypeError
+    fields = dict(content) | {
+        "changed": tuple(map(str, _list(content["changed"]))),
+        "code": {str(name): str(of_file) for name, of_file in code.items()},
+    }
     machine = content["machine"]
     return Start(**fields | {"machine": Machine(**machine) if isinstance(machine, dict) else None})  # pyright: ignore
 

@@ -3,7 +3,7 @@
 import csv
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class StudyRun:
     """A training run. `arm` is its label in the study, and `iterations` is the last iteration that it recorded.
 
     Interpolations in `config`, such as `${rollout.max_tokens}`, are not resolved. `changes` has a line for each setting
-    that a resume changed; `config` is that of the last part of the run.
+    that a resume changed; `config` is that of the last part of the run, and `code` that of its plug-ins, by module.
     """
 
     directory: Path
@@ -40,6 +40,7 @@ class StudyRun:
     status: str
     iterations: int
     changes: tuple[str, ...] = ()
+    code: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ def read_run(directory: Path) -> StudyRun:
         status=run_status(directory),
         iterations=int(max((row["iteration"] for row in rows), default=0)),
         changes=() if record is None else tuple(record.changes),
+        code=record.starts[-1].code if record is not None and record.starts else {},
     )
 
 

@@ -6,6 +6,7 @@ from itertools import combinations, groupby
 from pathlib import Path
 
 from winnow.errors import ConfigError
+from winnow.run_logs.plugin_code import SHOWN, edited_modules
 from winnow.study.arms import IDLE_SECTIONS, arm_labels, arm_rank, arm_title, override_key
 from winnow.study.runs import FailedJob, StudyRun, failed_jobs, read_run, run_directories, run_status
 
@@ -45,6 +46,21 @@ def flat_settings(node: Mapping[str, object], prefix: str = "") -> dict[str, obj
             else {f"{prefix}{key}": value}
         )
     return leaves
+
+
+def code_differences(by_label: Mapping[str, Sequence[StudyRun]]) -> tuple[str, ...]:
+    """A line for each module of a plug-in whose code is not the same in all runs that have it."""
+    modules = [
+        (name, label, of_file[:SHOWN])
+        for label, runs in by_label.items()
+        for run in runs
+        for name, of_file in run.code.items()
+    ]
+    lines = (
+        _difference_line(f"code of {name}", [(label, of_file) for other, label, of_file in modules if other == name])
+        for name in dict.fromkeys(name for name, _, _ in modules)
+    )
+    return tuple(line for line in lines if line)
 
 
 def _difference_line(key: str, values: Sequence[tuple[str, object]]) -> str | None:
@@ -132,7 +148,7 @@ def read_study(directories: Sequence[Path]) -> Study:
         directories=tuple(directories),
         arms=tuple(Arm(label, arm_title(label, of_arm), tuple(of_arm)) for label, of_arm in by_label.items()),
         failed=failed,
-        differences=(*setting_differences(by_label), *repeated),
+        differences=(*setting_differences(by_label), *code_differences(by_label), *repeated),
     )
 
 
@@ -146,6 +162,11 @@ def _refuse_pooling(label: str, runs: Sequence[StudyRun]) -> None:
         if keys := differing_keys(a.config, b.config):
             raise ConfigError(
                 f"two runs of {label} with seed {a.seed} differ in {', '.join(keys[:3])}: {both}; report them apart"
+            )
+        if modules := edited_modules(a.code, b.code):
+            raise ConfigError(
+                f"two runs of {label} with seed {a.seed} differ in the code of {', '.join(modules[:3])}: {both}; "
+                "report them apart"
             )
         raise ConfigError(f"the same run of {label} with seed {a.seed} twice: {both}; name only one of them")
 

@@ -54,6 +54,7 @@ class IterationBookkeeping(pl.Callback):
     observed: ObservedMetrics | None = None
     spent: bool = field(default=False, init=False)
     _began: float = field(default=0.0, init=False)
+    _said: set[str] = field(default_factory=set, init=False)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Evaluate the model before training and record it as iteration 0; a resumed run has that already."""
@@ -83,6 +84,7 @@ class IterationBookkeeping(pl.Callback):
         found = self._evaluate(trainer, iteration)
         data.note_accuracy(iteration, found.figures[self.evaluator.accuracy_key()])
         if trainer.is_global_zero:
+            self._say_lost(found)
             self.files.amend_last(found.figures, found.counts)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -179,11 +181,19 @@ class IterationBookkeeping(pl.Callback):
         row["alarms/active"] = float(len(self.alarms.state.active))
         if trainer.is_global_zero:
             if found is not None:
+                self._say_lost(found)
                 self.writer.do(self.files.append_evaluations, found.counts)
             self.writer.do(self.files.append, row, weights)
             self.writer.do(self.tracker.log, row | (self.observed.take() if self.observed else {}))
             self.console.iteration(row)
             for line in raised:
+                self.console.say(f"warning: {line}")
+
+    def _say_lost(self, found: HeldOutResult) -> None:
+        """Name the reward function whose failure counts as wrong answers, once for each kind of its errors."""
+        for kind, line in found.lost.items():
+            if kind not in self._said:
+                self._said.add(kind)
                 self.console.say(f"warning: {line}")
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Sampled responses of a report: some of one seed of each arm, from `samples/*.jsonl`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -54,6 +54,16 @@ def advantage_strength(record: SampleRecord, group: Sequence[SampleRecord]) -> f
     return abs(record.advantage or 0.0) / largest if largest else 0.0
 
 
+def reward_in_words(record: SampleRecord) -> str:
+    """`reward 0.85 (accuracy 1, close -0.3)`, or why there is none."""
+    if record.lost is not None:
+        return f"no reward: {record.lost}"
+    if record.reward is None:
+        return "no finite reward"
+    parts = [f"{name} {'none' if part is None else f'{part:g}'}" for name, part in (record.rewards or {}).items()]
+    return f"reward {record.reward:g}" + (f" ({', '.join(parts)})" if parts else "")
+
+
 def _sampled_arm(arm: Arm) -> SampledArm | None:
     for run in arm.runs:
         files = list(RunFiles(run.directory).sample_files().items())
@@ -71,7 +81,14 @@ def _read_iteration(number: int, path: Path) -> SampledIteration:
         records = read_samples(path, MAX_RESPONSES)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{path}: not the samples of a run; remove the file, or leave the run out") from error
-    numbers = [x for record in records for x in (record.reward, record.advantage, record.length) if x is not None]
+    if not all(isinstance(record.rewards or {}, Mapping) for record in records):
+        raise ConfigError(f"{path}: rewards are not numbers by name")
+    numbers = [
+        x
+        for record in records
+        for x in (record.reward, record.advantage, record.length, *(record.rewards or {}).values())
+        if x is not None
+    ]
     if not all(isinstance(number, int | float) for number in numbers):
         raise ConfigError(f"{path}: a reward, an advantage or a length is not a number")
     prompts = groupby(records, key=lambda record: record.prompt_key)

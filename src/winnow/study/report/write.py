@@ -33,7 +33,7 @@ from winnow.study.report.learning_curves import (
 )
 from winnow.study.report.panels import SMALL, Drawing, FigureData, Style
 from winnow.study.report.render import inline_svg, picture_uri, save_drawing
-from winnow.study.report.samples import advantage_strength, excerpt, sampled_arms
+from winnow.study.report.samples import advantage_strength, excerpt, reward_in_words, sampled_arms
 from winnow.study.report.target import FIGURES, PAGE, TEXT, Target, report_target
 from winnow.study.report.trade_offs import accuracy_against_kl, pass_curves, sensitivity
 from winnow.study.study import Study, read_study
@@ -276,7 +276,7 @@ def _environment() -> Environment:
         ),
         *(sampled_arms, inline_svg, picture_uri),
         *(tables.figures_table, tables.table_1, tables.tuning_table, tables.claims_table, tables.claims_list),
-        *(effect_positions, advantage_strength),
+        *(effect_positions, advantage_strength, reward_in_words),
     )
     environment.filters |= {function.__name__: function for function in filters}
     environment.filters["px"] = "{:.1f}".format
