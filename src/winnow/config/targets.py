@@ -24,8 +24,8 @@ DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 PLAIN_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
 
-COMPLETED_LATER = ("engine",)
-"""Sections whose objects get further arguments when a run is assembled."""
+COMPLETED_LATER = ("engine", "reward")
+"""Sections whose objects and functions get further arguments later: when a run is assembled, or in each call."""
 
 
 def check_plugins(plugins: Sequence[object]) -> None:
