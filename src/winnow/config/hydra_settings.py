@@ -57,13 +57,14 @@ def check_hydra(cfg: DictConfig) -> None:
         if key not in TEXTS:  # of help, which are filled in when they are shown
             _plain(numbered, f"hydra.{key}")
     check_search_path(cfg.hydra.searchpath, trusted)
+    if isinstance(cfg.hydra.sweeper, DictConfig):  # before the class of a sampler, whose import may take seconds
+        _check_search(cfg.hydra.sweeper)
     for name, kind in {"launcher": Launcher, "sweeper": Sweeper}.items():
         _check_class(f"hydra.{name}", cfg.hydra[name], kind, trusted)
     for key in ("jobs", "threads"):
         value = cfg.hydra.launcher.get(key)
         if isinstance(value, int) and not 1 <= value <= MOST_PROCESSES:
             raise ConfigError(f"hydra.launcher.{key}={value}: must be 1 or more, and at most {MOST_PROCESSES:,}")
-    _check_search(cfg.hydra.sweeper)
     for name, callback in (cfg.hydra.callbacks or {}).items():
         _check_class(f"hydra.callbacks.{name}", callback, Callback, trusted)
     directories = _directories(numbered)
