@@ -163,7 +163,7 @@ def files_of(group: str, *folders: str) -> list[str]:
     return [name for name in names if not name.endswith(("/settings", "/sweep"))]
 
 
-FOLDERS = {"arm": ("paper",), "experiment": ("gsm8k", "miniature", "paper", "release")}
+FOLDERS = {"arm": ("paper",), "experiment": ("gsm8k", "smollm", "miniature", "paper", "release")}
 
 
 def test_help_lists_every_choice_of_every_group_on_one_screen():

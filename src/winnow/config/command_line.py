@@ -74,11 +74,10 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
 
 def _refuse_option(message: str) -> NoReturn:
     option = UNKNOWN_OPTION.search(message)
-    if option is None:
+    other = named_exactly(option[1].replace("-", "_")) if option else None
+    if option is None or other is None:
         raise ConfigError(f"{message}; --hydra-help lists the options")
-    other = named_exactly(option[1].replace("-", "_"))
-    hint = other.answer(PLACEHOLDER) if other else f"type {option[1]}=VALUE, or --hydra-help for the options"
-    raise ConfigError(f"--{option[1]}: no such option, settings are typed KEY=VALUE; {hint}")
+    raise ConfigError(f"--{option[1]}: no option, settings are typed KEY=VALUE; {other.answer(PLACEHOLDER)}")
 
 
 def _flags(words: Sequence[str], args: argparse.Namespace) -> list[str]:
