@@ -135,7 +135,7 @@ def test_the_report_shows_the_named_rewards(directory: Path, capfd: pytest.Captu
     assert cli.exit_code(["report", str(directory)]) == 0
     page = (directory / "report.html").read_text()
     assert "The mean of each reward function over all samples of an iteration." in page
-    assert re.search(r"reward -?[0-9.]+ \(accuracy [01], close (-[0-9.]+|none)\)", page)
+    assert re.search(r"reward −?[0-9.]+ \(accuracy [01], close (−?[0-9.]+|none)\)", page)
     assert "no reward: close: ValueError: a multiple of five" in page
 
 

@@ -133,10 +133,10 @@ def hang(completions, **kwargs):
     return [1.0 for _ in completions]
 
 
-def hangs_and_takes_all(completions, **kwargs):
-    """Hangs at some lengths, and allocates 4 GB at others."""
-    rests = [len(completion) % 13 for completion in completions]
-    if 9 in rests:
+def hangs_and_takes_all(completion_ids, **kwargs):
+    """Hangs at some responses, and allocates 4 GB at others, by the sum of their tokens."""
+    rests = [sum(ids) % 16 for ids in completion_ids]
+    if 0 in rests:
         time.sleep(1000)
     return [float(len(bytearray(4 << 30))) if rest == 1 else rest / 10 for rest in rests]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 
 import torch
 
@@ -53,17 +54,23 @@ def wrong_advantage(
 def _wrong_of_responses(
     a: PolicyGradient, evidence: Evidence, rows: Sequence[NumberedRow], tolerances: Tolerances
 ) -> Finding | None:
-    kl, rewards = a.objective.kl_in_reward, evidence.rollouts.rewards.tolist()
-    penalties, size = None, len(rewards[0])
+    kl, every = a.objective.kl_in_reward, evidence.rollouts.rewards.tolist()
+    # A sample whose reward is lost counts as if it had not been drawn.
+    drawn = [[g for g, reward in enumerate(group) if isfinite(reward)] for group in every]
+    rewards = [[group[g] for g in places] for group, places in zip(every, drawn, strict=True)]
+    penalties, size = None, len(every[0])
     if kl is not None:
         totals = [
             kl.coef * float(estimate(kl, evidence.old[i] - evidence.reference[i]).sum())
             for i in range(len(rewards) * size)
         ]
-        penalties = [totals[p * size : (p + 1) * size] for p in range(len(rewards))]
+        penalties = [[totals[p * size + g] for g in places] for p, places in enumerate(drawn)]
     for row in rows:
         p, g = divmod(row.number, size)
-        expected = plain_advantages(a.advantage, rewards, penalties, p)[g] if _is_kept(a, evidence, row) else 0.0
+        of_prompt = plain_advantages(a.advantage, rewards, penalties, p)
+        if of_prompt is None:
+            continue
+        expected = of_prompt[drawn[p].index(g)] if _is_kept(a, evidence, row) else 0.0
         if (found := _unequal(a, evidence, row, [expected] * row.length, tolerances.number)) is not None:
             return found
     return None
@@ -157,7 +164,8 @@ def _is_kept(a: PolicyGradient | ActorCritic, evidence: Evidence, row: NumberedR
     """Whether the row's sample is kept; a row that a plug-in's rule has put into the batch is."""
     rollouts = evidence.rollouts
     p, g = divmod(row.number, rollouts.rewards.shape[1])
-    kept = is_kept(a.select, rollouts.rewards[p].tolist(), rollouts.correct[p].tolist())
+    rewards = [reward if isfinite(reward) else -inf for reward in rollouts.rewards[p].tolist()]
+    kept = is_kept(a.select, rewards, rollouts.correct[p].tolist())
     return kept is None or kept[g]
 
 

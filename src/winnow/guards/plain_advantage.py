@@ -13,10 +13,11 @@ Numbers = Sequence[float]
 
 def plain_advantages(
     rule: Callable, rewards: Sequence[Numbers], penalties: Sequence[Numbers] | None, prompt: int
-) -> list[float]:
+) -> list[float] | None:
     """The advantages of the samples of one `prompt`, from the rewards of all prompts of the iteration.
 
-    `penalties` is what a KL term in the reward subtracts from each of them, None without one.
+    `penalties` is what a KL term in the reward subtracts from each of them, None without one. Of a plug-in's rule
+    nothing is known where prompts differ in their number of samples.
     """
     settings = settings_of(rule)
     mine = rewards[prompt]
@@ -43,6 +44,8 @@ def plain_advantages(
             place = sum(len(group) for group in rewards[:prompt])
             white = _whitened(every, taken, float(str(settings["eps"])))
             return white[place : place + len(mine)]
+        case _ if len({*map(len, rewards)}) > 1:
+            return None
         case _:
             matrix = torch.tensor([list(group) for group in rewards])
             found = rule(matrix) if penalties is None else rule(matrix, penalty=torch.tensor(penalties))

@@ -46,6 +46,8 @@ def wrong_reward(rollouts: Rollouts, prompts: Sequence[int], golds: Mapping[str,
                 continue
             expected = judge.reward.again(now, rollouts.rewarded[p][g] if rollouts.rewarded else Rewarded(0.0, now))
             recorded, as_correct = float(rollouts.rewards[p, g]), bool(rollouts.correct[p, g])
+            if expected.lost is not None and math.isnan(recorded):
+                continue
             if not math.isclose(expected.total, recorded, rel_tol=1e-6, abs_tol=1e-9):
                 return Finding("rewards", f"sample {g + 1} of {key}", f"{expected.total:g}", f"{recorded:g}")
             verdict = expected.judgement.verdict

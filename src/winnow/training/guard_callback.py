@@ -9,6 +9,7 @@ from torch import Tensor
 
 from winnow import distributed
 from winnow.errors import Diverged
+from winnow.experience.left_out import Site
 from winnow.experience.loader import Outcome
 from winnow.experience.metrics import Clock
 from winnow.guards.finding import Finding
@@ -42,7 +43,8 @@ class GuardCallback(pl.Callback):
         if not self._due:
             return
         outcome, iteration = _outcome(trainer)
-        if outcome.experience.left_out:  # whose numbers are not those that the check would compute
+        # Their numbers are not those that the check would compute. A lost reward counts as a sample that was not drawn.
+        if any(each.site is not Site.LOST for each in outcome.experience.left_out):
             return
         update, place = divmod(batch_idx, batch.terms.num_micro_batches // distributed.world_size())
         if place != 0 or update > 1:

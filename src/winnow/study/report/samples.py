@@ -55,13 +55,17 @@ def advantage_strength(record: SampleRecord, group: Sequence[SampleRecord]) -> f
 
 
 def reward_in_words(record: SampleRecord) -> str:
-    """`reward 0.85 (accuracy 1, close -0.3)`, or why there is none."""
+    """`reward 0.85 (accuracy 1, close −0.3)`, or why there is none."""
     if record.lost is not None:
         return f"no reward: {record.lost}"
     if record.reward is None:
         return "no finite reward"
-    parts = [f"{name} {'none' if part is None else f'{part:g}'}" for name, part in (record.rewards or {}).items()]
-    return f"reward {record.reward:g}" + (f" ({', '.join(parts)})" if parts else "")
+    parts = [f"{name} {'none' if part is None else _number(part)}" for name, part in (record.rewards or {}).items()]
+    return f"reward {_number(record.reward)}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _number(number: float) -> str:
+    return f"{number:g}".replace("-", "−")
 
 
 def _sampled_arm(arm: Arm) -> SampledArm | None:
