@@ -43,20 +43,26 @@ class Preflight:
 
 def before_training(cfg: DictConfig, algorithm: Algorithm, source: ModelSource) -> Preflight:
     """The estimate for a training run. It warns, and refuses nothing."""
+    plan = training_plan(cfg, algorithm, source.lora is not None)
+    # Held-out problems are sampled while the optimiser's state and the reference policy stay in memory.
+    return _preflight(cfg, source, plan, max(cfg.rollout.max_tokens, cfg.eval.max_tokens))
+
+
+def training_plan(cfg: DictConfig, algorithm: Algorithm, has_adapters: bool) -> MemoryPlan:
+    """The settings of a training run that its memory depends on; with adapters, no copy of the weights is needed."""
     rollout, devices = cfg.rollout, cfg.hardware.devices
     supervised = isinstance(algorithm, Supervised)
     samples = 1 if supervised else rollout.samples
     rows = rollout.prompts * samples
-    plan = replace(
+    return replace(
         _sampling_plan(cfg, 0 if supervised else -(-rows // devices), samples, rollout.max_tokens),
         batch_rows=-(-rows // (cfg["update"].minibatches * devices)),
         recompute=cfg.hardware.gradient_checkpointing,
-        reference=source.lora is None and needs_reference(cfg, algorithm),
+        reference=not has_adapters and needs_reference(cfg, algorithm),
         critic=isinstance(algorithm, ActorCritic),
         entropies=not isinstance(algorithm, Preference | Supervised) and algorithm.entropy != 0,
+        buckets=devices > 1,
     )
-    # Held-out problems are sampled while the optimiser's state and the reference policy stay in memory.
-    return _preflight(cfg, source, plan, max(rollout.max_tokens, cfg.eval.max_tokens))
 
 
 def before_evaluation(cfg: DictConfig, source: ModelSource) -> Preflight:

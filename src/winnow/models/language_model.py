@@ -34,6 +34,7 @@ from winnow.models.model_folder import (
     require_generation_config,
     require_trainable,
 )
+from winnow.models.shape import DecoderShape
 from winnow.models.templates import Template
 from winnow.ops.finite import all_finite, nonfinite_names
 from winnow.rng import seed_of
@@ -96,13 +97,15 @@ class Pretrained:
     """A checkpoint at `path`, which `hub.locate_model` resolves.
 
     Weights become float32 whatever the checkpoint holds, because AdamW at the paper's learning rate leaves most
-    bfloat16 weights unchanged. Code from a repository is never run, and what `model_folder` lists is refused.
+    bfloat16 weights unchanged. Code from a repository is never run, and what `model_folder` lists is refused. `shape`
+    is what the model at `shape.of` is known to be, so that `winnow plan` needs neither hub nor weights.
     """
 
     name: str
     path: str
     template: Template
     lora: Lora | None = None
+    shape: DecoderShape | None = None
 
     def config(self) -> PreTrainedConfig:
         return self._config(locate_model(self.path))
@@ -127,6 +130,8 @@ class Pretrained:
     def _config(self, where: str) -> PreTrainedConfig:
         config = self._read(AutoConfig, "config.json", where)
         require_trainable(self.path, config)
+        if self.shape is not None and self.shape.of == self.path:
+            require_shape(self.path, config, self.shape)
         return config
 
     def _read(self, kind: Any, part: str, where: str, **settings: Any) -> Any:
@@ -135,6 +140,27 @@ class Pretrained:
                 return kind.from_pretrained(where, trust_remote_code=False, **settings)
         except Exception as error:  # what a damaged file raises depends on its first wrong part
             raise gated_error(self.path, error) or loading_error(self.path, part, error) from error
+
+
+def require_shape(path: str, config: PreTrainedConfig, shape: DecoderShape) -> None:
+    """Check that the model at `path` has the sizes that `model.shape` gives it.
+
+    Raises:
+        ConfigError: one differs.
+    """
+    text = config.get_text_config()
+    found = {
+        "layers": text.num_hidden_layers,
+        "width": text.hidden_size,
+        "intermediate": text.intermediate_size,
+        "heads": text.num_attention_heads,
+        "kv_heads": text.num_key_value_heads,
+        "vocabulary": text.vocab_size,
+        "tied": config.tie_word_embeddings,
+    }
+    for name, value in found.items():
+        if (given := getattr(shape, name)) != value:
+            raise ConfigError(f"model.shape.{name}={given}: the model at {path} has {value}; leave it out")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from winnow.errors import ConfigError
 from winnow.models.language_model import ModelSource
 from winnow.models.model_files import reason
 from winnow.models.precision import PRODUCTS, WEIGHTS, Precision
+from winnow.models.shape import ModelShape
 from winnow.ops.logprobs import LOGITS_AT_ONCE
 from winnow.packed import MAX_PROMPT_REPEATS
 
@@ -45,30 +46,13 @@ ROOM = 17 / 16
 
 
 @dataclass(frozen=True, slots=True)
-class ModelShape:
-    """The sizes of a model that its memory depends on; parameters are counts.
-
-    `backbone` is the model without its output layer, and `kv_width` the number of key heads times their size.
-    """
-
-    parameters: int
-    trainable: int
-    backbone: int
-    backbone_trainable: int
-    layers: int
-    width: int
-    intermediate: int
-    kv_width: int
-    vocabulary: int
-
-
-@dataclass(frozen=True, slots=True)
 class MemoryPlan:
     """The settings of a run that its memory depends on.
 
     `rows` are decoded at once, with `samples` per prompt. An optimizer batch has `batch_rows`, in micro-batches of
     `token_budget` tokens. `reference` stands for a frozen copy of the weights, which adapters do not need; `recompute`
-    for gradient checkpointing.
+    for gradient checkpointing. FSDP divides weights, gradients and AdamW's moments among `shards` processes; with
+    `offload` they lie in main memory. `buckets` stands for DDP's second copy of the gradients, in which it sums them.
     """
 
     rows: int
@@ -83,6 +67,9 @@ class MemoryPlan:
     reference: bool = False
     critic: bool = False
     entropies: bool = False
+    shards: int = 1
+    offload: bool = False
+    buckets: bool = False
 
     @property
     def weight(self) -> int:
@@ -115,22 +102,40 @@ class MemoryPlan:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The bytes of each part of a run's memory."""
+    """The bytes of each part of a process's memory.
+
+    `masters` are the weights that AdamW changes, with the critic's; `reference` is a frozen copy of them; `products`
+    is what matrix products read: autocast's copy, or under FSDP the two blocks that are whole at a time, the embedding
+    and the gradient of one block.
+    """
 
     shape: ModelShape
     plan: MemoryPlan
-    weights: float
+    masters: float
+    reference: float
+    products: float
     gradients: float
     optimiser: float
-    sampling: float
+    gathered: float
+    cache: float
     logits: float
     activations: float
     step: float
 
     @property
+    def weights(self) -> float:
+        """Bytes of all weights that are held all the time."""
+        return self.masters + self.reference + self.products
+
+    @property
     def held(self) -> float:
         """Bytes that are held all the time, from the first update to the last."""
         return self.weights + self.gradients + self.optimiser
+
+    @property
+    def sampling(self) -> float:
+        """Bytes of sampling: the whole weights that FSDP gathers for it, and the key-value cache."""
+        return self.gathered + self.cache
 
     @property
     def total(self) -> float:
@@ -158,7 +163,7 @@ class Estimate:
         words = []
         if self.logits + self.activations > left:
             words.append(self._smaller_batch(left))
-        if self.sampling > left:
+        if self.cache > left - self.gathered:
             rows = rows_that_fit(self.shape, self.plan, available)
             words.append(f"engine.max_rows={rows}" if rows else LOWER_MAX_TOKENS)
         return "type " + " and ".join(dict.fromkeys(words))
@@ -207,30 +212,47 @@ def shape_of(source: ModelSource) -> ModelShape | None:
         intermediate=getattr(text, "intermediate_size", None) or 4 * text.hidden_size,
         kv_width=(getattr(text, "num_key_value_heads", None) or heads) * head_dim,
         vocabulary=text.vocab_size,
+        query_width=heads * head_dim,
     )
 
 
 def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
-    """The memory of a run; autocast keeps a two-byte copy of every weight in use.
+    """The memory of one process; autocast keeps a two-byte copy of every weight in use.
 
-    A critic is a second backbone beside the policy's in every update; with adapters it shares the frozen base.
+    A critic is a second backbone beside the policy's in every update; with adapters it shares the frozen base. A
+    parameter is thus 16 bytes in float32 (weight, gradient, two moments), which FSDP divides by its processes.
     """
     learned = shape.trainable + (shape.backbone_trainable if plan.critic else 0)
     shared = shape.trainable < shape.parameters
     critic = (shape.backbone_trainable if shared else shape.backbone) if plan.critic else 0
     running = shape.parameters + critic
-    copied = plan.product if plan.product < plan.weight else 0
+    here = 0 if plan.offload else 1 / plan.shards
     return Estimate(
         shape=shape,
         plan=plan,
-        weights=plan.weight * (running + (shape.parameters if plan.reference else 0)) + copied * running,
-        gradients=plan.weight * learned,
-        optimiser=2 * plan.weight * learned,
-        sampling=plan.rows * _row(shape, plan),
+        masters=plan.weight * running * here,
+        reference=plan.weight * shape.parameters * here if plan.reference else 0,
+        products=_products(shape, plan, running),
+        gradients=plan.weight * learned * (2 if plan.buckets else 1) * here,
+        optimiser=2 * plan.weight * learned * here,
+        gathered=plan.product * shape.parameters if plan.shards > 1 and plan.rows else 0,
+        cache=plan.rows * _row(shape, plan),
         logits=_logits(shape, plan),
         activations=plan.micro_batch * _activations(shape, plan),
-        step=plan.weight * learned,  # on CUDA torch's AdamW computes the square roots of all second moments at once
+        step=plan.weight * learned * here,  # torch's AdamW takes the square roots of all second moments at once
     )
+
+
+def _products(shape: ModelShape, plan: MemoryPlan, running: int) -> float:
+    """Bytes of what matrix products read beside the masters, for `running` parameters of policy and critic.
+
+    Autocast copies each weight. FSDP gathers a block while it computes the one before, keeps what is outside of the
+    blocks, and has the whole gradient of one block before it is reduced.
+    """
+    if plan.shards == 1:
+        return (plan.product if plan.product < plan.weight else 0) * running
+    learns = plan.weight * shape.block if shape.trainable == shape.parameters and plan.batch_rows else 0
+    return plan.product * (shape.outside + 2 * shape.block) * (2 if plan.critic else 1) + learns
 
 
 def rows_that_fit(shape: ModelShape, plan: MemoryPlan, available: float) -> int:
@@ -248,7 +270,8 @@ def prefill_bytes(shape: ModelShape, plan: MemoryPlan) -> float:
 
 def room_for_rows(shape: ModelShape, plan: MemoryPlan, available: float) -> float:
     """Bytes that are left for decoding beside weights, gradients and AdamW in `available` bytes."""
-    return USABLE * available - estimate(shape, replace(plan, rows=0)).held
+    found = estimate(shape, replace(plan, rows=1))
+    return USABLE * available - found.held - found.gathered
 
 
 def cache_per_token(shape: ModelShape, precision: Precision) -> int:
