@@ -89,7 +89,7 @@ class DecoderShape:
         }
 
     def sizes(self, adapters: Adapters | None = None) -> ModelShape:
-        """What is counted from these sizes, with LoRA's `adapters` if there are any.
+        """The counts that follow from these sizes, with LoRA's `adapters` if there are any.
 
         Raises:
             ConfigError: the adapters name a module that is no linear layer of a block.
