@@ -20,6 +20,7 @@ from types import FrameType
 from winnow.errors import EXIT_CODE_OF_SIGNAL, Stopped
 
 Handler = Callable[[int], None]
+_leave = os._exit  # by a name of its own, because `os._exit` is put aside while a user's module is imported
 
 
 @dataclass
@@ -158,12 +159,12 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     if _state.received is not None:
         if _state.lent:
             raise Stopped(EXIT_CODE_OF_SIGNAL[signal.Signals(number)])
-        os._exit(128 + number)
+        _leave(128 + number)
     _state.received = signal.Signals(number)
     _silence_closed_terminal()
     _say(f"{_state.received.name}: {_state.words()}")
     if not _state.deferred and not _state.caught:
-        os._exit(EXIT_CODE_OF_SIGNAL[_state.received])
+        _leave(EXIT_CODE_OF_SIGNAL[_state.received])
     if not _state.deferred:
         check()
 

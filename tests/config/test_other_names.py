@@ -180,6 +180,7 @@ def test_names_that_are_nearly_or_partly_theirs(typed: str, instead: str):
         ("task_name=a/b", "task_name"),
         ("task_name=..", "task_name"),
         ("task_name=", "task_name"),
+        (f"task_name={'a' * 300}", "aaa: must be a name of letters, digits, and . _ - + between them, of 60"),
         ("extras.print_config=maybe", "extras.print_config"),
         ("extras.print=true", "print_config"),
         ("rollout.problems=0", "rollout.problems"),

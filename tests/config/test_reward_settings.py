@@ -27,7 +27,7 @@ def their_rewards(monkeypatch: pytest.MonkeyPatch) -> None:
 def source(*words: str) -> RewardFunctions:
     cfg = composed(
         "reward=function",
-        "plugins=[their_rewards,wild_answers,imports_exit,imports_interrupt,imports_nothing]",
+        "plugins=[their_rewards,wild_answers,imports_exit,imports_leave,imports_interrupt,imports_nothing]",
         *QUICK,
         *words,
     )
@@ -85,6 +85,7 @@ MISTAKES = [
     ("reward.functions=[{_target_:winnow.rewards.accuracy,_args_:[2]}]", "_args_: has no effect on a reward function"),
     ("reward.functions=[{_target_:winnow.rewards.accuracy,_partial_:true}]", "_partial_: has no effect"),
     ("reward.functions=[imports_exit:f]", "imports_exit:f: its import ended with SystemExit"),
+    ("reward.functions=[imports_leave:f]", r"imports_leave:f: its import ended with os._exit\(9\)"),
     ("reward.functions=[imports_interrupt:f]", "imports_interrupt:f: its import ended with KeyboardInterrupt"),
     ("reward.functions=[imports_nothing:f]", "imports_nothing:f: .*no f here"),
     ("reward.functions={mean:'winnow.rewards:accuracy'}", "'mean' cannot name a reward"),

@@ -107,3 +107,9 @@ def test_the_class_behind_a_name_has_to_be_trusted(tmp_path: Path):
 def test_wrong_settings(tmp_path: Path, words: list[str], message: str):
     with pytest.raises(ConfigError, match=message):
         mixture(tmp_path, *words).load(lambda golds: [], True)
+
+
+@pytest.mark.parametrize("part", ["mix", "{_target_:winnow.data.mixture.Mixture,mix:{b:gsm8k}}"])
+def test_a_mixture_holds_no_mixture(part: str):
+    with pytest.raises(ConfigError, match=r"^dataset\.mix\.a: a mixture cannot hold a mixture; give each of its parts"):
+        check_nodes(composed("dataset=mix", f"dataset.mix={{a:{part}}}"), "dataset")

@@ -30,6 +30,7 @@ from winnow.config.own_files import (
     import_beside,
     refuse_equal_names,
     refuse_schemas,
+    require_chosen,
     require_readable,
     unnamed_directory,
 )
@@ -75,6 +76,7 @@ class Composer:
         places = [o for o in overrides if o.get_key_element() == "hydra.searchpath"]
         for place in places:
             check_search_path(place.value(), self._plugins(overrides))
+        require_chosen(self.config_dir, [("", self.config_name), *(_chosen(override) for override in choices)])
         first = choices + places
         cfg = self._base(first, RunMode.MULTIRUN if multirun else RunMode.RUN)
         for override in overrides:
@@ -159,6 +161,10 @@ class Composer:
         ) as error:
             problem = composition_error(error)
             raise ConfigError(f"{override.input_line}: {problem}{check.example}") from error
+
+
+def _chosen(override: Override) -> tuple[str, object]:
+    return override.key_or_group, None if override.is_delete() or override.is_sweep_override() else override.value()
 
 
 def _search_path(conf: Path, command: CommandLine) -> ConfigSearchPath:

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from winnow.config.override_errors import composition_error, one_line, or_list, target_nodes
 from winnow.config.saved_runs import FOLDER
+from winnow.config.setting_rules import RULES
 from winnow.config.targets import check_plugins, check_target
 from winnow.errors import ConfigError
 
@@ -52,6 +53,8 @@ def check_hydra(cfg: DictConfig) -> None:
     """
     trusted = [str(plugin) for plugin in cfg.get("plugins") or []]
     check_plugins(trusted)
+    if problem := RULES["task_name"].problem(cfg.get("task_name")):  # before the directory that it is part of
+        raise ConfigError(f"task_name={cfg.task_name}: {problem}")
     numbered = _with_numbers(cfg)
     for key in numbered.hydra:
         if key not in TEXTS:  # of help, which are filled in when they are shown

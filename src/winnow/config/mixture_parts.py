@@ -15,23 +15,34 @@ from winnow.config.override_errors import close_matches
 from winnow.errors import ConfigError
 
 FOLDER, MIXED = "dataset", "mix"
+MIXTURE = "winnow.data.mixture.Mixture"
 
 
 def dataset_node(cfg: DictConfig) -> DictConfig:
     """The `dataset` node, in which each named part of a mixture has the settings of the dataset of that name.
 
     Raises:
-        ConfigError: there is no such dataset.
+        ConfigError: there is no such dataset, or a part is a mixture itself.
     """
     mixed = cfg.dataset.get("mix")
-    if not isinstance(mixed, DictConfig) or not any(isinstance(part, str) for part in mixed.values()):
+    if not isinstance(mixed, DictConfig):
+        return cfg.dataset
+    for name, part in mixed.items():
+        _refuse_mixture(part, f"dataset.mix.{name}")
+    if not any(isinstance(part, str) for part in mixed.values()):
         return cfg.dataset
     node = OmegaConf.create(OmegaConf.to_container(cfg.dataset, resolve=True))
     assert isinstance(node, DictConfig)
     for name, part in mixed.items():
         if isinstance(part, str):
             node.mix[name] = _named(part, f"dataset.mix.{name}")
+            _refuse_mixture(node.mix[name], f"dataset.mix.{name}={part}")
     return node
+
+
+def _refuse_mixture(part: object, where: str) -> None:
+    if part == MIXED or (isinstance(part, DictConfig) and part.get("_target_") == MIXTURE):
+        raise ConfigError(f"{where}: a mixture cannot hold a mixture; give each of its parts a name in dataset.mix")
 
 
 def _named(choice: str, key: str) -> DictConfig:
@@ -40,7 +51,7 @@ def _named(choice: str, key: str) -> DictConfig:
     node = OmegaConf.select(loaded, "dataset") if isinstance(loaded, DictConfig) else None
     if isinstance(loaded, DictConfig) and "defaults" in loaded:
         raise ConfigError(f"{key}={choice}: brings other settings too, such as a verifier; type dataset={choice} alone")
-    if not isinstance(node, DictConfig) or choice == MIXED:
+    if not isinstance(node, DictConfig):
         known = sorted({path.stem for folder in _folders() for path in folder.glob("*.yaml")} - {MIXED})
         near = "".join(f"did you mean {name}? " for name in close_matches(choice, known)[:1])
         raise ConfigError(

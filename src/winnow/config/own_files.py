@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,22 @@ def require_readable(directory: Path | str | None) -> None:
         if circle := _circle(path, chosen):
             way = " -> ".join(found.stem for found in circle)
             raise ConfigError(f"{path}: its defaults lead back to it ({way}); remove one of them")
+
+
+def require_chosen(directory: Path | str | None, choices: Iterable[tuple[str, object]]) -> None:
+    """Check those YAML files of a user's own `directory` that `choices` name, each a group with a choice or several.
+
+    Hydra takes a file that is a list in silence, and what is missing then is told without its path.
+
+    Raises:
+        ConfigError: a file is no UTF-8 text or no group of settings.
+    """
+    if directory is None:
+        return
+    for group, value in choices:
+        for name in value if isinstance(value, list) else [value]:
+            if isinstance(name, str) and (path := Path(directory).resolve() / group / f"{name}.yaml").is_file():
+                _require_settings(path)
 
 
 def refuse_schemas(directory: Path | str | None) -> None:

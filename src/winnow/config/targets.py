@@ -3,9 +3,7 @@
 import inspect
 import re
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from types import ModuleType
 
@@ -15,11 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from winnow import signals
 from winnow.config.mixture_parts import dataset_node
 from winnow.config.override_errors import close_matches, did_you_mean, one_line, target_nodes
+from winnow.config.watched_import import ending_in_words, watched_import
 from winnow.errors import ConfigError
 
 PACKAGE = "winnow"
-SLOW_SECONDS = 10.0
-"""Seconds after which a module that is being imported is named."""
 DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 PLAIN_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
@@ -78,14 +75,14 @@ def check_target(
     if package not in (*owned, *trusted):
         raise ConfigError(f"{refusal}; type plugins=[{package}] if you trust it")
     try:  # not hydra.utils.get_object, which writes the error to stderr as well
-        with _watched(where):
+        with watched_import(where):
             found = _locate(target)
         known = inspect.signature(found).parameters
     except BaseException as error:
         if signals.is_behind(error):
             raise
         if not isinstance(error, Exception):  # the module itself ends the program
-            raise ConfigError(f"{where}: its import ended with {type(error).__name__}") from error
+            raise ConfigError(f"{where}: {ending_in_words(error)}") from error
         lacking = _lacking_package(error)
         why = f"{lacking} is not installed; type pip install {lacking}" if lacking else one_line(str(error))
         raise ConfigError(f"{where}: {why}") from error
@@ -100,18 +97,6 @@ def check_target(
             hint = did_you_mean(near, f"known: {', '.join(known)}")
             raise ConfigError(f"{path}.{key}: no such setting of {target}; {hint}")
     return found
-
-
-@contextmanager
-def _watched(where: str) -> Iterator[None]:
-    """Context of an import; one that takes long is named, so that nobody waits without knowing for what."""
-    timer = threading.Timer(SLOW_SECONDS, lambda: print(f"{where}: is still being imported", file=sys.stderr))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _lacking_package(error: BaseException | None) -> str | None:
@@ -146,7 +131,7 @@ def check_function(key: str, name: str, trusted: Sequence[str]) -> None:
     if package not in (PACKAGE, *trusted):
         raise ConfigError(f"{key}={name}: not part of winnow; type plugins=[{package}] if you trust it")
     try:
-        with _watched(f"{key}={name}"):
+        with watched_import(f"{key}={name}"):
             found = _locate(name.replace(":", "."))
     except BaseException as error:
         if signals.is_behind(error):
@@ -154,7 +139,7 @@ def check_function(key: str, name: str, trusted: Sequence[str]) -> None:
         text = (
             name_lacking(name) or one_line(str(error))
             if isinstance(error, Exception)
-            else f"its import ended with {type(error).__name__}"
+            else ending_in_words(error)
         )
         raise ConfigError(f"{key}={name}: {text}") from error
     if not callable(found):
