@@ -136,11 +136,7 @@ def check_function(key: str, name: str, trusted: Sequence[str]) -> None:
     except BaseException as error:
         if signals.is_behind(error):
             raise
-        text = (
-            name_lacking(name) or one_line(str(error))
-            if isinstance(error, Exception)
-            else ending_in_words(error)
-        )
+        text = name_lacking(name) or one_line(str(error)) if isinstance(error, Exception) else ending_in_words(error)
         raise ConfigError(f"{key}={name}: {text}") from error
     if not callable(found):
         raise ConfigError(f"{key}={name}: no function; type module:name")

@@ -41,7 +41,9 @@ def watched_import(where: str) -> Iterator[None]:
     """
     leave = os._exit
     timers = [
-        threading.Timer(SLOW_SECONDS, lambda: _say(f"{where}: is still being imported, for which {MOST_SECONDS:g} s are given")),
+        threading.Timer(
+            SLOW_SECONDS, lambda: _say(f"{where}: is still being imported, for which {MOST_SECONDS:g} s are given")
+        ),
         threading.Timer(MOST_SECONDS, _end, [where, leave]),
     ]
     for timer in timers:
@@ -71,7 +73,9 @@ def watched_import(where: str) -> Iterator[None]:
 def _end(where: str, leave: Callable[[int], NoReturn]) -> None:
     """End the program from a thread beside the import, which may wait for something that no exception reaches."""
     faulthandler.dump_traceback(2, all_threads=True)
-    _say(message(f"error: {where}: its import has not ended after {MOST_SECONDS:g} s; the stack above shows where it is"))
+    _say(
+        message(f"error: {where}: its import has not ended after {MOST_SECONDS:g} s; the stack above shows where it is")
+    )
     with suppress(Exception):
         sys.stdout.flush()
     leave(CONFIG)
