@@ -26,7 +26,7 @@ class Left(SystemExit):
 
 
 def ending_in_words(error: BaseException) -> str:
-    """How an import ended that raised no ordinary error."""
+    """The end of an import that raised no ordinary error, in words."""
     return f"its import ended with {error.words if isinstance(error, Left) else type(error).__name__}"
 
 
