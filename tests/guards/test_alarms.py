@@ -8,7 +8,15 @@ from running import composed
 from winnow.guards.alarms import Alarms, AlarmSettings, AlarmState
 
 DEFAULTS = AlarmSettings(
-    entropy=0.02, accuracy=0.5, length_low=0.25, length_high=4.0, ratio=0.3, kl=1.0, clip_frac=0.3, verdicts=0.01
+    entropy=0.02,
+    accuracy=0.5,
+    length_low=0.25,
+    length_high=4.0,
+    ratio=0.3,
+    kl=1.0,
+    clip_frac=0.3,
+    verdicts=0.01,
+    lost=0.1,
 )
 HEALTHY = {
     "train/entropy": 0.5,
@@ -40,6 +48,7 @@ def told(rows: list[dict[str, float]], settings: AlarmSettings = DEFAULTS) -> li
         ({"train/ratio/mean": 1.4}, "ratio"),
         ({"train/clip_frac": 0.31}, "clip_frac"),
         ({"verifier/timeout_frac": 0.006, "verifier/crash_frac": 0.006}, "verdicts"),
+        ({"train/reward/lost_frac": 0.11}, "lost"),
         ({"eval/sums/acc": 0.39}, "accuracy sums"),
     ],
 )
@@ -57,6 +66,7 @@ def test_a_row_beyond_a_threshold_raises_its_alarm_alone(row: dict[str, float], 
         {"train/ratio/mean": 1.29},
         {"train/clip_frac": 0.29},
         {"verifier/timeout_frac": 0.01},
+        {"train/reward/lost_frac": 0.1},
         {"eval/sums/acc": 0.41},
         {"train/entropy": float("nan"), "train/ratio/mean": float("nan"), "train/kl_ref": float("nan")},
         {"train/kl_ref": 9.0},  # one estimate of KL says little

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,31 @@ def test_the_best_of_three_trials_and_the_same_search_again(folder: Path, search
     again = search("seed=3", *THREE)
     assert sum("already done" in line for line in again.out) == 3
     assert again.out[-1] == last
+
+
+def test_the_best_of_an_earlier_start_stays_in_the_file(folder: Path, search: Callable[..., Search]):
+    words = ("hydra.sweeper.n_trials=1", "hydra.sweeper.n_jobs=1")
+    for x, best in {0.5: 0.5, 0.3: 0.3, 0.9: 0.3}.items():
+        done = search(f'hydra.sweeper.params={{x: "choice({x})"}}', *words)
+        assert done.code == 0, done.err
+        found = yaml.safe_load((folder / "top" / "optimization_results.yaml").read_text())
+        assert found == {
+            "name": "optuna",
+            "best_params": {"x": best},
+            "best_value": pytest.approx(1 - (best - 0.3) ** 2),
+        }
+    assert "; an earlier start was better: eval_last 1, " in done.out[-1]
+    # Settings that are searched over now, and were not then: another search.
+    search('hydra.sweeper.params={fails_above: "choice(1.5)"}', *words)
+    found = yaml.safe_load((folder / "top" / "optimization_results.yaml").read_text())
+    assert {*found["best_params"]} == {"x", "fails_above"}
+
+
+def test_a_storage_that_this_optuna_cannot_write_is_refused(search: Callable[..., Search]):
+    done = search("hydra.sweeper.storage=sqlite:///study.db")
+    newer = int(metadata.version("sqlalchemy").split(".")[0]) >= 2
+    assert (done.code, len(done.err)) == ((2, 1) if newer else (0, len(done.err)))
+    assert not newer or "hydra.sweeper.storage=sqlite:///study.db: this Optuna cannot" in done.err[0]
 
 
 def test_trials_that_fail_and_another_metric(folder: Path, search: Callable[..., Search]):

@@ -84,6 +84,30 @@ def test_a_run_learns_from_the_rows_that_are_left(tmp_path: Path, capsys: pytest
     assert weights(tmp_path / "inside") == weights(tmp_path / "run")
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("isolated", [True, False])
+def test_a_function_that_exits_loses_its_rows_and_does_not_end_the_run(tmp_path: Path, isolated: bool):
+    place = tmp_path / "run"
+    settings = (f"reward.isolated={isolated}", "iterations=2", "eval.prompts=1", f"hydra.run.dir={place}")
+    command = [sys.executable, "train.py", *SMALL, *words("leaves_at_sevens"), *settings]
+    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    done = subprocess.run(
+        command, cwd=CONF.parent, env=environment, capture_output=True, text=True, timeout=400, check=False
+    )
+    slow = [line for line in done.stderr.splitlines() if "is still being imported" in line]  # on a loaded machine
+    assert (done.returncode, done.stderr.splitlines()) == (0, slow)
+    reason = "leaves_at_sevens: SystemExit: enough"
+    for iteration in (1, 2):
+        samples = samples_of(place, iteration)
+        assert [s.lost for s in samples] == [reason if len(s.response) % 7 == 0 else None for s in samples]
+        lost = sum(sample.lost is not None for sample in samples)
+        assert 0 < lost < len(samples)
+        assert metrics(place)[iteration]["train/reward/lost_frac"] == lost / len(samples)
+    first = sum(sample.lost is not None for sample in samples_of(place, 1))
+    told = [line for line in done.stdout.splitlines() if "without a reward left out" in line]
+    assert told == [f"iteration 1: {first} {'row' if first == 1 else 'rows'} without a reward left out: {reason}"]
+
+
 @pytest.mark.parametrize("algo", ["grpo", "ppo", "dpo"])
 def test_a_run_without_any_reward_ends_with_3_and_keeps_the_last_checkpoint(
     tmp_path: Path, algo: str, capfd: pytest.CaptureFixture[str]

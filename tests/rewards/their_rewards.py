@@ -121,6 +121,13 @@ def fails_at_sevens(completions, **kwargs):
     return [math.nan if rest == 2 else rest / 10 for rest in rests]
 
 
+def leaves_at_sevens(completions, **kwargs):
+    """Ends the program where the length of a completion is a multiple of 7."""
+    if any(len(completion) % 7 == 0 for completion in completions):
+        sys.exit("enough")
+    return [len(completion) / 10 for completion in completions]
+
+
 def fails_later(completions, trainer_state, **kwargs):
     if trainer_state.global_step >= 1:
         raise ConnectionError("the judge does not answer")

@@ -7,6 +7,7 @@ import codecs
 import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,23 @@ def _check_search(sweeper: DictConfig) -> None:
             raise ConfigError(
                 f"hydra.sweeper.{key}={value}: must be a whole number, 1 or more; type hydra.sweeper.{key}=8"
             )
+    if (storage := sweeper.get("storage")) is not None and (newer := _newer_sqlalchemy()):
+        raise ConfigError(
+            f"hydra.sweeper.storage={storage}: this Optuna cannot keep a study with SQLAlchemy {newer}; leave it out "
+            "(a search that is started again takes the runs that are there), or type pip install 'sqlalchemy<2'"
+        )
     direction = sweeper.get("direction", DIRECTIONS[0])
     if str(getattr(direction, "name", direction)) not in DIRECTIONS:
         raise ConfigError(f"hydra.sweeper.direction={direction}: type hydra.sweeper.direction={or_list(DIRECTIONS)}")
+
+
+def _newer_sqlalchemy() -> str | None:
+    """The version of SQLAlchemy if it is one under which Optuna 2, the sweeper's, fails; None if it is not."""
+    try:
+        optuna, sqlalchemy = (metadata.version(package) for package in ("optuna", "sqlalchemy"))
+    except metadata.PackageNotFoundError:
+        return None
+    return sqlalchemy if int(optuna.split(".")[0]) < 3 and int(sqlalchemy.split(".")[0]) >= 2 else None
 
 
 def _check_class(path: str, node: object, kind: type, trusted: Sequence[str]) -> None:

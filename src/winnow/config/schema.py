@@ -88,6 +88,7 @@ class AlarmsConfig:
     kl: float | None = MISSING
     clip_frac: float | None = MISSING
     verdicts: float | None = MISSING
+    lost: float | None = MISSING
 
 
 @dataclass

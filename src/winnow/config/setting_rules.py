@@ -166,6 +166,7 @@ RULES = {
     "alarms.kl": POSITIVE.or_null(),
     "alarms.clip_frac": FRACTION.or_null(),
     "alarms.verdicts": FRACTION.or_null(),
+    "alarms.lost": FRACTION.or_null(),
     "watchdog.factor": AT_LEAST_ONE.or_null(),
     "watchdog.floor": POSITIVE,
     "study.noise": POSITIVE.or_null(),

@@ -75,7 +75,7 @@ def check_target(
     if package not in (*owned, *trusted):
         raise ConfigError(f"{refusal}; type plugins=[{package}] if you trust it")
     try:  # not hydra.utils.get_object, which writes the error to stderr as well
-        with watched_import(where):
+        with watched_import(where, limited=package not in owned):
             found = _locate(target)
         known = inspect.signature(found).parameters
     except BaseException as error:
@@ -131,7 +131,7 @@ def check_function(key: str, name: str, trusted: Sequence[str]) -> None:
     if package not in (PACKAGE, *trusted):
         raise ConfigError(f"{key}={name}: not part of winnow; type plugins=[{package}] if you trust it")
     try:
-        with watched_import(f"{key}={name}"):
+        with watched_import(f"{key}={name}", limited=package != PACKAGE):
             found = _locate(name.replace(":", "."))
     except BaseException as error:
         if signals.is_behind(error):

@@ -31,43 +31,62 @@ def ending_in_words(error: BaseException) -> str:
 
 
 @contextmanager
-def watched_import(where: str) -> Iterator[None]:
+def watched_import(where: str, limited: bool = True) -> Iterator[None]:
     """Context of an import, which is named by `where` in what is said about it.
 
-    One that takes long is named, so that nobody waits without knowing for what. One that takes `MOST_SECONDS` ends the
-    program, with the stack that shows where it hangs and one line: nothing that it does can be taken back. `os._exit`
-    in it raises `Left`. Another process would see more, such as a module that kills itself, but would import
-    everything twice, torch included.
+    One that takes long is named, so that nobody waits without knowing for what. With `limited`, for modules that are
+    not Winnow's, one that takes `MOST_SECONDS` ends the program, with the stack that shows where it hangs and one line:
+    nothing that it does can be taken back. `os._exit` in it raises `Left`. Another process would see more, such as a
+    module that kills itself, but would import everything twice, torch included.
     """
-    leave = os._exit
-    timers = [
-        threading.Timer(
-            SLOW_SECONDS, lambda: _say(f"{where}: is still being imported, for which {MOST_SECONDS:g} s are given")
-        ),
-        threading.Timer(MOST_SECONDS, _end, [where, leave]),
-    ]
-    for timer in timers:
-        timer.daemon = True
-        timer.start()
+    given = f", for which {MOST_SECONDS:g} s are given" if limited else ""
+    with _timer(SLOW_SECONDS, lambda: _say(f"{where}: is still being imported{given}")):
+        if not limited:
+            yield
+            return
+        leave = os._exit
+        with _timer(MOST_SECONDS, lambda: _end(where, leave)), _shown_crashes():
+            os._exit = _raising(leave)
+            try:
+                yield
+            finally:
+                os._exit = leave
+
+
+@contextmanager
+def _timer(seconds: float, then: Callable[[], None]) -> Iterator[None]:
+    timer = threading.Timer(seconds, then)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _shown_crashes() -> Iterator[None]:
+    """Context in which a module that crashes the interpreter is shown with its line."""
+    before = faulthandler.is_enabled()
+    if not before:
+        faulthandler.enable(2)
+    try:
+        yield
+    finally:
+        if not before:
+            faulthandler.disable()
+
+
+def _raising(leave: Callable[[int], NoReturn]) -> Callable[[int], NoReturn]:
+    """`os._exit` for the process and the thread at hand; a child that a module forks, and other threads, do `leave`."""
     process, thread = os.getpid(), threading.get_ident()
 
     def left(code: int) -> NoReturn:
         if os.getpid() == process and threading.get_ident() == thread:
             raise Left(code)
-        leave(code)  # a child that the module forked, or another thread
+        leave(code)
 
-    was_on = faulthandler.is_enabled()
-    if not was_on:  # a module that crashes the interpreter is then shown with its line
-        faulthandler.enable(2)
-    os._exit = left
-    try:
-        yield
-    finally:
-        os._exit = leave
-        if not was_on:
-            faulthandler.disable()
-        for timer in timers:
-            timer.cancel()
+    return left
 
 
 def _end(where: str, leave: Callable[[int], NoReturn]) -> None:

@@ -19,8 +19,8 @@ class AlarmSettings:
 
     `entropy`, `length_low` and `length_high` are relative to the run's first iteration, `accuracy` is the part of the
     best accuracy that is lost, `ratio` is the distance of the mean importance ratio from 1, `kl` is the median of three
-    iterations, in nats per token from the initial model (an estimate with a heavy tail), and `clip_frac` and `verdicts`
-    are parts of the trained tokens and of the verdicts.
+    iterations, in nats per token from the initial model (an estimate with a heavy tail), and `clip_frac`, `verdicts`
+    and `lost` are parts of the trained tokens, of the verdicts and of the samples.
     """
 
     entropy: float | None
@@ -31,6 +31,7 @@ class AlarmSettings:
     kl: float | None
     clip_frac: float | None
     verdicts: float | None
+    lost: float | None = None  # which the settings of runs of an earlier version lack
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,12 @@ class Alarms:
                 "verdicts",
                 f"{timeouts:.1%} of the verdicts are timeouts and {crashes:.1%} crashes, which count as wrong: look at "
                 f"samples/ (alarms.verdicts={s.verdicts:g})",
+            )
+        if s.lost is not None and (lost := row.get("train/reward/lost_frac", nan)) > s.lost:
+            yield (
+                "lost",
+                f"{lost:.1%} of the samples have no reward, because a reward function failed, and leave the update: "
+                f"look at `lost` in samples/ (alarms.lost={s.lost:g})",
             )
 
 

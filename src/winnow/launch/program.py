@@ -228,6 +228,7 @@ class Program:
                 if task.sweep is not None and task.sweep.is_search:
                     task.report()
         if task.sweep is not None and task.sweep.is_search:
+            task.sweep.keep_best()
             print(message(task.sweep.best_in_words()))
         if task.error is not None:
             raise task.error

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
 
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
 from winnow.errors import CONFIG, DISK, DIVERGED, DONE, INTERRUPTED, PREEMPTED
 from winnow.files import disk_errno, write_atomically
 from winnow.launch.jobs import EndedJob, Job
@@ -90,6 +93,8 @@ def write_rows(path: Path, rows: Sequence[JobRow], others: Sequence[Mapping[str,
     write_atomically(path, write)
 
 
+RESULTS = "optimization_results.yaml"
+"""File of Hydra's Optuna sweeper with the best settings and their figure."""
 HELD_OUT = "eval_last"
 """The figure of `summary.json` that a search optimises where nothing else is said: final held-out accuracy."""
 
@@ -204,13 +209,37 @@ class SweepResults:
     def _better_before(self, figure: float) -> str:
         """Words on a better run that an earlier start left in the directory; empty without one. A search that is
         started again proposes other trials once one that had failed has a figure."""
+        better = self._best_before(figure)
+        return "" if better is None else f"; an earlier start was better: {self.metric} {better[1]:.6g}, {better[0]}"
+
+    def _best_before(self, figure: float) -> tuple[Path, float] | None:
+        """The best run of earlier starts, with its figure, if that is better than `figure`."""
         done = [Path(cells["directory"]) for cells in self.others if cells.get("status") == status_of(DONE)]
         figures = {place: found for place in done if (found := optimised_figure(place, self.metric)) is not None}
         sign = -1 if self.direction == "minimize" else 1
         place = max(figures, key=lambda place: sign * figures[place], default=None)
-        if place is None or sign * figures[place] <= sign * figure:
-            return ""
-        return f"; an earlier start was better: {self.metric} {figures[place]:.6g}, {place}"
+        return None if place is None or sign * figures[place] <= sign * figure else (place, figures[place])
+
+    def keep_best(self) -> None:
+        """Put the best of all starts into `optimization_results.yaml`, which Optuna wrote about this one alone.
+
+        A study without a storage knows no earlier start; one with a storage has written it already. A run that lacks
+        one of the settings that are searched over now is of another search.
+        """
+        file, found = self.path.parent / RESULTS, self.best()
+        if found is None or not file.is_file() or (better := self._best_before(found[1])) is None:
+            return
+        written = yaml.safe_load(file.read_text())
+        overrides = yaml.safe_load((better[0] / ".hydra" / "overrides.yaml").read_text())
+        values = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(overrides)}
+        searched = written.get("best_params", {})
+        if {*searched} <= {*values} and self._is_better(better[1], written.get("best_value")):
+            written |= {"best_params": {key: values[key] for key in searched}, "best_value": better[1]}
+            write_atomically(file, lambda beside: beside.write_text(yaml.safe_dump(written, sort_keys=False)))
+
+    def _is_better(self, figure: float, than: object) -> bool:
+        sign = -1 if self.direction == "minimize" else 1
+        return isinstance(than, int | float) and sign * figure > sign * than
 
     def close(self) -> None:
         """Print how many jobs are done, and where their figures are.

@@ -33,8 +33,8 @@ def format_value(value: float, percent: bool) -> str:
 
 
 def tick_format(text: Callable[[float], str]) -> FuncFormatter:
-    """Tick labels as `text` writes them."""
-    return FuncFormatter(lambda value, _: text(value))
+    """Tick labels as `text` writes them, with the typographic minus sign."""
+    return FuncFormatter(lambda value, _: text(value).replace("-", "−"))
 
 
 def smoothing_window(points: int) -> int:

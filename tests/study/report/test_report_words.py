@@ -6,11 +6,13 @@ import pytest
 
 from study.report.conftest import ARMS
 from study.studies import ACCURACY, rows, write_run
+from winnow.run_logs.plot_style import tick_format
 from winnow.run_logs.run_files import SampleRecord
 from winnow.study.measures import format_signed
 from winnow.study.report import facts
 from winnow.study.report.forest import format_interval
-from winnow.study.report.samples import HEAD, TAIL, advantage_strength, excerpt
+from winnow.study.report.panels import abbreviated
+from winnow.study.report.samples import HEAD, TAIL, advantage_strength, excerpt, reward_in_words
 from winnow.study.report.write import ENVIRONMENT, code_span, write_report
 from winnow.study.study import read_study
 from winnow.study.tables import Table, markdown_text
@@ -120,6 +122,9 @@ def test_the_size_of_an_advantage_is_a_share_of_the_largest_beside_it():
 def test_minus_signs_are_minus_signs():
     assert format_signed(-0.31) == "−0.3"
     assert format_interval(-1.04, 2) == "(−1.0 to 2.0)"
+    assert tick_format(abbreviated)(-0.5, 0) == "−0.5"
+    sample = SampleRecord(1, "k", 0, "p", "r", "a", None, "wrong", -1.5, 0.0, True, 1, "eos", rewards={"brief": -0.25})
+    assert reward_in_words(sample) == "reward −1.5 (brief −0.25)"
 
 
 def test_the_command_says_where_the_page_is_and_what_came_out(small, tmp_path):
