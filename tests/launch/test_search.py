@@ -152,7 +152,7 @@ def test_the_best_of_an_earlier_start_stays_in_the_file(folder: Path, search: Ca
         }
     assert "; an earlier start was better: eval_last 1, " in done.out[-1]
     # Settings that are searched over now, and were not then: another search.
-    search('hydra.sweeper.params={fails_above: "choice(1.5)"}', *words)
+    assert search("+hydra.sweeper.params.fails_above='choice(1.5)'", *words).code == 0
     found = yaml.safe_load((folder / "top" / "optimization_results.yaml").read_text())
     assert {*found["best_params"]} == {"x", "fails_above"}
 
