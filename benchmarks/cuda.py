@@ -8,7 +8,6 @@ synchronised.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
 
 import torch
@@ -19,6 +18,7 @@ from benchmarks import matmul, trl
 from benchmarks.records import Measurement, Named, Part, Value, spread
 from benchmarks.runs import Iteration, Observer, Timed, timed
 from benchmarks.workload import Shape, Work
+from winnow.plan.gpu import Gpu, gpu_reported
 
 WARM_UP, TIMED = 2, 3
 TOKEN_BUDGET = 8192  # as in conf/model/qwen.yaml, for one 80 GB GPU
@@ -27,40 +27,6 @@ SHAPES = {
     "0.5b": Shape(hidden=896, layers=24, heads=14, kv_heads=2, vocab=151_936),
     "1.5b": Shape(hidden=1536, layers=28, heads=12, kv_heads=2, vocab=151_936),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """Nominal peaks of a GPU: dense bfloat16 products with float32 sums in FLOP/s, and memory bandwidth in bytes/s.
-
-    `name` is a part of the name that CUDA reports; `source` is the maker's document.
-    """
-
-    name: str
-    flops: float
-    bandwidth: float
-    source: str
-
-
-GPUS = (
-    Gpu("H100 80GB HBM3", 989.4e12, 3.35e12, "NVIDIA H100 Tensor Core GPU datasheet, SXM5 (1,979 with sparsity)"),
-    Gpu("H100 PCIe", 756e12, 2.0e12, "NVIDIA H100 Tensor Core GPU datasheet, PCIe (1,513 with sparsity)"),
-    Gpu("H100 NVL", 835e12, 3.9e12, "NVIDIA H100 NVL datasheet (1,671 with sparsity)"),
-    Gpu("H200", 989.4e12, 4.8e12, "NVIDIA H200 Tensor Core GPU datasheet, SXM (1,979 with sparsity)"),
-    Gpu("B200", 2250e12, 8.0e12, "NVIDIA HGX B200 datasheet, a GPU (4,500 with sparsity)"),
-    Gpu("A100-SXM4-80GB", 312e12, 2.039e12, "NVIDIA A100 Tensor Core GPU datasheet, 80GB SXM"),
-    Gpu("A100 80GB PCIe", 312e12, 1.935e12, "NVIDIA A100 Tensor Core GPU datasheet, 80GB PCIe"),
-    Gpu("A100-SXM4-40GB", 312e12, 1.555e12, "NVIDIA A100 Tensor Core GPU datasheet, 40GB"),
-    Gpu("A100-PCIE-40GB", 312e12, 1.555e12, "NVIDIA A100 Tensor Core GPU datasheet, 40GB"),
-    Gpu("L40S", 362e12, 864e9, "NVIDIA L40S datasheet (733 with sparsity)"),
-    Gpu("RTX 4090", 165.2e12, 1.008e12, "NVIDIA Ada GPU architecture whitepaper, appendix A"),
-    Gpu("RTX 3090", 71e12, 936e9, "NVIDIA Ampere GA102 GPU architecture whitepaper, appendix A"),
-)
-
-
-def gpu_named(name: str) -> Gpu | None:
-    """The GPU that `torch.cuda.get_device_name` calls `name`, or None if it is not in the table."""
-    return next((gpu for gpu in GPUS if gpu.name in name), None)
 
 
 class OnCuda(Observer):
@@ -86,11 +52,11 @@ def skipped() -> str | None:
 def measured(shapes: Sequence[str] = tuple(SHAPES)) -> Measurement:
     """Measure both sides for each of `shapes`."""
     device = torch.cuda.get_device_name()
-    gpu = gpu_named(device)
+    gpu = gpu_reported(device)
     figures: dict[str, Value] = {}
     raw: list[dict] = []
     if gpu is None:
-        figures["cuda_peaks"] = f"{device}: not in the table of peaks (benchmarks/cuda.py), so no share of them"
+        figures["cuda_peaks"] = f"{device}: not in the table of peaks (winnow/plan/gpus.yaml), so no share of them"
     else:
         figures["cuda_peaks"] = f"{gpu.flops / 1e12:.0f} TFLOP/s, {gpu.bandwidth / 1e9:.0f} GB/s: {gpu.source}"
     no_trl = trl.skipped()

@@ -28,7 +28,7 @@ LAYERS = (
     ("run_logs",),
     ("experience",),
     ("evaluation", "guards"),
-    ("study", "training"),
+    ("plan", "study", "training"),
     ("config",),
     ("assemble",),
     ("launch",),

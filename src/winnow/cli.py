@@ -112,6 +112,17 @@ def _parser() -> "_Parser":
     dashboard = command("dashboard", "make a W&B workspace and report with the panels that matter")
     dashboard.add_argument("project", metavar="ENTITY/PROJECT")
 
+    plan = command("plan", "say before a run what fits, how long it takes and what it costs; no GPU or hub needed")
+    _overrides(plan, "as for train.py, such as experiment=paper/grpo hardware.devices=8")
+    plan.add_argument("--gpu", help="such as H100, the default, or A100; hardware=cpu plans for this machine")
+    plan.add_argument("--lengths", type=Path, metavar="RUN", help="a run with samples/, for the lengths of responses")
+    plan.add_argument("--rates", type=Path, metavar="RUN", help="a run of this model, for its measured tokens a second")
+    plan.add_argument("--price", type=float, metavar="USD", help="of a GPU and hour; default: no costs")
+    plan.add_argument("--assume", action="append", default=[], metavar="NAME=VALUE", help="in place of an assumption")
+    plan.add_argument("--table", choices=("paper", "devices"), help="Table 1 of the paper; or 1, 8 and 64 GPUs")
+    plan.add_argument("--simulate", action="store_true", help="stragglers and staleness, out to 1,000 GPUs")
+    plan.add_argument("--json", action="store_true", help="numbers for programs")
+
     replay = command("replay", "compute the numbers of a dump again, to the first that is not finite")
     replay.add_argument("file", type=Path, metavar="FILE", help="a file in RUN/faults")
 
@@ -220,6 +231,23 @@ def _dashboard(args: argparse.Namespace) -> None:
 
     for line in publish_dashboard(args.project):
         print(line)
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from winnow.assemble.planning import Options, advised, plan_of
+    from winnow.plan.plan import with_simulation
+    from winnow.plan.report import as_json, text
+
+    options = Options(args.gpu, args.rates, args.lengths, args.price, tuple(args.assume))
+    if args.table is not None:
+        from winnow.assemble.plan_tables import markdown, rows_as_json, rows_of
+
+        rows = list(rows_of(args.table, args.overrides, options))
+        print(rows_as_json(rows) if args.json else visible(markdown(rows)))
+        return
+    found = advised(plan_of(args.overrides, options), args.overrides, options)
+    found = with_simulation(found) if args.simulate else found
+    print(as_json(found) if args.json else visible(text(found)))
 
 
 def _replay(args: argparse.Namespace) -> int:

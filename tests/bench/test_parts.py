@@ -6,10 +6,10 @@ import pytest
 
 from benchmarks import cuda, matmul, rejection_cost, scaling, startup, trl, verifiers
 from benchmarks.__main__ import PARTS
-from benchmarks.cuda import Gpu, gpu_named
 from benchmarks.runs import Cost, Iteration, SampledRow, Timed
 from benchmarks.trl import Side
 from benchmarks.workload import Work
+from winnow.plan.gpu import gpu_reported, gpus
 
 
 def iteration(step: float, rollout: float, update: float, trained: int, rows: int = 8, tokens: int = 10) -> Iteration:
@@ -153,16 +153,16 @@ def test_a_command_is_timed_and_a_failure_is_shown(monkeypatch: pytest.MonkeyPat
 
 
 def test_peaks_are_found_by_the_name_that_cuda_reports():
-    sxm, pcie = gpu_named("NVIDIA H100 80GB HBM3"), gpu_named("NVIDIA H100 PCIe")
+    sxm, pcie = gpu_reported("NVIDIA H100 80GB HBM3"), gpu_reported("NVIDIA H100 PCIe")
     assert sxm is not None
     assert pcie is not None
     assert (sxm.bandwidth, pcie.bandwidth) == (3.35e12, 2.0e12)
-    assert gpu_named("NVIDIA GeForce GT 710") is None
+    assert gpu_reported("NVIDIA GeForce GT 710") is None
 
 
 def test_figures_on_cuda():
     """2 wall seconds of sampling on a GPU that reads 1 GB/s are half of its peak; 4 of update at 2 FLOP/s a quarter."""
-    gpu = Gpu("test", flops=2.0, bandwidth=1e9, source="none")
+    gpu = replace(gpus()["H100"], flops=2.0, bandwidth=1e9)
     observed = {"sampling_bytes": 1e9, "update_flops": 2.0, "peak_bytes": 2.0**31}
     found = [Timed(iteration(5, 1, 2, trained=8), observed)]
     figures = cuda.ours("s", found, gpu) | cuda.against(

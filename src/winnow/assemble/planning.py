@@ -1,0 +1,319 @@
+"""Plans from configurations: the setup that a run's words describe, its rates and lengths, without hub or weights."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from math import isfinite
+from pathlib import Path
+
+import torch
+import yaml
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
+from winnow.assemble.preflight import training_plan
+from winnow.config.compose import composed
+from winnow.config.instantiate import build_algorithm, reference_kind, samples_exactly
+from winnow.config.nodes import build_node, choice
+from winnow.config.saved_runs import read_saved_run
+from winnow.errors import ConfigError
+from winnow.experience.scoring import CHECKED_ROWS
+from winnow.models.memory import memory_bytes
+from winnow.models.shape import Adapters, DecoderShape, ModelShape
+from winnow.plan.assumptions import Assumptions, assumptions
+from winnow.plan.fit import fit_of
+from winnow.plan.gpu import Gpu, gpu_of
+from winnow.plan.lengths import Lengths, assumed_lengths, recorded_lengths
+from winnow.plan.measured import MeasuredRates, measured_rates
+from winnow.plan.plan import Plan, make_plan
+from winnow.plan.rates import nominal
+from winnow.plan.setup import Evaluations, Sampler, Setup, Shares
+
+DEFAULT_GPU = "H100"
+SECTIONS = ("algo", "model", "engine")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a plan is asked with besides the configuration: see `winnow plan --help`."""
+
+    gpu: str | None = None
+    rates: Path | None = None
+    lengths: Path | None = None
+    price: float | None = None
+    assume: tuple[str, ...] = ()
+
+
+def plan_of(words: Sequence[str], options: Options) -> Plan:
+    """The plan of the run that `winnow train WORDS` would be.
+
+    Raises:
+        ConfigError: the words or the options are wrong; the message says what to type instead.
+    """
+    asked = _asked(words, options)
+    setup, gpu = asked.setup, asked.setup.gpu
+    if gpu is None:
+        raise ConfigError("hardware=cpu: there are no rates of this machine; type winnow plan --gpu H100")
+    rates = nominal(gpu, setup, asked.stated)
+    return make_plan(
+        setup, rates, asked.lengths, asked.available, asked.stated, _measured(setup, options), options.price
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the words and options of a plan say: a setup, lengths, the bytes of a device, and assumptions."""
+
+    setup: Setup
+    lengths: Lengths
+    available: float
+    stated: Assumptions
+
+
+def _asked(words: Sequence[str], options: Options) -> Asked:
+    if options.price is not None and not (isfinite(options.price) and options.price > 0):
+        raise ConfigError(f"--price {options.price:g}: must be a number above 0, in USD for a GPU and hour")
+    cfg = composed("train", words, SECTIONS)
+    stated = assumptions(options.assume)
+    gpu = _gpu(cfg, options.gpu)
+    _settle(cfg, gpu)
+    setup = setup_of(cfg, words, gpu, stated)
+    available = memory_bytes() / setup.devices if gpu is None else gpu.memory
+    return Asked(setup, _lengths(cfg, options, stated), available, stated)
+
+
+def _measured(setup: Setup, options: Options) -> MeasuredRates | None:
+    """The rates of the run that `--rates` names, which has to be of the same model."""
+    if options.rates is None:
+        return None
+    run = read_saved_run(options.rates).cfg
+    if run.model.name != setup.model:
+        raise ConfigError(
+            f"--rates {options.rates}: a run of model={run.model.name}, and this plan is of {setup.model}; rates hold "
+            "for one model"
+        )
+    rows = run.rollout.prompts * run.rollout.samples
+    devices = run.hardware.devices * OmegaConf.select(run, "hardware.nodes", default=1)
+    shares = shares_of(run, build_algorithm(run))
+    return measured_rates(options.rates, devices, rows, shares.old + shares.reference + shares.values)
+
+
+def advised(plan: Plan, words: Sequence[str], options: Options) -> Plan:
+    """The plan with words that would make it fit, if it does not: the first of `remedies` that fits when it is planned.
+
+    Of remedies for this number of devices, and of more devices, one each.
+    """
+    if plan.fit.fits:
+        return plan
+    found = (_first_fitting(ladder, words, options) for ladder in remedies(plan.setup))
+    return replace(plan, advice=tuple(tuple(added) for added in found if added is not None))
+
+
+def remedies(setup: Setup) -> Iterator[list[list[str]]]:
+    """Ladders of words that save memory, those first that change least: none of them changes the objective but LoRA."""
+    lean = [] if setup.memory.recompute else ["hardware.gradient_checkpointing=true"]
+    budgets = [[f"hardware.token_budget={n}"] for n in (16384, 8192, 4096, 2048) if n < setup.memory.token_budget]
+    steps = [lean, *([*lean, *budget] for budget in budgets)]
+    fsdp = [] if setup.sharded else ["hardware.strategy=fsdp"]
+    here = [step for step in steps if step]
+    if setup.devices > 1:
+        here += [[*fsdp, *step] for step in steps if fsdp or step]
+    here += [[*fsdp, "hardware.offload=true", *step] for step in steps]
+    yield here
+    counts = [2**n for n in range(1, 11) if 2**n > setup.devices]
+    yield [[*fsdp, f"hardware.devices={n}", *step] for n in counts for step in (steps[0], steps[-1])]
+    if setup.shape.trainable == setup.shape.parameters:
+        yield [["model/lora=adapter", *step] for step in steps]
+
+
+def _first_fitting(ladder: Sequence[list[str]], words: Sequence[str], options: Options) -> list[str] | None:
+    refused: set[str] = set()
+    for added in ladder:
+        if refused & {*added}:
+            continue
+        replaced = {word.partition("=")[0] for word in added}
+        kept = [word for word in words if word.partition("=")[0] not in replaced]
+        try:
+            asked = _asked([*kept, *added], options)
+            if fit_of(asked.setup, asked.available, asked.stated["context_bytes"], asked.lengths).fits:
+                return added
+        except ConfigError:  # not every configuration takes every word, such as a strategy on one device
+            refused.add(added[0])
+    return None
+
+
+def _gpu(cfg: DictConfig, word: str | None) -> Gpu | None:
+    if cfg.hardware.accelerator == "cpu":
+        if word is not None:
+            raise ConfigError(f"--gpu {word}: hardware.accelerator is cpu; leave one of them out")
+        return None
+    return gpu_of(word or DEFAULT_GPU)
+
+
+def _settle(cfg: DictConfig, gpu: Gpu | None) -> None:
+    """Write down what depends on the machine that a run starts on: the kind of device, its precision, its ranks."""
+    with open_dict(cfg):
+        cfg.hardware.accelerator = "cpu" if gpu is None else "cuda"
+        if cfg.hardware.precision == "auto":
+            cfg.hardware.precision = "32-true" if gpu is None else "bf16-mixed"
+        cfg.hardware.devices *= OmegaConf.select(cfg, "hardware.nodes", default=1)
+
+
+def setup_of(cfg: DictConfig, words: Sequence[str], gpu: Gpu | None, stated: Assumptions) -> Setup:
+    """The setup that a settled configuration describes."""
+    algorithm = build_algorithm(cfg)
+    shape, positions = model_shape(cfg)
+    devices = cfg.hardware.devices
+    nodes = OmegaConf.select(cfg, "hardware.nodes", default=1)
+    if nodes == 1 and gpu is not None and devices > stated["gpus_per_node"]:
+        nodes = -(-devices // int(stated["gpus_per_node"]))
+    strategy = "ddp" if cfg.hardware.strategy == "auto" else cfg.hardware.strategy
+    memory = training_plan(cfg, algorithm, "rank" in (cfg.model.get("lora") or {}))
+    if strategy == "fsdp":
+        offload = bool(OmegaConf.select(cfg, "hardware.offload", default=False))
+        memory = replace(memory, shards=devices, offload=offload, buckets=False)
+    return Setup(
+        words=" ".join(words),
+        model=str(cfg.model.name),
+        algorithm=choice("algo"),
+        shape=shape,
+        positions=positions,
+        gpu=gpu,
+        devices=devices,
+        nodes=nodes,
+        strategy=strategy,
+        memory=memory,
+        prompts=cfg.rollout.prompts,
+        samples=1 if isinstance(algorithm, Supervised) else cfg.rollout.samples,
+        max_tokens=cfg.rollout.max_tokens,
+        minibatches=cfg["update"].minibatches,
+        epochs=cfg["update"].epochs,
+        iterations=cfg.iterations,
+        sampler=_sampler(cfg),
+        shares=shares_of(cfg, algorithm),
+        evaluations=_evaluations(cfg),
+        supervised=isinstance(algorithm, Supervised),
+    )
+
+
+def model_shape(cfg: DictConfig) -> tuple[ModelShape, int | None]:
+    """The sizes of the model and its positions: from `model.shape` if it is the path's, else from its config.json.
+
+    Raises:
+        ConfigError: the model is on the hub and not in its cache, or its architecture cannot be counted.
+    """
+    node, path = cfg.model.get("shape"), cfg.model.get("path")
+    if node is not None and node.of == path:
+        shape: DecoderShape = build_node(node)
+        lora = cfg.model.lora
+        adapters = Adapters(lora.rank, build_node_list(lora.target_modules)) if "rank" in (lora or {}) else None
+        return shape.sizes(adapters), shape.positions
+    _require_local(path)
+    from winnow.models.memory import shape_of  # imports transformers, which takes seconds
+
+    source = build_node(cfg.model)
+    sizes = shape_of(source)
+    if sizes is None:
+        raise ConfigError(f"model.path={path}: there is no estimate for this architecture; choose a decoder")
+    return sizes, getattr(source.config().get_text_config(), "max_position_embeddings", None)
+
+
+def build_node_list(value: object) -> str | list[str]:
+    """The names of LoRA's target modules, as plain text or list."""
+    return value if isinstance(value, str) else [str(name) for name in value]  # pyright: ignore[reportGeneralTypeIssues]
+
+
+def _require_local(path: str | None) -> None:
+    """Check that a model's config.json can be read without the hub."""
+    from winnow.models.hub import EMBEDDED, GGUF, PACKAGE
+
+    if path is None or path == EMBEDDED or path.startswith(PACKAGE) or path.endswith(GGUF) or Path(path).is_dir():
+        return
+    from huggingface_hub import try_to_load_from_cache
+
+    if not isinstance(try_to_load_from_cache(path, "config.json"), str):
+        raise ConfigError(
+            f"model.path={path}: a plan asks no hub, and there is no shape of this model; "
+            "type model.path=DIR with its config.json"
+        )
+
+
+def _sampler(cfg: DictConfig) -> Sampler:
+    engine = cfg.engine
+    utilisation = engine.get("gpu_memory_utilization")
+    return Sampler(
+        name=str(engine["_target_"]).rpartition(".")[2],
+        max_rows=engine.get("max_rows"),
+        graphs=bool(engine.get("graphs", False)) or (utilisation is not None and not engine.get("enforce_eager")),
+        utilisation=utilisation,
+        devices=engine.get("tensor_parallel_size") or 1,
+    )
+
+
+def shares_of(cfg: DictConfig, algorithm: Algorithm) -> Shares:
+    """The parts of an iteration's responses that are trained on and scored, by the algorithm's own functions.
+
+    A prompt with 0, 1, … G correct samples is assumed to be equally likely; of such a matrix the algorithm keeps rows.
+    """
+    if isinstance(algorithm, Supervised):
+        return Shares(1.0, 0.0, 0.0, 0.0, "all demonstrations")
+    rows, updates = cfg.rollout.prompts * cfg.rollout.samples, cfg["update"].minibatches * cfg["update"].epochs
+    kept = kept_share(algorithm, cfg.rollout.samples)
+    exact = samples_exactly(cfg)
+    logged = min(1.0, cfg.metrics.kl_rows / rows)
+    checked = min(logged, CHECKED_ROWS / rows) if exact else logged
+    kind = reference_kind(algorithm)
+    if isinstance(algorithm, Preference):
+        old = kept if kind == "previous" else 0.0
+    else:
+        spared = exact or (updates == 1 and isinstance(algorithm, PolicyGradient))
+        old = 0.0 if spared else kept if algorithm.objective.uses_ratio or algorithm.uses_correction else 0.0
+    return Shares(
+        kept=kept,
+        old=max(old, checked),
+        reference=max(logged, kept if kind == "initial" else 0.0),
+        values=1.0 if isinstance(algorithm, ActorCritic) else 0.0,
+        basis=f"assumed: 0, 1, … {cfg.rollout.samples} correct samples of a prompt are equally likely",
+    )
+
+
+def kept_share(algorithm: PolicyGradient | ActorCritic | Preference, samples: int) -> float:
+    """The part of the rows that have a gradient where a prompt with k of G samples correct is equally likely for all k.
+
+    GRPO has no gradient on prompts that are all right or all wrong, which leaves (G − 1) / (G + 1); RAFT keeps correct
+    samples, a half.
+    """
+    correct = torch.arange(samples)[None, :] < torch.arange(samples + 1)[:, None]
+    rewards = correct.float() * 2 - 1
+    if isinstance(algorithm, Preference):
+        return 2 * len(algorithm.select(rewards, correct)) / rewards.numel()
+    selected = algorithm.select(rewards, correct)
+    in_batch = torch.ones_like(selected) if algorithm.rejected == "zero" else selected
+    if isinstance(algorithm, PolicyGradient) and not algorithm.objective.has_gradient_without_advantage:
+        in_batch = in_batch & (algorithm.advantages(rewards, None, selected) != 0)
+    return float(in_batch.float().mean())
+
+
+def _evaluations(cfg: DictConfig) -> Evaluations:
+    """The held-out sets: their sizes are known, or assumed for a split of the dataset."""
+    sizes = _sizes()
+    names = [str(name) for name in cfg.eval.sets] or ["heldout"]
+    own = OmegaConf.select(cfg, "dataset.heldout_size", default=None)
+    counts = [own if name == "heldout" and own else sizes.get(name, sizes["heldout"]) for name in names]
+    limit = cfg.eval.prompts
+    prompts = sum(min(count, limit) if limit else count for count in counts)
+    basis = ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=True))
+    basis += f"; the first {limit:,} of each" if limit else ""
+    return Evaluations(cfg.eval.every, prompts, cfg.eval.samples, cfg.eval.max_tokens, basis)
+
+
+@cache
+def _sizes() -> dict[str, int]:
+    return yaml.safe_load((files("winnow") / "plan" / "sets.yaml").read_text())
+
+
+def _lengths(cfg: DictConfig, options: Options, stated: Assumptions) -> Lengths:
+    if options.lengths is not None:
+        return recorded_lengths(options.lengths, stated).cut(cfg.rollout.max_tokens)
+    return assumed_lengths(cfg.rollout.max_tokens, stated)

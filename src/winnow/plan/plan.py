@@ -1,0 +1,76 @@
+"""A plan: what fits, how long it takes and where the time goes, from a setup and rates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from winnow.plan.assumptions import Assumptions
+from winnow.plan.decoding import Decoding
+from winnow.plan.fit import Fit, fit_of
+from winnow.plan.lengths import Lengths
+from winnow.plan.measured import MeasuredRates
+from winnow.plan.rates import Rates, nominal
+from winnow.plan.setup import Setup
+from winnow.plan.simulation import COUNTS, Simulated, Work, simulate
+from winnow.plan.timeline import Timeline, decoding_seconds, timeline
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A setup with its memory and its time. `advice` are choices of words that make it fit; empty where it fits.
+
+    `price` is in USD per GPU and hour.
+    """
+
+    setup: Setup
+    fit: Fit
+    timeline: Timeline
+    lengths: Lengths
+    rates: Rates
+    stated: Assumptions
+    run: MeasuredRates | None = None
+    price: float | None = None
+    advice: tuple[tuple[str, ...], ...] = ()
+    simulated: tuple[Simulated, ...] = ()
+
+    @property
+    def cost(self) -> float | None:
+        """USD of the run: hours × GPUs × price."""
+        return None if self.price is None else self.timeline.device_hours * self.price
+
+
+def make_plan(
+    setup: Setup,
+    rates: Rates,
+    lengths: Lengths,
+    available: float,
+    stated: Assumptions,
+    run: MeasuredRates | None = None,
+    price: float | None = None,
+) -> Plan:
+    """The plan of a setup on devices with `available` bytes each."""
+    fit = fit_of(setup, available, stated["context_bytes"], lengths)
+    times = timeline(setup, rates, lengths, fit.slots, stated, run)
+    return Plan(setup, fit, times, lengths, rates, stated, run, price)
+
+
+def with_simulation(plan: Plan, counts: Sequence[int] = COUNTS) -> Plan:
+    """The plan with its iteration on other numbers of GPUs, sampled by all of them or on GPUs of their own.
+
+    Each GPU decodes on its own, with the slots that the plan has; scoring, updates and their communication are taken
+    from the timeline of that number of GPUs.
+    """
+    setup = plan.setup
+
+    def seconds(work: Decoding, rows: int) -> float:
+        return decoding_seconds(setup, plan.rates, work, rows / setup.samples, plan.lengths).total
+
+    def update(gpus: int) -> float:
+        nodes = -(-gpus // int(plan.stated["gpus_per_node"]))
+        shards = gpus if setup.sharded else 1
+        here = replace(setup, devices=gpus, nodes=nodes, memory=replace(setup.memory, shards=shards))
+        rates = plan.rates if setup.gpu is None else nominal(setup.gpu, here, plan.stated)
+        phases = timeline(here, rates, plan.lengths, plan.fit.slots, plan.stated).phases
+        return sum(phase.seconds for phase in phases if phase.name not in ("sampling", "verifying"))
+
+    work = Work(setup.prompts, setup.samples, plan.fit.slots, plan.lengths, seconds, update)
+    return replace(plan, simulated=tuple(simulate(work, sorted({*counts, setup.devices}))))
