@@ -1,5 +1,6 @@
 """Arithmetic of each part, on invented measurements small enough for mental arithmetic."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
