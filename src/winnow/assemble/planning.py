@@ -36,7 +36,7 @@ SECTIONS = ("algo", "model", "engine")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a plan is asked with besides the configuration: see `winnow plan --help`."""
+    """Options of a plan besides the configuration: see `winnow plan --help`."""
 
     gpu: str | None = None
     rates: Path | None = None
@@ -63,7 +63,7 @@ def plan_of(words: Sequence[str], options: Options) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the words and options of a plan say: a setup, lengths, the bytes of a device, and assumptions."""
+    """The content of a plan's words and options: a setup, lengths, the bytes of a device, and assumptions."""
 
     setup: Setup
     lengths: Lengths

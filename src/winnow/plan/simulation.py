@@ -26,7 +26,7 @@ SecondsOf = Callable[[Decoding, int], float]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What an iteration has to do: prompts × samples rows to decode on ranks that have `slots` each, and an update.
+    """Work of an iteration: prompts × samples rows to decode on ranks that have `slots` each, and an update.
 
     `update(n)` are the seconds of scoring and updating on n GPUs.
     """
