@@ -125,6 +125,26 @@ def test_an_evaluation_has_the_runs_success_and_names_what_fails(
     assert "note: the code of own_rewards is not the same in A and B" in said(capfd)
 
 
+FAR = """
+def far(completions, trainer_state):
+    return [trainer_state.global_step + trainer_state.max_steps / 10] * len(completions)
+"""
+
+
+def test_an_evaluation_tells_the_functions_how_far_the_run_was(
+    directory: Path, module_file: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    """The model after two iterations of two, so that every reward is 2.2."""
+    write(module_file, FAR)
+    words = (f"run={directory}", "limit=2", "eval.samples=1", "hardware=cpu", "reward.weights=[1]")
+    for least, right in {2.2: True, 2.3: False}.items():
+        function = ("reward.functions=[own_rewards:far]", f"reward.success={{name:far,at_least:{least}}}")
+        place = tmp_path / str(least)
+        assert program("evaluate").exit_code([*words, *function, f"hydra.run.dir={place}"]) == 0, said(capfd)
+        rows = [row for path in (place / "samples").glob("*.parquet") for row in parquet_rows(path)]
+        assert [row["correct"] for row in rows] == [right] * 2
+
+
 def parquet_rows(path: Path) -> list[dict]:
     from pyarrow import parquet
 

@@ -14,6 +14,7 @@ from winnow.assemble.rewards import prepare, run_rewards
 from winnow.assemble.run_start import RunStart, accept_and_log
 from winnow.config.heldout_files import holds_out
 from winnow.config.instantiate import on_cuda, precision_of
+from winnow.config.saved_runs import read_saved_run
 from winnow.data.problems import NO_PROBLEMS
 from winnow.evaluation.results import PLAN_FILE, EvaluationPlan, SetPlan
 from winnow.evaluation.run import EvaluationRun
@@ -22,6 +23,7 @@ from winnow.files import DiskErrors
 from winnow.models.language_model import fingerprint
 from winnow.models.precision import arithmetic
 from winnow.run_logs.console import print_line
+from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_log import RunLog
 
 
@@ -35,11 +37,18 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
     """
     common.quiet_libraries()
     common.set_threads(cfg)
+    iteration, iterations = trained_iterations(cfg)
     start = RunStart.of(directory, cfg, "evaluate")
     # Each batch is written atomically, so that there is nothing to finish first.
     full = DiskErrors(directory, lambda: f"make room; {_kept(directory)}")
     kept = signals.answered_by(lambda: _kept(directory))
-    with RunLog() as log, kept, common.verifiers(cfg) as (verifier, benchmarks), run_rewards(cfg) as rewards, full:
+    with (
+        RunLog() as log,
+        kept,
+        common.verifiers(cfg) as (verifier, benchmarks),
+        run_rewards(cfg, iterations) as rewards,
+        full,
+    ):
         source = common.model_source(cfg)
         common.require_engine(cfg, source)
         problems = common.load_problems(cfg, verifier) if holds_out(cfg) else NO_PROBLEMS
@@ -87,7 +96,19 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
             arithmetic(precision_of(cfg), device),
             lambda: accept_and_log(start, log, after=0),
             revisions,
+            iteration,
         ).run()
+
+
+def trained_iterations(cfg: DictConfig) -> tuple[int, int]:
+    """The iteration after which a run exported the model that is evaluated, and the length of that run, for reward
+    functions that ask; 0 and the length that is configured for a model that no run has in its own folder."""
+    export = Path(str(cfg.run)) / "export" if cfg.run is not None else None
+    if export is None or Path(str(cfg.model.get("path"))).resolve() != export.resolve():
+        return 0, cfg.iterations
+    run = read_saved_run(export.parent)
+    done = RunFiles(export.parent).read_summary().get("iterations")
+    return done if isinstance(done, int) else 0, run.cfg.iterations
 
 
 def _set_plan(s: EvaluationSet) -> SetPlan:

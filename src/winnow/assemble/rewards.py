@@ -19,8 +19,8 @@ OF_VERDICTS = RewardScale(correct=1.0, wrong=0.0, no_answer=0.0)
 """The reward of an evaluated response where reward functions do not decide on its success."""
 
 
-def reward_of(cfg: DictConfig) -> Reward:
-    """The reward that training sees.
+def reward_of(cfg: DictConfig, iterations: int | None = None) -> Reward:
+    """The reward that training sees; `iterations` is the length of the run if it is not that of `cfg`.
 
     Raises:
         ConfigError: its settings cannot be.
@@ -37,16 +37,16 @@ def reward_of(cfg: DictConfig) -> Reward:
         None if rule is None else Success(*rule),
         Limits(reward.workers, reward.timeout, reward.memory_mb) if reward.isolated else None,
         reward.prompts_per_call,
-        cfg.iterations,
+        cfg.iterations if iterations is None else iterations,
     )
 
 
-def evaluation_reward(cfg: DictConfig) -> Reward:
+def evaluation_reward(cfg: DictConfig, iterations: int | None = None) -> Reward:
     """The reward of evaluated responses: of reward functions the one that says what a success is, if one does.
 
     Benchmarks are judged by their own verifiers, whatever the rewards of training are.
     """
-    reward = reward_of(cfg)
+    reward = reward_of(cfg, iterations)
     if not isinstance(reward, RewardFunctions):
         return reward
     return OF_VERDICTS if reward.rule is None or cfg.eval.sets else reward.only(reward.rule.name)
@@ -61,13 +61,13 @@ class RunRewards:
 
 
 @contextmanager
-def run_rewards(cfg: DictConfig) -> Iterator[RunRewards]:
+def run_rewards(cfg: DictConfig, iterations: int | None = None) -> Iterator[RunRewards]:
     """Context with the rewards of a run; the worker processes of their functions end with it.
 
     Raises:
         ConfigError: settings of theirs cannot be.
     """
-    found = RunRewards(reward_of(cfg), evaluation_reward(cfg))
+    found = RunRewards(reward_of(cfg, iterations), evaluation_reward(cfg, iterations))
     try:
         yield found
     finally:

@@ -64,7 +64,8 @@ class EvaluationRun:
     on the other rows of the batch, so an interrupted evaluation must continue with the same batches.
 
     `accept` is called once the plan is known to be that of what the directory holds. `revisions` are the commits of hub
-    datasets that were read, by the name of the dataset or benchmark.
+    datasets that were read, by the name of the dataset or benchmark, and `iteration` is the one after which a run
+    exported the model, which reward functions are told.
     """
 
     directory: Path
@@ -75,6 +76,7 @@ class EvaluationRun:
     precision: Callable[[], AbstractContextManager]
     accept: Callable[[], object] = lambda: None
     revisions: Mapping[str, str] = field(default_factory=dict)
+    iteration: int = 0
 
     def run(self) -> float:
         """Evaluate all sets and return the mean of their accuracies.
@@ -103,7 +105,7 @@ class EvaluationRun:
         said: set[str] = set()
         for number in missing:
             with self.precision(), torch.no_grad():
-                rollouts = self.sampler.rollouts(self.model, 0, batches[number], s.judge)
+                rollouts = self.sampler.rollouts(self.model, self.iteration, batches[number], s.judge)
             for kind, line in lost_rewards(s.name, rollouts).items():
                 if kind not in said:
                     said.add(kind)
