@@ -1,6 +1,7 @@
 """Collection of rollouts: seeds of samples, the policy version, and judging by each prompt's own answer."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -130,8 +131,8 @@ def test_each_response_is_judged_by_its_own_prompts_answer(small, pool):
 def test_algorithms_of_one_seed_draw_the_same_first_samples(pool, tmp_path):
     def drawn(algo: str, seed: int) -> list[tuple[str, int, str]]:
         cfg = composed(*SMALL, f"algo={algo}", f"seed={seed}")
-        with run_rewards(cfg) as rewards:
-            run = build_run(cfg, tmp_path, pool, [], rewards)
+        with run_rewards(cfg) as rewards, ExitStack() as ends:
+            run = build_run(cfg, tmp_path, pool, [], rewards, ends)
         records = run.data.loader.source(0, Clock()).records
         return [(record.prompt_key, record.sample, record.response) for record in records]
 

@@ -153,10 +153,10 @@ def test_tokens_of_another_version_are_refused(pair: tuple[LanguageModel, VllmEn
 def test_a_tied_head_that_is_not_packed_anew_is_far_off(
     pair: tuple[LanguageModel, VllmEngine], monkeypatch: pytest.MonkeyPatch
 ):
-    """The case that `_repack_output` exists for."""
+    """The case that `repack_output` exists for."""
     language_model, engine = pair
     stir(language_model)
-    monkeypatch.setattr(vllm_engine, "_repack_output", lambda model: None)
+    monkeypatch.setattr(vllm_engine, "repack_output", lambda model: None)
     engine.sync(language_model.model, 40)
     assert gap(language_model, engine) > 0.1
     monkeypatch.undo()

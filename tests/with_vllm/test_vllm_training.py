@@ -131,7 +131,7 @@ def test_weights_that_arrive_only_once_are_noticed(warm: Path, tmp_path: Path, m
 
 
 def test_a_stale_tied_head_is_noticed(warm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(vllm_engine, "_repack_output", lambda model: None)
+    monkeypatch.setattr(vllm_engine, "repack_output", lambda model: None)
     assert stopped(tmp_path / "run", warm).startswith("iteration 1: samples are ")
 
 

@@ -31,6 +31,7 @@ from winnow.models.precision import PRODUCTS, WEIGHTS, modules_below_float64
 from winnow.models.templates import Template
 from winnow.rewards.reward import Reward
 from winnow.rewards.verifier import Verifier
+from winnow.run_logs.console import print_line
 from winnow.types import Prompt, Sampling
 from winnow.visible_text import visible
 
@@ -223,7 +224,18 @@ def require_engine(cfg: DictConfig, source: ModelSource) -> None:
     """
     require = getattr(engine_class(cfg), "require", None)
     if require is not None:
-        require(source.config(), on_cuda(cfg))
+        known = {"config": source.config(), "cuda": on_cuda(cfg), "processes": cfg.hardware.devices, **cfg.engine}
+        require(**{name: known[name] for name in inspect.signature(require).parameters})
+
+
+@contextmanager
+def ended(engine: Engine) -> Iterator[Engine]:
+    """Context at whose end the engine releases what it holds outside of this process, such as a server."""
+    try:
+        yield engine
+    finally:
+        if (close := getattr(engine, "close", None)) is not None:
+            close()
 
 
 def engine_of(cfg: DictConfig, language_model: LanguageModel, max_rows: int | None = None) -> Engine:
@@ -237,6 +249,7 @@ def engine_of(cfg: DictConfig, language_model: LanguageModel, max_rows: int | No
         "pad_id": language_model.pad_id,
         "max_rows": max_rows,
         "dtype": str(PRODUCTS[precision_of(cfg)]).removeprefix("torch."),
+        "say": print_line,
     }
     parameters = inspect.signature(engine_class(cfg)).parameters
     engine = build_node(cfg.engine, **{k: v for k, v in known.items() if k in parameters and cfg.engine.get(k) is None})

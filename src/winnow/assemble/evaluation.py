@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -48,6 +49,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
         common.verifiers(cfg) as (verifier, benchmarks),
         run_rewards(cfg, iterations) as rewards,
         full,
+        ExitStack() as ends,
     ):
         source = common.model_source(cfg)
         common.require_engine(cfg, source)
@@ -71,7 +73,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
         # Weights keep requires_grad: autocast caches its bfloat16 copies of such weights only, and would otherwise cast
         # them again for every token.
         model = language_model.model.to(device).eval()  # pyright: ignore[reportArgumentType]
-        engine = common.engine_of(cfg, language_model, before.max_rows)
+        engine = ends.enter_context(common.ended(common.engine_of(cfg, language_model, before.max_rows)))
         plan = EvaluationPlan(
             model=source.name,
             path=str(cfg.model.get("path", source.name)),

@@ -4,7 +4,7 @@ import io
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,8 +100,9 @@ class Recomputation:
                     redirect_stdout(io.StringIO()),
                     common.verifiers(cfg) as (verifier, benchmarks),
                     run_rewards(cfg) as rewards,
+                    ExitStack() as ends,
                 ):
-                    run = build_run(cfg, Path(folder), verifier, benchmarks, rewards, stop=iteration)
+                    run = build_run(cfg, Path(folder), verifier, benchmarks, rewards, ends, stop=iteration)
                     run.recompute(self.kept.get(iteration - 1))
             except Diverged as error:
                 return Recomputed(f"iteration {iteration}", (f"its end ({error})",), reasons=reasons)

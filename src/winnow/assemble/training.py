@@ -1,6 +1,7 @@
 """Training run assembled from a composed configuration, and the lines that describe it at start-up."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -87,9 +88,10 @@ def train(cfg: DictConfig, directory: Path) -> float | None:
         common.verifiers(cfg) as (verifier, benchmarks),
         run_rewards(cfg) as rewards,
         guards.watchdog(cfg, clock),
+        ExitStack() as ends,
     ):
         with clock.of("start"):
-            run = build_run(cfg, directory, verifier, benchmarks, rewards, clock=clock, log=log)
+            run = build_run(cfg, directory, verifier, benchmarks, rewards, ends, clock=clock, log=log)
         return run.fit(resume=cfg.resume is not None)
 
 
@@ -99,6 +101,7 @@ def build_run(
     verifier: Verifier,
     benchmarks: Sequence[Benchmark],
     rewards: RunRewards,
+    ends: ExitStack,
     stop: int | None = None,
     clock: Clock | None = None,
     log: RunLog | None = None,
@@ -106,7 +109,7 @@ def build_run(
     """The run with everything that `cfg` names, which pauses after iteration `stop`, if that is given.
 
     The data are loaded first, then the model. `clock` measures the phases of the run; `log` is opened in its directory
-    once it is accepted.
+    once it is accepted. A server that the sampler has started ends with `ends`.
     """
     start = RunStart.of(directory, cfg, "train")
     algorithm = build_algorithm(cfg)
@@ -126,7 +129,7 @@ def build_run(
         sampled_problems = first_problems(sampled_problems, cfg.rollout.problems, problems.shares)
     revisions = common.revisions(problems, benchmarks)
     start = start.on_problems(problems_hash(sampled_problems), revisions)
-    engine = common.engine_of(cfg, language_model, before.max_rows)
+    engine = ends.enter_context(common.ended(common.engine_of(cfg, language_model, before.max_rows)))
     reward = rewards.training
     prepare(reward, sampled_problems)
     sets = common.evaluation_sets(evaluated, cfg.eval.prompts, rewards.evaluation, language_model, template)

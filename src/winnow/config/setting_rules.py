@@ -21,6 +21,8 @@ FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 """A function by module and name: `my_project.verifiers:same_set`."""
 
 
+URL = re.compile(r"https?://[^\s/?#@]+:\d{1,5}/?")
+"""The address of a server: scheme, host and port."""
 SET_NAME = re.compile(r"[A-Za-z0-9_]+")
 """Names of evaluation sets, which become parts of the names of metrics and files."""
 
@@ -292,8 +294,20 @@ RULES = {
     "engine.dtype": _one_of("float32", "bfloat16", "float16").or_null(),
     "engine.tensor_parallel_size": ONE_OR_MORE.up_to(1024),
     "engine.gpu_memory_utilization": _number("above 0 and at most 1", lambda x: 0 < x <= 1),
+    "engine.memory": _number("above 0 and at most 1", lambda x: 0 < x <= 1).or_null(),
     "engine.max_model_len": ONE_OR_MORE.or_null(),
     "engine.enforce_eager": FLAG,
+    "engine.url": Rule(
+        "an address, such as http://127.0.0.1:8000", lambda x: isinstance(x, str) and URL.fullmatch(x) is not None
+    ).or_null(),
+    "engine.remote": FLAG,
+    "engine.command": TEXT.or_null(),
+    "engine.devices": _list_of("numbers of GPUs, e.g. engine.devices=[2,3]", ZERO_OR_MORE.holds, 4096).or_null(),
+    "engine.transfer": _one_of("auto", "files", "nccl"),
+    "engine.weights_folder": PATH.or_null(),
+    "engine.in_flight": ONE_OR_MORE.up_to(4096),
+    "engine.timeout": _number("above 0, in seconds", lambda x: x > 0).up_to(86400),
+    "engine.start_timeout": _number("above 0, in seconds", lambda x: x > 0).up_to(86400),
     "logger.wandb.project": TEXT,
     "logger.wandb.entity": TEXT.or_null(),
     "logger.wandb.mode": _one_of("auto", "online", "offline", "disabled"),

@@ -6,17 +6,16 @@ It is written for vLLM 0.32, whose API changes monthly; no other module of this 
 import copy
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 
 from winnow import distributed, signals
 from winnow.engines.base import OnCompletion, ignore_completion
+from winnow.engines.vllm_cpu import head_size_problem, prepare_environment, repack_output
 from winnow.errors import ConfigError
 from winnow.installed import require_package
 from winnow.types import Completion, Finish, Prompt, Sampling
@@ -29,13 +28,6 @@ if TYPE_CHECKING:
 
 Request = tuple[Prompt, Sequence[int]]
 """A prompt, and a seed for each of its samples."""
-ENVIRONMENT = {
-    # vLLM stays in this process: weights are passed to it as tensors, which another process could not take.
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "ERROR",
-}
-"""Environment variables that vLLM reads when it is imported; those that are set already are kept."""
 
 
 class VllmEngine:
@@ -80,19 +72,8 @@ class VllmEngine:
             ConfigError: vLLM is not installed, or has no attention for this model on a CPU.
         """
         require_package("vllm", "engine=vllm", "vllm")
-        if cuda:
-            return
-        _prepare_environment()
-        from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend  # pyright: ignore[reportMissingImports]
-
-        text = config.get_text_config()
-        size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        known = CPUAttentionBackend.get_supported_head_sizes()
-        if size not in known:
-            raise ConfigError(
-                f"engine=vllm: on a CPU vLLM has attention for heads of {', '.join(map(str, known))}, "
-                f"and this model's have {size}; type engine=torch"
-            )
+        if not cuda and (problem := head_size_problem(config)) is not None:
+            raise ConfigError(f"engine=vllm: {problem}")
 
     def sync(self, model: "PreTrainedModel", version: int) -> None:
         if version == self.version and not self._asleep:
@@ -150,7 +131,7 @@ class VllmEngine:
 
     def _start(self, model: "PreTrainedModel") -> "LLM":
         """vLLM for a model of this shape; its weights are random until the first are pushed."""
-        _prepare_environment()
+        prepare_environment()
         from vllm import LLM  # pyright: ignore[reportMissingImports]
 
         processes = distributed.world_size()
@@ -213,7 +194,7 @@ class VllmEngine:
         once = ((name, weight) for name, weight in merged_weights(model) if name not in tied)
         llm.collective_rpc("reload_weights", kwargs={"weights_iterator": once})
         if model.device.type == "cpu":
-            llm.apply_model(_repack_output)
+            llm.apply_model(repack_output)
 
     def _sampling(self, how: Sampling, seed: int) -> "SamplingParams":
         """vLLM's parameters for temperature sampling alone, so that the sampled distribution is the trained one."""
@@ -260,28 +241,6 @@ class VllmEngine:
         shares: list[list[Request]] = [[] for _ in range(self._ranks)]
         dist.all_gather_object(shares, own, group=group.cpu_group)
         return sum(map(len, shares[: group.rank_in_group])), [pair for share in shares for pair in share]
-
-
-def _repack_output(model: nn.Module) -> None:
-    """Pack the output layer's weights again, for vLLM on a CPU.
-
-    Matrix products there read a packed copy of each weight, which a reload renews when it writes that weight. An output
-    layer that is tied to the embedding is written as the embedding, and would keep the copy of its first weights.
-    """
-    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm  # pyright: ignore[reportMissingImports]
-    from vllm.model_executor.layers.vocab_parallel_embedding import (  # pyright: ignore[reportMissingImports]
-        ParallelLMHead,
-    )
-
-    for module in model.modules():
-        if isinstance(module, ParallelLMHead):
-            dispatch_cpu_unquantized_gemm(module, remove_weight=False)
-
-
-def _prepare_environment() -> None:
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    warnings.filterwarnings("ignore", module="vllm", category=FutureWarning)
 
 
 @contextmanager
