@@ -21,8 +21,6 @@ FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 """A function by module and name: `my_project.verifiers:same_set`."""
 
 
-URL = re.compile(r"https?://[^\s/?#@]+:\d{1,5}/?")
-"""The address of a server: scheme, host and port."""
 SET_NAME = re.compile(r"[A-Za-z0-9_]+")
 """Names of evaluation sets, which become parts of the names of metrics and files."""
 
@@ -94,6 +92,7 @@ AT_LEAST_ONE = _number("1 or more", lambda x: x >= 1)
 NOT_NEGATIVE = _number("0 or more", lambda x: x >= 0)
 POSITIVE = _number("above 0", lambda x: x > 0)
 FRACTION = _number("from 0 to 1", lambda x: 0 <= x <= 1)
+SHARE = _number("above 0 and at most 1", lambda x: 0 < x <= 1)
 FINITE = _number("a finite number", isfinite)
 FLAG = Rule("true or false", lambda x: isinstance(x, bool))
 TEXT = Rule("a text", lambda x: isinstance(x, str) and x.strip() != "")
@@ -102,6 +101,7 @@ FIELD = Rule("a name, or a list of names", lambda x: TEXT.holds(x) or _list_of("
 REPOSITORY = Rule(
     "OWNER/NAME, as on the hub", lambda x: _is_written(x, r"\w+([.-]\w+)*(/\w+([.-]\w+)*)?") and len(x) <= 96
 )
+URL = Rule("an address, such as http://127.0.0.1:8000", lambda x: _is_written(x, r"https?://[^\s/?#@]+:\d{1,5}/?"))
 REVISION = Rule("a branch, tag or commit", lambda x: _is_written(x, r"\w[\w./-]*") and ".." not in x)
 NAME = Rule(
     "a name of letters, digits, and . _ - + between them, of 60 characters at most",
@@ -259,7 +259,7 @@ RULES = {
         lambda x: isinstance(x, DictConfig) and len(x) > 0 and all(map(_is_part, x.values())),
     ).or_null(),
     "curriculum.column": TEXT.or_null(),
-    "curriculum.start": _number("above 0 and at most 1", lambda x: 0 < x <= 1),
+    "curriculum.start": SHARE,
     "curriculum.iterations": ONE_OR_MORE,
     "model.name": TEXT,
     "model.path": PATH,
@@ -293,21 +293,19 @@ RULES = {
     "engine.graphs": FLAG,
     "engine.dtype": _one_of("float32", "bfloat16", "float16").or_null(),
     "engine.tensor_parallel_size": ONE_OR_MORE.up_to(1024),
-    "engine.gpu_memory_utilization": _number("above 0 and at most 1", lambda x: 0 < x <= 1),
-    "engine.memory": _number("above 0 and at most 1", lambda x: 0 < x <= 1).or_null(),
+    "engine.gpu_memory_utilization": SHARE,
+    "engine.memory": SHARE.or_null(),
     "engine.max_model_len": ONE_OR_MORE.or_null(),
     "engine.enforce_eager": FLAG,
-    "engine.url": Rule(
-        "an address, such as http://127.0.0.1:8000", lambda x: isinstance(x, str) and URL.fullmatch(x) is not None
-    ).or_null(),
+    "engine.url": URL.or_null(),
     "engine.remote": FLAG,
     "engine.command": TEXT.or_null(),
     "engine.devices": _list_of("numbers of GPUs, e.g. engine.devices=[2,3]", ZERO_OR_MORE.holds, 4096).or_null(),
     "engine.transfer": _one_of("auto", "files", "nccl"),
     "engine.weights_folder": PATH.or_null(),
     "engine.in_flight": ONE_OR_MORE.up_to(4096),
-    "engine.timeout": _number("above 0, in seconds", lambda x: x > 0).up_to(86400),
-    "engine.start_timeout": _number("above 0, in seconds", lambda x: x > 0).up_to(86400),
+    "engine.timeout": POSITIVE.up_to(86400),
+    "engine.start_timeout": POSITIVE.up_to(86400),
     "logger.wandb.project": TEXT,
     "logger.wandb.entity": TEXT.or_null(),
     "logger.wandb.mode": _one_of("auto", "online", "offline", "disabled"),
@@ -343,7 +341,7 @@ ALGORITHM_RULES = {
     "algo.advantage.eps": POSITIVE,
     "algo.advantage.w_pos": NOT_NEGATIVE,
     "algo.advantage.w_neg": NOT_NEGATIVE,
-    "algo.clip.low": _number("above 0 and at most 1", lambda x: 0 < x <= 1),
+    "algo.clip.low": SHARE,
     "algo.clip.high": POSITIVE,
     "algo.clip.c": AT_LEAST_ONE,
     "algo.aggregate.length": ONE_OR_MORE,
