@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from winnow.config.compose import composed
 from winnow.config.override_errors import keys_of
 from winnow.config.ranges import check_values
-from winnow.config.setting_rules import rules_of, unusual
+from winnow.config.setting_rules import rules_of
+from winnow.config.value_rule import unusual
 from winnow.errors import ConfigError
 from winnow.launch import programs
 

@@ -8,7 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from winnow.config.heldout_files import OWN
 from winnow.config.override_errors import close_matches, keys_of, target_nodes
 from winnow.config.reward_functions import has_functions, problems_of, without_answers
-from winnow.config.setting_rules import NODE, NODES, SEVERAL, rules_of, unusual
+from winnow.config.setting_rules import NODE, NODES, SEVERAL, rules_of
+from winnow.config.value_rule import unusual
 from winnow.errors import ConfigError
 
 REWARD_ROUNDING = 8 * 2.0**-23
