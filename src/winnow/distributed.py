@@ -8,6 +8,9 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from winnow import signals
 from winnow.errors import Stopped
@@ -73,14 +76,73 @@ def leave_together(work: Callable[[], T]) -> T:
     return result
 
 
+def _device() -> torch.device:
+    """The device of the tensors that ranks exchange."""
+    return torch.device("cuda" if dist.get_backend() == "nccl" else "cpu")
+
+
 def summed(numbers: Sequence[float]) -> list[float]:
     """The sum of each number over all ranks; every rank has to call this, with equally many."""
     if world_size() == 1:
         return list(numbers)
-    device = torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
-    totals = torch.tensor(numbers, dtype=torch.float64, device=device)
+    totals = torch.tensor(numbers, dtype=torch.float64, device=_device())
     dist.all_reduce(totals)
     return totals.tolist()
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a tensor: all of it, if it is not sharded."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """A tensor with the parts of all ranks, which have to call this together if it is sharded."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def norm(gradients: Sequence[Tensor]) -> Tensor:
+    """The 2-norm of gradients as one vector. Of sharded ones it is summed over ranks, in float64, so that it does not
+    depend on how many share them; all ranks then have to call this together."""
+    if not any(isinstance(gradient, DTensor) for gradient in gradients):
+        return nn.utils.get_total_norm(gradients)
+    parts = [torch.linalg.vector_norm(local(g), dtype=torch.float64) for g in gradients]
+    total = torch.stack([part.to(_device()) for part in parts]).square().sum()
+    dist.all_reduce(total)
+    return total.sqrt().to(local(gradients[0]).dtype).to(local(gradients[0]).device)
+
+
+def every_nth(tensors: Sequence[Tensor], spacings: Sequence[int]) -> list[Tensor]:
+    """For each tensor every so many-th of its numbers in order, whether it is sharded (along its first axis) or not.
+
+    If one is, all ranks have to call this together, and get the numbers of all.
+    """
+    if not any(isinstance(tensor, DTensor) for tensor in tensors):
+        return [tensor.flatten()[::n] for tensor, n in zip(tensors, spacings, strict=True)]
+    found = []
+    for tensor, n in zip(tensors, spacings, strict=True):
+        own = local(tensor)
+        first = _rows_before(tensor) * (tensor.numel() // max(1, len(tensor)))
+        numbers = torch.zeros(-(-tensor.numel() // n), dtype=torch.float64, device=own.device)
+        flat = own.flatten()[-first % n :: n]
+        numbers[-(-first // n) : -(-first // n) + len(flat)] = flat.double()
+        found.append(numbers)
+    everything = torch.cat(found).to(_device())
+    dist.all_reduce(everything)
+    return list(everything.split([len(numbers) for numbers in found]))
+
+
+def own_rows(tensor: Tensor, rows: Callable[[int, int], Tensor]) -> Tensor:
+    """The rows `first` … `end` − 1, as `rows` gives them, that this rank holds of a sharded `tensor`; else all."""
+    first = _rows_before(tensor)
+    return rows(first, first + len(local(tensor)))
+
+
+def _rows_before(tensor: Tensor) -> int:
+    """The number of rows of a sharded tensor that are on the ranks before this one."""
+    if not isinstance(tensor, DTensor):
+        return 0
+    _, offset = compute_local_shape_and_global_offset(tensor.shape, tensor.device_mesh, tensor.placements)
+    return offset[0]
 
 
 def strided_shard(items: Sequence[T]) -> list[T]:

@@ -162,14 +162,21 @@ def model_source(cfg: DictConfig) -> ModelSource:
     return build_node(cfg.model)
 
 
-def load_model(cfg: DictConfig, source: ModelSource) -> LanguageModel:
+def load_model(cfg: DictConfig, source: ModelSource, sharded: bool = False) -> LanguageModel:
     """The model with its weights in the run's precision, and with the attention that `hardware.attention` allows.
+
+    If it is to be sharded, its weights are pending.
 
     Raises:
         ConfigError: the model cannot be loaded.
     """
     precision = precision_of(cfg)
-    found = source.load(implementation(cfg.hardware.attention, on_cuda(cfg), precision == "bf16-mixed"))
+    attention = implementation(cfg.hardware.attention, on_cuda(cfg), precision == "bf16-mixed")
+    if sharded:
+        from winnow.models.pending import load_pending
+
+        return load_pending(source, attention, WEIGHTS[precision])
+    found = source.load(attention)
     found.model.to(dtype=WEIGHTS[precision])  # pyright: ignore[reportCallIssue]
     return found
 
@@ -203,7 +210,7 @@ def require_positions(
     Raises:
         ConfigError: it has not; the message says which limit to lower.
     """
-    model = language_model.model
+    model = language_model.checked
     lengths = [len(prompt.token_ids) for one in sets for prompt in one.prompts]
     if lengths:
         positions.require_positions(model, max(lengths), cfg.eval.max_tokens, "eval.max_tokens")
@@ -254,5 +261,6 @@ def engine_of(cfg: DictConfig, language_model: LanguageModel, max_rows: int | No
     parameters = inspect.signature(engine_class(cfg)).parameters
     engine = build_node(cfg.engine, **{k: v for k, v in known.items() if k in parameters and cfg.engine.get(k) is None})
     if isinstance(engine, TorchEngine):
-        engine.require_model(language_model.model)
+        engine.require_model(language_model.checked)
+        engine.bare = None if language_model.pending is None else language_model.pending.bare
     return engine

@@ -32,7 +32,7 @@ def update_check(
     tolerances, exact = Tolerances.of(PRODUCTS[precision_of(cfg)]), samples_exactly(cfg)
     intended = cfg.rollout.max_mismatch_kl is not None or not exact
     checked = Checked(
-        policy=language_model.model,
+        policy=module.policy,
         critic=module.critic if isinstance(module, ActorCriticModule) else None,
         reference=reference,
         algorithm=algorithm,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from winnow.assemble.rewards import RunRewards, prepare, reward_notices, run_rew
 from winnow.assemble.run_start import RunStart, accept_and_log
 from winnow.config.instantiate import (
     build_algorithm,
+    is_sharded,
     max_mismatch_kl,
     needs_reference,
     precision_of,
@@ -47,7 +49,7 @@ from winnow.models.attention import is_packed
 from winnow.models.backbone import compile_blocks, enable_gradient_checkpointing, require_masters
 from winnow.models.language_model import LanguageModel
 from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy, reference_of
-from winnow.models.precision import WEIGHTS
+from winnow.models.precision import PRODUCTS, WEIGHTS
 from winnow.objectives import rule_of
 from winnow.ops import aggregate, select
 from winnow.rewards.verifier import Verifier
@@ -63,6 +65,7 @@ from winnow.training.modules import (
     PreferenceModule,
 )
 from winnow.training.progress import RunBudget
+from winnow.training.sharded import ShardedParts
 from winnow.training.run import Hardware, Intervals, Run, is_first_rank
 from winnow.types import Sampling
 
@@ -122,7 +125,7 @@ def build_run(
     before = before_training(cfg, algorithm, source)
     for line in before.lines if is_first_rank() else []:
         print_line(line)
-    language_model = common.load_model(cfg, source)
+    language_model = common.load_model(cfg, source, is_sharded(cfg))
     template = source.template
     sampled_problems, screening = common.screened_problems(cfg, problems, evaluated, language_model, template)
     if cfg.rollout.problems is not None:
@@ -142,21 +145,39 @@ def build_run(
         lambda problem: longest_prompt([problem], language_model.tokenizer, template),
     )
     judge = Judge(verifier, reward, language_model.decode)
-    policy = Policy(language_model.model, cfg.rollout.temperature)
-    inexact = common.precision_notices(cfg, language_model.model)
-    _apply_hardware(cfg, language_model.model)
+    policy = Policy(language_model.model, cfg.rollout.temperature, language_model.checked)
+    inexact = common.precision_notices(cfg, language_model.checked)
+    _apply_hardware(cfg, language_model.model, language_model.checked)
     order = problem_order(cfg, sampled_problems, problems.shares, algorithm)
     prompts = PromptOrder(order, language_model, template)
     factory = AlgorithmFactory(cfg, algorithm, language_model, prompts, engine, judge, policy)
     experience, module = factory.build()
     require_masters(module, WEIGHTS[precision_of(cfg)])
+    if language_model.pending is not None:
+        products, weights = PRODUCTS[precision_of(cfg)], WEIGHTS[precision_of(cfg)]
+        module.sharded = ShardedParts(
+            language_model.pending,
+            policy,
+            factory.critic,
+            factory.reference if isinstance(factory.reference, FrozenCopy) else None,
+            None if products == weights else products,
+            cfg.hardware.offload,
+        )
     first_prompt = render(sampled_problems[0], language_model.tokenizer, template)
     update, checkpoint, budget = cfg["update"], cfg.checkpoint, token_budget_of(cfg, language_model)
     rule = aggregate.sequence_mean if isinstance(algorithm, Preference) else algorithm.aggregate
     return Run(
         directory=directory,
         info=_run_info(cfg, directory, common.prompt_hash(first_prompt), revisions),
-        hardware=Hardware(cfg.hardware.accelerator, cfg.hardware.devices, cfg.hardware.strategy, precision_of(cfg)),
+        hardware=Hardware(
+            cfg.hardware.accelerator,
+            cfg.hardware.devices,
+            cfg.hardware.nodes,
+            cfg.hardware.strategy,
+            precision_of(cfg),
+            timedelta(seconds=cfg.hardware.timeout),
+            cfg.hardware.offload,
+        ),
         intervals=Intervals(
             cfg.iterations,
             RunBudget(**cfg.budget),
@@ -212,10 +233,16 @@ class AlgorithmFactory:
 
     def build(self) -> tuple[ExperienceSource, IterationModule]:
         """The source of the algorithm's experience, and the module that is trained on it."""
-        critic = Critic(self.language_model.model) if isinstance(self.algorithm, ActorCritic) else None
-        if critic is not None:
-            _apply_hardware(self.cfg, critic.backbone)
-        return self._source(critic), module_of(self.cfg, self.algorithm, self.policy, critic)
+        return self._source(self.critic), module_of(self.cfg, self.algorithm, self.policy, self.critic)
+
+    @cached_property
+    def critic(self) -> Critic | None:
+        """The critic that an actor-critic has."""
+        if not isinstance(self.algorithm, ActorCritic):
+            return None
+        critic = Critic(self.language_model.model)
+        _apply_hardware(self.cfg, critic.backbone, self.language_model.checked.base_model)
+        return critic
 
     def _source(self, critic: Critic | None) -> ExperienceSource:
         rollout, update = self.cfg.rollout, self.cfg["update"]
@@ -310,9 +337,9 @@ def _run_info(cfg: DictConfig, directory: Path, prompt_hash: str, revisions: Map
     )
 
 
-def _apply_hardware(cfg: DictConfig, model: PreTrainedModel) -> None:
+def _apply_hardware(cfg: DictConfig, model: PreTrainedModel, checked: PreTrainedModel) -> None:
     if cfg.hardware.gradient_checkpointing:
-        enable_gradient_checkpointing(model)
+        enable_gradient_checkpointing(model, checked=checked)
     if cfg.hardware.compile:
         compile_blocks(model)
 

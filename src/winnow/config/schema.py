@@ -101,7 +101,10 @@ class WatchdogConfig:
 class HardwareConfig:
     accelerator: str = MISSING
     devices: int = MISSING
+    nodes: int = 1
     strategy: str = MISSING
+    offload: bool = False
+    timeout: float = 600
     precision: str = MISSING
     attention: str = MISSING
     gradient_checkpointing: bool = MISSING

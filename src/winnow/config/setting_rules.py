@@ -134,9 +134,12 @@ RULES = {
     "study.noise": POSITIVE.or_null(),
     "hardware.accelerator": _one_of("auto", "cpu", "cuda"),
     "hardware.devices": ONE_OR_MORE.up_to(1024),
+    "hardware.nodes": ONE_OR_MORE.up_to(100_000),
+    "hardware.timeout": Rule("at least 10 seconds", lambda value: value >= 10),
     "hardware.strategy": Rule(
-        "auto or ddp, because every process holds a whole model; type hardware.strategy=auto",
-        ("auto", "ddp").__contains__,
+        "auto, ddp (each process holds a whole model) or fsdp (each holds a part of it: FSDP2); "
+        "type hardware.strategy=auto",
+        ("auto", "ddp", "fsdp").__contains__,
     ),
     "hardware.threads": ONE_OR_MORE.up_to(1024).or_null(),
     "hardware.token_budget": ONE_OR_MORE.or_null(),

@@ -18,6 +18,21 @@ def ignore_completion(prompt: int, sample: int, completion: Completion) -> None:
 
 
 @runtime_checkable
+class Resting(Protocol):
+    """Interface of an engine that holds memory which only sampling needs."""
+
+    def rest(self) -> None:
+        """Give that memory back until the next `sync`."""
+        ...
+
+
+def rest(engine: "Engine") -> None:
+    """Have an engine give back what only sampling needs, if it holds any such memory."""
+    if isinstance(engine, Resting):
+        engine.rest()
+
+
+@runtime_checkable
 class Engine(Protocol):
     """A sampler of completions. It knows neither tokenizer nor reward nor algorithm."""
 

@@ -225,7 +225,7 @@ class TorchEngine:
     def __init__(
         self, eos_ids: Sequence[int], pad_id: int = 0, max_rows: int | None = None, graphs: bool = False
     ) -> None:
-        """Each of `eos_ids` ends a response.
+        """Each of `eos_ids` ends a response. A sharded model is sampled from a whole copy, made in the shape of `bare`.
 
         `max_rows` bounds the rows that are decoded at once, and with them the cache's memory: prompts wait until there
         is room, but the samples of one prompt always begin together. With `graphs`, shapes stay fixed between changes
@@ -234,6 +234,7 @@ class TorchEngine:
         if max_rows is not None and max_rows < 1:
             raise ConfigError(f"engine.max_rows={max_rows} leaves no row to decode: type 1 or more, or null")
         self.version = -1
+        self.bare: PreTrainedModel | None = None
         self._eos_ids, self._pad_id, self._max_rows, self._graphs = tuple(eos_ids), pad_id, max_rows, graphs
         self._model: PreTrainedModel | None = None
 
@@ -252,12 +253,21 @@ class TorchEngine:
             require_exact_decoding(model)
 
     def sync(self, model: "PreTrainedModel", version: int) -> None:
-        """Keep a reference to the trainer's model, whose weights are always current."""
-        if model is not self._model:
+        """Keep a reference to the trainer's model, whose weights are always current; of a sharded one make a copy."""
+        if self.bare is not None:
+            if self._model is None or version != self.version:
+                self._model = None  # its memory is used again
+                self._model = _copy_of(model, self.bare)
+        elif model is not self._model:
             require_position_ids(model)
             if self._graphs:
                 require_fixed_shapes(model)
-        self._model, self.version = model, version
+        self._model, self.version = self._model if self.bare is not None else model, version
+
+    def rest(self) -> None:
+        """Give back the copy of a sharded model until the next `sync`."""
+        if self.bare is not None:
+            self._model = None
 
     def generate(
         self,
@@ -284,6 +294,14 @@ class TorchEngine:
                     on_completion(*generation.names[row], completion)
         found = iter(rows[row] for row in range(len(rows)))
         return [[next(found) for _ in group] for group in seeds]
+
+
+def _copy_of(model: "PreTrainedModel", bare: "PreTrainedModel") -> "PreTrainedModel":
+    from winnow import distributed
+    from winnow.models.sharding import plain_copy
+
+    distributed.all_gather(None)  # a rank that a signal has made leave is not waited for
+    return plain_copy(model, bare)
 
 
 @contextmanager

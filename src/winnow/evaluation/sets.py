@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedModel
 
-from winnow.engines.base import Engine
+from winnow.engines.base import Engine, rest
 from winnow.evaluation.intervals import accuracy, pass_at_k, powers_of_two
 from winnow.experience.collect import Judge, sample_and_judge
 from winnow.experience.metrics import Clock
@@ -88,6 +88,7 @@ class HeldOutEvaluator:
     def evaluate(self, iteration: int) -> HeldOutResult:
         """Evaluate the policy as it is after `iteration`."""
         found = {s.name: self.sampler.rollouts(self.model, iteration, s.prompts, s.judge) for s in self.sets}
+        rest(self.sampler.engine)
         rows = {name: _held_out_metrics(rollouts) for name, rollouts in found.items()}
         mean = sum(row["acc"] for row in rows.values()) / len(rows)
         several = {"eval/average/acc": mean} if len(rows) > 1 else {}

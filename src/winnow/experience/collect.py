@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from winnow import distributed, signals
 from winnow.data.prompts import PromptOrder
-from winnow.engines.base import Engine
+from winnow.engines.base import Engine, rest
 from winnow.experience.metrics import Clock
 from winnow.rewards.reward import JudgedGroup, Reward, Rewards
 from winnow.rewards.verifier import Verifier
@@ -175,6 +175,7 @@ class Collector:
         with clock.of("sync"):
             self.engine.sync(self.model, iteration)
         rollouts = sample_and_judge(self.engine, self.judge, prompts, seeds, self.sampling, clock)
+        rest(self.engine)
         if rollouts.policy_version != iteration:
             raise RuntimeError(f"the engine sampled from policy {rollouts.policy_version}, not {iteration}")
         self.order.learn(iteration, rollouts)

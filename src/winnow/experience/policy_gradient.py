@@ -15,6 +15,7 @@ from winnow.experience.left_out import Site, faults_of, first_of, left_out, samp
 from winnow.experience.metrics import Clock, gradient_mass_metrics, rollout_metrics, sample_records
 from winnow.experience.scoring import ByRow, Scored, Scorer, score_sequences
 from winnow.models.policy import Critic
+from winnow.models.sharding import is_sharded
 from winnow.objectives import KL, PolicyObjective, returned
 from winnow.ops.finite import finite_rows
 from winnow.ops.ratio import token
@@ -195,7 +196,9 @@ class ActorCriticExperience:
             )
             # All rows, kept or not, because advantages are whitened over the whole iteration.
             device = next(self.critic.parameters()).device
-            values = score_sequences(self.critic, scored.sequences, self.scorer.budget, device)
+            values = score_sequences(
+                self.critic, scored.sequences, self.scorer.budget, device, is_sharded(self.critic)
+            )
         response = _stack([on_response_tokens(sequence, 1.0) for sequence in scored.sequences]) > 0
         rewards, penalty = _token_rewards(rollouts.rewards.flatten(), scored, objective.kl_in_reward, response)
         faults = first_of(scored.faults, faults_of(enumerate(values), Site.VALUE))

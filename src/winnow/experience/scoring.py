@@ -15,6 +15,7 @@ from winnow.experience.batching import TokenBudget
 from winnow.experience.left_out import Faults, Site, faults_of, first_of, sampled_faults
 from winnow.experience.mismatch import Mismatch
 from winnow.models.policy import Policy, Reference
+from winnow.models.sharding import is_sharded
 from winnow.objectives import PolicyObjective
 from winnow.ops.kl import k3
 from winnow.packed import Packed, pack
@@ -40,15 +41,30 @@ def sequences_of(rollouts: Rollouts) -> list[Row]:
 
 
 def score_sequences(
-    forward: Forward, sequences: Sequence[Row], budget: TokenBudget, device: torch.device
+    forward: Forward,
+    sequences: Sequence[Row],
+    budget: TokenBudget,
+    device: torch.device,
+    together: bool = False,
 ) -> list[Float[Tensor, " _"]]:
-    """`forward` over every sequence: for each an (S,) tensor on the CPU, 0 on the prompt. Ranks share the work."""
+    """`forward` over every sequence: for each an (S,) tensor on the CPU, 0 on the prompt. Ranks share the work.
+
+    `together` is true for a sharded model, of which all ranks have to compute each forward together.
+    """
     # Consecutive sequences, so that the samples of a prompt are on one rank and share its tokens.
     mine = distributed.contiguous_shard(sequences)
     scored: list[Float[Tensor, " _"]] = [torch.empty(0)] * len(mine)
+    groups = budget.cut([(sequence,) for sequence in mine])
+    turns = max(distributed.all_gather(len(groups))) if together else len(groups)
     with torch.no_grad():
-        for places in budget.cut([(sequence,) for sequence in mine]):
+        for turn in range(turns):
             signals.check()
+            if together:
+                distributed.all_gather(None)  # another rank may have left
+            if turn >= len(groups):
+                forward(pack([min(sequences, key=lambda row: len(row.token_ids))]).to(device))
+                continue
+            places = groups[turn]
             numbers = forward(pack([mine[i] for i in places]).to(device)).cpu()
             for row, i in zip(numbers, places, strict=True):
                 scored[i] = row[: len(mine[i].token_ids)].clone()  # a view would keep the whole matrix
@@ -201,7 +217,11 @@ class Scorer:
             return {}
         device = next(self.policy.parameters()).device
         scored = score_sequences(
-            lambda packed: policy(packed).logprobs, [sequences[i] for i in rows], self.budget, device
+            lambda packed: policy(packed).logprobs,
+            [sequences[i] for i in rows],
+            self.budget,
+            device,
+            is_sharded(self.policy),
         )
         return dict(zip(rows, scored, strict=True))
 

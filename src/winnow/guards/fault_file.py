@@ -107,8 +107,11 @@ class FaultFiles:
         return [f"{name}.pt", *(f"{name}_{number}.pt" for number in range(2, MAX_FAULTS + 1))]
 
     def _content(self, fault: Fault, module: nn.Module) -> dict[str, object]:
-        trained = {name: p.detach().cpu() for name, p in module.named_parameters() if p.requires_grad}
-        fits = sum(p.numel() * p.element_size() for p in trained.values()) <= self.weights_mb * 1e6
+        parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        # A rank that meets a fault does so alone, and holds only a part of a sharded model.
+        whole = all(distributed.local(p) is p for p in parameters.values())
+        fits = whole and sum(p.numel() * p.element_size() for p in parameters.values()) <= self.weights_mb * 1e6
+        trained = {name: p.detach().cpu() for name, p in parameters.items()} if fits else {}
         checkpoint = self.last_checkpoint()
         return {
             "format": FORMAT,
@@ -123,7 +126,7 @@ class FaultFiles:
             "paired": fault.paired,
             "denominator": fault.denominator,
             "tensors": {name: tensor.detach().cpu() for name, tensor in fault.tensors.items()},
-            "weights": trained if fits else {},
+            "weights": trained,
             "checkpoint": None if checkpoint is None else str(checkpoint.relative_to(self.directory)),
         }
 

@@ -7,12 +7,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
-from transformers import PreTrainedModel
 
+from winnow import distributed
 from winnow.guards.finding import Finding
 from winnow.guards.plain_rules import estimate
+from winnow.models.sharding import is_sharded
 from winnow.models.plain_forward import PlainScores, plain_scores, plain_values
-from winnow.models.policy import Critic
+from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy
 from winnow.objectives import PolicyObjective, PreferenceObjective, rule_of
 from winnow.ops import ratio as ratio_ops
 from winnow.types import Row
@@ -36,16 +37,31 @@ class PlainLoss:
 
 @dataclass(frozen=True, slots=True)
 class PlainRow:
-    """A row with its scores, and its values if there is a critic, by plain forwards with their graphs."""
+    """A row with its scores, and its values if there is a critic, by plain forwards with their graphs.
+
+    `reference` are its log-probabilities under the initial policy, where that is kept.
+    """
 
     row: Row
     scores: PlainScores
     values: Float[Tensor, " t"] | None = None
+    reference: Float[Tensor, " t"] | None = None
 
     @classmethod
-    def of(cls, row: Row, policy: PreTrainedModel, temperature: float, critic: Critic | None) -> "PlainRow":
+    def of(
+        cls,
+        row: Row,
+        policy: Policy,
+        temperature: float,
+        critic: Critic | None,
+        reference: FrozenCopy | AdaptersOff | None,
+    ) -> "PlainRow":
+        initial = None
+        if reference is not None:
+            with torch.no_grad(), reference.policy() as frozen:
+                initial = plain_scores(frozen, row, temperature).logprobs
         values = None if critic is None else plain_values(critic, row)
-        return cls(row, plain_scores(policy, row, temperature), values)
+        return cls(row, plain_scores(policy, row, temperature), values, initial)
 
     def own(self, numbers: Float[Tensor, " s"]) -> Float[Tensor, " t"]:
         """Numbers of the row at its response tokens, on the device of its scores."""
@@ -133,6 +149,10 @@ def wrong_gradient(
             total += g
         for name, gradients in _by_group(groups, own).items():
             squares[name] += _square(gradients)
+    if any(is_sharded(part) for part in parts.values()):
+        # The backward passes have reached all weights; none of the update's own has run yet.
+        for part in parts.values():
+            part.zero_grad()
     for name, gradients in _by_group(groups, [f - t for f, t in zip(found, totals, strict=True)]).items():
         away, size = _square(gradients) ** 0.5, squares[name] ** 0.5
         rounding = ROUNDING_OF_SLOPE * sum(loss.mass for loss in plain)
@@ -145,8 +165,18 @@ def wrong_gradient(
 
 
 def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    if any(distributed.local(p) is not p for p in parameters):
+        return _sharded_gradients(loss, parameters)
     found = torch.autograd.grad(loss, parameters, allow_unused=True)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+
+
+def _sharded_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    """This rank's part of the gradient of all ranks' losses, averaged: the backward pass of shards leaves nothing else."""
+    for p in parameters:
+        p.grad = None
+    loss.backward()
+    return [torch.zeros_like(distributed.local(p)) if p.grad is None else distributed.local(p.grad) for p in parameters]
 
 
 def _by_group(groups: Mapping[str, Sequence[nn.Parameter]], numbers: Sequence[Tensor]) -> dict[str, list[Tensor]]:

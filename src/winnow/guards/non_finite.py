@@ -199,13 +199,13 @@ def _parameters(optimizer: Optimizer) -> Iterator[nn.Parameter]:
 
 
 def _state(module: nn.Module, optimizer: Optimizer) -> Iterator[tuple[str, Tensor]]:
-    """The trained weights and the optimiser's moments of them, by name."""
+    """The trained weights and the optimiser's moments of them, by name; of sharded ones this rank's part."""
     trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    yield from ((f"weight {name}", p) for name, p in trained)
+    yield from ((f"weight {name}", distributed.local(p)) for name, p in trained)
     for name, p in trained:
         for key, value in optimizer.state.get(p, {}).items():
             if key != "step":  # a count, which is on the CPU
-                yield f"moment {key} of {name}", value
+                yield f"moment {key} of {name}", distributed.local(value)
 
 
 def _fault_of_experience(iteration: int, found: Sequence[LeftOut]) -> Fault:
@@ -224,7 +224,7 @@ def _fault_of_update(
 
 def _site_of(rows: Sequence[tuple[Row, Mapping[str, Tensor]]], module: nn.Module) -> Site:
     """The first kind of number that is not finite: a weight, what the rows came with, what was computed of them."""
-    if not all_finite([*module.parameters()]):
+    if not all_finite([distributed.local(p) for p in module.parameters()]):
         return Site.WEIGHT
     given = [site for row, _ in rows if (site := site_in(row)) is not None]
     if given:
@@ -243,7 +243,7 @@ def _fault_of_gradient(iteration: int, batches: Sequence[MicroBatch | PairBatch]
         for i, item in enumerate(batch.items)
         for side, row in enumerate(item.rows)
     ]
-    gradients = [(name, p.grad) for name, p in module.named_parameters() if p.grad is not None]
+    gradients = [(name, distributed.local(p.grad)) for name, p in module.named_parameters() if p.grad is not None]
     names = nonfinite_names(gradients)
     return Fault(
         Site.GRADIENT,

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
+from winnow import distributed
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.experience.batching import Experience, collate, collate_pairs
 from winnow.experience.collect import Judge
@@ -32,7 +32,8 @@ from winnow.guards.plain_rules import token_weight
 from winnow.guards.sample_checks import far_apart, wrong_end, wrong_reward
 from winnow.models.language_model import fingerprint
 from winnow.models.plain_forward import plain_scores
-from winnow.models.policy import AdaptersOff, Critic, FrozenCopy
+from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy
+from winnow.models.sharding import is_sharded, is_without_memory
 from winnow.objectives import Aggregate
 from winnow.rng import permutation, seed_of
 from winnow.types import Mean, MicroBatch, Pair, PairBatch, Row
@@ -49,7 +50,7 @@ class Checked:
     log-probabilities from the policy's, as a root mean square in nats.
     """
 
-    policy: PreTrainedModel
+    policy: Policy
     critic: Critic | None
     reference: FrozenCopy | AdaptersOff | None
     algorithm: Algorithm
@@ -90,7 +91,8 @@ class UpdateCheck:
     _chosen: _Chosen | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self._reference = self._fingerprint_of_reference()
+        if not is_without_memory(self.checked.policy):
+            self._reference = self._fingerprint_of_reference()
 
     def is_due(self) -> bool:
         """Whether the iteration that begins is to be checked: the first of this process, and every `every`th on."""
@@ -102,12 +104,16 @@ class UpdateCheck:
     ) -> Finding | None:
         """Check the samples of the iteration, its first micro-batch, and the gradient of a few of its rows."""
         self._chosen = None
-        read = read_batch(batch, experience.items, dealt)
-        if (found := wrong_terms(read, experience.items, dealt, self.checked.aggregate)) is not None:
+        read, reference = read_batch(batch, experience.items, dealt), self._wrong_reference()
+        found = wrong_terms(read, experience.items, dealt, self.checked.aggregate) or reference
+        if self._together and any(distributed.all_gather(found is not None)):
             return found
-        if (found := self._wrong_reference()) is not None:
-            return found
-        return self._wrong_scores(experience, iteration, self._choose(read, experience, iteration), read, step)
+        chosen = self._choose(read, experience, iteration) if found is None else []
+        if self._together:  # equally many forwards on each rank
+            most = max(distributed.all_gather(len(chosen)))
+            own = chosen or [next(i for i in dealt if not experience.zero_gradient[i])]
+            chosen = [own[n % len(own)] for n in range(most)]
+        return found or self._wrong_scores(experience, iteration, chosen, read, step)
 
     def before_second_update(
         self, experience: Experience, dealt: Sequence[int], batch: MicroBatch | PairBatch
@@ -155,7 +161,10 @@ class UpdateCheck:
     ) -> Finding | None:
         c, items = self.checked, [experience.items[i] for i in chosen]
         with torch.enable_grad():
-            plain = [[PlainRow.of(row, c.policy, c.temperature, c.critic) for row in item.rows] for item in items]
+            initial = None if self._is_previous else c.reference
+            plain = [
+                [PlainRow.of(row, c.policy, c.temperature, c.critic, initial) for row in item.rows] for item in items
+            ]
         found = (
             _wrong_demonstration(plain)
             if experience.evidence is None
@@ -169,7 +178,8 @@ class UpdateCheck:
                 ],
             )
         )
-        return found or self._wrong_gradient(items, plain, read, step)
+        gradient = self._wrong_gradient(items, plain, read, step)
+        return found or gradient
 
     def _wrong_numbers(self, iteration: int, evidence: Evidence, rows: Sequence[NumberedRow]) -> Finding | None:
         c, rollouts = self.checked, evidence.rollouts
@@ -197,8 +207,15 @@ class UpdateCheck:
             found = found or far_apart("old log-probabilities", row.where, logprobs, row.plain.own(old), limit)
         return found
 
+    @property
+    def _together(self) -> bool:
+        """Whether all ranks have to compute together, because each holds a part of the model."""
+        return is_sharded(self.checked.policy)
+
     def _wrong_reference(self) -> Finding | None:
-        if self._reference == self._fingerprint_of_reference():
+        now = self._fingerprint_of_reference()
+        self._reference = self._reference or now  # a sharded one had no weights when the check was made
+        if self._reference == now:
             return None
         return Finding("reference", "its weights", "those that the run began with", "others")
 
@@ -208,10 +225,9 @@ class UpdateCheck:
                 return None
             case AdaptersOff():
                 # Not while the adapters are off: peft then counts them among the frozen weights.
-                return fingerprint(self.checked.policy, frozen_only=True)
+                return fingerprint(self.checked.policy.model, frozen_only=True)
             case FrozenCopy() as reference:
-                with reference.model() as model:
-                    return fingerprint(model)
+                return fingerprint(reference.copied.model)
 
     def _wrong_reference_scores(self, evidence: Evidence, row: NumberedRow) -> Finding | None:
         given = [x for x in (evidence.reference.get(row.number), row.plain.row.ref_logprobs) if x is not None]
@@ -219,9 +235,8 @@ class UpdateCheck:
             return None
         expected, limit = row.plain.scores.logprobs, self.checked.tolerances.logprob
         if not self._is_previous:
-            assert self.checked.reference is not None
-            with torch.no_grad(), self.checked.reference.model() as model:
-                expected = plain_scores(model, row.plain.row, self.checked.temperature).logprobs
+            assert row.plain.reference is not None
+            expected = row.plain.reference
         elif self.checked.exact:
             limit = self.checked.sampled_gap
         found = None

@@ -91,11 +91,12 @@ def has_plain_head(model: PreTrainedModel) -> bool:
     return torch.equal(given, hidden) and torch.equal(output.to(said.dtype), said)
 
 
-def enable_gradient_checkpointing(*models: PreTrainedModel) -> None:
+def enable_gradient_checkpointing(*models: PreTrainedModel, checked: PreTrainedModel | None = None) -> None:
     """Gradient checkpointing: store each block's input and recompute the block in backward.
 
     Gradients are the same, for less memory and more time. The models are put into training mode, because transformers
     recomputes in that mode only and loads models in evaluation mode. Dropout is 0 in every layer that names it so.
+    Where the models have no weights yet, `checked` is one of their kind that has.
 
     Raises:
         ConfigError: a model does not support it, or computes something else in training mode.
@@ -106,15 +107,17 @@ def enable_gradient_checkpointing(*models: PreTrainedModel) -> None:
                 f"hardware.gradient_checkpointing=true: {type(model).__name__} does not support it; "
                 "type hardware.gradient_checkpointing=false"
             )
-        tokens = torch.tensor([probe_rows(model)[0].token_ids], device=model.device)
+        probed = checked or model
+        tokens = torch.tensor([probe_rows(probed)[0].token_ids], device=probed.device)
         with torch.no_grad():  # the first output: logits, or a backbone's hidden states
-            evaluated = model.eval()(input_ids=tokens, use_cache=False)[0]
-            trained = model.train()(input_ids=tokens, use_cache=False)[0]
+            evaluated = probed.eval()(input_ids=tokens, use_cache=False)[0]
+            trained = probed.train()(input_ids=tokens, use_cache=False)[0]
         if not agree(trained, evaluated):
             raise ConfigError(
                 f"hardware.gradient_checkpointing=true: {type(model).__name__} draws at random in training mode; "
                 "type hardware.gradient_checkpointing=false"
             )
+        model.train()
         model.gradient_checkpointing_enable({"use_reentrant": False})
 
 

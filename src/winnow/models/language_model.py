@@ -1,7 +1,7 @@
 """Language models: weights with tokenizer and end-of-sequence ids, their sources, and their export."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -22,6 +22,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from winnow import distributed
 from winnow.errors import ConfigError
 from winnow.models.architecture import settle_attention
 from winnow.models.generation_config import embedding_rows, end_ids, mend, turn_end
@@ -37,11 +38,27 @@ from winnow.models.model_folder import (
 from winnow.models.shape import DecoderShape
 from winnow.models.templates import Template
 from winnow.ops.finite import all_finite, nonfinite_names
+from winnow.models.weights import Weights, whole
 from winnow.rng import seed_of
 from winnow.visible_text import visible
 
 if TYPE_CHECKING:
     from peft import PeftModel
+
+
+@dataclass(frozen=True, slots=True)
+class PendingWeights:
+    """Weights of a model without memory, which every rank reads in part once it knows its shards.
+
+    They are named as in `model.named_parameters()`, but for adapters without peft's `.base_layer`. `checked` is a model
+    of the same kind with the first blocks alone. `bare` is the whole model without memory, and `bare_adapter` peft's
+    view of it under LoRA.
+    """
+
+    weights: Weights
+    checked: PreTrainedModel
+    bare: PreTrainedModel
+    bare_adapter: "PeftModel | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,12 @@ class LanguageModel:
     pad_id: int
     adapter: "PeftModel | None" = None
     left_out: tuple[str, ...] = ()
+    pending: "PendingWeights | None" = None
+
+    @property
+    def checked(self) -> PreTrainedModel:
+        """The model on which the checks of a start run: this one, or for one without weights yet a shallow one."""
+        return self.model if self.pending is None else self.pending.checked
 
     def encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
@@ -125,7 +148,7 @@ class Pretrained:
         require_all_weights(self.path, found)
         require_floating(self.path, where, model)
         model.name_or_path = self.path  # what an adapter names as its base, which must not be a path of this machine
-        return _assemble(model, tokenizer, self.lora, attention)
+        return assemble(model, tokenizer, self.lora, attention)
 
     def _config(self, where: str) -> PreTrainedConfig:
         config = self._read(AutoConfig, "config.json", where)
@@ -211,15 +234,31 @@ class FreshTiny:
         with torch.random.fork_rng():
             torch.manual_seed(seed_of("weights", self.seed))
             model = Qwen2ForCausalLM._from_config(self.config(), attn_implementation=attention)
-        return _assemble(model, self.tokenizer(), self.lora, attention)
+        return assemble(model, self.tokenizer(), self.lora, attention)
 
 
-def _assemble(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, lora: Lora | None, attention: str | None
+def assemble(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    lora: Lora | None,
+    attention: str | None,
+    checked: PreTrainedModel | None = None,
 ) -> LanguageModel:
+    """The language model of a model and its tokenizer, which are checked.
+
+    `checked` is the model with weights on which to check the attention, if `model` has none yet.
+
+    Raises:
+        ConfigError: they do not fit each other, or cannot be trained.
+    """
     _remove_dropout(model)
-    require_finite_weights(model, "model")
-    settle_attention(model, attention)
+    if checked is None:
+        require_finite_weights(model, "model")
+        settle_attention(model, attention)
+    else:
+        _remove_dropout(checked)
+        settle_attention(checked, attention)
+        model.set_attn_implementation(checked.config._attn_implementation)
     require_ids(model, tokenizer)
     vars(model.config).pop("auto_map", None)  # names code of the repository, which is neither run nor exported
     eos_ids, left_out = end_ids(model, tokenizer), mend(model)
@@ -301,12 +340,34 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 def fingerprint(model: PreTrainedModel, frozen_only: bool = False) -> str:
     """A hash that tells weights apart by about 1,024 evenly spaced numbers of each parameter; cheap at any size.
 
-    With `frozen_only`, of those parameters that are not trained.
+    With `frozen_only`, of those parameters that are not trained. All ranks have to ask for that of a sharded model
+    together.
     """
+    parameters = [(name, p) for name, p in model.named_parameters() if not (frozen_only and p.requires_grad)]
+    sampled = distributed.every_nth([p.detach() for _, p in parameters], [_spacing(p) for _, p in parameters])
+    return _digest((name, numbers) for (name, _), numbers in zip(parameters, sampled, strict=True))
+
+
+def initial_fingerprint(language_model: LanguageModel) -> str:
+    """The `fingerprint` of a model as it was loaded, even if it still waits for its weights."""
+    if language_model.pending is None:
+        return fingerprint(language_model.model)
+    weights, names = language_model.pending.weights, language_model.model.named_parameters()
+    tensors = ((name, whole(weights, source_name(name)).to(p.dtype).flatten()) for name, p in names)
+    return _digest((name, flat[:: _spacing(flat)]) for name, flat in tensors)
+
+
+def source_name(name: str) -> str:
+    """The name of a parameter's tensor among pending weights: peft puts an adapted layer's weights below it."""
+    return name.replace(".base_layer.", ".")
+
+
+def _spacing(tensor: torch.Tensor) -> int:
+    return max(1, tensor.numel() // 1024)
+
+
+def _digest(sampled: Iterable[tuple[str, torch.Tensor]]) -> str:
     digest = hashlib.sha256()
-    for name, parameter in model.named_parameters():
-        if frozen_only and parameter.requires_grad:
-            continue
-        flat = parameter.detach().flatten()
-        digest.update(name.encode() + flat[:: max(1, len(flat) // 1024)].float().cpu().numpy().tobytes())
+    for name, numbers in sampled:
+        digest.update(name.encode() + numbers.float().cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from winnow.distributed import whole_tensor
 from winnow.errors import ConfigError
 from winnow.rng import seed_of
 
@@ -86,7 +87,8 @@ def merged_state(adapter: "PeftModel") -> dict[str, torch.Tensor]:
 def merged_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """The weights of `model` under their own names, one at a time, with adapters merged; the model itself is unchanged.
 
-    They are on the model's device and in its dtype. Tied weights are one tensor under two names.
+    They are on the model's device and in its dtype. Tied weights are one tensor under two names. Those of a sharded
+    model are gathered one after the other, and all ranks have to take them together.
     """
     layers = {name: module for name, module in model.named_modules() if hasattr(module, "get_delta_weight")}
     for key, tensor in model.state_dict().items():
@@ -96,5 +98,6 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
         if inner and kind == "weight":
             with torch.no_grad():
                 layer: Any = layers[name]
-                tensor = tensor + layer.get_delta_weight(layer.active_adapters[0]).to(tensor.dtype)
-        yield f"{name}.{kind}" if inner else key, tensor
+                delta = whole_tensor(layer.get_delta_weight(layer.active_adapters[0]))
+                tensor = whole_tensor(tensor) + delta.to(tensor.dtype)
+        yield f"{name}.{kind}" if inner else key, whole_tensor(tensor)

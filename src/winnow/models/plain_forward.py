@@ -8,9 +8,8 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from winnow.models.policy import Critic
+from winnow.models.policy import Critic, Policy
 from winnow.packed import PromptedSequence
 
 
@@ -21,10 +20,11 @@ class PlainScores(NamedTuple):
     entropies: Float[Tensor, " t"]
 
 
-def plain_scores(model: PreTrainedModel, row: PromptedSequence, temperature: float) -> PlainScores:
-    """Scores of the response tokens of `row` under `model` at `temperature`, with their graph if gradients are on."""
-    tokens = torch.tensor([row.token_ids], device=model.device)
-    logits = model(input_ids=tokens, use_cache=False).logits[0, row.prompt_length - 1 : -1]
+def plain_scores(policy: Policy, row: PromptedSequence, temperature: float) -> PlainScores:
+    """Scores of the response tokens of `row` under `policy`'s model at `temperature`, with their graph if gradients
+    are on."""
+    tokens = torch.tensor([row.token_ids], device=policy.device)
+    logits = policy.row_logits(tokens)[row.prompt_length - 1 : -1]
     logs = torch.log_softmax(_precise(logits) / temperature, dim=-1)
     drawn = logs.gather(1, tokens[0, row.prompt_length :, None])[:, 0]
     return PlainScores(drawn, -(logs.exp() * logs).sum(1))
@@ -33,8 +33,7 @@ def plain_scores(model: PreTrainedModel, row: PromptedSequence, temperature: flo
 def plain_values(critic: Critic, row: PromptedSequence) -> Float[Tensor, " t"]:
     """The critic's value before each response token of `row`."""
     tokens = torch.tensor([row.token_ids], device=critic.head.weight.device)
-    hidden = critic.backbone(input_ids=tokens, use_cache=False).last_hidden_state[0, row.prompt_length - 1 : -1]
-    return _precise(critic.head(hidden)[:, 0])
+    return _precise(critic.row_values(tokens)[row.prompt_length - 1 : -1])
 
 
 def _precise(numbers: Tensor) -> Tensor:

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from winnow.models.backbone import has_plain_head, hidden_states, logits
+from winnow.models.sharding import is_sharded, is_without_memory
 from winnow.ops.logprobs import head_scores, logit_scores
 from winnow.packed import Packed
 
@@ -28,11 +29,16 @@ class Scores(NamedTuple):
 class Policy(nn.Module):
     """A causal language model, scored at the temperature at which it is sampled."""
 
-    def __init__(self, model: PreTrainedModel, temperature: float) -> None:
+    def __init__(self, model: PreTrainedModel, temperature: float, checked: PreTrainedModel | None = None) -> None:
+        """`checked` is a model of the same kind with weights, if `model` has none yet."""
         super().__init__()
         self.model = model
         self.temperature = temperature
-        self.plain_head = has_plain_head(model)
+        self.plain_head = has_plain_head(checked or model)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
 
     def forward(self, rows: Packed, entropies: bool = False) -> Scores:
         """Scores of the response tokens; zero at all other positions."""
@@ -46,6 +52,10 @@ class Policy(nn.Module):
         logprobs, entropy = found
         return Scores(rows.spread(logprobs), None if entropy is None else rows.spread(entropy))
 
+    def row_logits(self, tokens: Int[Tensor, "1 s"]) -> Float[Tensor, "s v"]:
+        """The model's own logits at every position of one whole row, without packing."""
+        return self.model(input_ids=tokens, use_cache=False).logits[0]
+
 
 class Critic(nn.Module):
     """Value model: a copy of the policy's backbone with a scalar head that starts at zero.
@@ -57,11 +67,13 @@ class Critic(nn.Module):
 
     def __init__(self, policy: PreTrainedModel) -> None:
         super().__init__()
-        frozen = {id(weight): weight for weight in policy.parameters() if not weight.requires_grad}
-        backbone = copy.deepcopy(policy.base_model, frozen)
+        shared = {id(weight): weight for weight in policy.parameters() if not weight.requires_grad}
+        # Shards belong to one module each.
+        backbone = copy.deepcopy(policy.base_model, {} if is_without_memory(policy) else shared)
         assert isinstance(backbone, PreTrainedModel)
         self.backbone = backbone
-        self.head = nn.Linear(policy.config.get_text_config().hidden_size, 1, dtype=policy.dtype)
+        width = policy.config.get_text_config().hidden_size
+        self.head = nn.Linear(width, 1, dtype=policy.dtype, device="meta" if is_without_memory(policy) else None)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -70,6 +82,10 @@ class Critic(nn.Module):
         values = self.head(hidden_states(self.backbone, rows)).squeeze(1)
         # Under autocast the head computes in bfloat16, which is too coarse for a return.
         return rows.spread(values if values.dtype == torch.float64 else values.float())
+
+    def row_values(self, tokens: Int[Tensor, "1 s"]) -> Float[Tensor, " s"]:
+        """The head's output at every position of one whole row, without packing."""
+        return self.head(self.backbone(input_ids=tokens, use_cache=False).last_hidden_state[0])[:, 0]
 
 
 @runtime_checkable
@@ -84,20 +100,21 @@ class FrozenCopy:
     """Reference policy with its own copy of all weights."""
 
     def __init__(self, policy: Policy) -> None:
-        self._policy = copy.deepcopy(policy).requires_grad_(False).eval()
+        self.copied = copy.deepcopy(policy).requires_grad_(False).eval()
 
     def __call__(self, rows: Packed) -> Scores:
         with torch.no_grad():
-            return self._policy(rows)
+            return self.copied(rows)
 
     @contextmanager
-    def model(self) -> Iterator[PreTrainedModel]:
-        """Context with the model whose forward gives the reference policy's logits."""
-        yield self._policy.model
+    def policy(self) -> Iterator[Policy]:
+        """Context with the policy whose forward is the reference policy's."""
+        yield self.copied
 
     def to(self, device: torch.device) -> None:
         """Move the copy, which is a submodule of nothing and would otherwise stay where it is."""
-        self._policy.to(device)
+        if not is_sharded(self.copied):  # shards are made where they stay
+            self.copied.to(device)
 
 
 class AdaptersOff:
@@ -114,10 +131,10 @@ class AdaptersOff:
             return self._policy(rows)
 
     @contextmanager
-    def model(self) -> Iterator[PreTrainedModel]:
-        """Context with the model whose forward gives the reference policy's logits."""
+    def policy(self) -> Iterator[Policy]:
+        """Context with the policy whose forward is the reference policy's."""
         with self._adapter.disable_adapter():
-            yield self._policy.model
+            yield self._policy
 
     def to(self, device: torch.device) -> None:
         """Does nothing: the reference shares the policy's weights and moves with them."""

@@ -10,6 +10,7 @@ import copy
 import hashlib
 import json
 import os
+import pickle
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -22,13 +23,16 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from winnow import distributed
 from winnow.errors import ConfigError, Stopped
 from winnow.experience.metrics import Clock
 from winnow.files import flush_to_disk, parsed_json, regular_file, replace_text, sha256_of
+from winnow.models.sharding import is_sharded
 from winnow.ops.finite import nonfinite_names
 from winnow.run_logs.background_writer import BackgroundWriter
 from winnow.run_logs.run_files import RunFiles, checkpoint_folders, iteration_in
 from winnow.tensor_files import read_tensors
+from winnow.training import sharded_state
 from winnow.training.progress import RunProgress
 
 STATE, MANIFEST = "state.ckpt", "manifest.json"
@@ -80,8 +84,7 @@ def read_manifest(folder: Path, run: str | None = None, hashed: bool = True) -> 
     if run is not None and manifest.get("run") not in (None, run):
         raise Damaged(f"belongs to another run ({manifest['run']}, not {run})")
     try:
-        state = regular_file(folder / STATE)
-        if hashed and sha256_of(state) != manifest["sha256"]:
+        if hashed and state_sha256(folder / STATE) != manifest["sha256"]:
             raise Damaged("incomplete or damaged (its state is not that of the manifest)")
     except OSError as error:
         raise Damaged("incomplete or damaged (no readable state)") from error
@@ -109,6 +112,20 @@ def _check(manifest: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()
 
 
+def state_sha256(state: Path) -> str:
+    """SHA-256 of a state file, or of the names and hashes of the files of a sharded state's folder.
+
+    Raises:
+        OSError: a file of it is missing, no regular file, or cannot be read.
+    """
+    if not state.is_dir() or state.is_symlink():
+        return sha256_of(regular_file(state))
+    digest = hashlib.sha256()
+    for file in sorted(state.iterdir()):
+        digest.update(f"{file.name} {sha256_of(regular_file(file))}\n".encode())
+    return digest.hexdigest()
+
+
 def nonfinite_tensors(state: State) -> list[str]:
     """The dotted names of all tensors in a checkpoint's state with a NaN or an infinity: weights and moments."""
     return nonfinite_names(_tensors(state, ""))
@@ -126,19 +143,38 @@ def _tensors(node: object, name: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def load_state(path: Path) -> State:
-    """The state in a checkpoint file, mapped from the disk on the CPU. It cannot run code, as pickles can.
+    """The state in a checkpoint, mapped from the disk on the CPU. It cannot run code, as pickles can.
+
+    That of a sharded run, a folder, is put together in main memory.
 
     Raises:
         ConfigError: it is not a file that a run wrote.
     """
-    refusal = ConfigError(f"{path}: not the state of a run; delete its folder, so that an earlier one is used")
     try:
-        state = read_tensors(path, mmap=True)
-    except ValueError as error:
-        raise refusal from error
+        state = sharded_state.whole_state(path) if path.is_dir() else read_tensors(path, mmap=True)
+    except (ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise _refusal(path) from error
     if not isinstance(state, dict) or not {"state_dict", "optimizer_states"} <= state.keys():
-        raise refusal
+        raise _refusal(path)
     return state
+
+
+def outline(path: Path) -> State:
+    """The state in a checkpoint, of a sharded run without its tensors: weights have shapes and no memory.
+
+    Raises:
+        ConfigError: it is not what a run wrote.
+    """
+    if not path.is_dir():
+        return load_state(path)
+    try:
+        return sharded_state.outline(path)
+    except (ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise _refusal(path) from error
+
+
+def _refusal(path: Path) -> ConfigError:
+    return ConfigError(f"{path}: not the state of a run; delete its folder, so that an earlier one is used")
 
 
 class IterationCheckpoint(Checkpoint):
@@ -195,6 +231,7 @@ class IterationCheckpoint(Checkpoint):
     def save(self, trainer: pl.Trainer, iteration: int) -> None:
         """Save the state after `iteration`. All ranks take part in collecting it; the first writes the files."""
         self._saved = iteration
+        bad = self._nonfinite(trainer)
         if not trainer.is_global_zero:
             trainer.save_checkpoint(self.directory / STATE)
             return
@@ -205,11 +242,21 @@ class IterationCheckpoint(Checkpoint):
             iteration,
             trainer.save_checkpoint,
             self.run,
-            lambda path: nonfinite_tensors(load_state(path)),
+            lambda path: nonfinite_tensors(load_state(path)) if bad is None else bad,
         )
         if self.keep is not None:
             best = _progress(trainer).best if self.keep_best else None
             delete_old(self.directory, self.keep, self.run, written, best)
+
+
+    def _nonfinite(self, trainer: pl.Trainer) -> list[str] | None:
+        """The tensors of a sharded state that are not finite on some rank; None for one that can be read back whole."""
+        if not is_sharded(trainer.lightning_module):
+            return None
+        module, optimizer = trainer.lightning_module, trainer.optimizers[0]
+        own = {**sharded_state.trained(module), **sharded_state.moments(module, optimizer)}
+        mine = nonfinite_names((name, distributed.local(tensor)) for name, tensor in own.items())
+        return sorted({name for names in distributed.all_gather(mine) for name in names})
 
 
 def _progress(trainer: pl.Trainer) -> RunProgress:
@@ -268,7 +315,7 @@ def _write_into(
     if found:
         name = temporary.name.removeprefix(".tmp-")
         print(f"{name}: not finite, so that no run will go on from it: {', '.join(found[:3])}", flush=True)
-    manifest = {"schema": 2, "run": run, "iteration": iteration, "sha256": sha256_of(temporary / STATE)}
+    manifest = {"schema": 2, "run": run, "iteration": iteration, "sha256": state_sha256(temporary / STATE)}
     manifest |= {"nonfinite": f"{len(found)} tensors, such as {found[0]}" if found else None}
     replace_text(temporary / MANIFEST, json.dumps({**manifest, "check": _check(manifest)}))
 
@@ -346,3 +393,8 @@ class SyncedCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        if Path(path).is_dir():  # of a sharded run
+            return sharded_state.whole_state(Path(path))
+        return super().load_checkpoint(path, map_location, weights_only)

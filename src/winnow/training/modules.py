@@ -23,6 +23,7 @@ from winnow.guards.settings import NonFiniteSettings
 from winnow.models.policy import Critic, Policy
 from winnow.objectives import PolicyObjective, PreferenceObjective, ValueObjective
 from winnow.ops.finite import finite_rows
+from winnow.training.sharded import ShardedParts
 from winnow.types import Loss, Mean, MicroBatch, PairBatch
 
 
@@ -84,7 +85,14 @@ class IterationModule(pl.LightningModule):
         self.policy = policy
         self.optim = optim
         self.guard = NonFiniteGuard(NonFiniteSettings(max_consecutive=5, weights_mb=0))
+        self.sharded: ShardedParts | None = None
         self._means: dict[str, Mean] = {}
+
+    def configure_model(self) -> None:
+        """Give the modules of a sharded run their shards, once Lightning has connected the ranks."""
+        if self.sharded is not None:
+            assert self.device_mesh is not None
+            self.sharded.make(self.device_mesh["data_parallel"], self.trainer.strategy.root_device)
 
     def compute(self, batch: Any) -> Computed:
         """The loss of a micro-batch of the kind that this algorithm trains on, and the numbers behind it."""
@@ -95,7 +103,7 @@ class IterationModule(pl.LightningModule):
         self.guard.begin(batch)
         computed = self.compute(batch)
         healthy = computed.finite_items()
-        if not bool(healthy.all()):
+        if self._any_rank(not bool(healthy.all())):
             return self._loss_without_faults(batch, computed, healthy)
         return self.scale_loss(computed.loss, batch)
 
@@ -107,16 +115,27 @@ class IterationModule(pl.LightningModule):
         To mask them would not do: in the backward pass their activations are multiplied by zero, and NaN stays NaN.
         Where the others are not finite either, nothing is left of the micro-batch.
         """
-        self.guard.leave_out(batch, healthy, computed.outputs(), self)
-        if keep := healthy.nonzero().flatten().tolist():
-            batch = without_items(batch, keep).to(self.device)
+        if not bool(healthy.all()):
+            self.guard.leave_out(batch, healthy, computed.outputs(), self)
+        keep = healthy.nonzero().flatten().tolist()
+        if keep or self.sharded is not None:
+            batch = without_items(batch, keep or [0]).to(self.device)
             computed = self.compute(batch)
             healthy = computed.finite_items()
-            if bool(healthy.all()):
+            if keep and bool(healthy.all()):
                 return self.scale_loss(computed.loss, batch)
-            self.guard.leave_out(batch, torch.zeros_like(healthy), computed.outputs(), self)
+            if keep:
+                self.guard.leave_out(batch, torch.zeros_like(healthy), computed.outputs(), self)
+        if self.sharded is not None:
+            # Every rank has to run the backward pass of its shards. Of a loss that is not finite no part can be taken:
+            # the gradient is not finite either, and the update is skipped by all.
+            return computed.loss.value * 0
         # A loss of zero that reaches every weight, because ranks wait for each other's gradients.
         return torch.stack([p.flatten()[:0].sum() for p in self.parameters() if p.requires_grad]).sum()
+
+    def _any_rank(self, fault: bool) -> bool:
+        """Whether there is a fault here, or on any of the ranks that compute a sharded model together."""
+        return fault if self.sharded is None else any(distributed.summed([fault]))
 
     def groups(self) -> Iterator[tuple[nn.Module, float]]:
         """The parts of the model that are parameter groups, clipped separately, each with its learning rate."""
@@ -157,7 +176,7 @@ class IterationModule(pl.LightningModule):
         self.guard.before_step(self, optimizer)
         limit = self.optim.grad_clip or float("inf")
         parts = [[p for p in group["params"] if p.grad is not None] for group in optimizer.param_groups]
-        norms = [nn.utils.get_total_norm([p.grad for p in part if p.grad is not None]) for part in parts]
+        norms = [distributed.norm([p.grad for p in part if p.grad is not None]) for part in parts]
         # All ranks step, or none: a memory error of one of them comes after the gradients were averaged.
         finite = not any(distributed.summed([not all(torch.isfinite(norm) for norm in norms)]))
         if finite:

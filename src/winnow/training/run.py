@@ -4,10 +4,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytorch_lightning as pl
+from pytorch_lightning.plugins.precision import Precision as PrecisionPlugin
 from pytorch_lightning.plugins.precision.double import DoublePrecision
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import Tensor
 
 from winnow import signals
@@ -24,7 +27,7 @@ from winnow.guards.non_finite import NonFiniteGuard
 from winnow.guards.settings import NonFiniteSettings
 from winnow.guards.update_check import UpdateCheck
 from winnow.models.export import export_model
-from winnow.models.language_model import LanguageModel, fingerprint
+from winnow.models.language_model import LanguageModel, initial_fingerprint
 from winnow.models.precision import Precision
 from winnow.run_logs.background_writer import BackgroundWriter
 from winnow.run_logs.console import RunConsole
@@ -41,26 +44,51 @@ from winnow.training.checkpoint import (
     SyncedCheckpointIO,
     is_intact,
     iteration_of,
-    load_state,
     newest_valid,
+    outline,
     remove_leftovers,
 )
 from winnow.training.guard_callback import GuardCallback
 from winnow.training.lightning_settings import TrainerSettings
 from winnow.training.modules import IterationModule
 from winnow.training.progress import IterationData, RunBudget
+from winnow.training.sharded import Sharded, ShardedFloat64, whole_model
 from winnow.training.stopping import StopOnSignal
 from winnow.types import MicroBatch, PairBatch
 
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """Lightning's settings of device, number of processes, strategy and precision."""
+    """Lightning's settings of device, number of processes, strategy and precision.
+
+    Ranks wait for each other for at most `timeout`. With `offload`, sharded weights rest in main memory.
+    """
 
     accelerator: str
     devices: int
+    nodes: int
     strategy: str
     precision: Precision
+    timeout: timedelta
+    offload: bool
+
+    @property
+    def ranks(self) -> int:
+        return self.devices * self.nodes
+
+    def lightning_strategy(self) -> str | Strategy:
+        """The strategy as an argument of Lightning's Trainer."""
+        if self.strategy == "fsdp":
+            return Sharded(self.ranks, self.timeout, self.offload)
+        if self.strategy == "ddp" or self.ranks > 1:
+            return DDPStrategy(timeout=self.timeout)
+        return self.strategy
+
+    def precision_plugin(self) -> PrecisionPlugin | None:
+        """The plugin of float64; Lightning has those of the other precisions."""
+        if self.precision != "64-true":
+            return None
+        return ShardedFloat64() if self.strategy == "fsdp" else Float64()
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +255,14 @@ class Run:
 
     def _close(self, status: Status, error: BaseException | None) -> BaseException | None:
         """Leave curves, exported model and summary; return the error that then ends the run, if any."""
+        model = self.language_model
+        if status == "done" and model.pending is not None:
+            model = whole_model(model)
         if not self.trainer.is_global_zero:
             return error
         try:
             with signals.immediate():  # what a signal prevents here is made by a resume
-                self._draw_and_export(status, draws=not isinstance(error, DiskFailure))
+                self._draw_and_export(model, status, draws=not isinstance(error, DiskFailure))
         except Stopped as stop:
             status, error = _status_of(stop), stop
         except BaseException as other:
@@ -247,7 +278,7 @@ class Run:
         self.tracker.finish(summary, failed=status in ("failed", "diverged"))
         return error
 
-    def _draw_and_export(self, status: Status, draws: bool) -> None:
+    def _draw_and_export(self, model: LanguageModel, status: Status, draws: bool) -> None:
         progress = self.data.progress
         if status == "done":
             for line in outcome_warnings(self.files.rows(), progress.eval_first, progress.eval_last):
@@ -256,8 +287,8 @@ class Run:
             self.curves.write(lambda: self.console.say(f"curves: {draw_run(self.directory)}"))
         if status == "done":
             card = model_card(self._summary(status, None), self.info.config, self.files.rows())
-            self.language_model.model.float()  # as everything loads it; the checkpoint keeps float64
-            export_model(self.language_model, self.directory / "export", card)
+            model.model.float()  # as everything loads it; the checkpoint keeps float64
+            export_model(model, self.directory / "export", card)
             self.console.say(
                 f"held-out accuracy {_percent(progress.eval_first)} -> {_percent(progress.eval_last)} "
                 f"in {progress.seconds:.0f} s; model: {self.directory / 'export'}"
@@ -289,11 +320,11 @@ class Run:
 
         KL and DPO terms are relative to the initial model, which is not in the checkpoint but loaded anew.
         """
-        mine = fingerprint(self.language_model.model)
+        mine = initial_fingerprint(self.language_model)
         self.data.note(initial_weights=mine, prompt_hash=self.info.prompt_hash, verifiers=self.verifiers)
         if checkpoint is None:
             return None
-        saved = load_state(checkpoint)
+        saved = outline(checkpoint)
         self._refuse_other_parameters(saved["state_dict"])
         state = saved[IterationData.__qualname__]
         if state["initial_weights"] != mine:
@@ -334,12 +365,13 @@ class Run:
 
     def _trainer(self, hardware: Hardware, settings: TrainerSettings) -> pl.Trainer:
         c = self.intervals
-        double = [Float64()] if hardware.precision == "64-true" else []
+        double = hardware.precision_plugin()
         return pl.Trainer(
             max_epochs=c.iterations,
             accelerator=hardware.accelerator,
             devices=hardware.devices,
-            strategy=hardware.strategy,
+            num_nodes=hardware.nodes,
+            strategy=hardware.lightning_strategy(),
             precision=None if double else hardware.precision,
             callbacks=[
                 self.stopping,
@@ -357,7 +389,7 @@ class Run:
                 ),
                 *settings.watched(),
             ],
-            plugins=[SyncedCheckpointIO(), *double],
+            plugins=[each for each in (SyncedCheckpointIO(), double) if each is not None],
             logger=self.observed or False,
             enable_progress_bar=False,
             enable_model_summary=settings.enable_model_summary,

@@ -1,0 +1,204 @@
+"""State of a sharded run by the names of its parameters: weights and AdamW's moments, saved and loaded shard by shard.
+
+torch.distributed.checkpoint writes a folder with a file of each rank, and reads from it what a rank holds, whatever the
+number of ranks that wrote it. Everything else of a checkpoint is in the file `rest.pt` of the folder.
+"""
+
+import os
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint import metadata
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+from torch.optim import Optimizer
+
+from winnow import distributed
+from winnow.files import flush_to_disk
+from winnow.tensor_files import read_tensors
+
+REST = "rest.pt"
+"""File with all of a checkpoint that is no weight and no moment."""
+WEIGHT, MOMENT = "state_dict.", "moments."
+LAYOUT = "layout"
+"""Entry of the rest with what `layout` says."""
+
+
+class _Reader(dcp.FileSystemReader):
+    """Reader whose index of the tensors cannot run code, as torch's own reading of that pickle can."""
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
+        with open(Path(self.path) / ".metadata", "rb") as file:
+            found = _IndexUnpickler(file).load()
+        if not isinstance(found, Metadata):
+            raise pickle.UnpicklingError("no index of tensors")
+        found.storage_meta = StorageMeta() if found.storage_meta is None else found.storage_meta
+        found.storage_meta.load_id = self.load_id
+        return found
+
+
+class _IndexUnpickler(pickle.Unpickler):
+    """Unpickler of the classes of an index of tensors, and of no others."""
+
+    ALLOWED = frozenset(
+        {
+            *(("torch.distributed.checkpoint.metadata", name) for name in metadata.__all__),
+            ("torch.distributed.checkpoint.metadata", "_MEM_FORMAT_ENCODING"),
+            ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
+            ("torch.serialization", "_get_layout"),
+            ("torch", "Size"),
+            ("torch", "device"),
+            ("collections", "OrderedDict"),
+            *(("torch", str(dtype).removeprefix("torch.")) for dtype in (torch.float32, torch.float64, torch.bfloat16)),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.ALLOWED:
+            raise pickle.UnpicklingError(f"{module}.{name} is no part of an index of tensors")
+        return super().find_class(module, name)
+
+
+def trained(module: nn.Module) -> dict[str, Tensor]:
+    """The trained weights by name, tied ones once."""
+    return {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+
+
+def moments(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
+    """AdamW's state as `NAME:KEY`, of the parameters that have been updated."""
+    names = {p: name for name, p in module.named_parameters()}
+    return {
+        f"{names[p]}:{key}": value for p, state in optimizer.state.items() if p in names for key, value in state.items()
+    }
+
+
+def save(tensors: Mapping[str, Mapping[str, Tensor]], rest: Mapping[str, Any], path: Path, first: bool) -> None:
+    """Write a checkpoint's folder; all ranks call this together, and the `first` writes what is no tensor.
+
+    Raises:
+        OSError: a file could not be written, on this rank or another.
+    """
+    path.mkdir(exist_ok=True)
+    flat = {f"{part}.{name}": tensor for part, named in tensors.items() for name, tensor in named.items()}
+    dcp.save(flat, storage_writer=dcp.FileSystemWriter(path, sync_files=True))
+    if first:
+        with open(path / REST, "wb") as file:
+            torch.save(dict(rest), file)
+            file.flush()
+            os.fsync(file.fileno())
+    flush_to_disk(path)
+
+
+def load(path: Path, module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    """Load a checkpoint into a sharded module and its optimiser, and return all of it that is no tensor of theirs.
+
+    It may be the folder of a sharded run, whatever its ranks, or the file of another one. All ranks call this together.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if path.is_dir():
+        saved = shapes_in(path)
+        moments_of = {name: list(_keys_of(saved, name)) for name in parameters}
+        flat = {WEIGHT + name: p.detach() for name, p in parameters.items()} | _new_moments(
+            parameters, moments_of, optimizer
+        )
+        dcp.load(flat, storage_reader=_Reader(path))
+        return rest_of(path)
+    state = read_tensors(path, mmap=True)
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: no checkpoint")  # noqa: TRY004 (the file is wrong, not a type)
+    order = [p for group in optimizer.param_groups for p in group["params"]]
+    of_index = {name: next(i for i, p in enumerate(order) if p is own) for name, own in parameters.items()}
+    moments = state["optimizer_states"][0]["state"]
+    moments_of = {name: list(moments.get(of_index[name], {})) for name in parameters}
+    flat = _new_moments(parameters, moments_of, optimizer)
+    for name, p in parameters.items():
+        _take(p.detach(), state["state_dict"][name])
+        for key in moments_of[name]:
+            _take(flat[f"{MOMENT}{name}:{key}"], moments[of_index[name]][key])
+    return {**state, "state_dict": {}, "optimizer_states": []}
+
+
+def _new_moments(
+    parameters: Mapping[str, nn.Parameter], keys: Mapping[str, Sequence[str]], optimizer: Optimizer
+) -> dict[str, Tensor]:
+    """Tensors for the moments of parameters, entered into the optimiser's state, by their names in a checkpoint."""
+    made = {}
+    for name, p in parameters.items():
+        for key in keys[name]:
+            made[f"{MOMENT}{name}:{key}"] = optimizer.state[p][key] = (
+                torch.zeros((), dtype=torch.float32) if key == "step" else torch.zeros_like(p.detach())
+            )
+    return made
+
+
+def _take(into: Tensor, whole: Tensor) -> None:
+    """Copy a whole tensor, or this rank's rows of it, into a tensor."""
+    distributed.local(into).copy_(distributed.own_rows(into, lambda first, end: whole[first:end]) if whole.dim() else whole)
+
+
+def _keys_of(saved: Mapping[str, tuple[int, ...]], name: str) -> Iterator[str]:
+    start = f"{MOMENT}{name}:"
+    return (key.removeprefix(start) for key in saved if key.startswith(start))
+
+
+def layout(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
+    """How the optimiser of another strategy orders parameters, and the other names of tied ones."""
+    names = {p: name for name, p in module.named_parameters()}
+    every = module.named_parameters(remove_duplicate=False)
+    return {
+        "groups": [[names[p] for p in group["params"]] for group in optimizer.param_groups],
+        "settings": [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups],
+        "aliases": {other: names[p] for other, p in every if names[p] != other and p.requires_grad},
+    }
+
+
+def whole_state(path: Path) -> dict[str, Any]:
+    """A folder's checkpoint as the file of an unsharded run would hold it, with whole tensors in main memory."""
+    rest, saved = rest_of(path), shapes_in(path)
+    index = _Reader(path).read_metadata().state_dict_metadata
+    flat = {name: torch.empty(size, dtype=index[name].properties.dtype) for name, size in saved.items()}
+    dcp.load(flat, storage_reader=_Reader(path), no_dist=True)
+    weights = {name.removeprefix(WEIGHT): t for name, t in flat.items() if name.startswith(WEIGHT)}
+    order = rest.pop(LAYOUT)
+    state: dict[int, dict[str, Tensor]] = {}
+    groups, first = [], 0
+    for names, settings in zip(order["groups"], order["settings"], strict=True):
+        groups.append({**settings, "params": list(range(first, first + len(names)))})
+        for i, name in enumerate(names, first):
+            if keys := list(_keys_of(saved, name)):
+                state[i] = {key: flat[f"{MOMENT}{name}:{key}"] for key in keys}
+        first += len(names)
+    weights |= {other: weights[name] for other, name in order["aliases"].items()}
+    return {**rest, "state_dict": weights, "optimizer_states": [{"state": state, "param_groups": groups}]}
+
+
+def outline(path: Path) -> dict[str, Any]:
+    """A folder's checkpoint with weights that have shapes and no memory, and without moments."""
+    shapes = {name.removeprefix(WEIGHT): size for name, size in shapes_in(path).items() if name.startswith(WEIGHT)}
+    weights = {name: torch.empty(size, device="meta") for name, size in shapes.items()}
+    return {**rest_of(path), "state_dict": weights}
+
+
+def rest_of(path: Path) -> dict[str, Any]:
+    """All of a checkpoint's folder that is no weight and no moment.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    found = read_tensors(path / REST)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: no checkpoint")  # noqa: TRY004 (the file is wrong, not a type)
+    return {**found, "state_dict": {}, "optimizer_states": []}
+
+
+def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor in a checkpoint's folder."""
+    found = _Reader(path).read_metadata().state_dict_metadata
+    return {name: tuple(each.size) for name, each in found.items() if isinstance(each, TensorStorageMetadata)}
