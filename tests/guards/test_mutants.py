@@ -137,7 +137,7 @@ def shifted_groups(m: pytest.MonkeyPatch) -> None:
 def drifting_reference(m: pytest.MonkeyPatch) -> None:
     def shared(policy: Policy, adapter: object) -> FrozenCopy:
         reference = FrozenCopy(policy)
-        reference._policy = policy
+        reference.copied = policy
         return reference
 
     m.setattr(assembly, "reference_of", shared)

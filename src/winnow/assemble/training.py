@@ -57,6 +57,7 @@ from winnow.run_logs.console import print_line
 from winnow.run_logs.run_log import RunLog
 from winnow.run_logs.tracker import RunInfo
 from winnow.study.arms import distinguishing_overrides
+from winnow.training.hardware import Hardware
 from winnow.training.modules import (
     ActorCriticModule,
     IterationModule,
@@ -65,8 +66,8 @@ from winnow.training.modules import (
     PreferenceModule,
 )
 from winnow.training.progress import RunBudget
+from winnow.training.run import Intervals, Run, is_first_rank
 from winnow.training.sharded import ShardedParts
-from winnow.training.run import Hardware, Intervals, Run, is_first_rank
 from winnow.types import Sampling
 
 AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")
@@ -241,7 +242,9 @@ class AlgorithmFactory:
         if not isinstance(self.algorithm, ActorCritic):
             return None
         critic = Critic(self.language_model.model)
-        _apply_hardware(self.cfg, critic.backbone, self.language_model.checked.base_model)
+        checked = self.language_model.checked.base_model
+        assert isinstance(checked, PreTrainedModel)
+        _apply_hardware(self.cfg, critic.backbone, checked)
         return critic
 
     def _source(self, critic: Critic | None) -> ExperienceSource:

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
@@ -42,6 +43,8 @@ MOST_PROCESSES = 1024
 MOST_TRIALS = 10**6
 DIRECTIONS = ("maximize", "minimize")
 TEXTS = ("help", "hydra_help")
+SETTINGS = ("job", "run", "sweep", "launcher", "sweeper")
+"""Sections whose every setting has a value once a job is started."""
 LONGEST_NAME, LONGEST_PATH = 255, 4000
 """Bytes of the longest name of a file, and of the longest path, of the usual file systems."""
 
@@ -60,6 +63,9 @@ def check_hydra(cfg: DictConfig) -> None:
     for key in numbered.hydra:
         if key not in TEXTS:  # of help, which are filled in when they are shown
             _plain(numbered, f"hydra.{key}")
+    for section in SETTINGS:
+        for key in sorted(OmegaConf.missing_keys(numbered.hydra[section])):
+            raise ConfigError(f"{key}=???: has no value; leave it out")
     check_search_path(cfg.hydra.searchpath, trusted)
     if isinstance(cfg.hydra.sweeper, DictConfig):  # before the class of a sampler, whose import may take seconds
         _check_search(cfg.hydra.sweeper)
@@ -75,6 +81,17 @@ def check_hydra(cfg: DictConfig) -> None:
     for name in ("hydra_logging", "job_logging"):
         _check_logging(f"hydra.{name}", _plain(numbered, f"hydra.{name}"), directories, trusted)
     _check_rest(numbered)
+
+
+def hydra_mode(cfg: DictConfig) -> RunMode | None:
+    """The mode that the configuration names: a run or a sweep; None where it leaves that to the command.
+
+    Raises:
+        ConfigError: it is `???`.
+    """
+    if OmegaConf.is_missing(cfg.hydra, "mode"):
+        raise ConfigError("hydra.mode=???: has no value; leave it out")
+    return cfg.hydra.mode
 
 
 def _check_search(sweeper: DictConfig) -> None:

@@ -196,9 +196,7 @@ class ActorCriticExperience:
             )
             # All rows, kept or not, because advantages are whitened over the whole iteration.
             device = next(self.critic.parameters()).device
-            values = score_sequences(
-                self.critic, scored.sequences, self.scorer.budget, device, is_sharded(self.critic)
-            )
+            values = score_sequences(self.critic, scored.sequences, self.scorer.budget, device, is_sharded(self.critic))
         response = _stack([on_response_tokens(sequence, 1.0) for sequence in scored.sequences]) > 0
         rewards, penalty = _token_rewards(rollouts.rewards.flatten(), scored, objective.kl_in_reward, response)
         faults = first_of(scored.faults, faults_of(enumerate(values), Site.VALUE))

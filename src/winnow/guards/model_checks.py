@@ -11,9 +11,9 @@ from torch.nn.functional import logsigmoid
 from winnow import distributed
 from winnow.guards.finding import Finding
 from winnow.guards.plain_rules import estimate
-from winnow.models.sharding import is_sharded
 from winnow.models.plain_forward import PlainScores, plain_scores, plain_values
 from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy
+from winnow.models.sharding import is_sharded
 from winnow.objectives import PolicyObjective, PreferenceObjective, rule_of
 from winnow.ops import ratio as ratio_ops
 from winnow.types import Row
@@ -172,7 +172,7 @@ def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]
 
 
 def _sharded_gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    """This rank's part of the gradient of all ranks' losses, averaged: the backward pass of shards leaves nothing else."""
+    """This rank's part of the gradient of all ranks' losses, averaged: the backward pass leaves nothing else."""
     for p in parameters:
         p.grad = None
     loss.backward()

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from winnow import signals
+from winnow.config.hydra_settings import hydra_mode
 from winnow.config.command_line import CommandLine, as_typed, read_command_line
 from winnow.config.compose import CONF, Composer, register_unique_name
 from winnow.config.override_errors import composition_error
@@ -125,7 +126,7 @@ class Program:
         command = command.within(unnamed_directory(self.installed))
         composer = self._composer(command)
         cfg = composer.compose(command.overrides, command.multirun)
-        is_sweep = command.multirun or cfg.hydra.mode == RunMode.MULTIRUN
+        is_sweep = command.multirun or hydra_mode(cfg) == RunMode.MULTIRUN
         refuse_choices(composer, cfg, command.overrides, is_sweep)
         if is_sweep:
             jobs = jobs_of(composer, cfg, command.overrides)

@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from winnow import distributed
 from winnow.errors import ConfigError
-from winnow.models.architecture import settle_attention
+from winnow.models.architecture import EAGER, settle_attention
 from winnow.models.generation_config import embedding_rows, end_ids, mend, turn_end
 from winnow.models.hub import gated_error, locate_model
 from winnow.models.lora import Lora
@@ -37,8 +37,8 @@ from winnow.models.model_folder import (
 )
 from winnow.models.shape import DecoderShape
 from winnow.models.templates import Template
-from winnow.ops.finite import all_finite, nonfinite_names
 from winnow.models.weights import Weights, whole
+from winnow.ops.finite import all_finite, nonfinite_names
 from winnow.rng import seed_of
 from winnow.visible_text import visible
 
@@ -258,7 +258,7 @@ def assemble(
     else:
         _remove_dropout(checked)
         settle_attention(checked, attention)
-        model.set_attn_implementation(checked.config._attn_implementation)
+        model.set_attn_implementation(checked.config._attn_implementation or EAGER)
     require_ids(model, tokenizer)
     vars(model.config).pop("auto_map", None)  # names code of the repository, which is neither run nor exported
     eos_ids, left_out = end_ids(model, tokenizer), mend(model)

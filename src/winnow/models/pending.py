@@ -7,8 +7,8 @@ transformers renames, the embedded model) is loaded whole once, into main memory
 
 import copy
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
@@ -78,8 +78,8 @@ def _from_folder(source: Pretrained, attention: str | None, dtype: torch.dtype) 
     require_floating(source.path, where, model)
     for one in (model, checked):
         one.name_or_path = source.path
-        if (Path(where) / "generation_config.json").is_file() or not Path(where).is_dir():
-            one.generation_config = _generation_config(where, one)
+        with suppress(OSError):  # there is none
+            one.generation_config = GenerationConfig.from_pretrained(where)
     tokenizer = source._read(AutoTokenizer, "its tokenizer", where)
     found = assemble(model.eval(), tokenizer, None, attention, checked.eval())
     if source.lora is None:
@@ -92,13 +92,6 @@ def _from_folder(source: Pretrained, attention: str | None, dtype: torch.dtype) 
     everything = LayeredWeights(HeldWeights(drawn), weights)
     found = replace(found, adapter=adapter)
     return replace(found, pending=_pending(everything, checked, found))
-
-
-def _generation_config(where: str, model: PreTrainedModel) -> GenerationConfig | None:
-    try:
-        return GenerationConfig.from_pretrained(where)
-    except OSError:  # there is none
-        return model.generation_config
 
 
 def _has_all(weights: Weights, model: nn.Module) -> bool:

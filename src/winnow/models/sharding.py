@@ -70,7 +70,7 @@ def shard(module: nn.Module, sharding: Sharding, methods: tuple[str, ...] = ()) 
     offload = CPUOffloadPolicy() if sharding.offload else OffloadPolicy()
     for block in blocks:
         fully_shard(block, mesh=sharding.mesh, mp_policy=policy, offload_policy=offload)
-    # By default the outermost unit stays gathered after a forward without gradients, and its parameters are others then.
+    # By default the outermost unit stays gathered after a forward without gradients, with other parameters.
     fully_shard(module, mesh=sharding.mesh, mp_policy=policy, offload_policy=offload, reshard_after_forward=True)
     for method in methods:
         as_forward(module, method)

@@ -248,7 +248,6 @@ class IterationCheckpoint(Checkpoint):
             best = _progress(trainer).best if self.keep_best else None
             delete_old(self.directory, self.keep, self.run, written, best)
 
-
     def _nonfinite(self, trainer: pl.Trainer) -> list[str] | None:
         """The tensors of a sharded state that are not finite on some rank; None for one that can be read back whole."""
         if not is_sharded(trainer.lightning_module):

@@ -4,13 +4,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from pathlib import Path
 
 import pytorch_lightning as pl
-from pytorch_lightning.plugins.precision import Precision as PrecisionPlugin
-from pytorch_lightning.plugins.precision.double import DoublePrecision
-from pytorch_lightning.strategies import DDPStrategy, Strategy
 from torch import Tensor
 
 from winnow import signals
@@ -28,7 +24,6 @@ from winnow.guards.settings import NonFiniteSettings
 from winnow.guards.update_check import UpdateCheck
 from winnow.models.export import export_model
 from winnow.models.language_model import LanguageModel, initial_fingerprint
-from winnow.models.precision import Precision
 from winnow.run_logs.background_writer import BackgroundWriter
 from winnow.run_logs.console import RunConsole
 from winnow.run_logs.curves import draw_run
@@ -49,46 +44,15 @@ from winnow.training.checkpoint import (
     remove_leftovers,
 )
 from winnow.training.guard_callback import GuardCallback
+from winnow.training.hardware import Hardware
 from winnow.training.lightning_settings import TrainerSettings
 from winnow.training.modules import IterationModule
 from winnow.training.progress import IterationData, RunBudget
-from winnow.training.sharded import Sharded, ShardedFloat64, whole_model
+from winnow.training.sharded import whole_model
 from winnow.training.stopping import StopOnSignal
-from winnow.types import MicroBatch, PairBatch
 
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """Lightning's settings of device, number of processes, strategy and precision.
-
-    Ranks wait for each other for at most `timeout`. With `offload`, sharded weights rest in main memory.
-    """
-
-    accelerator: str
-    devices: int
-    nodes: int
-    strategy: str
-    precision: Precision
-    timeout: timedelta
-    offload: bool
-
-    @property
-    def ranks(self) -> int:
-        return self.devices * self.nodes
-
-    def lightning_strategy(self) -> str | Strategy:
-        """The strategy as an argument of Lightning's Trainer."""
-        if self.strategy == "fsdp":
-            return Sharded(self.ranks, self.timeout, self.offload)
-        if self.strategy == "ddp" or self.ranks > 1:
-            return DDPStrategy(timeout=self.timeout)
-        return self.strategy
-
-    def precision_plugin(self) -> PrecisionPlugin | None:
-        """The plugin of float64; Lightning has those of the other precisions."""
-        if self.precision != "64-true":
-            return None
-        return ShardedFloat64() if self.strategy == "fsdp" else Float64()
+CLOSING_SECONDS = 300.0
+"""Time that the first rank has for curves, exported model and summary before the other ranks leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +72,6 @@ class Intervals:
     keep: int | None
     keep_best: bool
     stop: int | None = None
-
-
-class Float64(DoublePrecision):
-    """Lightning's float64, without a conversion of the micro-batches, which are float64 and frozen."""
-
-    def convert_input(self, data: MicroBatch | PairBatch) -> MicroBatch | PairBatch:
-        return data
 
 
 class Run:
@@ -259,7 +216,15 @@ class Run:
         if status == "done" and model.pending is not None:
             model = whole_model(model)
         if not self.trainer.is_global_zero:
+            self.stopping.first_rank.wait(CLOSING_SECONDS)
             return error
+        try:
+            return self._close_files(model, status, error)
+        finally:
+            self.stopping.first_rank.closed()
+
+    def _close_files(self, model: LanguageModel, status: Status, error: BaseException | None) -> BaseException | None:
+        """Write curves, exported model and summary, on the first rank."""
         try:
             with signals.immediate():  # what a signal prevents here is made by a resume
                 self._draw_and_export(model, status, draws=not isinstance(error, DiskFailure))

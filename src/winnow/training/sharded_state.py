@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint import metadata
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
+from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 from torch.optim import Optimizer
 
 from winnow import distributed
@@ -28,7 +30,7 @@ LAYOUT = "layout"
 """Entry of the rest with what `layout` says."""
 
 
-class _Reader(dcp.FileSystemReader):
+class _Reader(FileSystemReader):
     """Reader whose index of the tensors cannot run code, as torch's own reading of that pickle can."""
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
@@ -70,9 +72,10 @@ def trained(module: nn.Module) -> dict[str, Tensor]:
 
 def moments(module: nn.Module, optimizer: Optimizer) -> dict[str, Tensor]:
     """AdamW's state as `NAME:KEY`, of the parameters that have been updated."""
-    names = {p: name for name, p in module.named_parameters()}
     return {
-        f"{names[p]}:{key}": value for p, state in optimizer.state.items() if p in names for key, value in state.items()
+        f"{name}:{key}": value
+        for name, p in module.named_parameters()
+        for key, value in optimizer.state.get(p, {}).items()
     }
 
 
@@ -84,7 +87,7 @@ def save(tensors: Mapping[str, Mapping[str, Tensor]], rest: Mapping[str, Any], p
     """
     path.mkdir(exist_ok=True)
     flat = {f"{part}.{name}": tensor for part, named in tensors.items() for name, tensor in named.items()}
-    dcp.save(flat, storage_writer=dcp.FileSystemWriter(path, sync_files=True))
+    save_sharded(flat, storage_writer=FileSystemWriter(path, sync_files=True))
     if first:
         with open(path / REST, "wb") as file:
             torch.save(dict(rest), file)
@@ -108,11 +111,11 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
         flat = {WEIGHT + name: p.detach() for name, p in parameters.items()} | _new_moments(
             parameters, moments_of, optimizer
         )
-        dcp.load(flat, storage_reader=_Reader(path))
+        load_sharded(flat, storage_reader=_Reader(path))
         return rest_of(path)
     state = read_tensors(path, mmap=True)
     if not isinstance(state, dict):
-        raise ValueError(f"{path}: no checkpoint")  # noqa: TRY004 (the file is wrong, not a type)
+        raise ValueError(f"{path}: no checkpoint")
     order = [p for group in optimizer.param_groups for p in group["params"]]
     of_index = {name: next(i for i, p in enumerate(order) if p is own) for name, own in parameters.items()}
     moments = state["optimizer_states"][0]["state"]
@@ -140,7 +143,9 @@ def _new_moments(
 
 def _take(into: Tensor, whole: Tensor) -> None:
     """Copy a whole tensor, or this rank's rows of it, into a tensor."""
-    distributed.local(into).copy_(distributed.own_rows(into, lambda first, end: whole[first:end]) if whole.dim() else whole)
+    distributed.local(into).copy_(
+        distributed.own_rows(into, lambda first, end: whole[first:end]) if whole.dim() else whole
+    )
 
 
 def _keys_of(saved: Mapping[str, tuple[int, ...]], name: str) -> Iterator[str]:
@@ -149,7 +154,7 @@ def _keys_of(saved: Mapping[str, tuple[int, ...]], name: str) -> Iterator[str]:
 
 
 def layout(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    """How the optimiser of another strategy orders parameters, and the other names of tied ones."""
+    """The order of parameters in the optimiser, its settings, and the other names of tied parameters."""
     names = {p: name for name, p in module.named_parameters()}
     every = module.named_parameters(remove_duplicate=False)
     return {
@@ -162,9 +167,8 @@ def layout(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
 def whole_state(path: Path) -> dict[str, Any]:
     """A folder's checkpoint as the file of an unsharded run would hold it, with whole tensors in main memory."""
     rest, saved = rest_of(path), shapes_in(path)
-    index = _Reader(path).read_metadata().state_dict_metadata
-    flat = {name: torch.empty(size, dtype=index[name].properties.dtype) for name, size in saved.items()}
-    dcp.load(flat, storage_reader=_Reader(path), no_dist=True)
+    flat = {name: torch.empty(each.size, dtype=each.properties.dtype) for name, each in _index(path).items()}
+    load_sharded(flat, storage_reader=_Reader(path), no_dist=True)
     weights = {name.removeprefix(WEIGHT): t for name, t in flat.items() if name.startswith(WEIGHT)}
     order = rest.pop(LAYOUT)
     state: dict[int, dict[str, Tensor]] = {}
@@ -194,11 +198,15 @@ def rest_of(path: Path) -> dict[str, Any]:
     """
     found = read_tensors(path / REST)
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: no checkpoint")  # noqa: TRY004 (the file is wrong, not a type)
+        raise ValueError(f"{path}: no checkpoint")
     return {**found, "state_dict": {}, "optimizer_states": []}
 
 
 def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor in a checkpoint's folder."""
+    return {name: tuple(each.size) for name, each in _index(path).items()}
+
+
+def _index(path: Path) -> dict[str, TensorStorageMetadata]:
     found = _Reader(path).read_metadata().state_dict_metadata
-    return {name: tuple(each.size) for name, each in found.items() if isinstance(each, TensorStorageMetadata)}
+    return {name: each for name, each in found.items() if isinstance(each, TensorStorageMetadata)}

@@ -6,6 +6,8 @@ is what the memory holds until the next update. Updates under way are finished f
 
 import threading
 import time
+from contextlib import suppress
+from datetime import timedelta
 from signal import Signals
 
 import pytorch_lightning as pl
@@ -29,6 +31,7 @@ class StopOnSignal(pl.Callback):
     def __init__(self, console: RunConsole, data: IterationData) -> None:
         self.console, self.data = console, data
         self._peers = Peers()
+        self.first_rank = FirstRank()
         self._began: float | None = None  # the time at which updates began, while they are under way
         self._seconds = 0.0  # that the last iteration's updates took
 
@@ -46,6 +49,7 @@ class StopOnSignal(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._peers.watch()
+        self.first_rank.find()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: object, batch_idx: int
@@ -72,6 +76,36 @@ def stop_together() -> None:
     for number in distributed.all_gather(signals.received()):
         if number is not None:
             signals.note(number)
+
+
+class FirstRank:
+    """The end of a run on its first rank, which writes all files: the other ranks wait for it.
+
+    A launcher (torchrun, SLURM) ends all processes of a job once one of them has failed, the first one in the midst of
+    its last files too.
+    """
+
+    KEY = "winnow/closed"
+
+    def __init__(self) -> None:
+        self._store: distributed_c10d.Store | None = None
+
+    def find(self) -> None:
+        """Connect with the store through which the ranks have found each other; nothing if there are none."""
+        if distributed.world_size() > 1:
+            self._store = distributed_c10d._get_default_store()
+
+    def closed(self) -> None:
+        """Let the other ranks go."""
+        if self._store is not None:
+            with suppress(RuntimeError):
+                self._store.set(self.KEY, "")
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the first rank is done, or no longer there, for `seconds` at most."""
+        if self._store is not None:
+            with suppress(RuntimeError):
+                self._store.wait([self.KEY], timedelta(seconds=seconds))
 
 
 class Peers:

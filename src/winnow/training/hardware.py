@@ -1,0 +1,53 @@
+"""Hardware of a run in Lightning's terms: devices, strategy and precision."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pytorch_lightning.plugins.precision import Precision as PrecisionPlugin
+from pytorch_lightning.plugins.precision.double import DoublePrecision
+from pytorch_lightning.strategies import DDPStrategy, Strategy
+
+from winnow.models.precision import Precision
+from winnow.training.sharded import Sharded, ShardedFloat64
+from winnow.types import MicroBatch, PairBatch
+
+
+class Float64(DoublePrecision):
+    """Lightning's float64, without a conversion of the micro-batches, which are float64 and frozen."""
+
+    def convert_input(self, data: MicroBatch | PairBatch) -> MicroBatch | PairBatch:
+        return data
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """Lightning's settings of device, number of processes, strategy and precision.
+
+    Ranks wait for each other for at most `timeout`. With `offload`, sharded weights rest in main memory.
+    """
+
+    accelerator: str
+    devices: int
+    nodes: int
+    strategy: str
+    precision: Precision
+    timeout: timedelta
+    offload: bool
+
+    @property
+    def ranks(self) -> int:
+        return self.devices * self.nodes
+
+    def lightning_strategy(self) -> str | Strategy:
+        """The strategy as an argument of Lightning's Trainer."""
+        if self.strategy == "fsdp":
+            return Sharded(self.ranks, self.timeout, self.offload)
+        if self.strategy == "ddp" or self.ranks > 1:
+            return DDPStrategy(timeout=self.timeout)
+        return self.strategy
+
+    def precision_plugin(self) -> PrecisionPlugin | None:
+        """The plugin of float64; Lightning has those of the other precisions."""
+        if self.precision != "64-true":
+            return None
+        return ShardedFloat64() if self.strategy == "fsdp" else Float64()
