@@ -91,7 +91,7 @@ def test_values_of_settings_without_a_rule(value: object, accepted: bool):
         ("rollout: {max_tokens: " + "9" * 5000 + "}", None),
         ("engine: {max_rows: abc}", "engine.max_rows"),
         ("dataset: {levels: [0]}", "dataset.levels"),
-        ("hardware: {strategy: fsdp}", "hardware.strategy"),
+        ("hardware: {strategy: deepspeed}", "hardware.strategy"),
     ],
     ids=lambda text: str(text)[:30],
 )
@@ -113,7 +113,7 @@ def test_a_file_with_a_value_of_another_kind(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed", "ddp_spawn", "deepspeed_stage_3", "single_device", ""])
+@pytest.mark.parametrize("strategy", ["fsdp_cpu_offload", "model_parallel", "deepspeed", "ddp_spawn", "deepspeed_stage_3", "single_device", ""])
 def test_strategies_of_lightning_that_do_not_fit(strategy: str):
     cfg = composed("train", [])
     cfg.hardware.strategy = strategy

@@ -113,6 +113,8 @@ class UpdateCheck:
             most = max(distributed.all_gather(len(chosen)))
             own = chosen or [next(i for i in dealt if not experience.zero_gradient[i])]
             chosen = [own[n % len(own)] for n in range(most)]
+        if not chosen:  # this rank has no row of the batch that learns, only one that fills it up
+            return found
         return found or self._wrong_scores(experience, iteration, chosen, read, step)
 
     def before_second_update(

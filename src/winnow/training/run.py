@@ -216,7 +216,8 @@ class Run:
         if status == "done" and model.pending is not None:
             model = whole_model(model)
         if not self.trainer.is_global_zero:
-            self.stopping.first_rank.wait(CLOSING_SECONDS)
+            if error is None or isinstance(error, Diverged | Stopped):  # all ranks end here, and not this one alone
+                self.stopping.first_rank.wait(CLOSING_SECONDS)
             return error
         try:
             return self._close_files(model, status, error)

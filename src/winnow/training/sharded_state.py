@@ -55,6 +55,7 @@ class _IndexUnpickler(pickle.Unpickler):
             ("torch", "Size"),
             ("torch", "device"),
             ("collections", "OrderedDict"),
+            ("pathlib", "PosixPath"),
             *(("torch", str(dtype).removeprefix("torch.")) for dtype in (torch.float32, torch.float64, torch.bfloat16)),
         }
     )
