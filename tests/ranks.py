@@ -26,6 +26,7 @@ def trained(runs: Runs, ranks: int, kind: str = "running", environment: Mapping[
 def main(kind: str, words: str) -> None:
     sys.path[:0] = [str(TESTS), str(TESTS / "rewards")]
     import torch
+
     from running import run
     from small_gpt2 import train_on_sums
 

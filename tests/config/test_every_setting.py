@@ -36,7 +36,10 @@ CHOICES = [
     ],
 ]
 """Words that together choose every option that brings a setting of its own."""
-TYPED = {"resume_force", "plugins", "eval.sets", "hardware.gradient_checkpointing", "hardware.compile"}
+TYPED = {
+    *("resume_force", "plugins", "eval.sets"),
+    *("hardware.gradient_checkpointing", "hardware.compile", "hardware.offload"),
+}
 """Settings that `config/schema.py` alone checks: true or false, and lists of names."""
 SENSELESS = (math.inf, -math.inf, math.nan, 10**400, -(10**400), "", "\0", "\ud800", [], [math.nan], {}, None)
 
@@ -113,7 +116,10 @@ def test_a_file_with_a_value_of_another_kind(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("strategy", ["fsdp_cpu_offload", "model_parallel", "deepspeed", "ddp_spawn", "deepspeed_stage_3", "single_device", ""])
+@pytest.mark.parametrize(
+    "strategy",
+    ["fsdp_cpu_offload", "model_parallel", "deepspeed", "ddp_spawn", "deepspeed_stage_3", "single_device", ""],
+)
 def test_strategies_of_lightning_that_do_not_fit(strategy: str):
     cfg = composed("train", [])
     cfg.hardware.strategy = strategy

@@ -126,6 +126,11 @@ def _combinations(cfg: DictConfig) -> list[str]:
             f"rollout.problems={rollout.problems}: an iteration takes {rollout.prompts} different ones; type "
             f"rollout.prompts={rollout.problems}"
         )
+    if cfg.hardware.offload and cfg.hardware.strategy != "fsdp":
+        problems.append(
+            "hardware.offload=true: moves shards to main memory, and this run has none; type hardware=fsdp, or leave it "
+            "out"
+        )
     parts = len(cfg.dataset.get("mix") or ())
     if rollout.problems is not None and rollout.problems < parts:
         problems.append(

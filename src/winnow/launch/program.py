@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from winnow import signals
-from winnow.config.hydra_settings import hydra_mode
 from winnow.config.command_line import CommandLine, as_typed, read_command_line
 from winnow.config.compose import CONF, Composer, register_unique_name
+from winnow.config.hydra_settings import hydra_mode
 from winnow.config.override_errors import composition_error
 from winnow.config.own_files import unnamed_directory
 from winnow.config.saved_runs import SavedRun
