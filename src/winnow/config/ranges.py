@@ -128,8 +128,8 @@ def _combinations(cfg: DictConfig) -> list[str]:
         )
     if cfg.hardware.offload and cfg.hardware.strategy != "fsdp":
         problems.append(
-            "hardware.offload=true: moves shards to main memory, and this run has none; type hardware=fsdp, or leave it "
-            "out"
+            "hardware.offload=true: moves shards to main memory, and this run has none; type hardware=fsdp, or leave "
+            "it out"
         )
     parts = len(cfg.dataset.get("mix") or ())
     if rollout.problems is not None and rollout.problems < parts:
