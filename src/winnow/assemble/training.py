@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from transformers import PreTrainedModel
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.assemble import common, guards
+from winnow.assemble.hardware import apply_hardware, hardware_of, sharded_parts
 from winnow.assemble.observation import trackers_of, trainer_settings
 from winnow.assemble.preflight import before_training, require_room_for_prompts
 from winnow.assemble.problem_order import problem_order
@@ -46,10 +46,10 @@ from winnow.experience.scoring import Scorer
 from winnow.experience.supervised import SupervisedExperience
 from winnow.guards.settings import NonFiniteSettings
 from winnow.models.attention import is_packed
-from winnow.models.backbone import compile_blocks, enable_gradient_checkpointing, require_masters
+from winnow.models.backbone import require_masters
 from winnow.models.language_model import LanguageModel
 from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy, reference_of
-from winnow.models.precision import PRODUCTS, WEIGHTS
+from winnow.models.precision import WEIGHTS
 from winnow.objectives import rule_of
 from winnow.ops import aggregate, select
 from winnow.rewards.verifier import Verifier
@@ -57,7 +57,6 @@ from winnow.run_logs.console import print_line
 from winnow.run_logs.run_log import RunLog
 from winnow.run_logs.tracker import RunInfo
 from winnow.study.arms import distinguishing_overrides
-from winnow.training.hardware import Hardware
 from winnow.training.modules import (
     ActorCriticModule,
     IterationModule,
@@ -67,7 +66,6 @@ from winnow.training.modules import (
 )
 from winnow.training.progress import RunBudget
 from winnow.training.run import Intervals, Run, is_first_rank
-from winnow.training.sharded import ShardedParts
 from winnow.types import Sampling
 
 AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")
@@ -148,37 +146,21 @@ def build_run(
     judge = Judge(verifier, reward, language_model.decode)
     policy = Policy(language_model.model, cfg.rollout.temperature, language_model.checked)
     inexact = common.precision_notices(cfg, language_model.checked)
-    _apply_hardware(cfg, language_model.model, language_model.checked)
+    apply_hardware(cfg, language_model.model, language_model.checked)
     order = problem_order(cfg, sampled_problems, problems.shares, algorithm)
     prompts = PromptOrder(order, language_model, template)
     factory = AlgorithmFactory(cfg, algorithm, language_model, prompts, engine, judge, policy)
     experience, module = factory.build()
     require_masters(module, WEIGHTS[precision_of(cfg)])
     if language_model.pending is not None:
-        products, weights = PRODUCTS[precision_of(cfg)], WEIGHTS[precision_of(cfg)]
-        module.sharded = ShardedParts(
-            language_model.pending,
-            policy,
-            factory.critic,
-            factory.reference if isinstance(factory.reference, FrozenCopy) else None,
-            None if products == weights else products,
-            cfg.hardware.offload,
-        )
+        module.sharded = sharded_parts(cfg, language_model.pending, policy, factory.critic, factory.reference)
     first_prompt = render(sampled_problems[0], language_model.tokenizer, template)
     update, checkpoint, budget = cfg["update"], cfg.checkpoint, token_budget_of(cfg, language_model)
     rule = aggregate.sequence_mean if isinstance(algorithm, Preference) else algorithm.aggregate
     return Run(
         directory=directory,
         info=_run_info(cfg, directory, common.prompt_hash(first_prompt), revisions),
-        hardware=Hardware(
-            cfg.hardware.accelerator,
-            cfg.hardware.devices,
-            cfg.hardware.nodes,
-            cfg.hardware.strategy,
-            precision_of(cfg),
-            timedelta(seconds=cfg.hardware.timeout),
-            cfg.hardware.offload,
-        ),
+        hardware=hardware_of(cfg),
         intervals=Intervals(
             cfg.iterations,
             RunBudget(**cfg.budget),
@@ -244,7 +226,7 @@ class AlgorithmFactory:
         critic = Critic(self.language_model.model)
         checked = self.language_model.checked.base_model
         assert isinstance(checked, PreTrainedModel)
-        _apply_hardware(self.cfg, critic.backbone, checked)
+        apply_hardware(self.cfg, critic.backbone, checked)
         return critic
 
     def _source(self, critic: Critic | None) -> ExperienceSource:
@@ -338,13 +320,6 @@ def _run_info(cfg: DictConfig, directory: Path, prompt_hash: str, revisions: Map
         config=plain_config(cfg) | {"arm": arm, "choices": choices},
         revisions=revisions,
     )
-
-
-def _apply_hardware(cfg: DictConfig, model: PreTrainedModel, checked: PreTrainedModel) -> None:
-    if cfg.hardware.gradient_checkpointing:
-        enable_gradient_checkpointing(model, checked=checked)
-    if cfg.hardware.compile:
-        compile_blocks(model)
 
 
 def batch_arithmetic(cfg: DictConfig, algorithm: Algorithm) -> str:

@@ -63,8 +63,8 @@ def check_hydra(cfg: DictConfig) -> None:
     for key in numbered.hydra:
         if key not in TEXTS:  # of help, which are filled in when they are shown
             _plain(numbered, f"hydra.{key}")
-    for section in SETTINGS:
-        for key in sorted(OmegaConf.missing_keys(numbered.hydra[section])):
+    for section in (numbered.hydra[name] for name in SETTINGS):
+        for key in sorted(OmegaConf.missing_keys(section)) if isinstance(section, DictConfig) else ():
             raise ConfigError(f"{key}=???: has no value; leave it out")
     check_search_path(cfg.hydra.searchpath, trusted)
     if isinstance(cfg.hydra.sweeper, DictConfig):  # before the class of a sampler, whose import may take seconds

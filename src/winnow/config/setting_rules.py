@@ -135,7 +135,7 @@ RULES = {
     "hardware.accelerator": _one_of("auto", "cpu", "cuda"),
     "hardware.devices": ONE_OR_MORE.up_to(1024),
     "hardware.nodes": ONE_OR_MORE.up_to(100_000),
-    "hardware.timeout": Rule("at least 10 seconds", lambda value: value >= 10),
+    "hardware.timeout": _number("at least 10 (seconds)", lambda x: x >= 10),
     "hardware.strategy": Rule(
         "auto, ddp (each process holds a whole model) or fsdp (each holds a part of it: FSDP2); "
         "type hardware.strategy=auto",
