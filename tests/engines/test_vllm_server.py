@@ -19,8 +19,10 @@ from winnow import signals
 from winnow.assemble import common
 from winnow.engines import weight_files
 from winnow.engines.base import Engine
+from winnow.engines.own_server import ServerSettings, server_environment
 from winnow.engines.vllm_http import address_of
 from winnow.engines.vllm_server import VllmServerEngine
+from winnow.engines.weight_transfer import served_weights
 from winnow.errors import ConfigError, Stopped
 from winnow.models.language_model import FreshTiny, LanguageModel
 from winnow.models.lora import Lora
@@ -130,6 +132,16 @@ def test_adapters_are_merged_on_the_way(said: list[str]):
         moved = [not torch.equal(fake.weights[name], weight) for name, weight in plain.named_parameters()]
         assert any(moved)
         engine.close()
+
+
+def test_weights_that_are_left_half_way_leave_gradients_switched_on(small: LanguageModel):
+    weights = served_weights(small.model)
+    next(weights)
+    assert torch.is_grad_enabled()
+    with torch.autocast("cpu"):
+        assert torch.is_autocast_enabled("cpu")
+        next(weights)
+        assert torch.is_autocast_enabled("cpu")
 
 
 def test_samples_are_those_of_their_seeds_and_each_is_told_of_once(
@@ -369,6 +381,62 @@ def test_the_configuration_builds_it(small: LanguageModel):
     assert isinstance(engine, VllmServerEngine)
     assert isinstance(engine, Engine)
     assert not engine.exact
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("engine.remote=true", "the server that the run starts is on this machine; leave it out"),
+        ("engine.url=http://127.0.0.1:8000 engine.memory=0.5", "engine.memory=0.5: is about a server that the run"),
+        (
+            "engine.url=http://127.0.0.1:8000 engine.devices=[1]",
+            r"engine.devices=\[1\]: is about a server that the run",
+        ),
+        ("engine.url=http://127.0.0.1:8000 engine.enforce_eager=true", "engine.enforce_eager=true: is about a server"),
+        ("engine.url=http://10.1.2.3:8000", "is not this machine"),
+        ("engine.transfer=nccl", "takes GPUs on both sides; type engine.transfer=files"),
+        ("engine.transfer=nccl engine.weights_folder=/x", "engine.weights_folder=/x: NCCL writes no files"),
+        ("engine.command=python engine.devices=[1]", "are GPUs, and this run is on a CPU; leave it out"),
+    ],
+)
+def test_settings_without_an_effect_are_refused(words: str, message: str):
+    cfg = composed("engine=vllm_server", "hardware=cpu", *words.split())
+    with pytest.raises(ConfigError, match=message):
+        common.require_engine(cfg, common.model_source(composed("hardware=cpu")))
+
+
+def test_a_server_has_the_gpus_after_the_trainers_or_those_that_are_named():
+    def environment(devices: list[int] | None, visible: str | None, trainers: int = 2) -> str:
+        settings = ServerSettings(None, devices, "float32", None, None, False)
+        given = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+        return server_environment(given, settings.gpus(trainers))["CUDA_VISIBLE_DEVICES"]
+
+    assert environment(None, None) == "2"
+    assert environment([3, 1], None) == "3,1"
+    assert environment(None, "4,5,6") == "6"
+    assert environment([1, 2], "GPU-a, GPU-b, GPU-c") == "GPU-b,GPU-c"
+    with pytest.raises(ConfigError, match=r"engine\.devices=\[2\]: CUDA_VISIBLE_DEVICES has 2"):
+        environment(None, "0,1")
+    assert "CUDA_VISIBLE_DEVICES" not in server_environment({}, [])
+    assert server_environment({"VLLM_PLUGINS": "other"}, [])["VLLM_PLUGINS"] == "other,winnow"
+
+
+def test_its_command_has_the_model_the_flags_and_one_copy_of_the_weights_on_all_its_gpus():
+    settings = ServerSettings(None, [2, 3], "bfloat16", None, 4096, True)
+    words = settings.words(Path("/model"), "nccl", 2, 10**9)
+    for flag, value in {
+        "--model": "/model",
+        "--tensor-parallel-size": "2",
+        "--gpu-memory-utilization": "0.9",
+        "--max-model-len": "4096",
+        "--weight-transfer-config": '{"backend": "nccl"}',
+        "--logprobs-mode": "processed_logprobs",
+        "--dtype": "bfloat16",
+    }.items():
+        assert words[words.index(flag) + 1] == value
+    assert {"--enforce-eager", "--tokens-only"} <= {*words}
+    on_cpu = settings.words(Path("/model"), "winnow_files", 0, 10**9)
+    assert on_cpu[on_cpu.index("--kv-cache-memory-bytes") + 1] == "100000000"
 
 
 LONG = "import os, sys, time; print(os.getpid(), flush=True); time.sleep(60)"

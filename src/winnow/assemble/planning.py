@@ -17,6 +17,7 @@ from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm, reference_kind, samples_exactly
 from winnow.config.nodes import build_node, choice
 from winnow.config.saved_runs import read_saved_run
+from winnow.engines.own_server import GPU_SHARE
 from winnow.errors import ConfigError
 from winnow.experience.scoring import CHECKED_ROWS
 from winnow.models.memory import memory_bytes
@@ -240,10 +241,18 @@ def _require_local(path: str | None) -> None:
 
 
 def _sampler(cfg: DictConfig) -> Sampler:
-    engine = cfg.engine
+    engine, name = cfg.engine, str(cfg.engine["_target_"]).rpartition(".")[2]
+    if "url" in engine:  # a server, with GPUs of its own
+        return Sampler(
+            name=name,
+            graphs=not engine.enforce_eager,
+            utilisation=engine.memory or GPU_SHARE,
+            devices=len(engine.devices or [0]),
+            separate=True,
+        )
     utilisation = engine.get("gpu_memory_utilization")
     return Sampler(
-        name=str(engine["_target_"]).rpartition(".")[2],
+        name=name,
         max_rows=engine.get("max_rows"),
         graphs=bool(engine.get("graphs", False)) or (utilisation is not None and not engine.get("enforce_eager")),
         utilisation=utilisation,

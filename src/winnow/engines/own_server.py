@@ -45,6 +45,17 @@ class ServerSettings:
     max_model_len: int | None
     enforce_eager: bool
 
+    def given(self) -> list[tuple[str, object]]:
+        """Names and values of those that are set, `dtype` aside."""
+        found = {
+            "command": self.command,
+            "devices": None if self.devices is None else list(self.devices),
+            "memory": self.memory,
+            "max_model_len": self.max_model_len,
+            "enforce_eager": "true" if self.enforce_eager else None,
+        }
+        return [(name, value) for name, value in found.items() if value is not None]
+
     def gpus(self, trainers: int) -> list[int]:
         """The GPUs of the server: `devices`, or the one after those of the trainer."""
         return [trainers] if self.devices is None else list(self.devices)

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from winnow import distributed, signals
 from winnow.engines.base import OnCompletion, ignore_completion
 from winnow.engines.vllm_cpu import head_size_problem, prepare_environment, repack_output
+from winnow.engines.weight_transfer import served_weights
 from winnow.errors import ConfigError
 from winnow.installed import require_package
 from winnow.types import Completion, Finish, Prompt, Sampling
@@ -187,12 +188,7 @@ class VllmEngine:
         llm.update_weight_version(str(version))
 
     def _push(self, llm: "LLM", model: "PreTrainedModel") -> None:
-        from winnow.models.lora import merged_weights
-
-        tied = model.all_tied_weights_keys or {}
-        # Tied weights once, as in a checkpoint.
-        once = ((name, weight) for name, weight in merged_weights(model) if name not in tied)
-        llm.collective_rpc("reload_weights", kwargs={"weights_iterator": once})
+        llm.collective_rpc("reload_weights", kwargs={"weights_iterator": served_weights(model)})
         if model.device.type == "cpu":
             llm.apply_model(repack_output)
 

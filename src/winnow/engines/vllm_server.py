@@ -90,13 +90,19 @@ class VllmServerEngine:
         remote: bool,
         command: str | None,
         devices: Sequence[int] | None,
+        memory: float | None,
+        max_model_len: int | None,
+        enforce_eager: bool,
         transfer: str,
+        weights_folder: str | None,
     ) -> None:
         """Check before any weight is loaded that the server may be asked, or can be started.
 
         Raises:
-            ConfigError: the address is another machine's, vLLM or a GPU for it is missing.
+            ConfigError: the address is another machine's, vLLM or a GPU for it is missing, or a setting has no effect.
         """
+        settings = ServerSettings(command, devices, "auto", memory, max_model_len, enforce_eager)
+        _require_effect(settings, url, remote, transfer, weights_folder)
         if transfer == "nccl" and not cuda:
             raise ConfigError("engine.transfer=nccl: takes GPUs on both sides; type engine.transfer=files")
         if transfer == "nccl":
@@ -106,7 +112,7 @@ class VllmServerEngine:
             return
         server_program(command)
         if cuda:
-            require_gpus(ServerSettings(command, devices, "auto", None, None, False), processes)
+            require_gpus(settings, processes)
         elif devices is not None:
             raise ConfigError(f"engine.devices={list(devices)}: are GPUs, and this run is on a CPU; leave it out")
 
@@ -133,6 +139,8 @@ class VllmServerEngine:
             fault = next((each for each in distributed.all_gather(fault) if each is not None), None)
             if fault is None:
                 return [[found[p, g] for g in range(len(group))] for p, group in enumerate(seeds)]
+            if isinstance(fault, ConfigError):
+                raise fault
             self._first(lambda fault=fault: self._recover(fault))
             self._bring(self._model, self.version)
         raise ConfigError(f"{self._name}: failed {ATTEMPTS} times in one iteration; see the lines above")
@@ -145,21 +153,22 @@ class VllmServerEngine:
         samples: Sequence[tuple[int, int]],
         found: dict[tuple[int, int], Completion],
         on_completion: OnCompletion,
-    ) -> Fault | None:
+    ) -> Fault | ConfigError | None:
         """Put the `samples` into `found` as they end. Returns what has kept the server from drawing them all."""
         assert self._served is not None
         http, label = self._served.http, self._label(self.version)
-        bodies = {}
-        for i, (p, g) in enumerate(samples):
-            self._require_room(prompts[p])
-            bodies[i] = request_of(prompts[p], seeds[p][g], sampling, self._eos_ids)
         try:
+            for p, _ in samples:
+                self._require_room(prompts[p])
+            bodies = {
+                i: request_of(prompts[p], seeds[p][g], sampling, self._eos_ids) for i, (p, g) in enumerate(samples)
+            }
             self._require_label(http, label)
             for i, answer in http.answers(GENERATE, bodies, self._in_flight):
                 p, g = samples[i]
                 found[p, g] = completion = completion_of(answer, label, self._eos_ids)
                 on_completion(p, g, completion)
-        except Fault as fault:
+        except (Fault, ConfigError) as fault:
             return fault
         return None
 
@@ -323,3 +332,19 @@ class VllmServerEngine:
         if isinstance(outcome, ConfigError | Fault):
             raise outcome
         return outcome  # pyright: ignore[reportReturnType]
+
+
+def _require_effect(
+    settings: ServerSettings, url: str | None, remote: bool, transfer: str, weights_folder: str | None
+) -> None:
+    """Refuse settings that have no effect beside the others."""
+    if url is None and remote:
+        raise ConfigError("engine.remote=true: the server that the run starts is on this machine; leave it out")
+    if url is not None:
+        for name, value in settings.given():
+            raise ConfigError(
+                f"engine.{name}={value}: is about a server that the run starts, and engine.url names one that runs; "
+                "leave one of them out"
+            )
+    if transfer == "nccl" and weights_folder is not None:
+        raise ConfigError(f"engine.weights_folder={weights_folder}: NCCL writes no files; leave it out")

@@ -88,8 +88,14 @@ def served_weights(model: "PreTrainedModel") -> Iterator[tuple[str, torch.Tensor
     from winnow.models.lora import merged_weights
 
     tied = model.all_tied_weights_keys or {}
-    with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-        for name, weight in merged_weights(model):
+    weights = merged_weights(model)
+    while True:
+        # Not around the `yield`: a generator that is left half-way would keep gradients and autocast switched off.
+        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+            name, weight = next(weights, ("", None))
+            if weight is None:
+                return
             whole = getattr(weight, "full_tensor", None)  # a sharded weight has it
-            if name not in tied:
-                yield name, weight if whole is None else whole()
+            weight = weight if whole is None else whole()
+        if name not in tied:
+            yield name, weight

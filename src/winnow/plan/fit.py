@@ -60,7 +60,7 @@ def _slots(setup: Setup, available: float, lengths: Lengths) -> int:
     have at most.
     """
     sampler, shape, memory = setup.sampler, setup.shape, setup.memory
-    rows = -(-setup.rows // max(1, setup.devices // sampler.devices))
+    rows = -(-setup.rows // (1 if sampler.separate else max(1, setup.devices // sampler.devices)))
     if sampler.utilisation is None:
         most = rows_that_fit(shape, memory, available)
     else:
