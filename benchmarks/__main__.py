@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cuda, matmul, records, rejection_cost, scaling, startup, trl, verifiers
+from benchmarks import cuda, matmul, plan_accuracy, records, rejection_cost, scaling, startup, trl, verifiers
 from benchmarks.records import Part
 from winnow.assemble.common import quiet_libraries
 from winnow.errors import CONFIG, DONE
@@ -32,6 +32,7 @@ PARTS = {
         verifiers.PART,
         startup.PART,
         cuda.PART,
+        plan_accuracy.PART,
     )
 }
 """The parts by name, in the order in which they are measured."""

@@ -32,7 +32,10 @@ QUIET = (
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Shape of a Qwen2 with tied embeddings and an MLP of four widths; by default TRL's script's, of 5 M parameters."""
+    """Shape of a Qwen2 with tied embeddings; by default TRL's script's, of 5 M parameters, with an MLP of four widths.
+
+    `intermediate` is the MLP's width where that is not four times the model's.
+    """
 
     hidden: int = 256
     layers: int = 4
@@ -40,6 +43,7 @@ class Shape:
     kv_heads: int = 2
     vocab: int = 4096
     positions: int = 4096
+    intermediate: int | None = None
 
     def words(self, folder: Path, seed: int, eos_scale: float) -> list[str]:
         """Write random weights to `folder` and return the overrides that load them."""
@@ -51,7 +55,7 @@ class Shape:
         return Qwen2Config(
             vocab_size=self.vocab,
             hidden_size=self.hidden,
-            intermediate_size=4 * self.hidden,
+            intermediate_size=self.intermediate or 4 * self.hidden,
             num_hidden_layers=self.layers,
             num_attention_heads=self.heads,
             num_key_value_heads=self.kv_heads,

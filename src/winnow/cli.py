@@ -122,6 +122,7 @@ def _parser() -> "_Parser":
     plan.add_argument("--table", choices=("paper", "devices"), help="Table 1 of the paper; or 1, 8 and 64 GPUs")
     plan.add_argument("--simulate", action="store_true", help="stragglers and staleness, out to 1,000 GPUs")
     plan.add_argument("--json", action="store_true", help="numbers for programs")
+    plan.add_argument("--calibrate", action="store_true", help="measure this machine, for plans with hardware=cpu")
 
     replay = command("replay", "compute the numbers of a dump again, to the first that is not finite")
     replay.add_argument("file", type=Path, metavar="FILE", help="a file in RUN/faults")
@@ -238,6 +239,13 @@ def _plan(args: argparse.Namespace) -> None:
     from winnow.plan.plan import with_simulation
     from winnow.plan.report import as_json, text
 
+    if args.calibrate:
+        from winnow.launch.calibration import calibrate
+        from winnow.plan.machine import write_machine
+
+        machine = calibrate(lambda line: print(line, file=sys.stderr))
+        print(visible(f"{machine}\n{write_machine(machine)}"))
+        return
     options = Options(args.gpu, args.rates, args.lengths, args.price, tuple(args.assume))
     if args.table is not None:
         from winnow.assemble.plan_tables import markdown, rows_as_json, rows_of

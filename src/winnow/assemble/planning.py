@@ -9,7 +9,9 @@ from pathlib import Path
 
 import torch
 import yaml
+from jaxtyping import Bool
 from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import Tensor
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.assemble.preflight import training_plan
@@ -26,9 +28,10 @@ from winnow.plan.assumptions import Assumptions, assumptions
 from winnow.plan.fit import fit_of
 from winnow.plan.gpu import Gpu, gpu_of
 from winnow.plan.lengths import Lengths, assumed_lengths, recorded_lengths
+from winnow.plan.machine import Machine, read_machine
 from winnow.plan.measured import MeasuredRates, measured_rates
 from winnow.plan.plan import Plan, make_plan
-from winnow.plan.rates import nominal
+from winnow.plan.rates import Rates, nominal
 from winnow.plan.setup import Evaluations, Sampler, Setup, Shares
 
 DEFAULT_GPU = "H100"
@@ -54,12 +57,18 @@ def plan_of(words: Sequence[str], options: Options) -> Plan:
     """
     asked = _asked(words, options)
     setup, gpu = asked.setup, asked.setup.gpu
-    if gpu is None:
-        raise ConfigError("hardware=cpu: there are no rates of this machine; type winnow plan --gpu H100")
-    rates = nominal(gpu, setup, asked.stated)
-    return make_plan(
-        setup, rates, asked.lengths, asked.available, asked.stated, _measured(setup, options), options.price
-    )
+    rates = read_machine() if gpu is None else nominal(gpu, setup, asked.stated)
+    return _made(asked, rates, options)
+
+
+def plan_with(machine: Machine, words: Sequence[str], options: Options) -> Plan:
+    """The plan of a run on the CPU of `machine`."""
+    return _made(_asked(words, options), machine, options)
+
+
+def _made(asked: "Asked", rates: Rates | Machine, options: Options) -> Plan:
+    run = _measured(asked.setup, options)
+    return make_plan(asked.setup, rates, asked.lengths, asked.available, asked.stated, run, options.price)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +88,10 @@ def _asked(words: Sequence[str], options: Options) -> Asked:
     stated = assumptions(options.assume)
     gpu = _gpu(cfg, options.gpu)
     _settle(cfg, gpu)
-    setup = setup_of(cfg, words, gpu, stated)
+    lengths = _lengths(cfg, options, stated)
+    setup = setup_of(cfg, words, gpu, stated, lengths)
     available = memory_bytes() / setup.devices if gpu is None else gpu.memory
-    return Asked(setup, _lengths(cfg, options, stated), available, stated)
+    return Asked(setup, lengths, available, stated)
 
 
 def _measured(setup: Setup, options: Options) -> MeasuredRates | None:
@@ -96,7 +106,7 @@ def _measured(setup: Setup, options: Options) -> MeasuredRates | None:
         )
     rows = run.rollout.prompts * run.rollout.samples
     devices = run.hardware.devices * OmegaConf.select(run, "hardware.nodes", default=1)
-    shares = shares_of(run, build_algorithm(run))
+    shares = shares_of(run, build_algorithm(run), 1.0, "")
     return measured_rates(options.rates, devices, rows, shares.old + shares.reference + shares.values)
 
 
@@ -161,7 +171,7 @@ def _settle(cfg: DictConfig, gpu: Gpu | None) -> None:
         cfg.hardware.devices *= OmegaConf.select(cfg, "hardware.nodes", default=1)
 
 
-def setup_of(cfg: DictConfig, words: Sequence[str], gpu: Gpu | None, stated: Assumptions) -> Setup:
+def setup_of(cfg: DictConfig, words: Sequence[str], gpu: Gpu | None, stated: Assumptions, lengths: Lengths) -> Setup:
     """The setup that a settled configuration describes."""
     algorithm = build_algorithm(cfg)
     shape, positions = model_shape(cfg)
@@ -192,7 +202,7 @@ def setup_of(cfg: DictConfig, words: Sequence[str], gpu: Gpu | None, stated: Ass
         epochs=cfg["update"].epochs,
         iterations=cfg.iterations,
         sampler=_sampler(cfg),
-        shares=shares_of(cfg, algorithm),
+        shares=_shares(cfg, algorithm, stated, lengths),
         evaluations=_evaluations(cfg),
         supervised=isinstance(algorithm, Supervised),
     )
@@ -208,7 +218,7 @@ def model_shape(cfg: DictConfig) -> tuple[ModelShape, int | None]:
     if node is not None and node.of == path:
         shape: DecoderShape = build_node(node)
         lora = cfg.model.lora
-        adapters = Adapters(lora.rank, build_node_list(lora.target_modules)) if "rank" in (lora or {}) else None
+        adapters = Adapters(lora.rank, _modules(lora.target_modules)) if "rank" in (lora or {}) else None
         return shape.sizes(adapters), shape.positions
     _require_local(path)
     from winnow.models.memory import shape_of  # imports transformers, which takes seconds
@@ -220,7 +230,7 @@ def model_shape(cfg: DictConfig) -> tuple[ModelShape, int | None]:
     return sizes, getattr(source.config().get_text_config(), "max_position_embeddings", None)
 
 
-def build_node_list(value: object) -> str | list[str]:
+def _modules(value: object) -> str | list[str]:
     """The names of LoRA's target modules, as plain text or list."""
     return value if isinstance(value, str) else [str(name) for name in value]  # pyright: ignore[reportGeneralTypeIssues]
 
@@ -260,15 +270,26 @@ def _sampler(cfg: DictConfig) -> Sampler:
     )
 
 
-def shares_of(cfg: DictConfig, algorithm: Algorithm) -> Shares:
-    """The parts of an iteration's responses that are trained on and scored, by the algorithm's own functions.
-
-    A prompt with 0, 1, … G correct samples is assumed to be equally likely; of such a matrix the algorithm keeps rows.
-    """
+def _shares(cfg: DictConfig, algorithm: Algorithm, stated: Assumptions, lengths: Lengths) -> Shares:
+    """The shares of a plan: `kept` as it is assumed, or by the algorithm's own functions from recorded verdicts or from
+    prompts with 0, 1, … G correct samples, which are then assumed to be equally likely."""
+    samples = cfg.rollout.samples
     if isinstance(algorithm, Supervised):
         return Shares(1.0, 0.0, 0.0, 0.0, "all demonstrations")
+    if stated["kept"]:
+        return shares_of(cfg, algorithm, min(1.0, stated["kept"]), "given (kept)")
+    if lengths.correct is not None and lengths.correct.shape[1] == samples:
+        kept = kept_share(algorithm, torch.from_numpy(lengths.correct))
+        return shares_of(cfg, algorithm, kept, f"by the recorded verdicts on {len(lengths.correct):,} prompts")
+    kept = kept_share(algorithm, equally_likely(samples))
+    return shares_of(cfg, algorithm, kept, f"assumed: 0, 1, … {samples} correct samples of a prompt are equally likely")
+
+
+def shares_of(cfg: DictConfig, algorithm: Algorithm, kept: float, basis: str) -> Shares:
+    """The parts of an iteration's responses that are scored, where the part `kept` has a gradient."""
     rows, updates = cfg.rollout.prompts * cfg.rollout.samples, cfg["update"].minibatches * cfg["update"].epochs
-    kept = kept_share(algorithm, cfg.rollout.samples)
+    if isinstance(algorithm, Supervised):
+        return Shares(1.0, 0.0, 0.0, 0.0, basis)
     exact = samples_exactly(cfg)
     logged = min(1.0, cfg.metrics.kl_rows / rows)
     checked = min(logged, CHECKED_ROWS / rows) if exact else logged
@@ -283,17 +304,21 @@ def shares_of(cfg: DictConfig, algorithm: Algorithm) -> Shares:
         old=max(old, checked),
         reference=max(logged, kept if kind == "initial" else 0.0),
         values=1.0 if isinstance(algorithm, ActorCritic) else 0.0,
-        basis=f"assumed: 0, 1, … {cfg.rollout.samples} correct samples of a prompt are equally likely",
+        basis=basis,
     )
 
 
-def kept_share(algorithm: PolicyGradient | ActorCritic | Preference, samples: int) -> float:
-    """The part of the rows that have a gradient where a prompt with k of G samples correct is equally likely for all k.
+def equally_likely(samples: int) -> Bool[Tensor, "p g"]:
+    """Verdicts on G + 1 prompts, of which the k-th has k correct samples."""
+    return torch.arange(samples)[None, :] < torch.arange(samples + 1)[:, None]
 
-    GRPO has no gradient on prompts that are all right or all wrong, which leaves (G − 1) / (G + 1); RAFT keeps correct
-    samples, a half.
+
+def kept_share(algorithm: PolicyGradient | ActorCritic | Preference, correct: Bool[Tensor, "p g"]) -> float:
+    """The part of the rows that have a gradient under these verdicts, by the algorithm's own functions.
+
+    If every number of correct samples is equally likely, GRPO has no gradient on the prompts that are all right or all
+    wrong, which leaves (G − 1) / (G + 1), and RAFT keeps the correct samples, a half.
     """
-    correct = torch.arange(samples)[None, :] < torch.arange(samples + 1)[:, None]
     rewards = correct.float() * 2 - 1
     if isinstance(algorithm, Preference):
         return 2 * len(algorithm.select(rewards, correct)) / rewards.numel()

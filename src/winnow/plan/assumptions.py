@@ -10,6 +10,8 @@ import yaml
 
 from winnow.errors import ConfigError
 
+MAY_BE_ZERO = ("context_bytes", "response_spread", "kept")
+
 
 @dataclass(frozen=True, slots=True)
 class Assumption:
@@ -61,7 +63,7 @@ def assumptions(given: Sequence[str] = ()) -> Assumptions:
             value = float(text)
         except ValueError:
             value = float("nan")
-        if not isfinite(value) or value < 0 or (value == 0 and name not in ("context_bytes", "response_spread")):
+        if not isfinite(value) or value < 0 or (value == 0 and name not in MAY_BE_ZERO):
             raise ConfigError(f"--assume {words}: must be a number above 0; type --assume {name}={known[name].value:g}")
         known[name] = Assumption(name, value, known[name].says, given=True)
     return Assumptions(known)

@@ -1,5 +1,6 @@
 """Lengths of responses: the distribution that decoding, its stragglers and the imbalance of ranks follow from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from scipy.special import ndtri
 from winnow.errors import ConfigError
 from winnow.plan.assumptions import Assumptions
 from winnow.rng import seed_of
-from winnow.run_logs.run_files import RunFiles, read_samples
+from winnow.run_logs.run_files import RunFiles, SampleRecord, read_samples
 
 QUANTILES = 4096
 NEWEST = 10
@@ -18,11 +19,15 @@ NEWEST = 10
 
 @dataclass(frozen=True)
 class Lengths:
-    """Equally likely lengths of a response in tokens, the mean length of a prompt, and where they come from."""
+    """Equally likely lengths of a response in tokens, the mean length of a prompt, and where they come from.
+
+    `correct` are recorded verdicts, (prompts, samples), None without a record or if prompts have other numbers of them.
+    """
 
     tokens: np.ndarray
     prompt: float
     source: str
+    correct: np.ndarray | None = None
 
     @property
     def mean(self) -> float:
@@ -34,7 +39,7 @@ class Lengths:
 
     def cut(self, most: int) -> "Lengths":
         """The same, cut at `most` tokens."""
-        return Lengths(np.minimum(self.tokens, most), self.prompt, self.source)
+        return Lengths(np.minimum(self.tokens, most), self.prompt, self.source, self.correct)
 
     def drawn(self, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
         """Lengths drawn independently of each other."""
@@ -73,4 +78,14 @@ def recorded_lengths(run: Path, stated: Assumptions) -> Lengths:
         np.array(tokens),
         sum(prompts) / len(prompts) if prompts else stated["prompt_tokens"],
         f"recorded: {len(tokens):,} responses of {run}, iterations {newest[0]} to {newest[-1]}",
+        _verdicts(records),
     )
+
+
+def _verdicts(records: Sequence[SampleRecord]) -> np.ndarray | None:
+    """(prompts, samples) verdicts; None if prompts have different numbers of samples."""
+    groups: dict[tuple[int | None, str], list[bool]] = {}
+    for record in records:
+        groups.setdefault((record.iteration, record.prompt_key), []).append(record.correct)
+    sizes = {len(group) for group in groups.values()}
+    return np.array([*groups.values()]) if len(sizes) == 1 else None

@@ -5,6 +5,9 @@ from pathlib import Path
 from statistics import median
 
 from winnow.errors import ConfigError
+from winnow.plan.lengths import Lengths
+from winnow.plan.setup import Setup
+from winnow.plan.timeline import Phase
 from winnow.run_logs.run_files import RunFiles
 
 WARM_UP = 1
@@ -49,6 +52,38 @@ def measured_rates(run: Path, devices: int, rows: int, passes: float) -> Measure
         median(scored) if scored else 0.0,
         f"measured: medians of {len(found)} iterations of {run} on {devices} device{'s' if devices > 1 else ''}",
     )
+
+
+def measured_phases(setup: Setup, run: MeasuredRates, lengths: Lengths) -> list[Phase]:
+    """The phases of an iteration by a run's own rates, with its communication, AdamW and waiting in them."""
+    sampled = setup.rows * lengths.mean
+    trained = sampled * setup.shares.kept * setup.epochs
+    forwards = setup.rows * (setup.shares.old + setup.shares.reference + setup.shares.values)
+    n = setup.devices
+    return [
+        Phase(
+            "sampling",
+            sampled / (run.sampled * n),
+            f"{sampled:,.0f} tokens ÷ ({n} × {run.sampled:,.0f} tokens/s, measured)",
+        ),
+        Phase(
+            "scoring",
+            forwards * run.scored / n,
+            f"{forwards:,.0f} forwards of a row × {run.scored * 1e3:.2f} ms, measured, ÷ {n}",
+        ),
+        Phase(
+            "update",
+            trained / (run.trained * n),
+            f"{trained:,.0f} trained tokens ÷ ({n} × {run.trained:,.0f} tokens/s, measured)",
+        ),
+    ]
+
+
+def measured_evaluation(setup: Setup, run: MeasuredRates, lengths: Lengths) -> Phase:
+    """One evaluation of the held-out sets by a run's rate of sampling."""
+    plan = setup.evaluations
+    tokens = plan.prompts * plan.samples * lengths.cut(plan.max_tokens).mean
+    return Phase("evaluation", tokens / (run.sampled * setup.devices), f"{tokens:,.0f} tokens ({plan.basis})")
 
 
 def _rate(row: dict[str, float], tokens: float, clock: str) -> float:

@@ -3,15 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from winnow.errors import ConfigError
 from winnow.plan.assumptions import Assumptions
+from winnow.plan.cpu_phases import cpu_evaluation, cpu_phases
 from winnow.plan.decoding import Decoding
 from winnow.plan.fit import Fit, fit_of
+from winnow.plan.gpu_phases import decoding_seconds, gpu_evaluation, gpu_phases
 from winnow.plan.lengths import Lengths
-from winnow.plan.measured import MeasuredRates
+from winnow.plan.machine import Machine
+from winnow.plan.measured import MeasuredRates, measured_evaluation, measured_phases
 from winnow.plan.rates import Rates, nominal
 from winnow.plan.setup import Setup
 from winnow.plan.simulation import COUNTS, Simulated, Work, simulate
-from winnow.plan.timeline import Timeline, decoding_seconds, timeline
+from winnow.plan.timeline import Timeline, timeline_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Plan:
     fit: Fit
     timeline: Timeline
     lengths: Lengths
-    rates: Rates
+    rates: Rates | Machine
     stated: Assumptions
     run: MeasuredRates | None = None
     price: float | None = None
@@ -40,7 +44,7 @@ class Plan:
 
 def make_plan(
     setup: Setup,
-    rates: Rates,
+    rates: Rates | Machine,
     lengths: Lengths,
     available: float,
     stated: Assumptions,
@@ -49,7 +53,15 @@ def make_plan(
 ) -> Plan:
     """The plan of a setup on devices with `available` bytes each."""
     fit = fit_of(setup, available, stated["context_bytes"], lengths)
-    times = timeline(setup, rates, lengths, fit.slots, stated, run)
+    if run is not None:
+        phases, evaluation = measured_phases(setup, run, lengths), measured_evaluation(setup, run, lengths)
+    elif isinstance(rates, Machine):
+        phases = cpu_phases(setup, rates, lengths, fit.slots)
+        evaluation = cpu_evaluation(setup, rates, lengths, fit.slots)
+    else:
+        phases = gpu_phases(setup, rates, lengths, fit.slots, stated)
+        evaluation = gpu_evaluation(setup, rates, lengths, fit.slots)
+    times = timeline_of(setup, phases, evaluation, lengths.mean)
     return Plan(setup, fit, times, lengths, rates, stated, run, price)
 
 
@@ -57,19 +69,23 @@ def with_simulation(plan: Plan, counts: Sequence[int] = COUNTS) -> Plan:
     """The plan with its iteration on other numbers of GPUs, sampled by all of them or on GPUs of their own.
 
     Each GPU decodes on its own, with the slots that the plan has; scoring, updates and their communication are taken
-    from the timeline of that number of GPUs.
+    from the phases of that number of GPUs.
+
+    Raises:
+        ConfigError: the plan is for a CPU.
     """
-    setup = plan.setup
+    setup, rates, gpu = plan.setup, plan.rates, plan.setup.gpu
+    if isinstance(rates, Machine) or gpu is None:
+        raise ConfigError("--simulate: is about GPUs; leave hardware=cpu out")
 
     def seconds(work: Decoding, rows: int) -> float:
-        return decoding_seconds(setup, plan.rates, work, rows / setup.samples, plan.lengths).total
+        return decoding_seconds(setup, rates, work, rows / setup.samples, plan.lengths).total
 
     def update(gpus: int) -> float:
         nodes = -(-gpus // int(plan.stated["gpus_per_node"]))
         shards = gpus if setup.sharded else 1
         here = replace(setup, devices=gpus, nodes=nodes, memory=replace(setup.memory, shards=shards))
-        rates = plan.rates if setup.gpu is None else nominal(setup.gpu, here, plan.stated)
-        phases = timeline(here, rates, plan.lengths, plan.fit.slots, plan.stated).phases
+        phases = gpu_phases(here, nominal(gpu, here, plan.stated), plan.lengths, plan.fit.slots, plan.stated)
         return sum(phase.seconds for phase in phases if phase.name not in ("sampling", "verifying"))
 
     work = Work(setup.prompts, setup.samples, plan.fit.slots, plan.lengths, seconds, update)

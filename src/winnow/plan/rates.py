@@ -11,9 +11,7 @@ from winnow.plan.setup import Setup
 class Rates:
     """Rates that one device reaches: FLOP/s, bytes/s, seconds.
 
-    `layer_seconds` is spent per layer and decoding step on launches alone. `row_seconds` and `call_seconds` are spent
-    per response on bookkeeping and per layer and micro-batch on calls, `traffic` bytes of activations are read and
-    written per second; on a GPU they are part of the utilisation. `how` are the formulas.
+    `layer_seconds` is spent per layer and decoding step on launches alone. `how` are the formulas.
     """
 
     update: float
@@ -24,9 +22,6 @@ class Rates:
     link: float
     how: dict[str, str]
     adam: float
-    traffic: float | None = None
-    call_seconds: float = 0.0
-    row_seconds: float = 0.0
 
 
 def nominal(gpu: Gpu, setup: Setup, stated: Assumptions) -> Rates:

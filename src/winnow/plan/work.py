@@ -63,10 +63,11 @@ def forward_flops(shape: ModelShape, tokens: Tokens) -> float:
 
 
 def update_flops(shape: ModelShape, tokens: Tokens, recompute: bool, critic: bool) -> float:
-    """FLOPs of forward and backward, which cost three forwards, or four with gradient checkpointing.
+    """FLOPs of forward and backward: three forwards of the blocks, or four with gradient checkpointing.
 
-    A critic is as much work again, without the output layer.
+    The output layer is always computed again in the backward (`ops.logprobs.head_scores`), which makes four. A critic
+    is as much work again, without the output layer.
     """
-    passes = 4 if recompute else 3
-    policy = passes * forward_flops(shape, tokens)
-    return policy + (policy - passes * 2 * shape.table * tokens.response if critic else 0)
+    head = 2 * shape.table * tokens.response
+    blocks = (4 if recompute else 3) * (forward_flops(shape, tokens) - head)
+    return blocks * (2 if critic else 1) + 4 * head
