@@ -10,16 +10,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytorch_lightning as pl
 import torch
+from hydra.utils import get_object
 from torch import nn
 
 from benchmarks.process import cpu_seconds
+from benchmarks.stand_ins import no_eos_engine
 from benchmarks.workload import Work
 from winnow.assemble import common
 from winnow.assemble.rewards import run_rewards
@@ -167,6 +169,8 @@ def measure(words: Sequence[str], directory: Path, warm_up: int, observer: Obser
     common.set_threads(cfg)
     with common.verifiers(cfg) as (pool, benchmarks), run_rewards(cfg) as rewards:
         run = build_run(cfg, directory, pool, benchmarks, rewards)
+        if get_object(cfg.engine["_target_"]) is no_eos_engine:  # the update check would miss the end of such samples
+            run.guard.check.checked = replace(run.guard.check.checked, eos_ids=())
         marks = _Marks(run, observer or Observer())
         # First of the callbacks, so that an update ends before its bookkeeping begins.
         run.trainer.callbacks.insert(0, marks)  # pyright: ignore[reportAttributeAccessIssue]

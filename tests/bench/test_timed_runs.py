@@ -1,5 +1,6 @@
 """Timed iterations of real runs of a model with a few thousand parameters."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,13 @@ def test_every_row_of_a_forced_grpo_step_has_full_length_and_is_trained_on(tmp_p
         assert 0 < found.update.cpu < found.step.cpu
         assert 0 < found.rollout.cpu < found.step.cpu
         assert found.rollout.wall + found.update.wall <= found.step.wall
+
+
+def test_a_forced_sample_may_hold_the_token_that_would_end_it(tmp_path: Path):
+    """Of eight tokens one is the EOS: the update check, which expects it at an end alone, does not look for it."""
+    small = replace(work(("10",)), model=replace(SMALL, vocab=8))
+    iterations = measure([*small.words(tmp_path), "algo=grpo"], tmp_path / "run", warm_up=1)
+    assert [row.tokens for found in iterations for row in found.rows] == [6] * 16
 
 
 @pytest.mark.parametrize(

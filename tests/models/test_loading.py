@@ -12,12 +12,13 @@ from threading import Thread
 import pytest
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertLMHeadModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BertConfig, BertLMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
 from running import composed, metrics, run
 from winnow.data.problems import Problem
 from winnow.data.prompts import render
 from winnow.errors import ConfigError
+from winnow.models.architecture import sees_later_tokens
 from winnow.models.language_model import TOKENS, Pretrained, tiny_tokenizer
 from winnow.models.templates import Chat, Plain
 from winnow.run_logs.run_files import read_samples
@@ -215,3 +216,12 @@ def test_the_error_for_a_gated_model_names_its_licence(gated_hub: str, tmp_path:
         "model meta-llama/Gated is gated: accept its licence on its hub page, then type hf auth login; "
         "or type model.path=DIR with a downloaded copy, or model=tiny\n"
     ), found.stderr
+
+
+def test_a_deep_new_model_is_a_decoder():
+    """Its padding token, a row of zeros, has a gradient that overflows in 40 norms; that is no later token's."""
+    config = Qwen2Config(
+        vocab_size=32, hidden_size=64, intermediate_size=128, num_hidden_layers=40, num_attention_heads=2,
+        num_key_value_heads=1, pad_token_id=0,
+    )  # fmt: skip
+    assert not sees_later_tokens(Qwen2ForCausalLM(config))

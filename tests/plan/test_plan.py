@@ -14,7 +14,7 @@ from winnow.config.instantiate import build_algorithm
 from winnow.models.memory import USABLE
 from winnow.plan.decoding import decoded, ranks_of
 from winnow.plan.gpu import gpu_of, gpu_reported, gpus
-from winnow.plan.gpu_phases import communication, decoding_seconds
+from winnow.plan.gpu_phases import communication, decoding_seconds, weight_bytes
 from winnow.plan.lengths import Lengths
 from winnow.plan.plan import Plan
 from winnow.plan.report import as_json, text
@@ -86,6 +86,14 @@ def test_a_step_reads_the_weights_and_the_cache(plan: Plan):
     assert parts.cache == pytest.approx((100 * 200 + 5000) * 28_672 / bandwidth)
     assert parts.arithmetic == pytest.approx(2 * P * 100 / (989.4e12 * 0.45))
     assert parts.launches == pytest.approx(100 * 28 * 0.0007)
+
+
+def test_weights_that_are_not_trained_are_cast_in_every_step(plan: Plan):
+    """Read in float32, written and read in bfloat16: 8 bytes where a trained weight has 2."""
+    assert weight_bytes(plan.setup) == 2
+    assert weight_bytes(replace(plan.setup, strategy="fsdp")) == 8
+    assert weight_bytes(plan_of(["model=qwen", "model/lora=adapter"], Options()).setup) == 8
+    assert weight_bytes(plan_of(["model=qwen", "model/lora=adapter", "engine=vllm"], Options()).setup) == 2
 
 
 def test_communication_is_bytes_over_links(plan: Plan):

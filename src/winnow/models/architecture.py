@@ -84,7 +84,8 @@ def sees_later_tokens(model: PreTrainedModel) -> bool:
     """Whether the logits of a token have a gradient with respect to a later token's embedding, as those of an encoder.
 
     In a new model with its small weights the difference that a later token makes is within any tolerance, but its
-    gradient is 0 in a decoder alone, exactly. False where there is no such gradient to compute.
+    gradient is 0 in a decoder alone, exactly. False where there is no such gradient to compute, or where it is not
+    finite: a new model's padding token has an embedding of zeros, from which two dozen norms overflow.
     """
     ids = torch.tensor([probe_rows(model)[0].token_ids], device=model.device)
     embedded: list[Tensor] = []
@@ -102,7 +103,10 @@ def sees_later_tokens(model: PreTrainedModel) -> bool:
         return False
     finally:
         watch.remove()
-    return gradient is not None and gradient.dim() == 3 and bool(gradient[0, middle + 1 :].any())
+    if gradient is None or gradient.dim() != 3:
+        return False
+    later = gradient[0, middle + 1 :]
+    return bool(later.isfinite().all()) and bool(later.any())
 
 
 def _left_out(model: PreTrainedModel, implementation: str) -> list[str]:

@@ -235,7 +235,7 @@ def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
         products=_products(shape, plan, running),
         gradients=plan.weight * learned * (2 if plan.buckets else 1) * here,
         optimiser=2 * plan.weight * learned * here,
-        gathered=plan.product * shape.parameters if plan.shards > 1 and plan.rows else 0,
+        gathered=plan.weight * shape.parameters if plan.shards > 1 and plan.rows else 0,
         cache=plan.rows * _row(shape, plan),
         logits=_logits(shape, plan),
         activations=plan.micro_batch * _activations(shape, plan),

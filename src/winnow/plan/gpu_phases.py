@@ -57,11 +57,22 @@ def decoding_seconds(setup: Setup, rates: Rates, work: Decoding, prompts: float,
     bandwidth = rates.bandwidth * devices
     return DecodingSeconds(
         prompts=forward_flops(shape, tokens_of(prompts, 0, lengths)) / (rates.forward * devices),
-        weights=work.steps * setup.memory.product * multiplied(shape) / bandwidth,
+        weights=work.steps * weight_bytes(setup) * multiplied(shape) / bandwidth,
         cache=work.positions * cache_per_token(shape, setup.memory.precision) / bandwidth,
         arithmetic=2 * multiplied(shape) * work.tokens / (rates.decode * devices),
         launches=work.steps * shape.layers * rates.layer_seconds,
     )
+
+
+def weight_bytes(setup: Setup) -> int:
+    """Bytes that a decoding step moves for each weight.
+
+    An engine with weights of its own reads them as it keeps them. Autocast keeps its two-byte copies of weights that
+    are trained; others (below adapters, or gathered by FSDP) it reads, writes and reads again in every step.
+    """
+    memory, frozen = setup.memory, setup.sharded or setup.shape.trainable < setup.shape.parameters
+    cast_again = frozen and memory.product < memory.weight and setup.sampler.utilisation is None
+    return memory.weight + 2 * memory.product if cast_again else memory.product
 
 
 def slowest(
@@ -97,7 +108,7 @@ def _gathering(setup: Setup, rates: Rates) -> Phase:
 def _sampling(setup: Setup, rates: Rates, lengths: Lengths, slots: int) -> Phase:
     seconds, parts, work = slowest(setup, rates, lengths, slots, setup.prompts, setup.samples)
     shape = setup.shape
-    weights = setup.memory.product * multiplied(shape)
+    weights = weight_bytes(setup) * multiplied(shape)
     reading = (
         f"{work.steps:,} steps × {weights / 1e9:.3g} GB of weights ÷ ({rates.how['decode']}) = {parts.weights:.1f} s, "
         f"{work.positions:.3g} cached positions × {cache_per_token(shape, setup.memory.precision):,} bytes ÷ the same "
