@@ -235,7 +235,8 @@ def _dashboard(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace) -> None:
-    from winnow.assemble.planning import Options, advised, plan_of
+    from winnow.assemble.plan_advice import advised
+    from winnow.assemble.planning import Options, plan_of
     from winnow.plan.plan import with_simulation
     from winnow.plan.report import as_json, text
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from winnow.assemble.planning import Options, advised, equally_likely, kept_share, plan_of
+from winnow.assemble.plan_advice import advised
+from winnow.assemble.planning import Options, equally_likely, kept_share, plan_of
 from winnow.cli import exit_code
 from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm
@@ -191,3 +192,16 @@ def test_a_folder_is_planned_by_its_config(tmp_path: Path):
     found = plan_of(["model=custom", f"model.path={tmp_path}"], Options())
     block = 2 * (64 * 64 + 64) + 2 * (64 * 32 + 32) - 64 + 3 * 64 * 128 + 2 * 64  # the output has no bias
     assert found.setup.shape.parameters == 100 * 64 + 2 * block + 64
+
+
+def test_a_server_samples_on_gpus_of_its_own():
+    """One engine for all rows, whose GPU counts; the trainer's has no phase of sampling."""
+    found = plan_of(["model=qwen", "engine=vllm_server"], Options())
+    assert found.setup.samplers == 1
+    assert found.timeline.devices == 2
+    assert "sampling" not in [part.name for part in found.fit.phases]
+    weights, cache = found.fit.server
+    assert weights.size == 2 * P
+    assert cache.size == pytest.approx(256 * 28_672 * (found.lengths.prompt + found.lengths.mean))
+    assert found.timeline.phases[0].seconds == pytest.approx(2 * P / (450e9 * 0.7))
+    assert "and 1 for sampling" in text(found)

@@ -4,7 +4,8 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from winnow.assemble.planning import Options, advised, plan_of
+from winnow.assemble.plan_advice import advised
+from winnow.assemble.planning import Options, plan_of
 from winnow.plan.plan import Plan
 from winnow.plan.report import as_json, assumed
 

@@ -1,6 +1,6 @@
 """Plans from configurations: the setup that a run's words describe, its rates and lengths, without hub or weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -25,7 +25,6 @@ from winnow.experience.scoring import CHECKED_ROWS
 from winnow.models.memory import memory_bytes
 from winnow.models.shape import Adapters, DecoderShape, ModelShape
 from winnow.plan.assumptions import Assumptions, assumptions
-from winnow.plan.fit import fit_of
 from winnow.plan.gpu import Gpu, gpu_of
 from winnow.plan.lengths import Lengths, assumed_lengths, recorded_lengths
 from winnow.plan.machine import Machine, read_machine
@@ -55,20 +54,20 @@ def plan_of(words: Sequence[str], options: Options) -> Plan:
     Raises:
         ConfigError: the words or the options are wrong; the message says what to type instead.
     """
-    asked = _asked(words, options)
-    setup, gpu = asked.setup, asked.setup.gpu
-    rates = read_machine() if gpu is None else nominal(gpu, setup, asked.stated)
-    return _made(asked, rates, options)
+    found = asked(words, options)
+    gpu = found.setup.gpu
+    rates = read_machine() if gpu is None else nominal(gpu, found.setup, found.stated)
+    return _made(found, rates, options)
 
 
 def plan_with(machine: Machine, words: Sequence[str], options: Options) -> Plan:
     """The plan of a run on the CPU of `machine`."""
-    return _made(_asked(words, options), machine, options)
+    return _made(asked(words, options), machine, options)
 
 
-def _made(asked: "Asked", rates: Rates | Machine, options: Options) -> Plan:
-    run = _measured(asked.setup, options)
-    return make_plan(asked.setup, rates, asked.lengths, asked.available, asked.stated, run, options.price)
+def _made(found: "Asked", rates: Rates | Machine, options: Options) -> Plan:
+    run = _measured(found.setup, options)
+    return make_plan(found.setup, rates, found.lengths, found.available, found.stated, run, options.price)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,12 @@ class Asked:
     stated: Assumptions
 
 
-def _asked(words: Sequence[str], options: Options) -> Asked:
+def asked(words: Sequence[str], options: Options) -> Asked:
+    """The setup that the words describe, on the device and with the assumptions of the options.
+
+    Raises:
+        ConfigError: the words or the options are wrong; the message says what to type instead.
+    """
     if options.price is not None and not (isfinite(options.price) and options.price > 0):
         raise ConfigError(f"--price {options.price:g}: must be a number above 0, in USD for a GPU and hour")
     cfg = composed("train", words, SECTIONS)
@@ -108,50 +112,6 @@ def _measured(setup: Setup, options: Options) -> MeasuredRates | None:
     devices = run.hardware.devices * OmegaConf.select(run, "hardware.nodes", default=1)
     shares = shares_of(run, build_algorithm(run), 1.0, "")
     return measured_rates(options.rates, devices, rows, shares.old + shares.reference + shares.values)
-
-
-def advised(plan: Plan, words: Sequence[str], options: Options) -> Plan:
-    """The plan with words that would make it fit, if it does not: the first of `remedies` that fits when it is planned.
-
-    Of remedies for this number of devices, and of more devices, one each.
-    """
-    if plan.fit.fits:
-        return plan
-    found = (_first_fitting(ladder, words, options) for ladder in remedies(plan.setup))
-    return replace(plan, advice=tuple(tuple(added) for added in found if added is not None))
-
-
-def remedies(setup: Setup) -> Iterator[list[list[str]]]:
-    """Ladders of words that save memory, those first that change least: none of them changes the objective but LoRA."""
-    lean = [] if setup.memory.recompute else ["hardware.gradient_checkpointing=true"]
-    budgets = [[f"hardware.token_budget={n}"] for n in (16384, 8192, 4096, 2048) if n < setup.memory.token_budget]
-    steps = [lean, *([*lean, *budget] for budget in budgets)]
-    fsdp = [] if setup.sharded else ["hardware.strategy=fsdp"]
-    here = [step for step in steps if step]
-    if setup.devices > 1:
-        here += [[*fsdp, *step] for step in steps if fsdp or step]
-    here += [[*fsdp, "hardware.offload=true", *step] for step in steps]
-    yield here
-    counts = [2**n for n in range(1, 11) if 2**n > setup.devices]
-    yield [[*fsdp, f"hardware.devices={n}", *step] for n in counts for step in (steps[0], steps[-1])]
-    if setup.shape.trainable == setup.shape.parameters:
-        yield [["model/lora=adapter", *step] for step in steps]
-
-
-def _first_fitting(ladder: Sequence[list[str]], words: Sequence[str], options: Options) -> list[str] | None:
-    refused: set[str] = set()
-    for added in ladder:
-        if refused & {*added}:
-            continue
-        replaced = {word.partition("=")[0] for word in added}
-        kept = [word for word in words if word.partition("=")[0] not in replaced]
-        try:
-            asked = _asked([*kept, *added], options)
-            if fit_of(asked.setup, asked.available, asked.stated["context_bytes"], asked.lengths).fits:
-                return added
-        except ConfigError:  # not every configuration takes every word, such as a strategy on one device
-            refused.add(added[0])
-    return None
 
 
 def _gpu(cfg: DictConfig, word: str | None) -> Gpu | None:
@@ -181,6 +141,8 @@ def setup_of(cfg: DictConfig, words: Sequence[str], gpu: Gpu | None, stated: Ass
         nodes = -(-devices // int(stated["gpus_per_node"]))
     strategy = "ddp" if cfg.hardware.strategy == "auto" else cfg.hardware.strategy
     memory = training_plan(cfg, algorithm, "rank" in (cfg.model.get("lora") or {}))
+    if cfg.rollout.max_prompt_tokens is None and lengths.longest_prompt is not None:
+        memory = replace(memory, prompt_tokens=lengths.longest_prompt)
     if strategy == "fsdp":
         offload = bool(OmegaConf.select(cfg, "hardware.offload", default=False))
         memory = replace(memory, shards=devices, offload=offload, buckets=False)
@@ -251,23 +213,15 @@ def _require_local(path: str | None) -> None:
 
 
 def _sampler(cfg: DictConfig) -> Sampler:
+    """The engine, by the settings that it has: a server on GPUs of its own, vLLM in this process, or torch's."""
     engine, name = cfg.engine, str(cfg.engine["_target_"]).rpartition(".")[2]
+    graphs = not engine.get("enforce_eager", True) or bool(engine.get("graphs", False))
     if "url" in engine:  # a server, with GPUs of its own
-        return Sampler(
-            name=name,
-            graphs=not engine.enforce_eager,
-            utilisation=engine.memory or GPU_SHARE,
-            devices=len(engine.devices or [0]),
-            separate=True,
-        )
+        devices = len(engine.devices) if engine.devices else 1
+        share = engine.memory or GPU_SHARE
+        return Sampler(name, engine.in_flight, graphs, share, devices, separate=True)
     utilisation = engine.get("gpu_memory_utilization")
-    return Sampler(
-        name=name,
-        max_rows=engine.get("max_rows"),
-        graphs=bool(engine.get("graphs", False)) or (utilisation is not None and not engine.get("enforce_eager")),
-        utilisation=utilisation,
-        devices=engine.get("tensor_parallel_size") or 1,
-    )
+    return Sampler(name, engine.get("max_rows"), graphs, utilisation, engine.get("tensor_parallel_size") or 1)
 
 
 def _shares(cfg: DictConfig, algorithm: Algorithm, stated: Assumptions, lengths: Lengths) -> Shares:

@@ -41,14 +41,26 @@ ITERATIONS = (2, 8)
 
 
 def calibrate(say: Callable[[str], None]) -> Machine:
-    """The costs of this machine: those of arithmetic, and seconds of bookkeeping per row and iteration."""
+    """The costs of this machine: of arithmetic, and what a run takes besides: seconds per row and iteration, memory.
+
+    The runs come first, so that they find no memory that the probes have freed.
+    """
+    say("timing the bookkeeping of short runs …")
+    before = _resident()
+    taken = {prompts: _seconds(prompts) for prompts in PROMPTS}
+    overhead = max(0.0, _resident() - before)
     say("timing products, memory, updates and decoding of small models …")
     machine = calibrated()
-    say("timing the bookkeeping of short runs …")
-    rest = {prompts: _seconds(prompts) - _predicted(machine, prompts) for prompts in PROMPTS}
+    rest = {prompts: seconds - _predicted(machine, prompts) for prompts, seconds in taken.items()}
     few, many = (8 * prompts for prompts in PROMPTS)
     row = max(0.0, (rest[PROMPTS[1]] - rest[PROMPTS[0]]) / (many - few))
-    return replace(machine, row=row, iteration=max(0.0, rest[PROMPTS[0]] - row * few))
+    return replace(machine, row=row, iteration=max(0.0, rest[PROMPTS[0]] - row * few), overhead=overhead)
+
+
+def _resident() -> float:
+    """Bytes of this process in memory; 0 on a system without /proc."""
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.is_file() else 0.0
 
 
 def _seconds(prompts: int) -> float:

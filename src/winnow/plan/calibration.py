@@ -91,6 +91,7 @@ def _fitted(measured: Sequence[tuple[Units, float]], names: Sequence[str]) -> Co
     work = np.array([[getattr(units, name) for name in names] for units, _ in measured])
     seconds = np.array([taken for _, taken in measured])
     scale = (work / seconds[:, None]).max(0)
+    scale[scale == 0] = 1.0  # a unit that no work has
     found, _ = nnls(work / seconds[:, None] / scale, np.ones(len(seconds)))
     return Costs(**dict(zip(names, (found / scale).tolist(), strict=True)))
 

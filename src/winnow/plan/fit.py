@@ -1,6 +1,6 @@
 """Fit of a run into a device's memory: each part of the estimate of `models.memory` with the arithmetic behind it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from winnow.models.memory import GB, USABLE, Estimate, cache_per_token, estimate, rows_that_fit
 from winnow.plan.lengths import Lengths
@@ -20,7 +20,7 @@ class Part:
 class Fit:
     """The memory of one device: what is `held` all the time, and the phases of which one at a time comes on top.
 
-    `slots` are the rows that it decodes at once.
+    `slots` are the rows that a sampler decodes at once; `server` is the memory of a GPU that only samples.
     """
 
     held: list[Part]
@@ -28,6 +28,7 @@ class Fit:
     available: float
     slots: int
     estimate: Estimate
+    server: list[Part] = field(default_factory=list)
 
     @property
     def total(self) -> float:
@@ -43,14 +44,15 @@ class Fit:
 
 
 def fit_of(setup: Setup, available: float, context: float, lengths: Lengths) -> Fit:
-    """The memory of one device of `available` bytes, of which `context` are the driver's."""
+    """The memory of one device of `available` bytes, of which `context` are the driver's and the process's."""
     slots = _slots(setup, available - context, lengths)
     plan = replace(setup.memory, rows=min(setup.memory.rows, slots))
     found = estimate(setup.shape, plan)
     held = [part for part in _held(found, setup) if part.size]
     if context:
-        held.append(Part("CUDA context", context, "context_bytes"))
-    return Fit(held, _phases(found, setup, available), available, slots, found)
+        held.append(Part("process", context, "what a run takes besides (context_bytes; on a CPU as calibrated)"))
+    server = _server(setup, available, slots, lengths)
+    return Fit(held, _phases(found, setup, available), available, slots, found, server)
 
 
 def _slots(setup: Setup, available: float, lengths: Lengths) -> int:
@@ -60,7 +62,7 @@ def _slots(setup: Setup, available: float, lengths: Lengths) -> int:
     have at most.
     """
     sampler, shape, memory = setup.sampler, setup.shape, setup.memory
-    rows = -(-setup.rows // (1 if sampler.separate else max(1, setup.devices // sampler.devices)))
+    rows = -(-setup.rows // setup.samplers)
     if sampler.utilisation is None:
         most = rows_that_fit(shape, memory, available)
     else:
@@ -120,6 +122,25 @@ def _phases(found: Estimate, setup: Setup, available: float) -> list[Part]:
             ),
         )
     return phases
+
+
+def _server(setup: Setup, available: float, slots: int, lengths: Lengths) -> list[Part]:
+    """The memory of a GPU of a separate engine: its share of the weights, and of the keys and values of its rows."""
+    sampler, shape, precision = setup.sampler, setup.shape, setup.memory.precision
+    if not sampler.separate:
+        return []
+    weights = setup.memory.product * shape.parameters / sampler.devices
+    row = cache_per_token(shape, precision) * (lengths.prompt + lengths.mean)
+    of = f" ÷ {sampler.devices}" if sampler.devices > 1 else ""
+    return [
+        Part("server weights", weights, f"{setup.memory.product} bytes × {_count(shape.parameters)}{of}"),
+        Part(
+            "server cache",
+            slots * row / sampler.devices,
+            f"{slots:,} rows × {lengths.prompt + lengths.mean:,.0f} tokens × {cache_per_token(shape, precision):,} "
+            f"bytes{of}, of engine.memory {sampler.utilisation:g} × {_gb(available)} GB",
+        ),
+    ]
 
 
 def _count(number: float) -> str:

@@ -79,8 +79,7 @@ def slowest(
     setup: Setup, rates: Rates, lengths: Lengths, slots: int, prompts: int, samples: int, draws: int = DRAWS
 ) -> tuple[float, DecodingSeconds, Decoding]:
     """Mean seconds over `draws` iterations of the sampler that is last, and of the first of them its parts and work."""
-    samplers = max(1, setup.devices // setup.sampler.devices)
-    rows = ranks_of(prompts, samples, samplers)
+    rows = ranks_of(prompts, samples, setup.samplers)
     seconds: list[float] = []
     first: tuple[DecodingSeconds, Decoding] | None = None
     for draw in range(draws):
@@ -90,7 +89,7 @@ def slowest(
             decoding_seconds(setup, rates, one, len(each) / samples, lengths)
             for one, each in zip(work, drawn, strict=True)
         ]
-        last = max(range(samplers), key=lambda rank: parts[rank].total)
+        last = max(range(setup.samplers), key=lambda rank: parts[rank].total)
         seconds.append(parts[last].total)
         first = first or (parts[last], work[last])
     assert first is not None
@@ -98,11 +97,15 @@ def slowest(
 
 
 def _gathering(setup: Setup, rates: Rates) -> Phase:
-    """The weights on their way to the sampler: under FSDP each process gathers all of them."""
+    """The weights on their way to the sampler: under FSDP each process gathers all of them, a server gets a copy."""
+    parameters, link = setup.shape.parameters, rates.how.get("link", "link")
+    if setup.sampler.separate:
+        size = setup.memory.product * parameters
+        return Phase("sync", size / rates.link, f"{size / 1e9:.1f} GB to the server ÷ ({link})")
     if not setup.sharded:
         return Phase("sync", 0.0, "the sampler reads the trainer's weights")
-    size = setup.memory.weight * setup.shape.parameters * (setup.devices - 1) / setup.devices
-    return Phase("sync", size / rates.link, f"gathers {size / 1e9:.1f} GB ÷ ({rates.how.get('link', 'link')})")
+    size = setup.memory.weight * parameters * (setup.devices - 1) / setup.devices
+    return Phase("sync", size / rates.link, f"gathers {size / 1e9:.1f} GB ÷ ({link})")
 
 
 def _sampling(setup: Setup, rates: Rates, lengths: Lengths, slots: int) -> Phase:

@@ -21,12 +21,13 @@ NEWEST = 10
 class Lengths:
     """Equally likely lengths of a response in tokens, the mean length of a prompt, and where they come from.
 
-    `correct` are recorded verdicts, (prompts, samples), None without a record or if prompts have other numbers of them.
+    `longest_prompt` is recorded, None without a record. `correct` are recorded verdicts, (prompts, samples), None without a record or if prompts have other numbers of them.
     """
 
     tokens: np.ndarray
     prompt: float
     source: str
+    longest_prompt: int | None = None
     correct: np.ndarray | None = None
 
     @property
@@ -39,7 +40,7 @@ class Lengths:
 
     def cut(self, most: int) -> "Lengths":
         """The same, cut at `most` tokens."""
-        return Lengths(np.minimum(self.tokens, most), self.prompt, self.source, self.correct)
+        return Lengths(np.minimum(self.tokens, most), self.prompt, self.source, self.longest_prompt, self.correct)
 
     def drawn(self, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
         """Lengths drawn independently of each other."""
@@ -78,6 +79,7 @@ def recorded_lengths(run: Path, stated: Assumptions) -> Lengths:
         np.array(tokens),
         sum(prompts) / len(prompts) if prompts else stated["prompt_tokens"],
         f"recorded: {len(tokens):,} responses of {run}, iterations {newest[0]} to {newest[-1]}",
+        max(prompts, default=None),
         _verdicts(records),
     )
 

@@ -38,7 +38,8 @@ UNITS = ("flop", "activation", "logit", "call", "weight", "cache", "step")
 class Machine:
     """Costs of a CPU: `flops` are the peak of a product of matrices and `bandwidth` that of copying memory.
 
-    `adam` are the bytes per second of AdamW's step with clipping, `row` and `iteration` the seconds of bookkeeping.
+    `adam` are the bytes per second of AdamW's step with clipping, `row` and `iteration` the seconds of bookkeeping,
+    `overhead` the bytes of a run with a model of no size.
     """
 
     measured: str
@@ -49,6 +50,7 @@ class Machine:
     adam: float
     row: float
     iteration: float
+    overhead: float = 0.0
 
 
 def machine_file() -> Path:

@@ -52,7 +52,8 @@ def make_plan(
     price: float | None = None,
 ) -> Plan:
     """The plan of a setup on devices with `available` bytes each."""
-    fit = fit_of(setup, available, stated["context_bytes"], lengths)
+    besides = rates.overhead if isinstance(rates, Machine) else stated["context_bytes"]
+    fit = fit_of(setup, available, besides, lengths)
     if run is not None:
         phases, evaluation = measured_phases(setup, run, lengths), measured_evaluation(setup, run, lengths)
     elif isinstance(rates, Machine):

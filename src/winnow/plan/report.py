@@ -10,7 +10,7 @@ from winnow.plan.simulation import ITERATIONS, SPLITS, Simulated
 
 def text(plan: Plan) -> str:
     """The whole report."""
-    parts = [_head(plan), _memory(plan), _time(plan)]
+    parts = [_head(plan), _memory(plan), *([_server(plan)] if plan.fit.server else []), _time(plan)]
     if plan.simulated:
         parts.append(_simulation(plan.simulated))
     parts.append(assumed(plan))
@@ -21,7 +21,8 @@ def _head(plan: Plan) -> Iterator[str]:
     setup, shape = plan.setup, plan.setup.shape
     nodes = f", {setup.nodes} nodes" if setup.nodes > 1 else ""
     how = f", {setup.strategy}" if setup.devices > 1 else ""
-    where = f"{setup.devices} × {_device(plan)}{nodes}{how}, {setup.memory.precision}"
+    more = f" and {setup.sampler.devices} for sampling" if setup.sampler.separate else ""
+    where = f"{setup.devices} × {_device(plan)}{more}{nodes}{how}, {setup.memory.precision}"
     yield f"{setup.algorithm} of {setup.model} on {where}"
     yield (
         f"model: {shape.parameters:,} parameters ({shape.trainable:,} trained): {shape.layers} layers of "
@@ -48,6 +49,13 @@ def _memory(plan: Plan) -> Iterator[str]:
         yield f"  {('* ' if part is largest else '  ') + part.name:<14}{_gb(part.size):>9}  {part.how}"
     of = f"{_gb(fit.usable)} ({USABLE:g} × {_gb(fit.available)})"
     yield f"  {'total':<14}{_gb(fit.total):>9}  of {of}: {_verdict(plan)}"
+
+
+def _server(plan: Plan) -> Iterator[str]:
+    count = plan.setup.sampler.devices
+    yield f"memory of {'each of the ' if count > 1 else 'the '}{count} GPU{'s' if count > 1 else ''} that only sample"
+    for part in plan.fit.server:
+        yield f"  {part.name:<14}{_gb(part.size):>9}  {part.how}"
 
 
 def _verdict(plan: Plan) -> str:
@@ -127,6 +135,7 @@ def as_json(plan: Plan) -> str:
             "memory": {
                 "held": {part.name: part.size for part in fit.held},
                 "phases": {part.name: part.size for part in fit.phases},
+                "server": {part.name: part.size for part in fit.server},
                 "total": fit.total,
                 "usable": fit.usable,
                 "fits": fit.fits,

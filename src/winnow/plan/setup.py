@@ -12,7 +12,7 @@ class Sampler:
     """The engine of a run: `name`, the rows that it decodes at once (None: all that fit), and how its steps are run.
 
     `utilisation` is the share of a GPU that vLLM keeps for itself, None for an engine that shares the trainer's memory.
-    `devices` hold one copy of the weights together. `separate` engines run on GPUs of their own.
+    `devices` hold one copy of the weights together. A `separate` engine runs on GPUs of its own.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Evaluations:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A run as it is planned. `devices` are GPUs in all, `memory` is the plan of one of them."""
+    """A run as it is planned. `devices` are those that train, `memory` is the plan of one of them."""
 
     words: str
     model: str
@@ -78,6 +78,16 @@ class Setup:
     def rows(self) -> int:
         """N = prompts × samples responses of an iteration."""
         return self.prompts * self.samples
+
+    @property
+    def samplers(self) -> int:
+        """Engines that share the rows of an iteration: one on GPUs of its own, or one for each of its devices here."""
+        return 1 if self.sampler.separate else max(1, self.devices // self.sampler.devices)
+
+    @property
+    def gpus(self) -> int:
+        """All GPUs of the run, those of a separate engine included."""
+        return self.devices + (self.sampler.devices if self.sampler.separate else 0)
 
     @property
     def sharded(self) -> bool:

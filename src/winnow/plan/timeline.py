@@ -55,6 +55,6 @@ def timeline_of(setup: Setup, phases: list[Phase], evaluation: Phase, response: 
         evaluation,
         (-(-setup.iterations // every) + 1 if every else 2) if setup.evaluations.prompts else 0,
         setup.iterations,
-        setup.devices,
+        setup.gpus,
         setup.rows * response,
     )
