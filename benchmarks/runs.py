@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -167,8 +168,8 @@ def measure(words: Sequence[str], directory: Path, warm_up: int, observer: Obser
     checks.check_config(cfg)
     common.quiet_libraries()
     common.set_threads(cfg)
-    with common.verifiers(cfg) as (pool, benchmarks), run_rewards(cfg) as rewards:
-        run = build_run(cfg, directory, pool, benchmarks, rewards)
+    with common.verifiers(cfg) as (pool, benchmarks), run_rewards(cfg) as rewards, ExitStack() as ends:
+        run = build_run(cfg, directory, pool, benchmarks, rewards, ends)
         if get_object(cfg.engine["_target_"]) is no_eos_engine:  # the update check would miss the end of such samples
             run.guard.check.checked = replace(run.guard.check.checked, eos_ids=())
         marks = _Marks(run, observer or Observer())

@@ -21,7 +21,8 @@ NEWEST = 10
 class Lengths:
     """Equally likely lengths of a response in tokens, the mean length of a prompt, and where they come from.
 
-    `longest_prompt` is recorded, None without a record. `correct` are recorded verdicts, (prompts, samples), None without a record or if prompts have other numbers of them.
+    `longest_prompt` is None without a record. `correct` are recorded verdicts, (prompts, samples); None without one,
+    or if prompts have other numbers of samples.
     """
 
     tokens: np.ndarray
