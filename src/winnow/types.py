@@ -88,7 +88,8 @@ class Rollouts:
     """P prompts with G judged completions each. `rewards` are their rewards before any KL term is subtracted.
 
     `rewarded` has the parts of the rewards, and `logged` the means of the metrics that reward functions logged; both
-    are empty where nothing was rewarded.
+    are empty where nothing was rewarded. `sampler` has figures of the sampler's distance from the policy that drew,
+    where that is no longer the one that is trained.
     """
 
     prompts: tuple[Prompt, ...]
@@ -100,6 +101,7 @@ class Rollouts:
     policy_version: int
     rewarded: tuple[tuple[Rewarded, ...], ...] = ()
     logged: Mapping[str, float] = field(default_factory=dict)
+    sampler: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def all_completions(self) -> list[Completion]:

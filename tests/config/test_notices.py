@@ -4,7 +4,9 @@ Expectations are sums over all responses of a policy with two letters and an end
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -19,7 +21,8 @@ from winnow.config import notices
 from winnow.config.notices import NOTICES, Setup
 from winnow.experience.batching import collate
 from winnow.experience.metrics import Clock
-from winnow.experience.policy_gradient import PolicyGradientExperience
+from winnow.experience.policy_gradient import PolicyGradientExperience, corrected_advantages
+from winnow.experience.scoring import Scored
 from winnow.objectives import KL, Aggregate, PolicyObjective
 from winnow.ops import advantage, aggregate, clip, kl, ratio, select
 from winnow.types import Row
@@ -357,6 +360,20 @@ def test_no_advantage_is_negative_where_the_notice_says_so(rule, lowest: float):
     shaped = setup(lowest_reward=lowest, advantage=rule, kl=k1(place="reward"))
     assert (rule(rewards, torch.full((3, 2), 2.0) * torch.arange(2)) < 0).any()
     assert not made(notices.no_advantage_is_negative, shaped)
+
+
+@proves("earlier_samples_are_not_corrected")
+def test_samples_of_an_earlier_policy_count_as_its_own_without_a_correction():
+    """Two tokens that the sampler thought half as likely as the present policy does."""
+    sampled, present = torch.tensor([0.0, -2.0, -2.0]), torch.tensor([0.0, -2.0, -2.0]) + math.log(2)
+    scored = Scored([Row((1, 2, 2), 1)], [sampled], {0: present}, {}, {}, {})
+    drawn = {0: torch.tensor([0.0, 1.0, 1.0])}
+    for correction, weight in ((ratio.uncorrected, 1.0), (partial(ratio.truncated, cap=1.5), 1.5)):
+        about = replace(setup(correction=correction), staleness=1)
+        found, _ = corrected_advantages(about.algorithm, drawn, scored)
+        assert found[0].tolist() == pytest.approx([0.0, weight, weight])
+        assert made(notices.earlier_samples_are_not_corrected, about) == (weight == 1.0)
+    assert not made(notices.earlier_samples_are_not_corrected, setup())
 
 
 def test_every_notice_is_proven():

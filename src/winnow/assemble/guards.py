@@ -1,5 +1,6 @@
 """Guards of a training run, built from a composed configuration: update check, alarms, watchdog."""
 
+import math
 from collections.abc import Callable, Mapping
 
 from omegaconf import DictConfig
@@ -45,7 +46,12 @@ def update_check(
         golds=golds,
         exact=exact,
         # The KL of two close distributions is half the mean square of their log-ratio.
-        sampled_gap=(2 * max_mismatch_kl(cfg)) ** 0.5 if intended else tolerances.logprob,
+        # Samples that were drawn ahead are another policy's.
+        sampled_gap=math.inf
+        if cfg.rollout.staleness
+        else (2 * max_mismatch_kl(cfg)) ** 0.5
+        if intended
+        else tolerances.logprob,
         tolerances=tolerances,
     )
     return UpdateCheck(checked, cfg.checks.every, cfg.checks.rows, cfg.seed)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from winnow.data.problems import problems_hash
 from winnow.data.prompts import PromptOrder, longest_prompt, render
 from winnow.engines.base import Engine
 from winnow.evaluation.sets import HeldOutEvaluator
+from winnow.experience.ahead import Ahead
 from winnow.experience.batching import Plan, TokenBudget
 from winnow.experience.collect import Collector, Judge
 from winnow.experience.loader import ExperienceSource
@@ -174,6 +175,7 @@ def build_run(
         module=module,
         source=experience,
         order=order,
+        ahead=factory.ahead,
         non_finite=NonFiniteSettings(cfg.guards.max_consecutive, cfg.guards.weights_mb),
         plan=Plan(update.minibatches, update.epochs, budget, rule, cfg.seed),
         evaluator=HeldOutEvaluator(
@@ -231,17 +233,18 @@ class AlgorithmFactory:
 
     def _source(self, critic: Critic | None) -> ExperienceSource:
         rollout, update = self.cfg.rollout, self.cfg["update"]
+        collector = replace(self._collector, ahead=self.ahead)
         match self.algorithm:
             case Supervised() as a:
                 return SupervisedExperience(self.prompts, rollout.prompts, rollout.max_tokens)
             case PolicyGradient() as a:
                 updates = update.minibatches * update.epochs
-                return PolicyGradientExperience(self._collector(), self._scorer(), a, updates)
+                return PolicyGradientExperience(collector, self._scorer, a, updates)
             case ActorCritic() as a:
                 assert critic is not None
-                return ActorCriticExperience(self._collector(), self._scorer(), critic, a)
+                return ActorCriticExperience(collector, self._scorer, critic, a)
             case Preference() as a:
-                return PreferenceExperience(self._collector(), self._scorer(), a)
+                return PreferenceExperience(collector, self._scorer, a)
 
     @cached_property
     def reference(self) -> FrozenCopy | AdaptersOff | None:
@@ -254,6 +257,15 @@ class AlgorithmFactory:
         problems = self.prompts.problems_of(iteration, self.cfg.rollout.prompts)
         return {problem.key: problem.answer for problem in problems}
 
+    @cached_property
+    def ahead(self) -> Ahead | None:
+        """The samples that are drawn ahead of their training; None with `rollout.staleness=0`."""
+        rollout, collector = self.cfg.rollout, self._collector
+        if isinstance(self.algorithm, Supervised) or not rollout.staleness:
+            return None
+        return Ahead(self.engine, rollout.staleness, collector.sampling, collector.request, self._scorer.check_sampler)
+
+    @cached_property
     def _collector(self) -> Collector:
         rollout = self.cfg.rollout
         return Collector(
@@ -267,6 +279,7 @@ class AlgorithmFactory:
             seed=self.cfg.seed,
         )
 
+    @cached_property
     def _scorer(self) -> Scorer:
         return Scorer(
             policy=self.policy,

@@ -56,9 +56,10 @@ def token_budget(cfg: DictConfig) -> int:
 def samples_exactly(cfg: DictConfig) -> bool:
     """Whether the sampler's log-probabilities equal the training forward's up to rounding.
 
-    In bfloat16 they do not, because decoding with a key-value cache rounds differently.
+    In bfloat16 they do not, because decoding with a key-value cache rounds differently, and neither do those of
+    samples that an earlier policy has drawn.
     """
-    return engine_class(cfg).exact and precision_of(cfg) != "bf16-mixed"
+    return engine_class(cfg).exact and precision_of(cfg) != "bf16-mixed" and not cfg.rollout.staleness
 
 
 def engine_class(cfg: DictConfig) -> "type[Engine]":

@@ -27,13 +27,14 @@ class Setup:
 
     `updates` is the number of optimiser steps of an iteration, `lowest_reward` the reward of the worst verdict (−∞ with
     reward functions, of which nothing is known). `rounds_coarsely` says that two forwards of the same weights differ by
-    more than rounding in float32.
+    more than rounding in float32. Samples are of the policy `staleness` iterations ago.
     """
 
     algorithm: PolicyGradient | ActorCritic
     updates: int
     lowest_reward: float
     rounds_coarsely: bool
+    staleness: int = 0
 
     @property
     def ratio_is_one(self) -> bool:
@@ -175,7 +176,19 @@ def no_advantage_is_negative(setup: Setup) -> str | None:
     return "no reward is negative, so no sample has a negative advantage (reward=plus_minus_one has some)"
 
 
+def earlier_samples_are_not_corrected(setup: Setup) -> str | None:
+    """Only a correction weighs samples that an earlier policy has drawn: ratios begin at the present policy."""
+    if not setup.staleness or setup.algorithm.uses_correction:
+        return None
+    ago = "the last iteration" if setup.staleness == 1 else f"{setup.staleness} iterations ago"
+    return (
+        f"samples are of the policy of {ago} and count as if the present one had drawn them; type "
+        "algo/correction=truncated to weigh them"
+    )
+
+
 NOTICES: tuple[Notice, ...] = (
+    earlier_samples_are_not_corrected,
     ratio_and_clip_change_nothing,
     ratio_weighs_by_length,
     ratio_averages_advantages,
@@ -199,5 +212,6 @@ def notices_of(cfg: DictConfig, algorithm: Algorithm) -> list[str]:
         updates=cfg["update"].minibatches * cfg["update"].epochs,
         lowest_reward=-inf if has_functions(cfg) else min(cfg.reward.wrong, cfg.reward.no_answer),
         rounds_coarsely=precision_of(cfg) == "bf16-mixed",
+        staleness=cfg.rollout.staleness,
     )
     return [said for notice in NOTICES if (said := notice(setup)) is not None]

@@ -154,6 +154,13 @@ def _combinations(cfg: DictConfig) -> list[str]:
                 "reward=function reward.functions=[module:name]"
             )
     curriculum = str(OmegaConf.select(cfg, "curriculum._target_"))
+    if rollout.staleness and supervised:
+        problems.append(f"rollout.staleness={rollout.staleness}: demonstrations are not sampled; leave it out")
+    if rollout.staleness and curriculum.endswith("ByPassRate"):
+        problems.append(
+            f"rollout.staleness={rollout.staleness}: curriculum=pass_rate chooses problems by the results of the "
+            "iteration before, which are not there yet; type curriculum=column, or leave one of them out"
+        )
     if supervised and curriculum.endswith("ByPassRate"):
         problems.append(
             "curriculum=pass_rate: demonstrations are not sampled, so that there are no pass rates; type "

@@ -16,6 +16,7 @@ class RolloutConfig:
     max_prompt_tokens: int | None = None
     temperature: float = MISSING
     max_mismatch_kl: float | None = None
+    staleness: int = 0
 
 
 @dataclass

@@ -89,6 +89,7 @@ RULES = {
     "rollout.problems": ONE_OR_MORE.or_null(),
     "rollout.max_prompt_tokens": ONE_OR_MORE.or_null(),
     "rollout.temperature": TEMPERATURE,
+    "rollout.staleness": ZERO_OR_MORE.up_to(1000),
     "rollout.max_mismatch_kl": POSITIVE.or_null(),
     "update.minibatches": ONE_OR_MORE,
     "update.epochs": ONE_OR_MORE,

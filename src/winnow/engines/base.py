@@ -33,6 +33,19 @@ def rest(engine: "Engine") -> None:
 
 
 @runtime_checkable
+class Separate(Protocol):
+    """Interface of an engine that samples elsewhere than on the trainer's devices."""
+
+    separate: bool
+    """Whether it can draw while the trainer computes; its `sync` waits for what is being drawn."""
+
+
+def draws_beside(engine: "Engine") -> bool:
+    """Whether the engine can draw samples while the trainer computes."""
+    return isinstance(engine, Separate) and engine.separate
+
+
+@runtime_checkable
 class Engine(Protocol):
     """A sampler of completions. It knows neither tokenizer nor reward nor algorithm."""
 

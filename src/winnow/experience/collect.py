@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from winnow import distributed, signals
 from winnow.data.prompts import PromptOrder
 from winnow.engines.base import Engine, rest
+from winnow.experience.ahead import Ahead, Drawn
 from winnow.experience.metrics import Clock
 from winnow.rewards.reward import JudgedGroup, Reward, Rewards
 from winnow.rewards.verifier import Verifier
@@ -137,11 +138,34 @@ def sample_and_judge(
         with clock.of("generate"):
             completions = engine.generate(mine, distributed.strided_shard(seeds), sampling, judging.on_completion)
         with clock.of("reward"):
-            judged = judging.groups(completions)
-            # Winnow's seeds have more bits than a function's own random generator may take.
-            drawn = [tuple(seed % 2**31 for seed in group) for group in distributed.strided_shard(seeds)]
-            groups = [replace(group, seeds=own) for group, own in zip(judged, drawn, strict=True)]
-            rewards = judge.reward.rewards_of(mine, groups, engine.version)
+            return _rewarded(judge, judging, prompts, completions, seeds, engine.version)
+
+
+def judge_drawn(
+    judge: Judge, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]], drawn: Drawn, clock: Clock
+) -> Rollouts:
+    """Judge and reward samples that were drawn before. Ranks share the work."""
+    mine = distributed.strided_shard(prompts)
+    with judge.start_judging(mine) as judging, clock.of("reward"):
+        own = distributed.strided_shard(drawn.completions)
+        rollouts = _rewarded(judge, judging, prompts, own, seeds, drawn.version)
+    return replace(rollouts, sampler=drawn.figures)
+
+
+def _rewarded(
+    judge: Judge,
+    judging: AsyncJudging,
+    prompts: Sequence[Prompt],
+    mine: Sequence[Sequence[Completion]],
+    seeds: Sequence[Sequence[int]],
+    version: int,
+) -> Rollouts:
+    """The rollouts of all ranks, of which this one has drawn `mine`, the completions of its prompts."""
+    judged = judging.groups(mine)
+    # Winnow's seeds have more bits than a function's own random generator may take.
+    drawn = [tuple(seed % 2**31 for seed in group) for group in distributed.strided_shard(seeds)]
+    groups = [replace(group, seeds=own) for group, own in zip(judged, drawn, strict=True)]
+    rewards = judge.reward.rewards_of(distributed.strided_shard(prompts), groups, version)
     gathered = distributed.gather_strided(list(zip(groups, rewards.groups, strict=True)), len(prompts))
     logged = distributed.all_gather(rewards.logged) if judge.reward.names else [rewards.logged]
     every = {name: [value for of in logged for value in of.get(name, ())] for name in {*chain(*logged)}}
@@ -149,7 +173,7 @@ def sample_and_judge(
         prompts,
         [group for group, _ in gathered],
         Rewards([rewarded for _, rewarded in gathered], every),
-        engine.version,
+        version,
     )
 
 
@@ -165,21 +189,40 @@ class Collector:
     prompts: int
     samples: int
     seed: int
+    ahead: Ahead | None = None
 
     def collect(self, iteration: int, clock: Clock) -> Rollouts:
-        """The rollouts of `iteration`, drawn with the model's current weights; the same on every rank."""
-        prompts = self.order.prompts_of(iteration, self.prompts)
+        """The rollouts of `iteration`, drawn with the model's current weights; the same on every rank.
+
+        With `ahead` they were drawn with the weights of an earlier iteration, and later ones are drawn now.
+        """
+        prompts, seeds = self.request(iteration)
         distributed.require_equal([prompt.key for prompt in prompts], f"the prompts of iteration {iteration + 1}")
-        names = distinct_names([prompt.key for prompt in prompts])
-        seeds = [[seed_of(self.seed, "sample", iteration, name, g) for g in range(self.samples)] for name in names]
+        if self.ahead is not None:
+            with clock.of("generate"):
+                self.ahead.wait()
         with clock.of("sync"):
             self.engine.sync(self.model, iteration)
-        rollouts = sample_and_judge(self.engine, self.judge, prompts, seeds, self.sampling, clock)
+        if self.ahead is None:
+            rollouts = sample_and_judge(self.engine, self.judge, prompts, seeds, self.sampling, clock)
+        else:
+            with clock.of("generate"):
+                drawn = self.ahead.take(iteration)
+            rollouts = judge_drawn(self.judge, prompts, seeds, drawn, clock)
         rest(self.engine)
-        if rollouts.policy_version != iteration:
-            raise RuntimeError(f"the engine sampled from policy {rollouts.policy_version}, not {iteration}")
+        oldest = iteration if self.ahead is None else max(0, iteration - self.ahead.staleness)
+        if not oldest <= rollouts.policy_version <= iteration:
+            raise RuntimeError(f"the engine sampled from policy {rollouts.policy_version}, not {oldest}")
         self.order.learn(iteration, rollouts)
         return rollouts
+
+    def request(self, iteration: int) -> tuple[Sequence[Prompt], Sequence[Sequence[int]]]:
+        """The prompts of an iteration, and the seeds of their samples."""
+        prompts = self.order.prompts_of(iteration, self.prompts)
+        names = distinct_names([prompt.key for prompt in prompts])
+        return prompts, [
+            [seed_of(self.seed, "sample", iteration, name, g) for g in range(self.samples)] for name in names
+        ]
 
 
 def distinct_names(keys: Sequence[str]) -> list[str]:

@@ -20,7 +20,7 @@ from winnow.objectives import PolicyObjective
 from winnow.ops.kl import k3
 from winnow.packed import Packed, pack
 from winnow.rng import permutation, seed_of
-from winnow.types import Rollouts, Row
+from winnow.types import Completion, Prompt, Rollouts, Row
 
 Forward = Callable[[Packed], Float[Tensor, "b s"]]
 """Packed rows → a number for each response token, 0 elsewhere."""
@@ -75,10 +75,11 @@ def score_sequences(
 class Scored:
     """The log-probabilities of an iteration's samples.
 
-    `sampled` holds the sampler's own, of every row; `old` those under the policy that sampled, by the trainer's
-    forward, and `reference` those under the reference policy, both of the requested rows. `metrics` are `train/kl_ref`,
-    `rollout/logp_diff/*` and `rollout/mismatch_kl`, over rows whose numbers are finite. `faults` are the other rows, by
-    the sampler's numbers, the reward, or any of the log-probabilities here.
+    `sampled` holds the sampler's own, of every row; `old` those under the policy before the iteration's updates, by the
+    trainer's forward, and `reference` those under the reference policy, both of the requested rows. `metrics` are
+    `train/kl_ref`, `rollout/logp_diff/*`, `rollout/mismatch_kl` and, of samples that were drawn ahead,
+    `rollout/staleness_kl`, over rows whose numbers are finite. `faults` are the other rows, by the sampler's numbers,
+    the reward, or any of the log-probabilities here.
     """
 
     sequences: list[Row]
@@ -139,8 +140,45 @@ class Scorer:
         faults = first_of(
             sampled_faults(rollouts), faults_of(forwarded.items(), Site.OLD), faults_of(initial.items(), Site.REFERENCE)
         )
+        compared = [i for i in checked if i not in faults]
+        if rollouts.policy_version != iteration:  # drawn ahead, when `check_sampler` has compared them
+            metrics = dict(rollouts.sampler)
+            if compared:
+                metrics["rollout/staleness_kl"] = _mean_kl(sampled, forwarded, sequences, compared)
+        else:
+            metrics = self._mismatch(sequences, sampled, forwarded, compared, faults, iteration)
+        if counted := [i for i in logged if i not in faults]:
+            metrics["train/kl_ref"] = _mean_kl(sampled if self.exact else forwarded, initial, sequences, counted)
+        return Scored(sequences, sampled, olds, olds if kind == "previous" else initial, metrics, faults)
+
+    def check_sampler(
+        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]], iteration: int
+    ) -> dict[str, float]:
+        """Figures of the distance between the sampler and the policy, on a few samples that it has just drawn.
+
+        Raises:
+            Diverged: it is more than `max_mismatch_kl`.
+        """
+        pairs = [(prompt, each) for prompt, group in zip(prompts, completions, strict=True) for each in group]
+        chosen = permutation(seed_of(self.seed, "checked rows", iteration), len(pairs))[:CHECKED_ROWS]
+        rows = [Row(p.token_ids + c.token_ids, len(p.token_ids)) for p, c in (pairs[i] for i in chosen)]
+        sampled = [pad(pairs[i][1].logprobs, (len(pairs[i][0].token_ids), 0)) for i in chosen]
+        forwarded = self._scored(self.policy, rows, range(len(rows)))
+        finite = [i for i in range(len(rows)) if bool((sampled[i] - forwarded[i]).isfinite().all())]
+        return self._mismatch(rows, sampled, forwarded, finite, {}, iteration)
+
+    def _mismatch(
+        self,
+        sequences: Sequence[Row],
+        sampled: Sequence[Float[Tensor, " _"]],
+        forwarded: ByRow,
+        compared: Sequence[int],
+        faults: Faults,
+        iteration: int,
+    ) -> dict[str, float]:
+        """`rollout/logp_diff/*` and `rollout/mismatch_kl` of samples of the present policy."""
         metrics = _logprob_gap(sampled, {i: row for i, row in forwarded.items() if i not in faults}, sequences)
-        if compared := [i for i in checked if i not in faults]:
+        if compared:
             metrics["rollout/mismatch_kl"] = mismatch = _mean_kl(sampled, forwarded, sequences, compared)
             if mismatch <= self.max_mismatch_kl:  # false for NaN, to which finite numbers may overflow
                 self.agreed.append(iteration + 1)
@@ -151,9 +189,7 @@ class Scorer:
                     f"rollout.max_mismatch_kl={self.max_mismatch_kl:g}; likely cause: {cause}; if that is intended, "
                     "raise the bound"
                 )
-        if counted := [i for i in logged if i not in faults]:
-            metrics["train/kl_ref"] = _mean_kl(sampled if self.exact else forwarded, initial, sequences, counted)
-        return Scored(sequences, sampled, olds, olds if kind == "previous" else initial, metrics, faults)
+        return metrics
 
     def for_objective(
         self, objective: PolicyObjective, needs_old: bool, rollouts: Rollouts, iteration: int, in_batch: Sequence[int]

@@ -168,10 +168,12 @@ class IterationBookkeeping(pl.Callback):
     def _evaluate(self, trainer: pl.Trainer, iteration: int) -> HeldOutResult:
         self.console.phase("evaluating")
         with self.clock.of("eval"), self.collecting(), torch.no_grad():
-            return distributed.leave_together(lambda: self._evaluated(iteration))
+            return distributed.leave_together(lambda: self._evaluated(_data(trainer), iteration))
 
-    def _evaluated(self, iteration: int) -> HeldOutResult:
+    def _evaluated(self, data: IterationData, iteration: int) -> HeldOutResult:
         signals.check()
+        if data.ahead is not None:  # the engine has to draw with one policy at a time
+            data.ahead.wait()
         return self.evaluator.evaluate(iteration)
 
     def _publish(

@@ -5,11 +5,14 @@ from dataclasses import asdict, dataclass, field, replace
 import pytorch_lightning as pl
 
 from winnow.data.order import Order
+from winnow.experience.ahead import Ahead
 from winnow.experience.loader import ExperienceLoader
 from winnow.run_logs.run_files import Status, Summary
 
 ORDER = "order"
 """Entry of the state that holds what the order of the problems has learnt."""
+AHEAD = "ahead"
+"""Entry of the state that holds the samples that were drawn ahead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,13 @@ class RunProgress:
 class IterationData(pl.LightningDataModule):
     """The Lightning data module of a run: its train loader and its progress.
 
-    Every random draw is keyed by the iteration, so that the state of the data in a checkpoint is these counters, and
-    what the order of the problems has learnt from the run.
+    Every random draw is keyed by the iteration, so that the state of the data in a checkpoint is these counters, what
+    the order of the problems has learnt from the run, and samples that were drawn ahead.
     """
 
-    def __init__(self, loader: ExperienceLoader, order: Order) -> None:
+    def __init__(self, loader: ExperienceLoader, order: Order, ahead: Ahead | None = None) -> None:
         super().__init__()
-        self.loader, self.order = loader, order
+        self.loader, self.order, self.ahead = loader, order, ahead
         self.progress = RunProgress()
 
     def train_dataloader(self) -> ExperienceLoader:
@@ -94,11 +97,15 @@ class IterationData(pl.LightningDataModule):
         state: dict[str, object] = asdict(self.progress)
         if learnt := self.order.state(self.progress.iteration):
             state[ORDER] = learnt
+        if self.ahead is not None:
+            state[AHEAD] = self.ahead.state()
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
         self.order.restore(state_dict.get(ORDER, {}))
-        self.advance(RunProgress(**{name: value for name, value in state_dict.items() if name != ORDER}))
+        if self.ahead is not None:
+            self.ahead.restore(state_dict.get(AHEAD, {}))
+        self.advance(RunProgress(**{name: value for name, value in state_dict.items() if name not in (ORDER, AHEAD)}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from winnow import signals
 from winnow.data.order import Order
 from winnow.errors import PREEMPTED, ConfigError, DiskFailure, Diverged, Stopped
 from winnow.evaluation.sets import HeldOutEvaluator
+from winnow.experience.ahead import Ahead
 from winnow.experience.batching import Plan
 from winnow.experience.loader import ExperienceLoader, ExperienceSource
 from winnow.experience.metrics import Clock
@@ -92,6 +93,7 @@ class Run:
         non_finite: NonFiniteSettings,
         source: ExperienceSource,
         order: Order,
+        ahead: Ahead | None,
         plan: Plan,
         evaluator: HeldOutEvaluator,
         tracker: Tracker,
@@ -111,7 +113,7 @@ class Run:
         self.console = RunConsole(intervals.iterations, terminal=None if has_bar else False)
         self.observed = settings.logger()
         self.clock, self.writer = clock, BackgroundWriter()
-        self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting), order)
+        self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting), order, ahead)
         self.stopping = StopOnSignal(self.console, self.data)
         self.resumed_from: int | None = None
         self.verifiers = evaluator.verifiers()
