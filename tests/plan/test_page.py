@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from winnow.assemble.plan_tables import COUNTS, MODELS, Row, markdown
+from winnow.assemble.plan_tables import COUNTS, MODELS, Row, devices_words, markdown
 from winnow.assemble.planning import Options, plan_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "plan.md"
@@ -13,9 +13,9 @@ ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in BLOCK.
 
 
 def planned(cells: list[str]) -> Row:
-    model, devices = cells[0], cells[1].split()[0]
+    model, devices = cells[0], devices_words(int(cells[1].split()[0]))
     added = tuple(word for word in cells[2].replace("`", "").split() if "=" in word)
-    words = ["experiment=paper/grpo", f"model={model}", f"hardware.devices={devices}", *added]
+    words = ["experiment=paper/grpo", f"model={model}", *devices, *added]
     typed = {word.partition("=")[0]: word for word in words}  # an added word replaces one of the row's own
     return Row(model, plan_of([*typed.values()], Options()), added)
 

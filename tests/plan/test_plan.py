@@ -20,6 +20,7 @@ from winnow.plan.lengths import Lengths
 from winnow.plan.plan import Plan
 from winnow.plan.report import as_json, text
 from winnow.plan.simulation import Work, colocated, separate
+from winnow.plan.timeline import timeline_of
 from winnow.plan.work import forward_flops, multiplied, prompts_of, tokens_of, update_flops
 
 P = 1_543_714_304
@@ -92,7 +93,6 @@ def test_a_step_reads_the_weights_and_the_cache(plan: Plan):
 def test_weights_that_are_not_trained_are_cast_in_every_step(plan: Plan):
     """Read in float32, written and read in bfloat16: 8 bytes where a trained weight has 2."""
     assert weight_bytes(plan.setup) == 2
-    assert weight_bytes(replace(plan.setup, strategy="fsdp")) == 8
     assert weight_bytes(plan_of(["model=qwen", "model/lora=adapter"], Options()).setup) == 8
     assert weight_bytes(plan_of(["model=qwen", "model/lora=adapter", "engine=vllm"], Options()).setup) == 2
 
@@ -194,6 +194,23 @@ def test_a_folder_is_planned_by_its_config(tmp_path: Path):
     assert found.setup.shape.parameters == 100 * 64 + 2 * block + 64
 
 
+def test_fsdp_divides_what_is_held_among_the_gpus_of_all_nodes():
+    words = ["model=qwen", "hardware=fsdp", "hardware.devices=8", "hardware.nodes=2"]
+    found = plan_of(words, Options())
+    held = {part.name: part.size for part in found.fit.held}
+    assert (found.setup.devices, found.setup.nodes, found.setup.strategy) == (16, 2, "fsdp")
+    assert (held["weights"], held["gradients"], held["AdamW"]) == (4 * P / 16, 4 * P / 16, 8 * P / 16)
+    assert "50 GB/s × 0.7" in text(found)  # between nodes
+    off = plan_of([*words, "hardware.offload=true"], Options())
+    assert [part.name for part in off.fit.held] == ["products"]
+    assert "offloading" in [phase.name for phase in off.timeline.phases]
+
+
+def test_ddp_has_gradients_twice():
+    held = {part.name: part.size for part in plan_of(["model=qwen", "hardware=ddp"], Options()).fit.held}
+    assert held["gradients"] == 2 * 4 * P
+
+
 def test_a_server_samples_on_gpus_of_its_own():
     """One engine for all rows, whose GPU counts; the trainer's has no phase of sampling."""
     found = plan_of(["model=qwen", "engine=vllm_server"], Options())
@@ -205,3 +222,6 @@ def test_a_server_samples_on_gpus_of_its_own():
     assert cache.size == pytest.approx(256 * 28_672 * (found.lengths.prompt + found.lengths.mean))
     assert found.timeline.phases[0].seconds == pytest.approx(2 * P / (450e9 * 0.7))
     assert "and 1 for sampling" in text(found)
+    ahead = timeline_of(replace(found.setup, staleness=1), found.timeline.phases, found.timeline.evaluation, 600.0)
+    sampling = sum(phase.seconds for phase in ahead.phases if phase.name in ("sync", "sampling", "verifying"))
+    assert ahead.iteration == max(sampling, found.timeline.iteration - sampling)

@@ -30,9 +30,9 @@ def remedies(setup: Setup) -> Iterator[list[list[str]]]:
     here = [step for step in steps if step]
     if setup.devices > 1:
         here += [[*fsdp, *step] for step in steps if fsdp or step]
-    here += [[*fsdp, "hardware.offload=true", *step] for step in steps]
+        here += [[*fsdp, "hardware.offload=true", *step] for step in (steps[0], steps[-1])]
     yield here
-    counts = [2**n for n in range(1, 11) if 2**n > setup.devices]
+    counts = [n for n in (2, 4, 8) if n > setup.devices]
     yield [[*fsdp, f"hardware.devices={n}", *step] for n in counts for step in (steps[0], steps[-1])]
     if setup.shape.trainable == setup.shape.parameters:
         yield [["model/lora=adapter", *step] for step in steps]

@@ -14,6 +14,7 @@ ARMS = ("raft", "raftpp", "dpo", "reinforce", "grpo", "ppo", "reinforce_rej")
 MODELS = ("qwen_7b", "llama")
 """The paper's two models."""
 COUNTS = (1, 8, 64)
+GPUS_PER_NODE = 8
 HEAD = ("run", "GPUs", "fits with", "GB of a GPU", "s an iteration", "hours", "GPU-hours", "bottleneck")
 
 
@@ -57,8 +58,14 @@ def rows_of(table: str, words: Sequence[str], options: Options) -> Iterator[Row]
         return
     for model in MODELS:
         for count in COUNTS:
-            own = ["experiment=paper/grpo", f"model={model}", f"hardware.devices={count}", *words]
+            own = ["experiment=paper/grpo", f"model={model}", *devices_words(count), *words]
             yield _row(model, own, options)
+
+
+def devices_words(count: int) -> list[str]:
+    """The words for so many GPUs, eight to a machine."""
+    nodes = -(-count // GPUS_PER_NODE)
+    return [f"hardware.devices={count // nodes}", *([f"hardware.nodes={nodes}"] if nodes > 1 else [])]
 
 
 def _row(name: str, words: Sequence[str], options: Options) -> Row:

@@ -123,29 +123,25 @@ def _gpu(cfg: DictConfig, word: str | None) -> Gpu | None:
 
 
 def _settle(cfg: DictConfig, gpu: Gpu | None) -> None:
-    """Write down what depends on the machine that a run starts on: the kind of device, its precision, its ranks."""
+    """Write down what depends on the machine that a run starts on: the kind of device and its precision."""
     with open_dict(cfg):
         cfg.hardware.accelerator = "cpu" if gpu is None else "cuda"
         if cfg.hardware.precision == "auto":
             cfg.hardware.precision = "32-true" if gpu is None else "bf16-mixed"
-        cfg.hardware.devices *= OmegaConf.select(cfg, "hardware.nodes", default=1)
 
 
 def setup_of(cfg: DictConfig, words: Sequence[str], gpu: Gpu | None, stated: Assumptions, lengths: Lengths) -> Setup:
     """The setup that a settled configuration describes."""
     algorithm = build_algorithm(cfg)
     shape, positions = model_shape(cfg)
-    devices = cfg.hardware.devices
-    nodes = OmegaConf.select(cfg, "hardware.nodes", default=1)
+    nodes = cfg.hardware.nodes
+    devices = cfg.hardware.devices * nodes
     if nodes == 1 and gpu is not None and devices > stated["gpus_per_node"]:
         nodes = -(-devices // int(stated["gpus_per_node"]))
     strategy = "ddp" if cfg.hardware.strategy == "auto" else cfg.hardware.strategy
     memory = training_plan(cfg, algorithm, "rank" in (cfg.model.get("lora") or {}))
     if cfg.rollout.max_prompt_tokens is None and lengths.longest_prompt is not None:
         memory = replace(memory, prompt_tokens=lengths.longest_prompt)
-    if strategy == "fsdp":
-        offload = bool(OmegaConf.select(cfg, "hardware.offload", default=False))
-        memory = replace(memory, shards=devices, offload=offload, buckets=False)
     return Setup(
         words=" ".join(words),
         model=str(cfg.model.name),
@@ -167,6 +163,7 @@ def setup_of(cfg: DictConfig, words: Sequence[str], gpu: Gpu | None, stated: Ass
         shares=_shares(cfg, algorithm, stated, lengths),
         evaluations=_evaluations(cfg),
         supervised=isinstance(algorithm, Supervised),
+        staleness=OmegaConf.select(cfg, "rollout.staleness", default=0),
     )
 
 

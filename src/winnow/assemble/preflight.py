@@ -50,18 +50,21 @@ def before_training(cfg: DictConfig, algorithm: Algorithm, source: ModelSource) 
 
 def training_plan(cfg: DictConfig, algorithm: Algorithm, has_adapters: bool) -> MemoryPlan:
     """The settings of a training run that its memory depends on; with adapters, no copy of the weights is needed."""
-    rollout, devices = cfg.rollout, cfg.hardware.devices
+    rollout, hardware = cfg.rollout, cfg.hardware
+    ranks, sharded = hardware.devices * hardware.nodes, hardware.strategy == "fsdp"
     supervised = isinstance(algorithm, Supervised)
     samples = 1 if supervised else rollout.samples
     rows = rollout.prompts * samples
     return replace(
-        _sampling_plan(cfg, 0 if supervised else -(-rows // devices), samples, rollout.max_tokens),
-        batch_rows=-(-rows // (cfg["update"].minibatches * devices)),
+        _sampling_plan(cfg, 0 if supervised else -(-rows // ranks), samples, rollout.max_tokens),
+        batch_rows=-(-rows // (cfg["update"].minibatches * ranks)),
         recompute=cfg.hardware.gradient_checkpointing,
         reference=not has_adapters and needs_reference(cfg, algorithm),
         critic=isinstance(algorithm, ActorCritic),
         entropies=not isinstance(algorithm, Preference | Supervised) and algorithm.entropy != 0,
-        buckets=devices > 1,
+        shards=ranks if sharded else 0,
+        offload=hardware.offload,
+        buckets=ranks > 1 and not sharded,
     )
 
 

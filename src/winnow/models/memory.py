@@ -51,8 +51,9 @@ class MemoryPlan:
 
     `rows` are decoded at once, with `samples` per prompt. An optimizer batch has `batch_rows`, in micro-batches of
     `token_budget` tokens. `reference` stands for a frozen copy of the weights, which adapters do not need; `recompute`
-    for gradient checkpointing. FSDP divides weights, gradients and AdamW's moments among `shards` processes; with
-    `offload` they lie in main memory. `buckets` stands for DDP's second copy of the gradients, in which it sums them.
+    for gradient checkpointing. FSDP divides weights, gradients and AdamW's moments among `shards` processes (0: no
+    FSDP); with `offload` they lie in main memory. `buckets` stands for DDP's second copy of the gradients, in which it
+    sums them.
     """
 
     rows: int
@@ -67,7 +68,7 @@ class MemoryPlan:
     reference: bool = False
     critic: bool = False
     entropies: bool = False
-    shards: int = 1
+    shards: int = 0
     offload: bool = False
     buckets: bool = False
 
@@ -226,16 +227,17 @@ def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
     shared = shape.trainable < shape.parameters
     critic = (shape.backbone_trainable if shared else shape.backbone) if plan.critic else 0
     running = shape.parameters + critic
-    here = 0 if plan.offload else 1 / plan.shards
+    gathers = plan.shards > 0 and plan.rows > 0
+    here = 0 if plan.offload else 1 / max(plan.shards, 1)
     return Estimate(
         shape=shape,
         plan=plan,
         masters=plan.weight * running * here,
         reference=plan.weight * shape.parameters * here if plan.reference else 0,
-        products=_products(shape, plan, running),
+        products=_products(shape, plan, learned),
         gradients=plan.weight * learned * (2 if plan.buckets else 1) * here,
         optimiser=2 * plan.weight * learned * here,
-        gathered=plan.weight * shape.parameters if plan.shards > 1 and plan.rows else 0,
+        gathered=plan.weight * shape.parameters + _cast(shape, plan, shape.trainable) if gathers else 0,
         cache=plan.rows * _row(shape, plan),
         logits=_logits(shape, plan),
         activations=plan.micro_batch * _activations(shape, plan),
@@ -243,14 +245,21 @@ def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
     )
 
 
-def _products(shape: ModelShape, plan: MemoryPlan, running: int) -> float:
-    """Bytes of what matrix products read beside the masters, for `running` parameters of policy and critic.
+def _cast(shape: ModelShape, plan: MemoryPlan, learned: int) -> float:
+    """Bytes of autocast's copies: of the `learned` weights, which it keeps, and of one of the others at a time."""
+    if plan.product == plan.weight:
+        return 0.0
+    return plan.product * (learned + (shape.table if shape.trainable < shape.parameters else 0))
 
-    Autocast copies each weight. FSDP gathers a block while it computes the one before, keeps what is outside of the
-    blocks, and has the whole gradient of one block before it is reduced.
+
+def _products(shape: ModelShape, plan: MemoryPlan, learned: int) -> float:
+    """Bytes of what matrix products read beside the masters, where policy and critic have `learned` parameters.
+
+    FSDP gathers a block while it computes the one before, keeps what is outside of the blocks, and has the whole
+    gradient of one block before it is reduced.
     """
-    if plan.shards == 1:
-        return (plan.product if plan.product < plan.weight else 0) * running
+    if not plan.shards:
+        return _cast(shape, plan, learned)
     learns = plan.weight * shape.block if shape.trainable == shape.parameters and plan.batch_rows else 0
     return plan.product * (shape.outside + 2 * shape.block) * (2 if plan.critic else 1) + learns
 

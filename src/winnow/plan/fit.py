@@ -73,15 +73,15 @@ def _slots(setup: Setup, available: float, lengths: Lengths) -> int:
 
 def _held(found: Estimate, setup: Setup) -> list[Part]:
     plan, shape = found.plan, found.shape
-    here = " ÷ " + str(plan.shards) if plan.shards > 1 else ""
+    here = " ÷ " + str(plan.shards) if plan.shards else ""
     home = " in main memory" if plan.offload else ""
     policy = f"{_count(shape.parameters)}"
     learned = _count(shape.trainable + (shape.backbone_trainable if plan.critic else 0))
     critic = f" and {_count(shape.backbone)} of the critic" if plan.critic else ""
     doubled = " × 2 (DDP's buckets)" if plan.buckets else ""
     products = (
-        f"{plan.product} bytes × every weight in use"
-        if plan.shards == 1
+        f"{plan.product} bytes × every weight that is trained (autocast)"
+        if not plan.shards
         else f"two blocks of {_count(shape.block)} and {_count(shape.outside)} outside of them × {plan.product} bytes"
         f", a block's gradient × {plan.weight}"
     )
@@ -111,7 +111,7 @@ def _phases(found: Estimate, setup: Setup, available: float) -> list[Part]:
         how = f"{setup.sampler.name}: engine.gpu_memory_utilization {setup.sampler.utilisation:g} × {_gb(available)} GB"
         phases.insert(0, Part("sampling", setup.sampler.utilisation * available, how))
     if setup.sampler.utilisation is None and plan.rows:
-        gathered = f"whole weights {_gb(found.gathered)} + " if found.gathered else ""
+        gathered = f"whole weights {_gb(found.gathered)} (float32, and autocast's copy) + " if found.gathered else ""
         phases.insert(
             0,
             Part(

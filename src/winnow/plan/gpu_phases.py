@@ -68,9 +68,9 @@ def weight_bytes(setup: Setup) -> int:
     """Bytes that a decoding step moves for each weight.
 
     An engine with weights of its own reads them as it keeps them. Autocast keeps its two-byte copies of weights that
-    are trained; others (below adapters, or gathered by FSDP) it reads, writes and reads again in every step.
+    are trained; others, below adapters, it reads, writes and reads again in every step.
     """
-    memory, frozen = setup.memory, setup.sharded or setup.shape.trainable < setup.shape.parameters
+    memory, frozen = setup.memory, setup.shape.trainable < setup.shape.parameters
     cast_again = frozen and memory.product < memory.weight and setup.sampler.utilisation is None
     return memory.weight + 2 * memory.product if cast_again else memory.product
 
@@ -172,9 +172,19 @@ def _updating(setup: Setup, rates: Rates, lengths: Lengths, stated: Assumptions)
     if setup.devices > 1 and (waited := communication(setup, rates, steps, micro, compute)).seconds > 0:
         phases.append(waited)
     learned = shape.trainable + (shape.backbone_trainable if memory.critic else 0)
-    mine = learned / memory.shards
-    adam = steps * stated["adam_bytes"] * mine / rates.adam
-    phases.append(Phase("AdamW", adam, f"{steps} steps × {stated['adam_bytes']:g} bytes × {mine:,.0f}"))
+    mine = learned / max(memory.shards, 1)
+    bandwidth = stated["host_bandwidth"] if memory.offload else rates.adam
+    adam = steps * stated["adam_bytes"] * mine / bandwidth
+    phases.append(
+        Phase(
+            "AdamW", adam, f"{steps} steps × {stated['adam_bytes']:g} bytes × {mine:,.0f} ÷ {bandwidth / 1e9:,.0f} GB/s"
+        )
+    )
+    if memory.offload:
+        each = memory.weight * (2 * shape.parameters + shape.trainable) / max(memory.shards, 1)
+        seconds = steps * micro * each / stated["host_link"]
+        how = f"{steps} × {micro} micro-batches × {each / 1e9:.1f} GB to and from main memory ÷ host_link"
+        phases.append(Phase("offloading", seconds, how))
     return phases
 
 

@@ -84,7 +84,7 @@ def with_simulation(plan: Plan, counts: Sequence[int] = COUNTS) -> Plan:
 
     def update(gpus: int) -> float:
         nodes = -(-gpus // int(plan.stated["gpus_per_node"]))
-        shards = gpus if setup.sharded else 1
+        shards = gpus if setup.sharded else 0
         here = replace(setup, devices=gpus, nodes=nodes, memory=replace(setup.memory, shards=shards))
         phases = gpu_phases(here, nominal(gpu, here, plan.stated), plan.lengths, plan.fit.slots, plan.stated)
         return sum(phase.seconds for phase in phases if phase.name not in ("sampling", "verifying"))

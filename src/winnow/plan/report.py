@@ -74,13 +74,14 @@ def _time(plan: Plan) -> Iterator[str]:
     for phase in times.phases:
         yield f"  {phase.name:<14}{_seconds(phase.seconds):>9}  {phase.how}"
     share = times.bottleneck.seconds / times.iteration
-    yield f"  {'total':<14}{_seconds(times.iteration):>9}  bottleneck: {times.bottleneck.name}, {share:.0%}"
+    beside = "sampling runs beside the rest, the longer counts; " if times.overlaps else ""
+    yield f"  {'total':<14}{_seconds(times.iteration):>9}  {beside}bottleneck: {times.bottleneck.name}, {share:.0%}"
     speed = times.sampled_tokens / times.iteration
     yield f"  {speed:,.0f} response tokens a second, {speed / times.devices:,.0f} per device"
     yield f"  an evaluation: {_seconds(times.evaluation.seconds)} s, {times.evaluation.how}"
     yield (
-        f"run: {times.iterations:,} iterations and {times.evaluations} evaluations = {times.hours:,.1f} hours = "
-        f"{times.device_hours:,.0f} {'GPU-hours' if plan.setup.gpu else 'process-hours'}{_cost(plan)}"
+        f"run: {times.iterations:,} iterations and {times.evaluations} evaluations = {_hours(times.hours)} hours = "
+        f"{_hours(times.device_hours)} {'GPU-hours' if plan.setup.gpu else 'process-hours'}{_cost(plan)}"
     )
 
 
@@ -180,6 +181,10 @@ def as_json(plan: Plan) -> str:
 
 def _gb(size: float) -> str:
     return f"{size / GB:,.1f}" if size >= GB or size == 0 else f"{size / GB:.3f}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.3f}"
 
 
 def _seconds(seconds: float) -> str:

@@ -73,6 +73,7 @@ class Setup:
     shares: Shares
     evaluations: Evaluations
     supervised: bool
+    staleness: int = 0
 
     @property
     def rows(self) -> int:

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from winnow.plan.setup import Setup
 
 
+BESIDE = ("sync", "sampling", "verifying")
+"""Phases that run beside the training where a separate engine samples ahead of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Phase:
     """A phase of an iteration: wall seconds, and the arithmetic behind them."""
@@ -24,11 +28,17 @@ class Timeline:
     iterations: int
     devices: int
     sampled_tokens: float
+    overlaps: bool = False
 
     @property
     def iteration(self) -> float:
-        """Seconds of an iteration without its evaluation."""
-        return sum(phase.seconds for phase in self.phases)
+        """Seconds of an iteration without its evaluation.
+
+        Where separate engines sample ahead of the training, the longer of the two counts.
+        """
+        sampling = sum(phase.seconds for phase in self.phases if phase.name in BESIDE)
+        rest = sum(phase.seconds for phase in self.phases if phase.name not in BESIDE)
+        return max(sampling, rest) if self.overlaps else sampling + rest
 
     @property
     def bottleneck(self) -> Phase:
@@ -57,4 +67,5 @@ def timeline_of(setup: Setup, phases: list[Phase], evaluation: Phase, response: 
         setup.iterations,
         setup.gpus,
         setup.rows * response,
+        overlaps=setup.sampler.separate and setup.staleness > 0,
     )
