@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from winnow.plan.setup import Setup
 
-
 BESIDE = ("sync", "sampling", "verifying")
 """Phases that run beside the training where a separate engine samples ahead of it."""
 
