@@ -1,4 +1,4 @@
-"""The table of docs/plan.md is what `winnow plan` prints: each of its rows is planned again from the words in it."""
+"""The tables of docs/plan.md are what `winnow plan` prints: their rows are planned again from the words in them."""
 
 from pathlib import Path
 
@@ -8,29 +8,41 @@ from winnow.assemble.plan_tables import COUNTS, MODELS, Row, devices_words, mark
 from winnow.assemble.planning import Options, plan_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "plan.md"
-BLOCK = PAGE.read_text().partition("<!-- devices -->\n")[2].partition("<!-- end -->")[0]
-ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in BLOCK.splitlines() if line.startswith("| ")]
+TABLES = ("", " engine=vllm")
+"""The words that a table is planned with besides its own."""
 
 
-def planned(cells: list[str]) -> Row:
+def block(words: str) -> str:
+    return PAGE.read_text().partition(f"<!-- devices{words} -->\n")[2].partition("<!-- end -->")[0]
+
+
+def rows(words: str) -> list[list[str]]:
+    lines = [line for line in block(words).splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
+
+
+def planned(cells: list[str], words: str) -> Row:
     model, devices = cells[0], devices_words(int(cells[1].split()[0]))
     added = tuple(word for word in cells[2].replace("`", "").split() if "=" in word)
-    words = ["experiment=paper/grpo", f"model={model}", *devices, *added]
-    typed = {word.partition("=")[0]: word for word in words}  # an added word replaces one of the row's own
-    return Row(model, plan_of([*typed.values()], Options()), added)
+    typed = ["experiment=paper/grpo", f"model={model}", *devices, *words.split(), *added]
+    return Row(model, plan_of([*{word.partition("=")[0]: word for word in typed}.values()], Options()), added)
 
 
-def test_the_table_has_both_models_on_each_number_of_gpus():
-    assert [row[0] for row in ROWS[1:]] == [model for model in MODELS for _ in COUNTS]
+@pytest.mark.parametrize("words", TABLES)
+def test_a_table_has_both_models_on_each_number_of_gpus(words: str):
+    assert [(row[0], row[1].split()[0]) for row in rows(words)] == [
+        (model, str(count)) for model in MODELS for count in COUNTS
+    ]
 
 
-@pytest.mark.parametrize("cells", ROWS[1:], ids=lambda cells: " ".join(cells[:2]))
-def test_a_row_of_the_page_is_what_the_command_prints(cells: list[str]):
-    assert planned(cells).cells() == cells
+@pytest.mark.parametrize(
+    ("words", "cells"), [(words, cells) for words in TABLES for cells in rows(words)], ids=lambda x: " ".join(x)[:24]
+)
+def test_a_row_of_the_page_is_what_the_command_prints(words: str, cells: list[str]):
+    assert planned(cells, words).cells() == cells
 
 
-def test_the_page_states_the_assumptions_of_its_table():
-    last = planned(ROWS[-1])
-    assert markdown([last]).partition("\n\nassumptions\n")[2].strip() == BLOCK.partition("assumptions\n")[2].strip(
-        "` \n"
-    )
+@pytest.mark.parametrize("words", TABLES)
+def test_the_page_states_the_assumptions_of_a_table(words: str):
+    last = markdown([planned(rows(words)[-1], words)]).partition("\n\nassumptions\n")[2]
+    assert last.strip() == block(words).partition("assumptions\n")[2].strip("` \n")

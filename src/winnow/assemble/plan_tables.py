@@ -70,9 +70,10 @@ def devices_words(count: int) -> list[str]:
 
 def _row(name: str, words: Sequence[str], options: Options) -> Row:
     plan = advised(plan_of(words, options), words, options)
-    if plan.fit.fits or not plan.advice:
+    here = [added for added in plan.advice if not any(word.startswith("hardware.devices=") for word in added)]
+    if plan.fit.fits or not here:
         return Row(name, plan, ())
-    added = plan.advice[0]
+    added = here[0]
     replaced = {word.partition("=")[0] for word in added}
     return Row(name, plan_of([w for w in words if w.partition("=")[0] not in replaced] + [*added], options), added)
 
