@@ -6,6 +6,7 @@ number of ranks that wrote it. Everything else of a checkpoint is in the file `r
 
 import os
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
         flat = {WEIGHT + name: p.detach() for name, p in parameters.items()} | _new_moments(
             parameters, moments_of, optimizer
         )
-        load_sharded(flat, storage_reader=_Reader(path))
+        _read(flat, path, together=True)
         return rest_of(path)
     state = read_tensors(path, mmap=True)
     if not isinstance(state, dict):
@@ -127,6 +128,13 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
         for key in moments_of[name]:
             _take(flat[f"{MOMENT}{name}:{key}"], moments[of_index[name]][key])
     return {**state, "state_dict": {}, "optimizer_states": []}
+
+
+def _read(flat: dict[str, Tensor], path: Path, together: bool) -> None:
+    """Fill tensors from a folder, by all ranks together or by this process alone, of which torch would warn."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
+        load_sharded(flat, storage_reader=_Reader(path), no_dist=not together)
 
 
 def _new_moments(
@@ -169,7 +177,7 @@ def whole_state(path: Path) -> dict[str, Any]:
     """A folder's checkpoint as the file of an unsharded run would hold it, with whole tensors in main memory."""
     rest, saved = rest_of(path), shapes_in(path)
     flat = {name: torch.empty(each.size, dtype=each.properties.dtype) for name, each in _index(path).items()}
-    load_sharded(flat, storage_reader=_Reader(path), no_dist=True)
+    _read(flat, path, together=False)
     weights = {name.removeprefix(WEIGHT): t for name, t in flat.items() if name.startswith(WEIGHT)}
     order = rest.pop(LAYOUT)
     state: dict[int, dict[str, Tensor]] = {}
