@@ -1,5 +1,6 @@
 """vLLM's own server on a CPU, as a sampler of whole runs; `make test-vllm` makes its environment."""
 
+import json
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_vllm_engine import PROMPTS, SEEDS, gap, stir
-from test_vllm_training import ENGINE, TASK, model, trained
+from test_vllm_training import SUMS, TASK, model, trained
 from user_server import UserServer
 from wide_heads import ROOT, random_model, typed
 
@@ -33,7 +34,6 @@ from winnow.types import Finish, Sampling
 pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed here: type make test-vllm")
 
 OWN = ("engine=vllm_server", "engine.enforce_eager=true", "engine.memory=0.02", "hardware=cpu")
-assert ENGINE[0] == "engine=vllm"
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +153,22 @@ def test_three_iterations_of_grpo_on_a_users_server(server: UserServer, warm: Pa
         assert row["train/grad_norm"] > 0
     assert rows[0]["train/kl_ref"] < 1e-8 < 1e-6 < rows[2]["train/kl_ref"]
     assert server.http.get("/weight_info")["weight_version"].endswith("-3")  # the last evaluation's
+
+
+def test_two_processes_draw_what_one_does(server: UserServer, warm: Path, tmp_path: Path):
+    words = ("algo=grpo", "engine=vllm_server", f"engine.url={server.url}", *model(warm), *TASK, "iterations=1")
+    one, two = (trained(tmp_path / devices, *words, f"hardware.devices={devices}") for devices in ("1", "2"))
+    assert two[0]["rollout/mismatch_kl"] < 1e-8
+    for name in ("rollout/acc", "rollout/length/mean", "train/reward/mean", "train/groups/frac_zero_std"):
+        assert one[0][name] == two[0][name]
+
+
+def test_an_evaluation_by_a_server(server: UserServer, warm: Path, tmp_path: Path):
+    words = (*SUMS, "eval.samples=4", "eval.max_tokens=24", "engine=vllm_server", f"engine.url={server.url}")
+    done = typed("evaluate", f"hydra.run.dir={tmp_path / 'run'}", "hardware=cpu", *model(warm), *words)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "run" / "results.json").read_text())["sets"]["arithmetic"]
+    assert (found["prompts"], found["samples"], found["truncated"]["estimate"]) == (8, 4, 0)
 
 
 def test_a_users_server_that_is_killed_and_started_again_gets_its_weights(server: UserServer):

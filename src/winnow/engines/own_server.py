@@ -60,6 +60,10 @@ class ServerSettings:
         """The GPUs of the server: `devices`, or the one after those of the trainer."""
         return [trainers] if self.devices is None else list(self.devices)
 
+    def shares_with(self, trainers: int) -> bool:
+        """Whether the server is on a GPU of the trainer's, which NCCL does not connect with itself."""
+        return min(self.gpus(trainers)) < trainers
+
     def words(self, folder: Path, backend: str, gpus: int, memory: int) -> list[str]:
         """The arguments of `vllm serve` for the model in `folder`, on a number of GPUs.
 
@@ -150,8 +154,8 @@ def server_environment(environment: Mapping[str, str], gpus: Sequence[int]) -> d
     return added
 
 
-def require_gpus(settings: ServerSettings, trainers: int) -> None:
-    """Check that the server has GPUs of its own beside the `trainers` first ones.
+def require_gpus(settings: ServerSettings, trainers: int, transfer: str) -> None:
+    """Check that this machine has the server's GPUs, beside the `trainers` first ones where weights go by NCCL.
 
     Raises:
         ConfigError: it has not.
@@ -161,4 +165,9 @@ def require_gpus(settings: ServerSettings, trainers: int) -> None:
         raise ConfigError(
             f"engine.devices={gpus}: torch can use {present} CUDA devices here, of which hardware.devices={trainers} "
             "are the trainer's; type engine=vllm, which shares them with the trainer"
+        )
+    if transfer == "nccl" and settings.shares_with(trainers):
+        raise ConfigError(
+            f"engine.transfer=nccl: GPU {min(gpus)} is also the trainer's, and NCCL connects different ones; "
+            "type engine.transfer=files"
         )

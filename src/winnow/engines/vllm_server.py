@@ -112,7 +112,7 @@ class VllmServerEngine:
             return
         server_program(command)
         if cuda:
-            require_gpus(settings, processes)
+            require_gpus(settings, processes, transfer)
         elif devices is not None:
             raise ConfigError(f"engine.devices={list(devices)}: are GPUs, and this run is on a CPU; leave it out")
 
@@ -260,7 +260,9 @@ class VllmServerEngine:
             raise ConfigError(f"{self._name}: the server {fault}; {start_command(backend)}") from fault
 
     def _way_of(self, model: "PreTrainedModel") -> WeightTransfer:
-        if self._way == "nccl" or (self._way == "auto" and self._address is None and model.device.type == "cuda"):
+        shared = self._settings.shares_with(distributed.world_size())
+        own_gpus = self._address is None and model.device.type == "cuda" and not shared
+        if self._way == "nccl" or (self._way == "auto" and own_gpus):
             from winnow.engines.weight_nccl import ByNccl
 
             return ByNccl()
