@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf, open_dict
 
 from winnow.assemble.planning import Options, plan_of, plan_with
 from winnow.cli import exit_code
+from winnow.config.compose import composed
 from winnow.errors import ConfigError
 from winnow.models.shape import DecoderShape
 from winnow.plan.assumptions import assumptions
@@ -71,6 +73,22 @@ def test_rates_of_a_run_are_medians_of_its_own_timings(run: Path):
     }
     assert phases["sampling"] == 4096 * 10 / 10
     assert phases["update"] == 4096 * 10 * 0.5 / 2.5
+
+
+def test_a_plan_by_the_rates_of_a_run_of_the_same_model(run: Path):
+    """40 response tokens in 2 s; of the plan's 4,096 rows of 10 tokens that is 2,048 s. An older run has no nodes."""
+    cfg = composed("train", ["model=qwen", "rollout.prompts=2", "rollout.samples=2"], ())
+    with open_dict(cfg):
+        del cfg.hardware.nodes
+    (run / ".hydra").mkdir()
+    OmegaConf.save(cfg, run / ".hydra" / "config.yaml")
+    OmegaConf.save({"hydra": {"runtime": {"choices": {"model": "qwen"}}}}, run / ".hydra" / "hydra.yaml")
+    OmegaConf.save([], run / ".hydra" / "overrides.yaml")
+    plan = plan_of(["model=qwen", "rollout.samples=4"], Options(rates=run, lengths=run))
+    assert plan.timeline.phases[0].seconds == 2048
+    assert "tokens/s, measured" in text(plan)
+    with pytest.raises(ConfigError, match="a run of model=qwen, and this plan is of llama"):
+        plan_of(["model=llama"], Options(rates=run))
 
 
 def test_a_run_without_rates_is_refused(tmp_path: Path):

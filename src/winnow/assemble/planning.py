@@ -103,13 +103,16 @@ def _measured(setup: Setup, options: Options) -> MeasuredRates | None:
     if options.rates is None:
         return None
     run = read_saved_run(options.rates).cfg
+    with open_dict(run):  # a run of an earlier version has neither
+        run.rollout.staleness = run.rollout.get("staleness", 0)
+        run.hardware.nodes = run.hardware.get("nodes", 1)
     if run.model.name != setup.model:
         raise ConfigError(
             f"--rates {options.rates}: a run of model={run.model.name}, and this plan is of {setup.model}; rates hold "
             "for one model"
         )
     rows = run.rollout.prompts * run.rollout.samples
-    devices = run.hardware.devices * OmegaConf.select(run, "hardware.nodes", default=1)
+    devices = run.hardware.devices * run.hardware.nodes
     shares = shares_of(run, build_algorithm(run), 1.0, "")
     return measured_rates(options.rates, devices, rows, shares.old + shares.reference + shares.values)
 

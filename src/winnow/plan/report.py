@@ -7,6 +7,15 @@ from winnow.models.memory import GB, USABLE
 from winnow.plan.plan import Plan
 from winnow.plan.simulation import ITERATIONS, SPLITS, Simulated
 
+SIMULATED = (
+    "assumed: lengths are independent draws; a GPU has whole prompts and decodes them alone, with the slots of this "
+    "plan; an update starts when the last row is sampled, and takes what the timeline says of that many trainers;",
+    f"separate samplers are the best of {', '.join(f'{part:.0%}' for part in SPLITS)} of the GPUs, hold all weights, "
+    "get new ones at no cost, and begin iteration i when update i - 1 - staleness has ended; "
+    "waiting: of the sampling GPUs",
+)
+"""The assumptions of the simulation, which stand below its table."""
+
 
 def text(plan: Plan) -> str:
     """The whole report."""
@@ -90,7 +99,6 @@ def _cost(plan: Plan) -> str:
 
 
 def _simulation(rows: Sequence[Simulated]) -> Iterator[str]:
-    splits = ", ".join(f"{part:.0%}" for part in SPLITS)
     yield f"stragglers: {ITERATIONS} simulated iterations of the same prompts × samples on more GPUs"
     yield "   GPUs  of them sample  staleness  seconds  waiting  speed-up"
     for row in rows:
@@ -98,15 +106,7 @@ def _simulation(rows: Sequence[Simulated]) -> Iterator[str]:
         stale = "-" if row.staleness is None else str(row.staleness)
         numbers = f"{_seconds(row.seconds):>7}  {row.idle:>7.0%}  {row.speedup:>8.1f}"
         yield f"  {row.gpus:>5,}  {where:>14}  {stale:>9}  {numbers}"
-    yield (
-        "  assumed: lengths are independent draws; a GPU has whole prompts and decodes them alone, with the slots of "
-        "this plan; an update starts when the last row is sampled, and takes what the timeline says of that many "
-        "trainers;"
-    )
-    yield (
-        f"  separate samplers are the best of {splits} of the GPUs, hold all weights, get new ones at no cost, and "
-        "begin iteration i when update i - 1 - staleness has ended; waiting: of the sampling GPUs"
-    )
+    yield from (f"  {line}" for line in SIMULATED)
 
 
 def assumed(plan: Plan) -> Iterator[str]:
@@ -171,6 +171,7 @@ def as_json(plan: Plan) -> str:
                 "lengths": plan.lengths.source,
                 "rows_with_a_gradient": plan.setup.shares.basis,
                 "rates": plan.run.source if plan.run else None,
+                "simulation": " ".join(SIMULATED) if plan.simulated else None,
                 **{one.name: one.value for one in plan.stated.used()},
             },
         },
