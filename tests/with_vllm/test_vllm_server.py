@@ -23,6 +23,7 @@ from running import composed, metrics
 from winnow.assemble.training import train
 from winnow.config import checks
 from winnow.engines.torch_engine import TorchEngine
+from winnow.engines.vllm_cpu import head_sizes, written_head_sizes
 from winnow.engines.vllm_server import VllmServerEngine
 from winnow.engines.weight_transfer import ByFiles
 from winnow.errors import CONFIG, ConfigError
@@ -275,5 +276,16 @@ def servers(port: str) -> list[Path]:
 def test_heads_that_the_cpu_build_has_no_attention_for_are_refused(tmp_path: Path):
     done = typed("train", *OWN, "model=tiny", "logger=none", f"hydra.run.dir={tmp_path / 'run'}")
     assert done.returncode == CONFIG
-    assert "on a CPU vLLM has attention for heads of 32" in done.stderr
+    assert "error: engine=vllm_server: on a CPU vLLM has attention for heads of 32" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+    assert written_head_sizes() == head_sizes()
+
+
+def test_a_server_of_another_environment_says_so_itself(tmp_path: Path):
+    """Without its word, the first sample would kill it."""
+    command = f"engine.command='{sys.executable} -m vllm.entrypoints.openai.api_server'"
+    done = typed("train", *OWN, command, "model=tiny", "logger=none", f"hydra.run.dir={tmp_path / 'run'}")
+    assert done.returncode == CONFIG
+    assert "status 500 (on a CPU vLLM has attention for heads of 32" in done.stderr
     assert "Traceback" not in done.stderr

@@ -3,8 +3,12 @@
 `weight_reader` imports this in a server, whose environment may have no more of Winnow's dependencies than vLLM's.
 """
 
+import ast
 import os
 import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -28,14 +32,33 @@ def prepare_environment() -> None:
     warnings.filterwarnings("ignore", module="vllm", category=FutureWarning)
 
 
-def head_size_problem(config: "PreTrainedConfig") -> str | None:
-    """Why vLLM has no attention on a CPU for a model of this configuration; None if it has."""
+def head_sizes() -> list[int]:
+    """Sizes of heads that vLLM's attention on a CPU takes."""
     prepare_environment()
     from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackend  # pyright: ignore[reportMissingImports]
 
+    return CPUAttentionBackend.get_supported_head_sizes()
+
+
+def written_head_sizes() -> list[int] | None:
+    """The same, read from vLLM's source, whose import takes ten seconds; None if it is written in another way."""
+    spec = find_spec("vllm")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        tree = ast.parse((Path(spec.origin).parent / "v1/attention/backends/cpu_attn.py").read_text(encoding="utf-8"))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        [function] = [each for each in functions if each.name == "get_supported_head_sizes"]
+        last = function.body[-1]
+        return list(ast.literal_eval(last.value)) if isinstance(last, ast.Return) and last.value else None
+    except (OSError, ValueError, TypeError, SyntaxError):
+        return None
+
+
+def head_size_problem(config: "PreTrainedConfig", known: Sequence[int]) -> str | None:
+    """Why vLLM has no attention on a CPU for a model of this configuration; None if it has."""
     text = config.get_text_config()
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    known = CPUAttentionBackend.get_supported_head_sizes()
     if size in known:
         return None
     return (

@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 from winnow import distributed, signals
 from winnow.engines.base import OnCompletion, ignore_completion
-from winnow.engines.vllm_cpu import head_size_problem, prepare_environment, repack_output
+from winnow.engines.vllm_cpu import head_size_problem, head_sizes, prepare_environment, repack_output
 from winnow.engines.weight_transfer import served_weights
 from winnow.errors import ConfigError
 from winnow.installed import require_package
@@ -73,7 +73,7 @@ class VllmEngine:
             ConfigError: vLLM is not installed, or has no attention for this model on a CPU.
         """
         require_package("vllm", "engine=vllm", "vllm")
-        if not cuda and (problem := head_size_problem(config)) is not None:
+        if not cuda and (problem := head_size_problem(config, head_sizes())) is not None:
             raise ConfigError(f"engine=vllm: {problem}")
 
     def sync(self, model: "PreTrainedModel", version: int) -> None:

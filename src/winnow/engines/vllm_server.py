@@ -16,6 +16,7 @@ from winnow.engines.generate_api import GENERATE, UNLABELLED, completion_of, req
 from winnow.engines.own_server import OwnServer, ServerSettings, require_gpus
 from winnow.engines.served_model import require_fit, start_command
 from winnow.engines.server_process import server_program
+from winnow.engines.vllm_cpu import head_size_problem, written_head_sizes
 from winnow.engines.vllm_http import Fault, Kind, VllmHttp, address_of
 from winnow.engines.weight_transfer import ByFiles, WeightTransfer
 from winnow.errors import ConfigError
@@ -23,7 +24,7 @@ from winnow.installed import require_package
 from winnow.types import Completion, Prompt, Sampling
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 ATTEMPTS = 3
 """Times that a server may fail in one call of the engine."""
@@ -84,6 +85,7 @@ class VllmServerEngine:
 
     @staticmethod
     def require(
+        config: "PreTrainedConfig",
         cuda: bool,
         processes: int,
         url: str | None,
@@ -99,7 +101,8 @@ class VllmServerEngine:
         """Check before any weight is loaded that the server may be asked, or can be started.
 
         Raises:
-            ConfigError: the address is another machine's, vLLM or a GPU for it is missing, or a setting has no effect.
+            ConfigError: the address is another machine's, vLLM or a GPU for it is missing, vLLM cannot run the model,
+                or a setting has no effect.
         """
         settings = ServerSettings(command, devices, "auto", memory, max_model_len, enforce_eager)
         _require_effect(settings, url, remote, transfer, weights_folder)
@@ -115,6 +118,9 @@ class VllmServerEngine:
             require_gpus(settings, processes, transfer)
         elif devices is not None:
             raise ConfigError(f"engine.devices={list(devices)}: are GPUs, and this run is on a CPU; leave it out")
+        known = None if cuda or command is not None else written_head_sizes()  # another environment's server says it
+        if known is not None and (problem := head_size_problem(config, known)) is not None:
+            raise ConfigError(f"engine=vllm_server: {problem}")
 
     def sync(self, model: "PreTrainedModel", version: int) -> None:
         if version == self.version:

@@ -20,7 +20,7 @@ from vllm.model_executor.model_loader.reload import (  # pyright: ignore[reportM
 )
 
 from winnow.engines.served_model import description, difference
-from winnow.engines.vllm_cpu import head_size_problem, repack_output
+from winnow.engines.vllm_cpu import head_size_problem, head_sizes, repack_output
 from winnow.engines.weight_files import MODEL_FILE, TOKEN_FILE
 
 
@@ -60,7 +60,8 @@ class WeightReader(WeightTransferEngine[FolderInfo, FileInfo]):
         if (problem := difference(trained, json.loads(json.dumps(served)))) is not None:
             raise ValueError(problem)
         # Without a check the first sample would kill the server.
-        if self.device.type == "cpu" and (problem := head_size_problem(self.model_config.hf_config)) is not None:
+        known = head_sizes() if self.device.type == "cpu" else None
+        if known is not None and (problem := head_size_problem(self.model_config.hf_config, known)) is not None:
             raise ValueError(problem)
 
     def start_weight_update(self) -> None:
