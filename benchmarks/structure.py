@@ -19,7 +19,19 @@ import numpy as np
 PACKAGE = "winnow"
 LAYERS = (
     ("_version", "errors"),
-    ("columns", "files", "installed", "packed", "rng", "signals", "source_files", "verdict", "visible_text", "ops"),
+    (
+        "columns",
+        "files",
+        "installed",
+        "packed",
+        "process_group",
+        "rng",
+        "signals",
+        "source_files",
+        "verdict",
+        "visible_text",
+        "ops",
+    ),
     ("distributed", "jsonl", "tensor_files", "types"),
     ("objectives",),
     ("algorithm",),

@@ -25,6 +25,7 @@ iterations: 3
 resume: null
 resume_force: false
 end: done
+hardware: {devices: 1, nodes: 1}
 hydra:
   run: {dir: "outputs/${hydra:runtime.choices.algo}-${winnow.unique:}"}
   sweep: {dir: "multirun/${winnow.unique:}", subdir: "${hydra.job.num}"}

@@ -53,6 +53,7 @@ from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy, refere
 from winnow.models.precision import WEIGHTS
 from winnow.objectives import rule_of
 from winnow.ops import aggregate, select
+from winnow.process_group import is_first_rank
 from winnow.rewards.verifier import Verifier
 from winnow.run_logs.console import print_line
 from winnow.run_logs.run_log import RunLog
@@ -66,7 +67,7 @@ from winnow.training.modules import (
     PreferenceModule,
 )
 from winnow.training.progress import RunBudget
-from winnow.training.run import Intervals, Run, is_first_rank
+from winnow.training.run import Intervals, Run
 from winnow.types import Sampling
 
 AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")

@@ -26,11 +26,10 @@ from winnow.config.own_files import unnamed_directory
 from winnow.config.saved_runs import SavedRun
 from winnow.errors import BUG, CONFIG, DISK, DIVERGED, DONE, INTERRUPTED, ConfigError, DiskFailure, Diverged, Stopped
 from winnow.files import DiskErrors, keep_compiled_code
-from winnow.launch import resume
+from winnow.launch import agreement, resume
 from winnow.launch.jobs import exit_when_parent_dies
 from winnow.launch.run_directory import (
     CHECKPOINTS,
-    is_first_rank,
     refuse_foreign_sweep,
     refuse_occupied_sweep,
     refuse_taken,
@@ -41,6 +40,7 @@ from winnow.launch.run_directory import (
 )
 from winnow.launch.sweep_plan import jobs_of, refuse_choices
 from winnow.launch.sweep_results import HELD_OUT, SweepResults, optimised_figure
+from winnow.process_group import is_first_rank, launched_from_outside
 from winnow.visible_text import message
 
 
@@ -91,6 +91,8 @@ class Program:
         try:
             with signals.caught():
                 return self.start(words).exit_code
+        except agreement.NothingToDo:
+            return CONFIG
         except ConfigError as error:
             return _print_error(f"error: {error}", CONFIG)
         except Diverged as error:
@@ -120,6 +122,14 @@ class Program:
     def _start(self, command: CommandLine) -> "Ended":
         if command.shows:
             return self._show(command)
+        ranks = agreement.Agreement(launched_from_outside())
+        if ranks.waits:
+            agreed = ranks.ask()
+            return self._run(agreed.joined(command, self._composer(command)), ranks)
+        with ranks.first():
+            return self._run(command, ranks)
+
+    def _run(self, command: CommandLine, ranks: agreement.Agreement) -> "Ended":
         typed = command
         command, resumed = self._resumed(command)
         command = self.complete(command, self._composer(command))
@@ -128,7 +138,10 @@ class Program:
         cfg = composer.compose(command.overrides, command.multirun)
         is_sweep = command.multirun or hydra_mode(cfg) == RunMode.MULTIRUN
         refuse_choices(composer, cfg, command.overrides, is_sweep)
+        if is_first_rank():
+            agreement.require_ranks(cfg, launched_from_outside(), self.trace == CHECKPOINTS)
         if is_sweep:
+            agreement.refuse_sweep(launched_from_outside())
             jobs = jobs_of(composer, cfg, command.overrides)
             top = Path(str(cfg.hydra.sweep.dir))
             refuse_unwritable(top, "hydra.sweep.dir")
@@ -153,6 +166,7 @@ class Program:
         # Named outright, because a directory with the time in its name would get another one from Hydra a second later.
         command = replace(command, overrides=(*command.overrides, f"hydra.run.dir={resume.quoted(directory)}"))
         with run_directory(directory, self.name, resumed is not None):
+            ranks.tell(directory, resumed is not None)
             return self._hydra(command, resumed is not None)
 
     def _sweep(self, command: CommandLine, cfg: DictConfig) -> "Ended":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from winnow.config.saved_runs import FOLDER, read_saved_run
 from winnow.errors import ConfigError
+from winnow.process_group import is_first_rank
 from winnow.run_logs.directory_lock import LOCK, DirectoryLock, Held, Holder, holder_of
 from winnow.run_logs.run_files import RunFiles, checkpoint_folders
 from winnow.run_logs.run_record import RECORD, new_record, read_record, write_record
@@ -222,8 +223,3 @@ def remove_if_bare(directory: Path) -> None:
         if Path.cwd() not in parent.parents or parent.is_mount() or any(parent.iterdir()):
             return
         parent.rmdir()
-
-
-def is_first_rank() -> bool:
-    """Whether this is the first rank by the environment; the others are started by it, in its directory."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"

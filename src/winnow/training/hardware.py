@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.plugins.precision import Precision as PrecisionPlugin
 from pytorch_lightning.plugins.precision.double import DoublePrecision
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from winnow.models.precision import Precision
+from winnow.process_group import launched_from_outside, slurm_environment
 from winnow.training.sharded import Sharded, ShardedFloat64
 from winnow.types import MicroBatch, PairBatch
 
@@ -45,6 +48,17 @@ class Hardware:
         if self.strategy == "ddp" or self.ranks > 1:
             return DDPStrategy(timeout=self.timeout)
         return self.strategy
+
+    def environment(self) -> ClusterEnvironment | None:
+        """Starter of the ranks, as a plugin of Lightning's Trainer; None for torchrun, which it finds by itself.
+
+        In a job of SLURM Lightning would take srun for the one, also where the batch script starts this process alone;
+        and it would have the job requeued by signals that are the run's.
+        """
+        outside = launched_from_outside()
+        if outside is None:
+            return LightningEnvironment()
+        return slurm_environment() if outside.name == "srun" else None
 
     def precision_plugin(self) -> PrecisionPlugin | None:
         """The plugin of float64; Lightning has those of the other precisions."""

@@ -1,6 +1,5 @@
 """A training run in its directory: start or resume, train, and leave summary, curves and the exported model."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from winnow.guards.settings import NonFiniteSettings
 from winnow.guards.update_check import UpdateCheck
 from winnow.models.export import export_model
 from winnow.models.language_model import LanguageModel, initial_fingerprint
+from winnow.process_group import is_first_rank
 from winnow.run_logs.background_writer import BackgroundWriter
 from winnow.run_logs.console import RunConsole
 from winnow.run_logs.curves import draw_run
@@ -357,7 +357,7 @@ class Run:
                 ),
                 *settings.watched(),
             ],
-            plugins=[each for each in (SyncedCheckpointIO(), double) if each is not None],
+            plugins=[each for each in (SyncedCheckpointIO(), double, hardware.environment()) if each is not None],
             logger=self.observed or False,
             enable_progress_bar=False,
             enable_model_summary=settings.enable_model_summary,
@@ -385,11 +385,6 @@ def _need(module: IterationModule, language_model: LanguageModel, intervals: Int
 
 def _status_of(stop: Stopped) -> Status:
     return "preempted" if stop.code == PREEMPTED else "interrupted"
-
-
-def is_first_rank() -> bool:
-    """Whether this is the first rank by the environment, which says so before Lightning has connected the ranks."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _percent(share: float | None) -> str:

@@ -1,0 +1,62 @@
+"""This process among those of its run, by the environment, which says so before torch has connected them.
+
+The processes (ranks) of a run are started by the first of them, or all from outside: by torchrun, or by SLURM's srun.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """A launcher that has started all ranks: its name, this process's rank, the number of ranks in all and here."""
+
+    name: str
+    rank: int
+    ranks: int
+    ranks_here: int | None
+
+
+def launched_from_outside() -> Outside | None:
+    """The launcher that has started this process as one of several, or as the only one of torchrun; else None.
+
+    A job of SLURM has such variables in its batch script too, where only srun's are those of a rank.
+    """
+    of = os.environ
+    if "TORCHELASTIC_RUN_ID" in of and {"RANK", "WORLD_SIZE"} <= of.keys():
+        return Outside("torchrun", int(of["RANK"]), int(of["WORLD_SIZE"]), _number("LOCAL_WORLD_SIZE"))
+    tasks = _number("SLURM_STEP_NUM_TASKS")
+    if tasks is not None and tasks > 1 and "SLURM_PROCID" in of:
+        nodes = _number("SLURM_STEP_NUM_NODES") or 1
+        return Outside("srun", int(of["SLURM_PROCID"]), tasks, tasks // nodes if tasks % nodes == 0 else None)
+    return None
+
+
+def _number(name: str) -> int | None:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdigit() else None
+
+
+def is_first_rank() -> bool:
+    """Whether this is the first rank of its run, which writes all of its files."""
+    outside = launched_from_outside()
+    if outside is not None:
+        return outside.rank == 0
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
+
+
+def slurm_environment() -> "SLURMEnvironment":
+    """Lightning's view of ranks that srun has started, which leaves requeuing to the run.
+
+    Lightning takes the number of tasks only from `--ntasks-per-node`; how many there are has been checked already.
+    """
+    from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+
+    outside = launched_from_outside()
+    if outside is not None and outside.ranks_here is not None:
+        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(outside.ranks_here))
+    return SLURMEnvironment(auto_requeue=False)
