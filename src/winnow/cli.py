@@ -241,6 +241,8 @@ def _plan(args: argparse.Namespace) -> None:
     from winnow.plan.report import as_json, text
 
     if args.calibrate:
+        if args.overrides:
+            raise ConfigError(f"--calibrate: measures this machine and plans nothing; leave {args.overrides[0]} out")
         from winnow.launch.calibration import calibrate
         from winnow.plan.machine import write_machine
 
@@ -249,6 +251,8 @@ def _plan(args: argparse.Namespace) -> None:
         return
     options = Options(args.gpu, args.rates, args.lengths, args.price, tuple(args.assume))
     if args.table is not None:
+        if args.simulate:
+            raise ConfigError("--simulate: is about one run; leave --table out")
         from winnow.assemble.plan_tables import markdown, rows_as_json, rows_of
 
         rows = list(rows_of(args.table, args.overrides, options))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from winnow.assemble import plan_tables
 from winnow.assemble.plan_advice import advised
 from winnow.assemble.planning import Options, equally_likely, kept_share, plan_of
 from winnow.cli import exit_code
@@ -148,6 +149,22 @@ def test_advice_fits_when_it_is_planned():
     assert f"does not fit; type {' '.join(tight.advice[0])}" in text(tight)
 
 
+def test_a_run_beyond_the_models_positions_is_told(plan: Plan):
+    """Prompts of 1,024 and responses of 4,096 tokens, where Qwen2.5-Math has 4,096 positions."""
+    assert "may reach 5,120 tokens, but the model has 4,096 positions" in text(plan)
+    short = replace(plan.setup, max_tokens=3072, evaluations=replace(plan.setup.evaluations, max_tokens=3072))
+    assert "the model has" not in text(replace(plan, setup=short))
+
+
+def test_a_table_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setattr(plan_tables, "MODELS", ("qwen",))
+    monkeypatch.setattr(plan_tables, "COUNTS", (1, 16))
+    assert exit_code(["plan", "--table", "devices", "--json", "--price", "2"]) == 0
+    one, many = json.loads(capsys.readouterr().out)
+    assert (one["devices"], many["devices"]) == (1, 16)
+    assert one["run"]["usd"] == pytest.approx(2 * one["run"]["device_hours"])
+
+
 def test_stragglers_by_hand():
     """Two ranks with rows of 10 or 20 tokens, one second a token, and an update of 5 seconds on any number of GPUs."""
     lengths = Lengths(np.array([10, 20]), 0.0, "")
@@ -172,6 +189,9 @@ def test_stragglers_by_hand():
         (["model=custom", "model.path=foo/bar"], "a plan asks no hub"),
         (["--lengths", "."], "no samples/*.jsonl"),
         (["hardware=cpu", "--gpu", "H100"], "leave one of them out"),
+        (["--table", "paper", "--simulate"], "--simulate: is about one run; leave --table out"),
+        (["--calibrate", "model=qwen"], "plans nothing; leave model=qwen out"),
+        (["--price", "nan"], "--price nan: must be a number above 0"),
     ],
 )
 def test_bad_input_is_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]):

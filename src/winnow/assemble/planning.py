@@ -102,6 +102,8 @@ def _measured(setup: Setup, options: Options) -> MeasuredRates | None:
     """The rates of the run that `--rates` names, which has to be of the same model."""
     if options.rates is None:
         return None
+    options = replace(options, rates=run_directory(options.rates))
+    assert options.rates is not None
     run = read_saved_run(options.rates).cfg
     with open_dict(run):  # a run of an earlier version has neither
         run.rollout.staleness = run.rollout.get("staleness", 0)
@@ -167,6 +169,7 @@ def setup_of(cfg: DictConfig, words: Sequence[str], gpu: Gpu | None, stated: Ass
         evaluations=_evaluations(cfg),
         supervised=isinstance(algorithm, Supervised),
         staleness=OmegaConf.select(cfg, "rollout.staleness", default=0),
+        max_prompt_tokens=cfg.rollout.max_prompt_tokens or 0,
     )
 
 
@@ -301,7 +304,12 @@ def _sizes() -> dict[str, int]:
     return yaml.safe_load((files("winnow") / "plan" / "sets.yaml").read_text())
 
 
+def run_directory(path: Path) -> Path:
+    """The run that `path` is, or whose file of metrics it is."""
+    return path.parent if path.name == "metrics.jsonl" else path
+
+
 def _lengths(cfg: DictConfig, options: Options, stated: Assumptions) -> Lengths:
     if options.lengths is not None:
-        return recorded_lengths(options.lengths, stated).cut(cfg.rollout.max_tokens)
+        return recorded_lengths(run_directory(options.lengths), stated).cut(cfg.rollout.max_tokens)
     return assumed_lengths(cfg.rollout.max_tokens, stated)

@@ -41,6 +41,11 @@ def _head(plan: Plan) -> Iterator[str]:
         f"iteration: {setup.prompts:,} prompts × {setup.samples} samples = {setup.rows:,} responses of "
         f"{plan.lengths.mean:,.0f} tokens on average; {setup.minibatches * setup.epochs} updates"
     )
+    if setup.positions is not None and setup.longest > setup.positions:
+        yield (
+            f"note: prompt and response may reach {setup.longest:,} tokens, but the model has {setup.positions:,} "
+            "positions"
+        )
 
 
 def _device(plan: Plan) -> str:

@@ -74,11 +74,17 @@ class Setup:
     evaluations: Evaluations
     supervised: bool
     staleness: int = 0
+    max_prompt_tokens: int = 0
 
     @property
     def rows(self) -> int:
         """N = prompts × samples responses of an iteration."""
         return self.prompts * self.samples
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt and response that the settings allow; without a limit of prompts, a response."""
+        return self.max_prompt_tokens + max(self.max_tokens, self.evaluations.max_tokens)
 
     @property
     def samplers(self) -> int:
