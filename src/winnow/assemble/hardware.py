@@ -14,13 +14,13 @@ from winnow.training.hardware import Hardware
 from winnow.training.sharded import ShardedParts
 
 
-def hardware_of(cfg: DictConfig) -> Hardware:
-    """Devices, strategy and precision of a run."""
+def hardware_of(cfg: DictConfig, strategy: str) -> Hardware:
+    """Devices and precision of a run whose processes share the work by `strategy`."""
     return Hardware(
         cfg.hardware.accelerator,
         cfg.hardware.devices,
         cfg.hardware.nodes,
-        cfg.hardware.strategy,
+        strategy,
         precision_of(cfg),
         timedelta(seconds=cfg.hardware.timeout),
         cfg.hardware.offload,

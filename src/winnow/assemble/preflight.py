@@ -34,25 +34,40 @@ UNKNOWN = "memory: unknown (there is no estimate for this architecture)"
 class Preflight:
     """Result of the estimate: lines to print, and how many rows to decode at once where `engine.max_rows` is null.
 
-    `max_rows` is None for an architecture without an estimate.
+    `max_rows` is None for an architecture without an estimate. `strategy` is how several processes share the work: that
+    of the configuration or, for `auto`, the one by which the model fits.
     """
 
     lines: list[str]
     max_rows: int | None
+    strategy: str = "auto"
 
 
 def before_training(cfg: DictConfig, algorithm: Algorithm, source: ModelSource) -> Preflight:
     """The estimate for a training run. It warns, and refuses nothing."""
-    plan = training_plan(cfg, algorithm, source.lora is not None)
     # Held-out problems are sampled while the optimiser's state and the reference policy stay in memory.
-    return _preflight(cfg, source, plan, max(cfg.rollout.max_tokens, cfg.eval.max_tokens))
+    longest, ranks = max(cfg.rollout.max_tokens, cfg.eval.max_tokens), ranks_of(cfg)
+    plan = training_plan(cfg, algorithm, source.lora is not None)
+    found = replace(_preflight(cfg, source, plan, longest), strategy=cfg.hardware.strategy)
+    if cfg.hardware.strategy != "auto" or ranks == 1:
+        return found
+    shape = shape_of(source)
+    if shape is None or estimate(shape, replace(plan, rows=min(plan.rows, 1))).fits(available_bytes(cfg)):
+        return replace(found, strategy="ddp")
+    sharded = _preflight(cfg, source, replace(plan, shards=ranks, buckets=False), longest)
+    why = f"a whole model does not fit each process, so that it is sharded over {ranks} (hardware.strategy=fsdp)"
+    return replace(sharded, lines=[*sharded.lines, why], strategy="fsdp")
+
+
+def ranks_of(cfg: DictConfig) -> int:
+    """The number of processes of a run."""
+    return cfg.hardware.devices * cfg.hardware.nodes
 
 
 def training_plan(cfg: DictConfig, algorithm: Algorithm, has_adapters: bool) -> MemoryPlan:
     """The settings of a training run that its memory depends on; with adapters, no copy of the weights is needed."""
-    rollout, hardware = cfg.rollout, cfg.hardware
-    ranks, sharded = hardware.devices * hardware.nodes, hardware.strategy == "fsdp"
-    supervised = isinstance(algorithm, Supervised)
+    rollout, ranks = cfg.rollout, ranks_of(cfg)
+    supervised, sharded = isinstance(algorithm, Supervised), cfg.hardware.strategy == "fsdp"
     samples = 1 if supervised else rollout.samples
     rows = rollout.prompts * samples
     return replace(
@@ -63,7 +78,7 @@ def training_plan(cfg: DictConfig, algorithm: Algorithm, has_adapters: bool) -> 
         critic=isinstance(algorithm, ActorCritic),
         entropies=not isinstance(algorithm, Preference | Supervised) and algorithm.entropy != 0,
         shards=ranks if sharded else 0,
-        offload=hardware.offload,
+        offload=cfg.hardware.offload,
         buckets=ranks > 1 and not sharded,
     )
 

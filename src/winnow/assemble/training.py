@@ -20,7 +20,6 @@ from winnow.assemble.rewards import RunRewards, prepare, reward_notices, run_rew
 from winnow.assemble.run_start import RunStart, accept_and_log
 from winnow.config.instantiate import (
     build_algorithm,
-    is_sharded,
     max_mismatch_kl,
     needs_reference,
     precision_of,
@@ -126,7 +125,7 @@ def build_run(
     before = before_training(cfg, algorithm, source)
     for line in before.lines if is_first_rank() else []:
         print_line(line)
-    language_model = common.load_model(cfg, source, is_sharded(cfg))
+    language_model = common.load_model(cfg, source, sharded=before.strategy == "fsdp")
     template = source.template
     sampled_problems, screening = common.screened_problems(cfg, problems, evaluated, language_model, template)
     if cfg.rollout.problems is not None:
@@ -162,7 +161,7 @@ def build_run(
     return Run(
         directory=directory,
         info=_run_info(cfg, directory, common.prompt_hash(first_prompt), revisions),
-        hardware=hardware_of(cfg),
+        hardware=hardware_of(cfg, before.strategy),
         intervals=Intervals(
             cfg.iterations,
             RunBudget(**cfg.budget),

@@ -27,11 +27,6 @@ def on_cuda(cfg: DictConfig) -> bool:
     return cfg.hardware.accelerator == "cuda" or (cfg.hardware.accelerator == "auto" and torch.cuda.is_available())
 
 
-def is_sharded(cfg: DictConfig) -> bool:
-    """Whether each rank of a training run holds a part of the model."""
-    return cfg.hardware.strategy == "fsdp"
-
-
 def precision_of(cfg: DictConfig) -> "Precision":
     """Precision of the arithmetic, in Lightning's words.
 

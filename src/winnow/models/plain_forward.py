@@ -24,7 +24,7 @@ def plain_scores(policy: Policy, row: PromptedSequence, temperature: float) -> P
     """Scores of the response tokens of `row` under `policy`'s model at `temperature`, with their graph if gradients
     are on."""
     tokens = torch.tensor([row.token_ids], device=policy.device)
-    logits = policy.row_logits(tokens)[row.prompt_length - 1 : -1]
+    logits = policy.row_logits(tokens)[0, row.prompt_length - 1 : -1]
     logs = torch.log_softmax(_precise(logits) / temperature, dim=-1)
     drawn = logs.gather(1, tokens[0, row.prompt_length :, None])[:, 0]
     return PlainScores(drawn, -(logs.exp() * logs).sum(1))
@@ -33,7 +33,7 @@ def plain_scores(policy: Policy, row: PromptedSequence, temperature: float) -> P
 def plain_values(critic: Critic, row: PromptedSequence) -> Float[Tensor, " t"]:
     """The critic's value before each response token of `row`."""
     tokens = torch.tensor([row.token_ids], device=critic.head.weight.device)
-    return _precise(critic.row_values(tokens)[row.prompt_length - 1 : -1])
+    return _precise(critic.row_values(tokens)[0, row.prompt_length - 1 : -1, 0])
 
 
 def _precise(numbers: Tensor) -> Tensor:

@@ -52,9 +52,9 @@ class Policy(nn.Module):
         logprobs, entropy = found
         return Scores(rows.spread(logprobs), None if entropy is None else rows.spread(entropy))
 
-    def row_logits(self, tokens: Int[Tensor, "1 s"]) -> Float[Tensor, "s v"]:
+    def row_logits(self, tokens: Int[Tensor, "1 s"]) -> Float[Tensor, "1 s v"]:
         """The model's own logits at every position of one whole row, without packing."""
-        return self.model(input_ids=tokens, use_cache=False).logits[0]
+        return self.model(input_ids=tokens, use_cache=False).logits
 
 
 class Critic(nn.Module):
@@ -83,9 +83,9 @@ class Critic(nn.Module):
         # Under autocast the head computes in bfloat16, which is too coarse for a return.
         return rows.spread(values if values.dtype == torch.float64 else values.float())
 
-    def row_values(self, tokens: Int[Tensor, "1 s"]) -> Float[Tensor, " s"]:
+    def row_values(self, tokens: Int[Tensor, "1 s"]) -> Float[Tensor, "1 s 1"]:
         """The head's output at every position of one whole row, without packing."""
-        return self.head(self.backbone(input_ids=tokens, use_cache=False).last_hidden_state[0])[:, 0]
+        return self.head(self.backbone(input_ids=tokens, use_cache=False).last_hidden_state)
 
 
 @runtime_checkable
