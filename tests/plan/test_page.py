@@ -36,7 +36,9 @@ def test_a_table_has_both_models_on_each_number_of_gpus(words: str):
 
 
 @pytest.mark.parametrize(
-    ("words", "cells"), [(words, cells) for words in TABLES for cells in rows(words)], ids=lambda x: " ".join(x)[:24]
+    ("words", "cells"),
+    [(words, cells) for words in TABLES for cells in rows(words)],
+    ids=lambda x: x.strip() if isinstance(x, str) else " ".join(x[:2]),
 )
 def test_a_row_of_the_page_is_what_the_command_prints(words: str, cells: list[str]):
     assert planned(cells, words).cells() == cells
