@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from running import composed
 from winnow import signals
 from winnow.assemble import common
 from winnow.engines import weight_files
-from winnow.engines.base import Engine
+from winnow.engines.base import Engine, draws_beside
 from winnow.engines.own_server import ServerSettings, server_environment
 from winnow.engines.vllm_http import address_of
 from winnow.engines.vllm_server import VllmServerEngine
@@ -239,6 +240,48 @@ def test_a_signal_ends_the_waiting(fake: FakeVllm, engine: VllmServerEngine, sma
             engine.generate(PROMPTS, SEEDS, HOW)
     finally:
         signals.forget()
+    assert time.monotonic() - start < 1.5
+
+
+def test_samples_that_are_drawn_beside_an_update_are_of_the_weights_before_it(
+    fake: FakeVllm, engine: VllmServerEngine, small: LanguageModel
+):
+    """New weights wait until they are there."""
+    assert draws_beside(engine)
+    engine.sync(small.model, 0)
+    fake.slow["/inference/v1/generate"] = 0.2
+    with ThreadPoolExecutor(1) as thread:
+        drawing = thread.submit(engine.generate, PROMPTS, SEEDS, HOW)
+        while not fake.drawn:
+            time.sleep(0.01)
+        with torch.no_grad():
+            small.model.get_input_embeddings().weight.add_(1)
+        engine.sync(small.model, 1)
+        assert drawing.done()
+        assert sum(map(len, drawing.result())) == 12
+    assert fake.calls.count("/pause") == 2
+
+
+def test_a_server_that_fails_after_the_weights_were_updated_ends_the_run(
+    fake: FakeVllm, engine: VllmServerEngine, small: LanguageModel
+):
+    """The weights that its samples were to come from are nowhere any more."""
+    engine.sync(small.model, 0)
+    with torch.no_grad():
+        small.model.get_input_embeddings().weight.add_(1)
+    fake.start_anew()
+    with pytest.raises(ConfigError, match=r"was started anew .* have been updated; type resume=last"):
+        engine.generate(PROMPTS, SEEDS, HOW)
+    assert not fake.weights
+
+
+def test_an_engine_that_is_closed_draws_no_more(fake: FakeVllm, engine: VllmServerEngine, small: LanguageModel):
+    engine.sync(small.model, 0)
+    fake.slow["/inference/v1/generate"] = 3.0
+    threading.Timer(0.3, engine.close).start()
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match="the engine was closed while samples were drawn"):
+        engine.generate(PROMPTS, SEEDS, HOW)
     assert time.monotonic() - start < 1.5
 
 

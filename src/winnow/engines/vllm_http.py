@@ -177,11 +177,13 @@ class VllmHttp:
             return False
         return True
 
-    def answers(self, path: str, bodies: Mapping[int, Json], in_flight: int) -> Iterator[tuple[int, Json]]:
+    def answers(
+        self, path: str, bodies: Mapping[int, Json], in_flight: int, given_up: threading.Event
+    ) -> Iterator[tuple[int, Json]]:
         """The answer to each body by its number, as they come; at most `in_flight` wait at a time.
 
         Raises:
-            Fault: one was refused or lost, or none came for `timeout` seconds.
+            Fault: one was refused or lost, none came for `timeout` seconds, or another thread has `given_up`.
             Stopped: a signal has come.
         """
         todo: SimpleQueue[int] = SimpleQueue()
@@ -207,7 +209,7 @@ class VllmHttp:
             thread.start()
         try:
             for _ in bodies:
-                yield self._next(path, came)
+                yield self._next(path, came, given_up)
         finally:
             stop.set()
             for connection in connections:
@@ -217,10 +219,14 @@ class VllmHttp:
             for connection in connections:
                 connection.close()
 
-    def _next(self, path: str, came: "SimpleQueue[tuple[int, Json] | Exception]") -> tuple[int, Json]:
+    def _next(
+        self, path: str, came: "SimpleQueue[tuple[int, Json] | Exception]", given_up: threading.Event
+    ) -> tuple[int, Json]:
         until = time.monotonic() + self.timeout
         while time.monotonic() < until:
             signals.check()
+            if given_up.is_set():
+                raise Fault(Kind.GONE, f"is not asked for {path} any more")
             with suppress(Empty):
                 found = came.get(timeout=LOOK_SECONDS)
                 if isinstance(found, Exception):

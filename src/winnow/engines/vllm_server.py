@@ -4,6 +4,7 @@ Written for vLLM 0.32. Prompts go there as token ids, weights as files or by NCC
 """
 
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,14 @@ class VllmServerEngine:
         self._served: Served | None = None
         self._model: PreTrainedModel | None = None
         self._token = ""
+        self._lock, self._closed = threading.RLock(), threading.Event()
+        self._sent = 0
+
+    @property
+    def separate(self) -> bool:
+        """Whether it can draw while the trainer computes. Several ranks have to agree on what befalls a server, which
+        they do by gatherings that must not meet those of an update."""
+        return distributed.world_size() == 1 and (self._address is not None or not self._settings.shares_with(1))
 
     @staticmethod
     def require(
@@ -123,11 +132,13 @@ class VllmServerEngine:
             raise ConfigError(f"engine=vllm_server: {problem}")
 
     def sync(self, model: "PreTrainedModel", version: int) -> None:
-        if version == self.version:
-            return
-        self._model = model
-        self._bring(model, version)
-        self.version = version
+        """As every engine's; it waits for samples that another thread is drawing with the former weights."""
+        with self._lock:
+            if version == self.version:
+                return
+            self._model = model
+            self._bring(model, version)
+            self.version = version
 
     def generate(
         self,
@@ -135,6 +146,16 @@ class VllmServerEngine:
         seeds: Sequence[Sequence[int]],
         sampling: Sampling,
         on_completion: OnCompletion = ignore_completion,
+    ) -> list[list[Completion]]:
+        with self._lock:
+            return self._generated(prompts, seeds, sampling, on_completion)
+
+    def _generated(
+        self,
+        prompts: Sequence[Prompt],
+        seeds: Sequence[Sequence[int]],
+        sampling: Sampling,
+        on_completion: OnCompletion,
     ) -> list[list[Completion]]:
         if self._model is None:
             raise RuntimeError("VllmServerEngine.generate was called before sync: it has no weights to sample from")
@@ -147,6 +168,11 @@ class VllmServerEngine:
                 return [[found[p, g] for g in range(len(group))] for p, group in enumerate(seeds)]
             if isinstance(fault, ConfigError):
                 raise fault
+            if _changes(self._model) != self._sent:  # drawn beside an update: its weights are not these any more
+                raise ConfigError(
+                    f"{self._name}: the server {fault}, and the weights that it was sampling from have been updated; "
+                    "type resume=last"
+                )
             self._first(lambda fault=fault: self._recover(fault))
             self._bring(self._model, self.version)
         raise ConfigError(f"{self._name}: failed {ATTEMPTS} times in one iteration; see the lines above")
@@ -170,7 +196,7 @@ class VllmServerEngine:
                 i: request_of(prompts[p], seeds[p][g], sampling, self._eos_ids) for i, (p, g) in enumerate(samples)
             }
             self._require_label(http, label)
-            for i, answer in http.answers(GENERATE, bodies, self._in_flight):
+            for i, answer in http.answers(GENERATE, bodies, self._in_flight, self._closed):
                 p, g = samples[i]
                 found[p, g] = completion = completion_of(answer, label, self._eos_ids)
                 on_completion(p, g, completion)
@@ -179,7 +205,8 @@ class VllmServerEngine:
         return None
 
     def close(self) -> None:
-        """End the server, if this engine has started it, and delete the files of weights."""
+        """End the server, if this engine has started it, and delete the files of weights; nothing is drawn any more."""
+        self._closed.set()
         if self._own is not None:
             self._own.close()
         if self._transfer is not None:
@@ -213,6 +240,7 @@ class VllmServerEngine:
         try:
             if http is not None:
                 http.post("/pause?mode=abort&clear_cache=true")  # the cache holds keys and values of the old weights
+            self._sent = _changes(model)
             self._send(http, model)
             if http is not None:
                 http.post("/update_weight_version", {"new_version": self._label(version)})
@@ -297,6 +325,8 @@ class VllmServerEngine:
         Raises:
             ConfigError: it cannot go on.
         """
+        if self._closed.is_set():
+            raise ConfigError(f"{self._name}: the engine was closed while samples were drawn")
         self._served = None
         if fault.kind is Kind.FOREIGN:
             raise ConfigError(f"{self._name}: the server {fault}; let this run have a server of its own")
@@ -340,6 +370,11 @@ class VllmServerEngine:
         if isinstance(outcome, ConfigError | Fault):
             raise outcome
         return outcome  # pyright: ignore[reportReturnType]
+
+
+def _changes(model: "PreTrainedModel") -> int:
+    """A number that grows with each change of a weight in place, as an optimiser makes it."""
+    return sum(parameter._version for parameter in model.parameters())
 
 
 def _require_effect(
