@@ -1,5 +1,7 @@
 """Ranks of a distributed run: sharding a list over them, and gathering their parts. Alone, rank 0 of 1."""
 
+import io
+import pickle
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from winnow import signals
-from winnow.errors import Stopped
+from winnow.errors import LostRank, Stopped
 
 T = TypeVar("T")
 
@@ -35,6 +37,15 @@ class _Leaves:
     signal: Signals
 
 
+_lost: str | None = None
+
+
+def lose(line: str) -> None:
+    """Have this rank gather nothing more, because another one has ended; `line` says which. Any thread may call."""
+    global _lost
+    _lost = line
+
+
 class _AllLeave(Exception):
     """All ranks know that they leave."""
 
@@ -44,14 +55,40 @@ def all_gather(value: T) -> list[T]:
 
     Raises:
         _AllLeave: a rank has left the work that `leave_together` is about, which catches it.
+        LostRank: a rank has ended, and is not waited for.
     """
-    gathered: list[T | _Leaves] = [value] * world_size()
-    if len(gathered) > 1:
-        dist.all_gather_object(gathered, value)
-    if (leaving := next((sent for sent in gathered if isinstance(sent, _Leaves)), None)) is not None:
+    if _lost is not None and world_size() > 1:
+        raise LostRank(_lost)
+    gathered: list[T | _Leaves] = [value]
+    if world_size() > 1:
+        sent: list[bytes] = [b""] * world_size()
+        dist.all_gather_object(sent, packed(value))
+        gathered = [pickle.loads(each) for each in sent]
+    if (leaving := next((each for each in gathered if isinstance(each, _Leaves)), None)) is not None:
         signals.note(leaving.signal)
         raise _AllLeave
     return gathered  # pyright: ignore[reportReturnType]
+
+
+def packed(value: object) -> bytes:
+    """`value` pickled as ranks send it. A tensor takes its own bytes and some 60 more; torch pickles it with 400 more,
+    and a view with all of the tensor behind it."""
+    buffer = io.BytesIO()
+    _Packer(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
+    return buffer.getvalue()
+
+
+class _Packer(pickle.Pickler):
+    def reducer_override(self, obj: object) -> object:
+        if type(obj) is not Tensor or obj.device.type != "cpu" or obj.layout != torch.strided or obj.requires_grad:
+            return NotImplemented
+        content = obj.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        return _tensor_of, (content, obj.dtype, *obj.shape)
+
+
+def _tensor_of(content: bytes, dtype: torch.dtype, *shape: int) -> Tensor:
+    found = torch.frombuffer(bytearray(content), dtype=dtype) if content else torch.empty(0, dtype=dtype)
+    return found.view(shape)
 
 
 def leave_together(work: Callable[[], T]) -> T:

@@ -31,6 +31,13 @@ class DiskFailure(Exception):
     """A disk that has no room, or cannot be written, where the program has to write. Exit code 74 (EX_IOERR)."""
 
 
+class LostRank(Exception):
+    """A rank of a distributed run that is gone, or that the others have waited for in vain. Exit code 1.
+
+    The rank that meets it first has said so.
+    """
+
+
 class Stopped(BaseException):
     """A signal that ends the program; `code` is the exit code.
 

@@ -20,6 +20,8 @@ from types import FrameType
 from winnow.errors import EXIT_CODE_OF_SIGNAL, Stopped
 
 Handler = Callable[[int], None]
+FIRST_RANK = "WINNOW_FIRST_RANK"
+"""Environment variable with the process id of a run's first process, in those that it starts."""
 _leave = os._exit  # by a name of its own, because `os._exit` is put aside while a user's module is imported
 
 

@@ -53,7 +53,7 @@ def _run(log: Path, words: Sequence[str], calls: Calls, happens: Callable[[], ob
         signals.forget()
         signals.install()
         loaded = program(name)
-        _arm(calls, happens)
+        arm(calls, happens)
         code = loaded.exit_code(words)
     except BaseException:
         traceback.print_exc()
@@ -61,7 +61,8 @@ def _run(log: Path, words: Sequence[str], calls: Calls, happens: Callable[[], ob
     return code
 
 
-def _arm(calls: Calls, happens: Callable[[], object]) -> None:
+def arm(calls: Calls, happens: Callable[[], object]) -> None:
+    """Have `happens` called before the last of `calls`."""
     (place, number), *later = calls
     module, _, path = place.partition(":")
     *owners, name = path.split(".")
@@ -74,7 +75,7 @@ def _arm(calls: Calls, happens: Callable[[], object]) -> None:
         nonlocal count
         count += 1
         if count == number:
-            _arm(later, happens) if later else happens()
+            arm(later, happens) if later else happens()
         return before(*args, **settings)
 
     setattr(owner, name, counted)

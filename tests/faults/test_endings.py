@@ -56,6 +56,10 @@ DISK: dict[str, tuple[str, Calls]] = {
 }
 
 
+RANKS = {"one gets a signal", "one is killed", "one hangs", "the first is killed, or hangs", "full disk under one"}
+"""Rows that tests/faults/test_ranks.py brings about."""
+
+
 def rows_of_the_page() -> dict[str, tuple[str, str]]:
     """Exit code and status by the first column of the page's tables."""
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.read_text().splitlines()]
@@ -63,7 +67,7 @@ def rows_of_the_page() -> dict[str, tuple[str, str]]:
 
 
 def test_the_page_has_a_row_for_every_moment():
-    assert set(rows_of_the_page()) == MOMENTS.keys() | DISK.keys()
+    assert set(rows_of_the_page()) == MOMENTS.keys() | DISK.keys() | RANKS
 
 
 @pytest.fixture(scope="module")

@@ -93,16 +93,16 @@ from running import run
 site, times, directory = sys.argv[1:4]
 start = 1 if os.environ["RANK"] == "1" else 1_000
 with Injection("grpo", site, times=float(times), start=start)():
-    run(Path(directory), *sys.argv[4:], "hardware.devices=2", "hardware.strategy=ddp")
+    run(Path(directory), *sys.argv[4:], "hardware.devices=2")
 """
 
 
-def on_two_ranks(directory: Path, site: str, times: float) -> int:
+def on_two_ranks(directory: Path, site: str, times: float, strategy: str = "ddp") -> int:
     """Train on two ranks, of which the second has the fault; the exit code."""
     script = directory.with_suffix(".py")
     script.write_text(SCRIPT.format(tests=str(TESTS)))
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    words = (*WORDS["grpo"], *QUICK, "iterations=4", "hardware.token_budget=300")
+    words = (*WORDS["grpo"], *QUICK, "iterations=4", "hardware.token_budget=300", f"hardware.strategy={strategy}")
     command = [sys.executable, *launcher, script, site, str(times), directory, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, timeout=300, check=False).returncode
@@ -114,6 +114,16 @@ def test_a_fault_of_one_rank_keeps_the_ranks_in_step(tmp_path: Path, site: str, 
     assert total(tmp_path / "run", "train/nonfinite/rows") == rows
     assert total(tmp_path / "run", "train/updates_skipped_nonfinite") == skipped
     assert status(tmp_path / "run") == "done"
+
+
+def test_a_dump_of_a_sharded_run_is_replayed_with_its_checkpoint(tmp_path: Path):
+    """A rank that meets a fault holds a part of the weights, so that the dump names the checkpoint before it."""
+    assert on_two_ranks(tmp_path / "run", "logprob", 1, "fsdp") == 0
+    assert total(tmp_path / "run", "train/nonfinite/rows") == 1
+    (dump,) = (tmp_path / "run" / "faults").glob("*_rank1.pt")
+    out = io.StringIO()
+    assert replay_dump(dump, out) == DONE
+    assert "those of " in out.getvalue()
 
 
 @pytest.mark.parametrize("site", ["logprob", "moment", "weight"])

@@ -89,7 +89,7 @@ def _load_weights(module: IterationModule, dump: Dump, path: Path) -> str:
     if dump.checkpoint is None:
         return "those that the run began with; neither the dump nor a checkpoint holds later ones"
     state = path.absolute().parent.parent / dump.checkpoint / STATE
-    if not state.is_file():
+    if not state.exists():
         raise ConfigError(f"{path}: needs the checkpoint {state.parent}, which is not there; copy it back")
     _load(module, load_state(state)["state_dict"], state)
     return f"those of {state.parent}, the last checkpoint before the fault"

@@ -17,6 +17,7 @@ from pathlib import Path
 from winnow import signals
 from winnow.errors import CONFIG, DISK
 from winnow.files import disk_errno
+from winnow.signals import FIRST_RANK
 
 PARENT_VARIABLE = "WINNOW_SWEEP"
 """Environment variable with the process id of the sweep that a job belongs to."""
@@ -25,16 +26,20 @@ PR_SET_PDEATHSIG = 1
 
 
 def exit_when_parent_dies() -> None:
-    """In a sweep's job, ask the kernel for SIGTERM when the sweep is killed; on SIGTERM a job saves and ends.
+    """Ask the kernel for a signal when the process that has started this one is killed.
 
-    Only Linux has such a request; elsewhere this does nothing.
+    A job of a sweep gets SIGTERM, on which it saves and ends. A further rank of a run gets SIGKILL: without the first
+    rank it can save nothing, and would wait. Only Linux has such a request; elsewhere this does nothing.
     """
-    sweep = os.environ.pop(PARENT_VARIABLE, None)  # processes that the job starts itself are not jobs of the sweep
-    if sweep is None or sys.platform != "linux":
+    # Processes that this one starts itself are not the parent's.
+    sweep, first = os.environ.pop(PARENT_VARIABLE, None), os.environ.pop(FIRST_RANK, None)
+    if sys.platform != "linux":
         return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(sweep):  # the sweep died before the line above
-        os.kill(os.getpid(), signal.SIGTERM)
+    for parent, number in ((sweep, signal.SIGTERM), (first, signal.SIGKILL)):
+        if parent is not None:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+            if os.getppid() != int(parent):  # it died before the line above
+                os.kill(os.getpid(), number)
 
 
 @dataclass(frozen=True)

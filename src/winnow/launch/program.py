@@ -24,7 +24,19 @@ from winnow.config.hydra_settings import hydra_mode
 from winnow.config.override_errors import composition_error
 from winnow.config.own_files import unnamed_directory
 from winnow.config.saved_runs import SavedRun
-from winnow.errors import BUG, CONFIG, DISK, DIVERGED, DONE, INTERRUPTED, ConfigError, DiskFailure, Diverged, Stopped
+from winnow.errors import (
+    BUG,
+    CONFIG,
+    DISK,
+    DIVERGED,
+    DONE,
+    INTERRUPTED,
+    ConfigError,
+    DiskFailure,
+    Diverged,
+    LostRank,
+    Stopped,
+)
 from winnow.files import DiskErrors, keep_compiled_code
 from winnow.launch import agreement, resume
 from winnow.launch.jobs import exit_when_parent_dies
@@ -96,9 +108,11 @@ class Program:
         except ConfigError as error:
             return _print_error(f"error: {error}", CONFIG)
         except Diverged as error:
-            return _print_error(f"diverged: {error}", DIVERGED)
+            return _print_error(f"diverged: {error}" if is_first_rank() else "", DIVERGED)
         except DiskFailure as failure:
-            return _print_error(f"disk: {failure}", DISK)
+            return _print_error(f"disk: {failure}" if is_first_rank() else "", DISK)
+        except LostRank:  # the rank that met it first has said so
+            return BUG
         except Stopped as stop:
             # The first rank's code is the run's. Lightning would kill that rank while it still writes.
             return stop.code if is_first_rank() else DONE
@@ -345,5 +359,6 @@ def unwrapped_error(error: Exception) -> Exception:
 
 
 def _print_error(line: str, code: int) -> int:
-    print(message(line), file=sys.stderr)
+    if line:  # of an error that all ranks share, the first one's
+        print(message(line), file=sys.stderr)
     return code

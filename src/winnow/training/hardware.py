@@ -7,10 +7,11 @@ from lightning_fabric.plugins.environments.cluster_environment import ClusterEnv
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.plugins.precision import Precision as PrecisionPlugin
 from pytorch_lightning.plugins.precision.double import DoublePrecision
-from pytorch_lightning.strategies import DDPStrategy, Strategy
+from pytorch_lightning.strategies import Strategy
 
 from winnow.models.precision import Precision
 from winnow.process_group import launched_from_outside, slurm_environment
+from winnow.training.launcher import Launched
 from winnow.training.sharded import Sharded, ShardedFloat64
 from winnow.types import MicroBatch, PairBatch
 
@@ -46,7 +47,7 @@ class Hardware:
         if self.strategy == "fsdp":
             return Sharded(self.ranks, self.timeout, self.offload)
         if self.strategy == "ddp" or self.ranks > 1:
-            return DDPStrategy(timeout=self.timeout)
+            return Launched(timeout=self.timeout)
         return self.strategy
 
     def environment(self) -> ClusterEnvironment | None:

@@ -1,7 +1,7 @@
 """A training run in its directory: start or resume, train, and leave summary, curves and the exported model."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from winnow import signals
 from winnow.data.order import Order
-from winnow.errors import PREEMPTED, ConfigError, DiskFailure, Diverged, Stopped
+from winnow.errors import PREEMPTED, ConfigError, DiskFailure, Diverged, LostRank, Stopped
 from winnow.evaluation.sets import HeldOutEvaluator
 from winnow.experience.ahead import Ahead
 from winnow.experience.batching import Plan
@@ -48,6 +48,7 @@ from winnow.training.guard_callback import GuardCallback
 from winnow.training.hardware import Hardware
 from winnow.training.lightning_settings import TrainerSettings
 from winnow.training.modules import IterationModule
+from winnow.training.peers import Peers
 from winnow.training.progress import IterationData, RunBudget
 from winnow.training.sharded import whole_model
 from winnow.training.stopping import StopOnSignal
@@ -114,7 +115,8 @@ class Run:
         self.observed = settings.logger()
         self.clock, self.writer = clock, BackgroundWriter()
         self.data = IterationData(ExperienceLoader(source, plan, self.clock, self._collecting), order, ahead)
-        self.stopping = StopOnSignal(self.console, self.data)
+        self.peers = Peers(self.clock, hardware.timeout, directory)
+        self.stopping = StopOnSignal(self.console, self.data, self.peers)
         self.resumed_from: int | None = None
         self.verifiers = evaluator.verifiers()
         self.need = _need(module, language_model, intervals)
@@ -146,9 +148,10 @@ class Run:
             ConfigError: there is nothing to resume, or `iterations` is less than what is done.
             Diverged: a weight was not finite, or numbers of several updates in a row; or samples were not the policy's.
             DiskFailure: the disk has no room, or cannot be written; the last checkpoint is kept.
+            LostRank: another rank is gone, or hangs; the last checkpoint is kept.
             Stopped: a signal ended the run; the state after its last iteration is saved.
         """
-        with signals.deferred(), signals.answered_by(self.stopping.answer):
+        with signals.deferred(), signals.answered_by(self.stopping.answer), closing(self.peers):
             return self._fit_and_close(resume)
 
     def _fit_and_close(self, resume: bool) -> float | None:
@@ -209,7 +212,7 @@ class Run:
             return _status_of(stop), stop
         except BaseException as error:
             # `fit` raises it again once `_close` has recorded it in summary.json and at the tracker.
-            return "failed", self._disk_failure(error) or error
+            return "failed", self.peers.failed(self._disk_failure(error) or error)
         return "done", None
 
     def _close(self, status: Status, error: BaseException | None) -> BaseException | None:
@@ -219,20 +222,21 @@ class Run:
             model = whole_model(model)
         if not self.trainer.is_global_zero:
             if error is None or isinstance(error, Diverged | Stopped):  # all ranks end here, and not this one alone
-                self.stopping.first_rank.wait(CLOSING_SECONDS)
+                self.peers.wait_for_first(CLOSING_SECONDS)
             return error
         try:
             return self._close_files(model, status, error)
         finally:
-            self.stopping.first_rank.closed()
+            self.peers.closed()
 
     def _close_files(self, model: LanguageModel, status: Status, error: BaseException | None) -> BaseException | None:
         """Write curves, exported model and summary, on the first rank."""
         try:
             with signals.immediate():  # what a signal prevents here is made by a resume
-                self._draw_and_export(model, status, draws=not isinstance(error, DiskFailure))
+                self._draw_and_export(model, status, draws=not isinstance(error, DiskFailure | LostRank))
         except Stopped as stop:
-            status, error = _status_of(stop), stop
+            if status == "done":
+                status, error = _status_of(stop), stop
         except BaseException as other:
             status, error = "failed", error or self._disk_failure(other) or other
         progress, summary = self.data.progress, self._summary(status, error)

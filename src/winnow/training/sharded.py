@@ -19,6 +19,7 @@ from winnow.models.policy import Critic, FrozenCopy, Policy
 from winnow.models.precision import new_tensors_in_float64
 from winnow.models.sharding import Sharding, fill, is_without_memory, shard, take_whole, without_memory
 from winnow.training import sharded_state
+from winnow.training.launcher import launch_by_ours
 
 
 @dataclass(eq=False)
@@ -79,6 +80,9 @@ class Sharded(ModelParallelStrategy):
     def __init__(self, ranks: int, timeout: timedelta, offload: bool) -> None:
         super().__init__(data_parallel_size=ranks, tensor_parallel_size=1, timeout=timeout)
         self.offload = offload
+
+    def _configure_launcher(self) -> None:
+        launch_by_ours(self)
 
     def model_to_device(self) -> None:
         """Nothing: shards are made on their device, and with offloading they rest in main memory."""

@@ -8,12 +8,14 @@ import os
 import pickle
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint import metadata
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load as load_sharded
@@ -21,7 +23,7 @@ from torch.distributed.checkpoint.state_dict_saver import save as save_sharded
 from torch.optim import Optimizer
 
 from winnow import distributed
-from winnow.files import flush_to_disk
+from winnow.files import disk_errno, flush_to_disk
 from winnow.tensor_files import read_tensors
 
 REST = "rest.pt"
@@ -42,6 +44,41 @@ class _Reader(FileSystemReader):
         found.storage_meta = StorageMeta() if found.storage_meta is None else found.storage_meta
         found.storage_meta.load_id = self.load_id
         return found
+
+
+class _Writer(FileSystemWriter):
+    """Writer whose failures on a disk reach all ranks as the OSError that they are.
+
+    torch raises a RuntimeError while it handles one, and pickles that for the other ranks, without its cause.
+    """
+
+    def write_data(self, *args: Any, **kwargs: Any) -> Any:
+        with _as_disk_error(Path(self.path)):
+            return super().write_data(*args, **kwargs)
+
+    def finish(self, *args: Any, **kwargs: Any) -> None:
+        with _as_disk_error(Path(self.path)):
+            super().finish(*args, **kwargs)
+
+
+@contextmanager
+def _as_disk_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if (number := disk_errno(error)) is None:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from None
+
+
+@contextmanager
+def _failure_of_a_rank() -> Iterator[None]:
+    """Context in which torch's collection of all ranks' errors is the first of them."""
+    try:
+        yield
+    except CheckpointException as collected:
+        _, (error, _) = min(collected.failures.items(), key=lambda each: each[0])
+        raise error from collected
 
 
 class _IndexUnpickler(pickle.Unpickler):
@@ -89,7 +126,8 @@ def save(tensors: Mapping[str, Mapping[str, Tensor]], rest: Mapping[str, Any], p
     """
     path.mkdir(exist_ok=True)
     flat = {f"{part}.{name}": tensor for part, named in tensors.items() for name, tensor in named.items()}
-    save_sharded(flat, storage_writer=FileSystemWriter(path, sync_files=True))
+    with _failure_of_a_rank():
+        save_sharded(flat, storage_writer=_Writer(path, sync_files=True))
     if first:
         with open(path / REST, "wb") as file:
             torch.save(dict(rest), file)
@@ -132,7 +170,7 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
 
 def _read(flat: dict[str, Tensor], path: Path, together: bool) -> None:
     """Fill tensors from a folder, by all ranks together or by this process alone, of which torch would warn."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _failure_of_a_rank():
         warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
         load_sharded(flat, storage_reader=_Reader(path), no_dist=not together)
 
