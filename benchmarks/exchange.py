@@ -29,6 +29,13 @@ SHAPES = {
     "4 × the tokens": (SMALL, 128),
 }
 """Models, and the tokens of a response."""
+# A script of verdicts is followed by each rank for itself.
+WORDS = (
+    "metrics.kl_rows=8",
+    "hardware.precision=32-true",
+    "algo=reinforce",
+    "reward.verifier._target_=winnow.rewards.verifier.Verifier",
+)
 PICKLED = "as torch pickles it"
 
 
@@ -91,7 +98,7 @@ def main(words: Sequence[str]) -> None:
     for name, (shape, length) in SHAPES.items():
         with TemporaryDirectory() as folder:
             work = Work(shape, prompts=8, samples=4, max_tokens=length, iterations=3, forced=True)
-            words = [*work.words(Path(folder)), "metrics.kl_rows=8", "hardware.precision=32-true"]
+            words = [*work.words(Path(folder)), *WORDS]
             found = observed(Path(folder), words)
         tokens = found.pop("tokens") / 2  # of one rank
         found.pop("rows")

@@ -40,7 +40,9 @@ class Padded(Shape):
 
 LARGE = Padded(hidden=1024, layers=12, heads=16, kv_heads=4, vocab=512)
 WORK = Work(LARGE, prompts=4, samples=2, max_tokens=8, prompt_tokens=8, iterations=2, forced=True, hardware=())
-WORDS = ("hardware=cpu", "hardware.threads=1", "hardware.precision=32-true")
+# A script of verdicts is followed by each rank for itself.
+ALIKE = ("algo=reinforce", "reward.verifier._target_=winnow.rewards.verifier.Verifier")
+WORDS = ("hardware=cpu", "hardware.threads=1", "hardware.precision=32-true", *ALIKE)
 
 
 class Memory(Observer):

@@ -111,3 +111,10 @@ def apart(one: Path, other: Path) -> float:
     first, second = (load_file(each / "model.safetensors") for each in (one, other))
     assert {*first} == {*second}
     return max(float((first[k] - second[k]).abs().max() / first[k].abs().max()) for k in first)
+
+
+def test_each_rank_holds_half_of_weights_and_moments(made: Path):
+    state = made / "checkpoints" / f"iteration_{LAST:06d}" / STATE
+    sizes = [path.stat().st_size for path in sorted(state.glob("*.distcp"))]
+    assert len(sizes) == 2
+    assert max(sizes) <= 1.1 / 2 * sum(sizes)

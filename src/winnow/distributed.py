@@ -40,8 +40,9 @@ class _Leaves:
 _lost: str | None = None
 
 
-def lose(line: str) -> None:
-    """Have this rank gather nothing more, because another one has ended; `line` says which. Any thread may call."""
+def lose(line: str | None) -> None:
+    """Have this rank gather nothing more, because another one has ended; `line` says which, and None takes it back.
+    Any thread may call."""
     global _lost
     _lost = line
 

@@ -60,6 +60,12 @@ class PendingWeights:
     bare: PreTrainedModel
     bare_adapter: "PeftModel | None" = None
 
+    def release(self) -> None:
+        """Give back the memory of the weights and of `checked`, once all ranks have their shards."""
+        self.weights.close()
+        for parameter in self.checked.parameters():
+            parameter.data = parameter.data.new_empty(0)
+
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:

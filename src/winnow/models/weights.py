@@ -21,6 +21,10 @@ class Weights(Protocol):
         """The rows `first` … `end` − 1 (along the first axis) of a tensor; all of one without axes."""
         ...
 
+    def close(self) -> None:
+        """Give back memory and open files; nothing is read afterwards."""
+        ...
+
 
 def whole(weights: Weights, name: str) -> Tensor:
     """A whole tensor of a source."""
@@ -49,12 +53,15 @@ class FolderWeights:
         shape = self.shapes()[name]
         return self._opened[name].get_slice(name)[first:end] if shape else self._opened[name].get_tensor(name)
 
+    def close(self) -> None:
+        self._opened.clear()  # pages of a mapped file count as this process's memory
+
 
 @dataclass(frozen=True)
 class HeldWeights:
     """Tensors in memory."""
 
-    tensors: Mapping[str, Tensor]
+    tensors: dict[str, Tensor]
 
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
@@ -62,6 +69,9 @@ class HeldWeights:
     def rows(self, name: str, first: int, end: int) -> Tensor:
         tensor = self.tensors[name]
         return tensor[first:end] if tensor.dim() else tensor
+
+    def close(self) -> None:
+        self.tensors.clear()
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,10 @@ class LayeredWeights:
     def rows(self, name: str, first: int, end: int) -> Tensor:
         source = self.first if name in self.first.shapes() else self.rest
         return source.rows(name, first, end)
+
+    def close(self) -> None:
+        self.first.close()
+        self.rest.close()
 
 
 def named(weights: Weights, names: Mapping[str, str], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:

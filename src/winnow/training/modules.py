@@ -157,6 +157,10 @@ class IterationModule(pl.LightningModule):
         # batches.
         self.trainer.accumulate_grad_batches = batch.terms.num_micro_batches // distributed.world_size()
 
+    def on_train_epoch_end(self) -> None:
+        for optimizer in self.trainer.optimizers:
+            optimizer.zero_grad()  # their memory is another's while the next iteration is sampled
+
     def scale_loss(self, loss: Loss, batch: MicroBatch | PairBatch) -> Tensor:
         """The loss to return from `training_step`; its metrics are added to the iteration's.
 

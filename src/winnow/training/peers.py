@@ -52,6 +52,7 @@ class Peers:
 
     def watch(self) -> None:
         """Begin to tell the other ranks, and to be told; nothing if there are none."""
+        distributed.lose(None)
         if distributed.world_size() == 1:
             return
         for group in [*distributed_c10d._world.pg_map]:  # FSDP's own have torch's default, half an hour

@@ -48,6 +48,7 @@ class ShardedParts:
             prefix = self.policy.model.base_model_prefix
             shard(self.critic, sharding, methods=("row_values",))
             fill(self.critic, sharding, self.pending.weights, lambda name: _of_critic(name, prefix))
+        self.pending.release()
 
 
 def _of_critic(name: str, prefix: str) -> str | None:
