@@ -65,7 +65,7 @@ $(VLLM_INSTALLED): pyproject.toml constraints.txt tests/with_vllm/requirements.p
 		"$$(grep ^torch== constraints.txt)" --editable '.[dev]'
 	touch $@
 
-test-vllm: $(VLLM_INSTALLED)  ## engine=vllm on its CPU build: real runs, and runs that are tampered with; some minutes
+test-vllm: $(VLLM_INSTALLED)  ## engine=vllm and vllm_server on vLLM's CPU build: real runs, and runs that are tampered with; ten minutes
 	$(VLLM_BIN)/python -m pytest tests/with_vllm
 
 # The numbers that tests/golden holds every algorithm to.
