@@ -71,6 +71,8 @@ def run(cfg: DictConfig, directory: Path) -> float:
             os.kill(os.getpid(), signal.SIGKILL)
         case "waits":
             _wait_for_a_signal(directory)
+        case "preempted" if cfg.resume is None:
+            _wait_for_a_signal(directory)
         case "late":  # fails once, and once is stopped after it has saved
             _fail_at_first(directory, cfg.iterations)
     _save(directory, cfg.iterations)

@@ -20,7 +20,7 @@ from winnow.errors import CONFIG, EXIT_CODE_OF_SIGNAL, ConfigError, Stopped
 # Hydra imports this file for every program of the environment, also for those that have nothing to do with Winnow:
 # what it needs to run a sweep is imported when one is launched.
 if TYPE_CHECKING:
-    from winnow.launch.jobs import Job
+    from winnow.launch.jobs import Job, JobPool
     from winnow.launch.sweep_plan import PreviousRuns
     from winnow.launch.sweep_results import JobRow, SweepResults
 
@@ -52,7 +52,6 @@ class Processes(Launcher):
         self.context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from winnow.launch.jobs import JobPool, cores
         from winnow.launch.program import Task
         from winnow.launch.run_directory import CHECKPOINTS, sweep_directory
         from winnow.launch.sweep_plan import PreviousRuns, minimum_detectable_effect
@@ -76,15 +75,16 @@ class Processes(Launcher):
             planned = [self._plan(list(o), initial_job_idx + n, top, previous) for n, o in enumerate(proposed)]
             jobs, rows = [job for job, _ in planned], [row for _, row in planned]
             results.expect(rows)
-            threads = self.threads or int(os.environ.get("OMP_NUM_THREADS", max(1, cores() // self.at_once)))
-            print(f"{len(jobs)} jobs, {self.at_once} at a time, OMP_NUM_THREADS={threads}: {top}", flush=True)
+            threads = self._threads()
+            told = "" if threads is None else f", OMP_NUM_THREADS={threads}"
+            print(f"{len(jobs)} jobs, {self.at_once} at a time{told}: {top}", flush=True)
             for line in minimum_detectable_effect(rows, self.config):
                 print(line, flush=True)
             for row in rows:
                 if previous.is_done(row.directory):
                     results.skip_done(row.job)
             waiting = [job for job in jobs if job.number not in results.ended]
-            pool = JobPool(self.at_once, threads, (lock,))
+            pool = self._pool(threads, lock)
             pool.run(waiting, results.end)
             results.close()
             if pool.is_held:
@@ -94,6 +94,17 @@ class Processes(Launcher):
             raise Stopped(EXIT_CODE_OF_SIGNAL[signal.Signals(pool.received[0])])
         row_of = dict(zip(map(tuple, proposed), rows, strict=True))
         return [_returned(o, row_of[tuple(o)], results) for o in job_overrides]
+
+    def _threads(self) -> int | None:
+        """OMP_NUM_THREADS of a job; None where the job itself finds its cores."""
+        from winnow.launch.jobs import cores
+
+        return self.threads or int(os.environ.get("OMP_NUM_THREADS", max(1, cores() // self.at_once)))
+
+    def _pool(self, threads: int | None, lock: int) -> "JobPool":
+        from winnow.launch.jobs import JobPool, cores
+
+        return JobPool(self.at_once, threads or cores(), (lock,))
 
     def _plan(self, overrides: list[str], number: int, top: Path, previous: "PreviousRuns") -> "tuple[Job, JobRow]":
         from winnow.launch.jobs import Job
@@ -113,12 +124,12 @@ class Processes(Launcher):
         directory = previous.place(cfg, top / str(cfg.hydra.sweep.subdir))
         choices = cfg.hydra.runtime.choices
         labels = {group: choices.get(group) for group in ("algo", "model", "dataset")} | {"seed": cfg.get("seed")}
-        words = [*_hydra_overrides(cfg, directory), *overrides]
-        if previous.is_resumable(directory):
-            # A run that is not known by its configuration gets its overrides too: it refuses those that change it.
-            words = [f"resume={quoted(directory)}", *([] if previous.identifiable else overrides)]
-        command = (*self._program(), *_flags(cfg), *words)
-        return Job(number, command, directory), JobRow(number, " ".join(filter_overrides(overrides)), directory, labels)
+        start = (*self._program(), *_flags(cfg))
+        begin = (*start, *_hydra_overrides(cfg, directory), *overrides)
+        # A run that is not known by its configuration gets its overrides too: it refuses those that change it.
+        again = (*start, f"resume={quoted(directory)}", *(() if previous.identifiable else overrides))
+        job = Job(number, again if previous.is_resumable(directory) else begin, directory, again)
+        return job, JobRow(number, " ".join(filter_overrides(overrides)), directory, labels)
 
     def _program(self) -> list[str]:
         """The command that starts a job, without its words."""

@@ -12,6 +12,7 @@ EXIT_CODE_OF_SIGNAL = {
     signal.SIGTERM: PREEMPTED,
     signal.SIGHUP: PREEMPTED,  # the terminal was closed
     signal.SIGUSR1: PREEMPTED,
+    signal.SIGUSR2: PREEMPTED,  # submitit's word for a preemption
 }
 """Signals on which a run saves its progress and ends, with the exit code that tells them apart (75 is EX_TEMPFAIL)."""
 

@@ -1,9 +1,10 @@
 """Signals that end a program: one handler for the process, and when a signal takes effect.
 
-SIGINT, SIGTERM, SIGHUP and SIGUSR1 end a program with the exit codes of `errors.EXIT_CODE_OF_SIGNAL`. `install` is
-called before anything heavy is imported. From then on a signal raises `Stopped` wherever the main thread is, except in
-a `deferred` context: there it is noted, and work that may be abandoned calls `check`, which raises `Stopped`. A second
-signal ends the process at once, with 128 plus its number.
+SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 end a program with the exit codes of `errors.EXIT_CODE_OF_SIGNAL`.
+`install` is called before anything heavy is imported. From then on a signal raises `Stopped` wherever the main thread
+is, except in a `deferred` context: there it is noted, and work that may be abandoned calls `check`, which raises
+`Stopped`. A second signal ends the process at once, with 128 plus its number; but not within `ECHO_SECONDS` under
+torchrun or submitit: they pass on what SLURM, or a terminal, has sent to every process of the job already.
 
 A library may swallow an exception that is raised in its midst, and Python does so in weak references' callbacks: this
 is why `check` also follows work in which a signal raises at once.
@@ -12,6 +13,7 @@ is why `check` also follows work in which a signal raises at once.
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +21,9 @@ from types import FrameType
 
 from winnow.errors import EXIT_CODE_OF_SIGNAL, Stopped
 
+ECHO_SECONDS = 10.0
+PASSED_ON_BY = ("TORCHELASTIC_RUN_ID", "SUBMITIT_EXECUTOR")
+"""Environment variables by which programs are known that pass on signals."""
 Handler = Callable[[int], None]
 FIRST_RANK = "WINNOW_FIRST_RANK"
 """Environment variable with the process id of a run's first process, in those that it starts."""
@@ -28,13 +33,14 @@ _leave = os._exit  # by a name of its own, because `os._exit` is put aside while
 @dataclass
 class _State:
     """State of the process: the signal that came, whether it waits for `check`, whether `Stopped` is caught, whether
-    the process goes on afterwards, and the words that answer the signal."""
+    the process goes on afterwards, the words that answer the signal, and when it came."""
 
     received: signal.Signals | None = None
     deferred: bool = False
     caught: bool = False
     lent: bool = False
     words: Callable[[], str] = lambda: "ended before anything was computed"
+    since: float = 0.0
 
 
 _state = _State()
@@ -60,7 +66,8 @@ def is_behind(error: BaseException) -> bool:
 
 def note(number: signal.Signals) -> None:
     """Take `number` as the signal that ends this process, as if it had come; one that came before stays."""
-    _state.received = _state.received or number
+    if _state.received is None:
+        _state.received, _state.since = number, time.monotonic()
 
 
 def forget() -> None:
@@ -159,10 +166,13 @@ def lent() -> Iterator[None]:
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     if _state.received is not None:
+        is_echo = time.monotonic() - _state.since < ECHO_SECONDS
+        if is_echo and any(name in os.environ for name in PASSED_ON_BY):
+            return
         if _state.lent:
             raise Stopped(EXIT_CODE_OF_SIGNAL[signal.Signals(number)])
         _leave(128 + number)
-    _state.received = signal.Signals(number)
+    _state.received, _state.since = signal.Signals(number), time.monotonic()
     _silence_closed_terminal()
     _say(f"{_state.received.name}: {_state.words()}")
     if not _state.deferred and not _state.caught:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from winnow import signals
 from winnow.errors import CONFIG, DISK
@@ -37,18 +38,25 @@ def exit_when_parent_dies() -> None:
         return
     for parent, number in ((sweep, signal.SIGTERM), (first, signal.SIGKILL)):
         if parent is not None:
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+            end_with_parent(number)
             if os.getppid() != int(parent):  # it died before the line above
                 os.kill(os.getpid(), number)
 
 
+def end_with_parent(number: signal.Signals) -> None:
+    """Ask the kernel for a signal when the parent of this process dies; nothing where it is not Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+
+
 @dataclass(frozen=True)
 class Job:
-    """A command whose output goes to `directory/output.log`."""
+    """A command whose output goes to `directory/output.log`; `again` is the one that resumes its run."""
 
     number: int
     command: tuple[str, ...]
     directory: Path
+    again: tuple[str, ...] = ()
 
     @property
     def log(self) -> Path:
@@ -62,6 +70,40 @@ class EndedJob:
     job: Job
     exit_code: int | None
     seconds: float
+
+
+class Started(Protocol):
+    """A job that is under way."""
+
+    def poll(self) -> int | None:
+        """The exit code, 128 + n after signal n; None until it has ended."""
+        ...
+
+    def send_signal(self, number: int) -> None:
+        """Ask the job to end."""
+        ...
+
+    def kill(self) -> None:
+        """End the job at once, with what it has started."""
+        ...
+
+
+@dataclass(frozen=True)
+class ProcessGroup:
+    """A job as a process of this machine, the first of its group."""
+
+    process: "subprocess.Popen[bytes]"
+
+    def poll(self) -> int | None:
+        code = self.process.poll()
+        return code if code is None or code >= 0 else 128 - code
+
+    def send_signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 @dataclass
@@ -79,7 +121,7 @@ class JobPool:
     threads: int
     inherited: tuple[int, ...] = ()  # file descriptors that jobs keep open, and with them the locks on these files
     received: list[int] = field(default_factory=list)  # numbers of the signals received
-    running: dict[int, tuple[Job, subprocess.Popen[bytes], float]] = field(default_factory=dict)
+    running: dict[int, tuple[Job, Started, float]] = field(default_factory=dict)
     codes: set[int] = field(default_factory=set)  # exit codes of the jobs that have ended
 
     @property
@@ -109,6 +151,12 @@ class JobPool:
                 time.sleep(0.05)
 
     def _start(self, job: Job) -> None:
+        process = self._process(job)
+        self.running[job.number] = (job, process, time.monotonic())
+        if self.received:  # the signal came while the process was being made, so that it was not forwarded to it
+            process.send_signal(self.received[0])
+
+    def _process(self, job: Job) -> Started:
         job.directory.mkdir(parents=True, exist_ok=True)
         threads = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         with job.log.open("ab") as log:
@@ -121,26 +169,23 @@ class JobPool:
                 pass_fds=self.inherited,
                 process_group=0,  # else the terminal would send Ctrl-C to the jobs too, beside the forwarded signal
             )
-        self.running[job.number] = (job, process, time.monotonic())
-        if self.received:  # the signal came while the process was being made, so that it was not forwarded to it
-            process.send_signal(self.received[0])
+        return ProcessGroup(process)
 
     def _reap(self, on_end: Callable[[EndedJob], None]) -> None:
         for number, (job, process, began) in list(self.running.items()):
             code = process.poll()
             if code is not None:
                 del self.running[number]
-                exit_code = code if code >= 0 else 128 - code
-                self.codes.add(exit_code)
-                on_end(EndedJob(job, exit_code, time.monotonic() - began))
+                self.codes.add(code)
+                on_end(EndedJob(job, code, time.monotonic() - began))
 
     def _forward(self, number: int) -> None:
         self.received.append(number)
         for _, process, _ in list(self.running.values()):
             if len(self.received) == 1:
                 process.send_signal(number)
-            elif process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
 
 
 def cores() -> int:

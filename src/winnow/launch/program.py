@@ -50,10 +50,14 @@ from winnow.launch.run_directory import (
     run_directory,
     sweep_directory,
 )
+from winnow.launch.submission import require_submitit
 from winnow.launch.sweep_plan import jobs_of, refuse_choices
 from winnow.launch.sweep_results import HELD_OUT, SweepResults, optimised_figure
 from winnow.process_group import is_first_rank, launched_from_outside
 from winnow.visible_text import message
+
+OUR_LAUNCHERS = ("hydra_plugins.winnow_launcher.Processes", "hydra_plugins.winnow_submitit.Submitted")
+"""Launchers that continue a sweep, and keep its table."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,8 @@ class Program:
             agreement.require_ranks(cfg, launched_from_outside(), self.trace == CHECKPOINTS)
         if is_sweep:
             agreement.refuse_sweep(launched_from_outside())
+            if str(cfg.hydra.launcher._target_) == OUR_LAUNCHERS[1]:
+                require_submitit(cfg.hydra.launcher)
             jobs = jobs_of(composer, cfg, command.overrides)
             top = Path(str(cfg.hydra.sweep.dir))
             refuse_unwritable(top, "hydra.sweep.dir")
@@ -186,7 +192,7 @@ class Program:
     def _sweep(self, command: CommandLine, cfg: DictConfig) -> "Ended":
         """Run a sweep. Our launcher looks after the directories itself; for others the sweep's has to be empty."""
         top = Path(str(cfg.hydra.sweep.dir))
-        if str(cfg.hydra.launcher._target_).endswith("winnow_launcher.Processes"):
+        if str(cfg.hydra.launcher._target_).startswith(OUR_LAUNCHERS):
             return self._hydra(command)
         refuse_occupied_sweep(top)
         command = replace(command, overrides=(*command.overrides, f"hydra.sweep.dir={resume.quoted(top)}"))
