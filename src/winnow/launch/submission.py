@@ -1,6 +1,6 @@
 """Jobs of a sweep that submitit runs: on a cluster under SLURM, or on this machine.
 
-What is submitted starts the job's command line, as a job of our own launcher has one, and ends with its exit code. On
+The call that is submitted starts the job's command line, as a job of our own launcher has one, and ends with its exit code. On
 submitit's signal (SIGUSR2, before a preemption or the end of the job's time) the run saves and ends with code 75, and
 submitit queues what was submitted again; that then resumes the run.
 """
@@ -58,7 +58,7 @@ def require_submitit(launcher: DictConfig) -> None:
 
 @dataclass
 class Submission:
-    """What a job of submitit calls: the run, in a process of its own, begun or resumed.
+    """The call of a job of submitit: the run, in a process of its own, begun or resumed.
 
     `sweep` is the process id of a sweep on this machine, without which its jobs end; None where they outlive it.
     `visible` are the GPUs, which submitit would hide here; None leaves them as SLURM sets them.
@@ -98,7 +98,7 @@ class Submission:
         return code
 
     def checkpoint(self) -> "DelayedSubmission | None":
-        """What submitit is to queue again after its signal; None if the run has ended otherwise meanwhile."""
+        """The call that submitit is to queue again after its signal; None if the run has ended otherwise meanwhile."""
         from submitit.helpers import DelayedSubmission
 
         if self._process is not None:
