@@ -1,8 +1,8 @@
 """Jobs of a sweep that submitit runs: on a cluster under SLURM, or on this machine.
 
-The call that is submitted starts the job's command line, as a job of our own launcher has one, and ends with its exit code. On
-submitit's signal (SIGUSR2, before a preemption or the end of the job's time) the run saves and ends with code 75, and
-submitit queues what was submitted again; that then resumes the run.
+The call that is submitted starts the job's command line, as a job of our own launcher has one, and ends with its exit
+code. On submitit's signal (SIGUSR2, before a preemption or the end of the job's time) the run saves and ends with code
+75, and submitit queues the call again; that then resumes the run.
 """
 
 import importlib.util
