@@ -22,7 +22,7 @@ from winnow.config.saved_runs import read_saved_run
 from winnow.engines.own_server import GPU_SHARE
 from winnow.errors import ConfigError
 from winnow.experience.scoring import CHECKED_ROWS
-from winnow.models.memory import memory_bytes
+from winnow.models.memory import estimate, memory_bytes
 from winnow.models.shape import Adapters, DecoderShape, ModelShape
 from winnow.plan.assumptions import Assumptions, assumptions
 from winnow.plan.gpu import Gpu, gpu_of
@@ -95,6 +95,10 @@ def asked(words: Sequence[str], options: Options) -> Asked:
     lengths = _lengths(cfg, options, stated)
     setup = setup_of(cfg, words, gpu, stated, lengths)
     available = memory_bytes() / setup.devices if gpu is None else gpu.memory
+    whole = estimate(setup.shape, replace(setup.memory, rows=min(setup.memory.rows, 1)))
+    if cfg.hardware.strategy == "auto" and setup.devices > 1 and not whole.fits(available):  # as preflight chooses
+        cfg.hardware.strategy = "fsdp"
+        setup = setup_of(cfg, words, gpu, stated, lengths)
     return Asked(setup, lengths, available, stated)
 
 
