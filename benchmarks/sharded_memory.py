@@ -73,7 +73,8 @@ class Memory(Observer):
 
     def most(self) -> int:
         """The most bytes that were resident at one time, of the whole process so far."""
-        return self._most_of(peak_memory())
+        self._most_of(peak_memory())
+        return self._most
 
     def _most_of(self, peak: int) -> int:
         self._most = max(self._most, peak)
