@@ -99,7 +99,7 @@ def _save(directory: Path, iteration: int) -> None:
 
 
 def _wait_for_a_signal(directory: Path) -> None:
-    codes = {signal.SIGINT: 130, signal.SIGTERM: 75}
+    codes = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR2: 75}
     signal.pthread_sigmask(signal.SIG_BLOCK, codes)
     (directory / "pid").write_text(str(os.getpid()))
     print("waiting", flush=True)
