@@ -89,7 +89,10 @@ def test_the_embedded_model_in_float32(tmp_path: Path):
         for name, settings in words.items()
         for way in ("ddp", "fsdp")
     }
-    said = trained(runs, 2)
+    coarse = {tmp_path / "bfloat16": ("algo=grpo", *SETTINGS, "hardware.precision=bf16-mixed", *on("fsdp", 2))}
+    said = trained(runs | coarse, 2)
+    # Sampling and updates compute with the same bfloat16 weights.
+    assert all(row["rollout/mismatch_kl"] < 1e-3 for row in metrics(tmp_path / "bfloat16")[1:])
     for run in runs:
         alone = tmp_path / run.name.rsplit("_", 1)[0]
         one, two = (load_file(each / "export" / "model.safetensors") for each in (alone, run))

@@ -28,6 +28,7 @@ from winnow.models import positions
 from winnow.models.attention import implementation
 from winnow.models.language_model import LanguageModel, ModelSource
 from winnow.models.precision import PRODUCTS, WEIGHTS, modules_below_float64
+from winnow.models.sharding import without_memory
 from winnow.models.templates import Template
 from winnow.rewards.reward import Reward
 from winnow.rewards.verifier import Verifier
@@ -264,5 +265,6 @@ def engine_of(cfg: DictConfig, language_model: LanguageModel, max_rows: int | No
     engine = build_node(cfg.engine, **{k: v for k, v in known.items() if k in parameters and cfg.engine.get(k) is None})
     if isinstance(engine, TorchEngine):
         engine.require_model(language_model.checked)
-        engine.bare = None if language_model.pending is None else language_model.pending.bare
+        if language_model.pending is not None:  # gathered weights compute in the type of products, here as in updates
+            engine.bare = without_memory(language_model.pending.bare, PRODUCTS[precision_of(cfg)])
     return engine

@@ -237,7 +237,7 @@ def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
         products=_products(shape, plan, learned),
         gradients=plan.weight * learned * (2 if plan.buckets else 1) * here,
         optimiser=2 * plan.weight * learned * here,
-        gathered=plan.weight * shape.parameters + _cast(shape, plan, shape.trainable) if gathers else 0,
+        gathered=plan.product * shape.parameters if gathers else 0,  # computes in it, so that nothing is cast
         cache=plan.rows * _row(shape, plan),
         logits=_logits(shape, plan),
         activations=plan.micro_batch * _activations(shape, plan),

@@ -40,10 +40,10 @@ class Sharding:
     offload: bool = False
 
 
-def without_memory(module: M) -> M:
-    """A copy of `module` whose parameters have shapes and no memory (meta tensors); buffers are copied."""
+def without_memory(module: M, dtype: torch.dtype | None = None) -> M:
+    """A copy of `module` whose parameters have shapes and no memory (meta tensors), of `dtype`; buffers are copied."""
     memo: dict[int, nn.Parameter] = {
-        id(p): nn.Parameter(p.detach().to("meta"), p.requires_grad) for p in module.parameters()
+        id(p): nn.Parameter(p.detach().to("meta", dtype), p.requires_grad) for p in module.parameters()
     }
     return copy.deepcopy(module, memo)  # pyright: ignore[reportArgumentType]
 
@@ -141,13 +141,14 @@ def plain_copy(model: PreTrainedModel, bare: PreTrainedModel) -> PreTrainedModel
 def take_whole(into: nn.Module, model: nn.Module, device: torch.device, keeps: bool = True) -> None:
     """Give the module `into`, which has no memory, the whole weights and the buffers of a sharded `model` of its kind.
 
-    The weights are gathered one after the other, by all ranks together; one that does not keep them only takes part.
+    The weights are gathered one after the other, in the type that they have in `into`, by all ranks together; one that
+    does not keep them only takes part.
     """
     sources = dict(model.named_parameters())
     made: dict[nn.Parameter, nn.Parameter] = {}
     with torch.no_grad():
         for name, parameter in into.named_parameters():
-            whole = whole_tensor(sources[name])
+            whole = whole_tensor(sources[name].detach().to(parameter.dtype))
             made[parameter] = nn.Parameter(whole.to(device), parameter.requires_grad) if keeps else parameter
         replace_parameters(into, made)
         for part, own in zip(into.modules(), model.modules(), strict=True):

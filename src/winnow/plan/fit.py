@@ -111,7 +111,7 @@ def _phases(found: Estimate, setup: Setup, available: float) -> list[Part]:
         how = f"{setup.sampler.name}: engine.gpu_memory_utilization {setup.sampler.utilisation:g} × {_gb(available)} GB"
         phases.insert(0, Part("sampling", setup.sampler.utilisation * available, how))
     if setup.sampler.utilisation is None and plan.rows:
-        gathered = f"whole weights {_gb(found.gathered)} (float32, and autocast's copy) + " if found.gathered else ""
+        gathered = f"whole weights {_gb(found.gathered)} ({plan.product} bytes each) + " if found.gathered else ""
         phases.insert(
             0,
             Part(
