@@ -104,7 +104,7 @@ def _gathering(setup: Setup, rates: Rates) -> Phase:
         return Phase("sync", size / rates.link, f"{size / 1e9:.1f} GB to the server ÷ ({link})")
     if not setup.sharded:
         return Phase("sync", 0.0, "the sampler reads the trainer's weights")
-    size = setup.memory.weight * parameters * (setup.devices - 1) / setup.devices
+    size = setup.memory.product * parameters * (setup.devices - 1) / setup.devices
     return Phase("sync", size / rates.link, f"gathers {size / 1e9:.1f} GB ÷ ({link})")
 
 
