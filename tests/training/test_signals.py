@@ -43,6 +43,24 @@ def test_a_signal_while_a_program_imports_ends_it_with_its_code():
     assert done.stdout.startswith("SIGINT")
 
 
+@pytest.mark.parametrize("by", ["TORCHELASTIC_RUN_ID", "SUBMITIT_EXECUTOR"])
+def test_a_signal_that_is_passed_on_is_no_second_one(by: str):
+    """SLURM signals every process of a job, and torchrun and submitit pass on their own besides."""
+    script = """
+import os, signal
+from winnow import signals
+signals.install()
+with signals.deferred():
+    for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+    assert signals.received() is signal.SIGUSR2
+    signals._state.since -= signals.ECHO_SECONDS
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=os.environ | {by: "x"}, check=False, capture_output=True)
+    assert (done.returncode, done.stderr) == (143, b"")
+
+
 def test_a_second_signal_ends_the_process_at_once(tmp_path: Path):
     """While the first signal is only noted, the second ends the process with code 128 + 15."""
     script = """
