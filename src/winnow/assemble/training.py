@@ -289,6 +289,7 @@ class AlgorithmFactory:
             kl_rows=self.cfg.metrics.kl_rows,
             seed=self.cfg.seed,
             max_mismatch_kl=max_mismatch_kl(self.cfg),
+            ahead=self.cfg.rollout.staleness > 0,
         )
 
 

@@ -110,6 +110,8 @@ class Scorer:
     kl_rows: int
     seed: int
     max_mismatch_kl: float
+    ahead: bool = False
+    """Whether samples may be of an earlier policy, which drew them ahead of their training."""
     agreed: list[int] = field(default_factory=list)
     """The iterations of this process, counted from 1, in which sampler and policy agreed."""
 
@@ -141,7 +143,9 @@ class Scorer:
             sampled_faults(rollouts), faults_of(forwarded.items(), Site.OLD), faults_of(initial.items(), Site.REFERENCE)
         )
         compared = [i for i in checked if i not in faults]
-        if rollouts.policy_version != iteration:  # drawn ahead, when `check_sampler` has compared them
+        if (
+            self.ahead and rollouts.policy_version != iteration
+        ):  # `check_sampler` has compared them when they were drawn
             metrics = dict(rollouts.sampler)
             if compared:
                 metrics["rollout/staleness_kl"] = _mean_kl(sampled, forwarded, sequences, compared)
