@@ -4,10 +4,12 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 from omegaconf import DictConfig
 
+from winnow import signals
 from winnow.errors import ConfigError, Diverged, Stopped
 from winnow.launch.program import Program
 
@@ -72,7 +74,7 @@ def run(cfg: DictConfig, directory: Path) -> float:
         case "waits":
             _wait_for_a_signal(directory)
         case "preempted" if cfg.resume is None:
-            _wait_for_a_signal(directory)
+            _save_on_a_signal(directory)
         case "late":  # fails once, and once is stopped after it has saved
             _fail_at_first(directory, cfg.iterations)
     _save(directory, cfg.iterations)
@@ -98,8 +100,19 @@ def _save(directory: Path, iteration: int) -> None:
     manifest.write_text("{}")
 
 
+def _save_on_a_signal(directory: Path) -> None:
+    """As a training run does: the first signal is noted."""
+    signals.install()
+    with signals.deferred():
+        (directory / "pid").write_text(str(os.getpid()))
+        while signals.received() is None:
+            time.sleep(0.05)
+        _save(directory, 1)
+        signals.check()
+
+
 def _wait_for_a_signal(directory: Path) -> None:
-    codes = {signal.SIGINT: 130, signal.SIGTERM: 75, signal.SIGUSR2: 75}
+    codes = {signal.SIGINT: 130, signal.SIGTERM: 75}
     signal.pthread_sigmask(signal.SIG_BLOCK, codes)
     (directory / "pid").write_text(str(os.getpid()))
     print("waiting", flush=True)

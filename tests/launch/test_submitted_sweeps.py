@@ -12,6 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import toy_program
+from launch import fake_slurm
 from launch.test_sweeps import wait_until
 from running import CONF
 from winnow.errors import ConfigError
@@ -29,10 +30,11 @@ def start(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     (tmp_path / "conf/hydra/launcher").symlink_to(LAUNCHERS)
     (tmp_path / "here").mkdir()
 
-    def start(*words: str) -> subprocess.Popen[str]:
-        launcher = ("hydra/launcher=submitit_local", "hydra.sweep.dir=sweep")
-        command = [sys.executable, toy_program.__file__, "-m", *launcher, *words]
+    def start(*words: str, launcher: str = "submitit_local") -> subprocess.Popen[str]:
+        words = (f"hydra/launcher={launcher}", "hydra.sweep.dir=sweep", *words)
+        command = [sys.executable, toy_program.__file__, "-m", *words]
         environment = os.environ | {"TOY_CONF": str(tmp_path / "conf")}
+        environment["PATH"] = f"{tmp_path / 'slurm'}:{os.environ['PATH']}"
         out = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.Popen(command, cwd=tmp_path / "here", env=environment, **out)  # type: ignore
 
@@ -68,6 +70,26 @@ def test_a_preempted_job_is_queued_again_and_finishes(start: Callable[..., subpr
 
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.faults
+def test_an_array_of_slurm_runs_so_many_at_a_time_and_is_queued_again(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+):
+    """The signal comes to every process of the job, as SLURM sends it, and to the run from submitit besides."""
+    slurm = tmp_path / "slurm"
+    fake_slurm.install(slurm)
+    sweep = start("end=preempted,done", "seed=1,2", "hydra.launcher.jobs=2", launcher="submitit_slurm")
+    pids = [tmp_path / f"here/sweep/{job}/pid" for job in (0, 1)]
+    wait_until(lambda: all(pid.exists() and pid.read_text() != "" for pid in pids), 60)
+    for task in (f"{fake_slurm.JOB}_0", f"{fake_slurm.JOB}_1"):
+        subprocess.run([slurm / "scancel", "--signal=USR2", task], check=True)
+    out, _ = sweep.communicate(timeout=120)
+    assert sweep.returncode == 0, out
+    assert set(table(tmp_path).values()) == {("done", "0")}
+    starts = [line.split() for line in (slurm / "starts").read_text().splitlines()]
+    assert sorted(task for task, _ in starts) == sorted(f"{fake_slurm.JOB}_{n}" for n in (0, 0, 1, 1, 2, 3))
+    assert {running for _, running in starts} == {"1", "2"}
 
 
 @pytest.mark.faults
