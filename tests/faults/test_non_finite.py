@@ -16,6 +16,7 @@ from running import metrics, run
 from winnow.assemble.replay import replay_dump
 from winnow.errors import DONE, Diverged
 from winnow.run_logs.run_files import checkpoint_folders
+from winnow.run_logs.run_record import new_record, write_record
 from winnow.training.checkpoint import STATE as STATE_FILE
 from winnow.training.checkpoint import is_intact, nonfinite_tensors
 
@@ -118,6 +119,8 @@ def test_a_fault_of_one_rank_keeps_the_ranks_in_step(tmp_path: Path, site: str, 
 
 def test_a_dump_of_a_sharded_run_is_replayed_with_its_checkpoint(tmp_path: Path):
     """A rank that meets a fault holds a part of the weights, so that the dump names the checkpoint before it."""
+    (tmp_path / "run").mkdir()
+    write_record(tmp_path / "run", new_record("train"))  # as train.py does, so that all ranks know the run's id
     assert on_two_ranks(tmp_path / "run", "logprob", 1, "fsdp") == 0
     assert total(tmp_path / "run", "train/nonfinite/rows") == 1
     (dump,) = (tmp_path / "run" / "faults").glob("*_rank1.pt")
