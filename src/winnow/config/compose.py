@@ -11,9 +11,11 @@ from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -205,6 +207,14 @@ def composed(program: str, words: Sequence[str], sections: Sequence[str] | None 
 
     checks.check_targets(cfg)
     return cfg
+
+
+def forget_schemas_of_launchers() -> None:
+    """Put aside what hydra-submitit-launcher stores where it is installed: Hydra would take it for schemas of ours."""
+    Plugins.instance()  # imports it
+    launchers = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for name in ("submitit_local", "submitit_slurm"):
+        launchers.pop(f"{name}.yaml", None)
 
 
 def register_unique_name() -> None:

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from winnow import signals
 from winnow.config.command_line import CommandLine, as_typed, read_command_line
-from winnow.config.compose import CONF, Composer, register_unique_name
+from winnow.config.compose import CONF, Composer, forget_schemas_of_launchers, register_unique_name
 from winnow.config.hydra_settings import hydra_mode
 from winnow.config.override_errors import composition_error
 from winnow.config.own_files import unnamed_directory
@@ -130,6 +130,7 @@ class Program:
             ConfigError, Diverged, DiskFailure, Stopped: as their exit codes (`winnow.errors`) say.
         """
         register_unique_name()
+        forget_schemas_of_launchers()
         keep_compiled_code()
         with (
             _environment({"HYDRA_FULL_ERROR": "1"}),  # Hydra then raises instead of printing and exiting
