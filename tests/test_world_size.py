@@ -113,14 +113,16 @@ def reward_of(sample: SampleRecord) -> tuple[object, ...]:
 
 
 @pytest.mark.slow
-def test_a_sharded_checkpoint_goes_on_elsewhere(tmp_path: Path):
+@pytest.mark.parametrize("names", ["ppo", pytest.param("grpo adapter", marks=pytest.mark.faults)])
+def test_a_sharded_checkpoint_goes_on_elsewhere(tmp_path: Path, names: str):
     """From two ranks to one, to two with whole models, and from a whole model to shards."""
-    whole = {tmp_path / name: (*kind, *IN_FLOAT64) for name, kind in KINDS.items()}
+    kinds = {name: KINDS[name] for name in names.split()}
+    whole = {tmp_path / name: (*kind, *IN_FLOAT64) for name, kind in kinds.items()}
     trained(whole, 1, "small_gpt2")
     half = ("iterations=2", "checkpoint.every=2")
     begun = {
         tmp_path / f"{name}_{end}": (*kind, *IN_FLOAT64, *half, *on(start, 2))
-        for name, kind in KINDS.items()
+        for name, kind in kinds.items()
         for end, start in (("one", "fsdp"), ("ddp", "fsdp"), ("fsdp", "ddp"))
     }
     trained(begun, 2, "small_gpt2")
