@@ -200,3 +200,9 @@ def test_a_setting_typed_as_an_option_of_the_command_line():
         read_command_line(["--num_generations", "8"])
     with pytest.raises(ConfigError, match=r"--verbosity.*--hydra-help lists"):
         read_command_line(["--verbosity=2"])
+
+
+def test_one_thing_at_a_time_is_shown_or_run():
+    with pytest.raises(ConfigError, match="--multirun and --cfg: .* leave out --multirun"):
+        read_command_line(["-m", "seed=1,2", "--cfg", "hydra"])
+    assert read_command_line(["-m", "seed=1,2"]).multirun

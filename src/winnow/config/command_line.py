@@ -57,6 +57,7 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
     parser = get_args_parser()
     parser.error = _refuse_option  # pyright: ignore[reportAttributeAccessIssue]
     args = parser.parse_intermixed_args(words)
+    _refuse_two_ways(args)
     if args.config_dir is not None and not Path(args.config_dir).is_dir():
         raise ConfigError(f"--config-dir {args.config_dir}: no such directory; type the path of a folder of YAML")
     is_topic = GROUP_NAME.fullmatch if args.help else lambda word: None
@@ -70,6 +71,19 @@ def read_command_line(words: Sequence[str]) -> CommandLine:
         shows=_shows(args),
         informs=bool(args.info),
     )
+
+
+def _refuse_two_ways(args: argparse.Namespace) -> None:
+    ways = {
+        "--run": args.run,
+        "--multirun": args.multirun,
+        "--cfg": args.cfg,
+        "--info": args.info,
+        "--shell-completion": args.shell_completion,
+    }
+    typed = [name for name, value in ways.items() if value]
+    if len(typed) > 1:
+        raise ConfigError(f"{' and '.join(typed)}: Hydra takes one of them at a time; leave out {typed[0]}")
 
 
 def _refuse_option(message: str) -> NoReturn:
