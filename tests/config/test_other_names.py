@@ -203,6 +203,6 @@ def test_a_setting_typed_as_an_option_of_the_command_line():
 
 
 def test_one_thing_at_a_time_is_shown_or_run():
-    with pytest.raises(ConfigError, match="--multirun and --cfg: .* leave out --multirun"):
+    with pytest.raises(ConfigError, match=r"--multirun and --cfg: .* leave out --multirun"):
         read_command_line(["-m", "seed=1,2", "--cfg", "hydra"])
     assert read_command_line(["-m", "seed=1,2"]).multirun
