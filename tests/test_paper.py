@@ -44,6 +44,7 @@ GRPO = [
     Setting("rollout.samples", 4, PAPER + "§4: n = 4 for RAFT and GRPO"),
     Setting("rollout.max_tokens", 4096, PAPER + "§4"),
     Setting("rollout.max_prompt_tokens", 1024, SILENT, RELEASE + "data.max_prompt_length"),
+    Setting("rollout.staleness", 0, SILENT, "samples are of the policy that is updated; the release's trainer does so"),
     Setting("rollout.max_mismatch_kl", None, SILENT, "a check, which stops a run whose sampler is not its policy"),
     Setting("rollout.problems", None, SILENT, "all of the dataset"),
     Setting("rollout.temperature", 1.0, SILENT, "that of the evaluation, and of the release"),

@@ -124,5 +124,5 @@ def test_a_part_that_cannot_be_measured_is_refused_in_one_line(
 
 
 def test_the_parts_are_described():
-    assert list(command.PARTS) == ["trl", "kept", "matmul", "memory", "scaling", "verifiers", "startup", "cuda"]
+    assert list(command.PARTS) == ["trl", "kept", "matmul", "memory", "scaling", "verifiers", "startup", "cuda", "plan"]
     assert all(part.does.endswith(".") and len(part.figures) > 2 for part in command.PARTS.values())

@@ -16,7 +16,7 @@ def answered(right: int) -> Rollouts:
 
 def evaluator(**sets: Rollouts) -> HeldOutEvaluator:
     """An evaluator that samples nothing: the prompts of a set are its rollouts."""
-    asking = SimpleNamespace(rollouts=lambda model, version, prompts, judge: prompts)
+    asking = SimpleNamespace(engine=None, rollouts=lambda model, version, prompts, judge: prompts)
     named = [SimpleNamespace(name=name, prompts=found, judge=None) for name, found in sets.items()]
     return HeldOutEvaluator(named, None, asking)  # pyright: ignore[reportArgumentType]
 

@@ -41,7 +41,7 @@ LIGHT: list[Case] = [
     ("dataset.levels=[3,a]", "dataset.levels=[3, 'a']: must be a list of numbers", "type dataset.levels=[3,4,5,6]"),
     ("~dataset.levels", "dataset: has no `levels`", "leave out what removes it (~dataset.levels)"),
     ("~seed", "~seed: every run needs this setting", "leave out the ~seed"),
-    ("~hardware", "hardware: has no value", "type hardware=auto|cpu|gpu"),
+    ("~hardware", "hardware: has no value", "type hardware=auto|cpu|ddp|fsdp|gpu|multi_node|slurm"),
     ("dataset=mix 'dataset.mix={a:gsm9k}'", "dataset.mix.a=gsm9k: no such dataset", "did you mean gsm8k?"),
     (
         "dataset=mix 'dataset.mix={a:{path:sums.jsonl},b:{path:sums.jsonl}}' rollout.problems=1 rollout.prompts=1",

@@ -132,7 +132,7 @@ def test_named_rewards_are_panels_whatever_their_names(tmp_path):
     write_report([tmp_path / "run"], None, "iterations")
     figure = read_page(tmp_path / "run" / "report.html").at("rewards")
     assert figure.text.count("my.module:length") == 1
-    assert "-4" in figure.text  # the axis shows negative values
+    assert "−4" in figure.text  # the axis shows negative values
 
 
 def test_hostile_names_stay_text_in_both_forms(tmp_path):
