@@ -5,8 +5,9 @@ import pytest
 from running import SMALL, composed
 from winnow.assemble import preflight
 from winnow.assemble.common import model_source
-from winnow.assemble.preflight import before_training
+from winnow.assemble.preflight import before_training, training_plan
 from winnow.config.instantiate import build_algorithm
+from winnow.models.memory import estimate, shape_of
 
 
 @pytest.mark.parametrize(
@@ -31,11 +32,14 @@ def test_a_model_is_sharded_where_a_whole_one_does_not_fit(
     assert said == (cfg.hardware.strategy == "auto" and strategy == "fsdp")
 
 
-def test_shards_are_a_part_of_what_a_whole_model_takes():
-    """Weights, gradients and moments of one process: 16 bytes a parameter, and half of that on two."""
+def test_shards_are_half_of_what_a_whole_model_takes_on_two():
+    """Weights, and AdamW's moments of them; gradients are also held in DDP's buckets, so a quarter."""
     cfg = composed(*SMALL, "hardware.devices=2")
-    algorithm = build_algorithm(cfg)
-    whole = preflight.training_plan(cfg, algorithm, False)
+    algorithm, shape = build_algorithm(cfg), shape_of(model_source(cfg))
+    assert shape is not None
+    whole = estimate(shape, training_plan(cfg, algorithm, False))
     cfg.hardware.strategy = "fsdp"
-    shared = preflight.training_plan(cfg, algorithm, False)
-    assert (whole.shards, shared.shards) == (0, 2)
+    shared = estimate(shape, training_plan(cfg, algorithm, False))
+    assert shared.masters == whole.masters / 2 == 2 * shape.parameters
+    assert shared.optimiser == whole.optimiser / 2 == 4 * shape.parameters
+    assert shared.gradients == whole.gradients / 4 == 2 * shape.parameters

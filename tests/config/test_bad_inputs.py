@@ -113,6 +113,8 @@ AFTER_TORCH = [
     ("engine.graphs=true hardware=cpu", "engine.graphs=true", "hardware=gpu"),
     ("algo.select._target_=os.system", "algo.select._target_=os.system", "plugins=[os]"),
     ("~algo.kl", "algo: has no `kl`", "leave out what removes it (~algo.kl)"),
+    ("hardware=fsdp hardware.devices=99", "hardware.devices=99", "type hardware.accelerator=cpu"),
+    ("hardware=fsdp hardware.accelerator=cpu hardware.offload=true", "hardware.offload=true", "leave it out"),
     ("hardware=gpu hardware.devices=99", "hardware.devices=99", "type hardware=cpu"),
     ("plugins=[no_such_package]", "plugins: no package no_such_package", "install it"),
     (

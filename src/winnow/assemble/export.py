@@ -86,7 +86,7 @@ def _number(iteration: str) -> int:
 
 
 def _progress_of(state: State) -> RunProgress:
-    return RunProgress(**state[IterationData.__qualname__])
+    return RunProgress.of(state[IterationData.__qualname__])
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
-from winnow.assemble.preflight import training_plan
+from winnow.assemble.preflight import fits_whole, training_plan
 from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm, reference_kind, samples_exactly
 from winnow.config.nodes import build_node, choice
@@ -22,7 +22,7 @@ from winnow.config.saved_runs import read_saved_run
 from winnow.engines.own_server import GPU_SHARE
 from winnow.errors import ConfigError
 from winnow.experience.scoring import CHECKED_ROWS
-from winnow.models.memory import estimate, memory_bytes
+from winnow.models.memory import memory_bytes
 from winnow.models.shape import Adapters, DecoderShape, ModelShape
 from winnow.plan.assumptions import Assumptions, assumptions
 from winnow.plan.gpu import Gpu, gpu_of
@@ -95,8 +95,7 @@ def asked(words: Sequence[str], options: Options) -> Asked:
     lengths = _lengths(cfg, options, stated)
     setup = setup_of(cfg, words, gpu, stated, lengths)
     available = memory_bytes() / setup.devices if gpu is None else gpu.memory
-    whole = estimate(setup.shape, replace(setup.memory, rows=min(setup.memory.rows, 1)))
-    if cfg.hardware.strategy == "auto" and setup.devices > 1 and not whole.fits(available):  # as preflight chooses
+    if cfg.hardware.strategy == "auto" and setup.devices > 1 and not fits_whole(setup.shape, setup.memory, available):
         cfg.hardware.strategy = "fsdp"
         setup = setup_of(cfg, words, gpu, stated, lengths)
     return Asked(setup, lengths, available, stated)
@@ -172,7 +171,7 @@ def setup_of(cfg: DictConfig, words: Sequence[str], gpu: Gpu | None, stated: Ass
         shares=_shares(cfg, algorithm, stated, lengths),
         evaluations=_evaluations(cfg),
         supervised=isinstance(algorithm, Supervised),
-        staleness=OmegaConf.select(cfg, "rollout.staleness", default=0),
+        staleness=cfg.rollout.staleness,
         max_prompt_tokens=cfg.rollout.max_prompt_tokens or 0,
     )
 

@@ -23,6 +23,7 @@ from winnow.models.memory import (
     rows_that_fit,
     shape_of,
 )
+from winnow.models.shape import ModelShape
 from winnow.ops.logprobs import LOGITS_AT_ONCE
 
 PROMPT_TOKENS = 512
@@ -52,11 +53,16 @@ def before_training(cfg: DictConfig, algorithm: Algorithm, source: ModelSource) 
     if cfg.hardware.strategy != "auto" or ranks == 1:
         return found
     shape = shape_of(source)
-    if shape is None or estimate(shape, replace(plan, rows=min(plan.rows, 1))).fits(available_bytes(cfg)):
+    if shape is None or fits_whole(shape, plan, available_bytes(cfg)):
         return replace(found, strategy="ddp")
     sharded = _preflight(cfg, source, replace(plan, shards=ranks, buckets=False), longest)
     why = f"a whole model does not fit each process, so that it is sharded over {ranks} (hardware.strategy=fsdp)"
     return replace(sharded, lines=[*sharded.lines, why], strategy="fsdp")
+
+
+def fits_whole(shape: ModelShape, plan: MemoryPlan, available: float) -> bool:
+    """Whether a process has room for a whole model and its updates, and to sample a row at a time."""
+    return estimate(shape, replace(plan, rows=min(plan.rows, 1))).fits(available)
 
 
 def ranks_of(cfg: DictConfig) -> int:

@@ -59,11 +59,15 @@ def check_environment(cfg: DictConfig) -> None:
 def _check_machine(cfg: DictConfig) -> None:
     if cfg.engine.get("graphs") and not on_cuda(cfg):
         raise ConfigError("engine.graphs=true: CUDA graphs need a GPU; leave it out, or type hardware=gpu")
+    if cfg.hardware.offload and not on_cuda(cfg):
+        raise ConfigError("hardware.offload=true: on a CPU shards are in main memory already; leave it out")
     if cfg.hardware.accelerator == "cuda":
         present = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if cfg.hardware.devices > present:
+            # With a strategy of its own, the group is about several processes, which a CPU has as well.
+            instead = "hardware=cpu" if cfg.hardware.strategy == "auto" else "hardware.accelerator=cpu"
             raise ConfigError(
-                f"hardware.devices={cfg.hardware.devices}: torch can use {present} CUDA devices here; type hardware=cpu"
+                f"hardware.devices={cfg.hardware.devices}: torch can use {present} CUDA devices here; type {instead}"
                 + (f" or hardware.devices={present}" if present else "")
             )
     if precision_of(cfg) == "64-true" and not engine_class(cfg).exact:

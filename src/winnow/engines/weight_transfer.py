@@ -95,7 +95,5 @@ def served_weights(model: "PreTrainedModel") -> Iterator[tuple[str, torch.Tensor
             name, weight = next(weights, ("", None))
             if weight is None:
                 return
-            whole = getattr(weight, "full_tensor", None)  # a sharded weight has it
-            weight = weight if whole is None else whole()
         if name not in tied:
             yield name, weight

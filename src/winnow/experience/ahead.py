@@ -6,12 +6,14 @@ computes with the trainer's model draws the same samples before them.
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from winnow import distributed
 from winnow.engines.base import Engine, draws_beside
+from winnow.errors import Stopped
 from winnow.types import Completion, Finish, Prompt, Sampling
 
 CompletionGroups = Sequence[Sequence[Completion]]
@@ -67,12 +69,14 @@ class Ahead:
         The engine has the policy before the updates of `iteration`. Ranks share the drawing, and all get all samples.
         """
         self.wait()
+        # Those of `iteration` stay until the next one begins: a signal may make the run leave it, and resume it.
+        self._drawn = {i: drawn for i, drawn in self._drawn.items() if i >= iteration}
         for later in range(iteration, iteration + self.staleness + 1):
             if later not in self._drawn:
                 self._begin(later, iteration)
-                if later == iteration or not draws_beside(self.engine):
+                if later == iteration:
                     self.wait()
-        return self._drawn.pop(iteration)
+        return self._drawn[iteration]
 
     def wait(self) -> None:
         """Wait for samples that are being drawn beside the updates, if any are."""
@@ -103,10 +107,15 @@ class Ahead:
         own = distributed.strided_shard(prompts), distributed.strided_shard(seeds)
         return distributed.gather_strided(self.engine.generate(*own, sampling), len(prompts))
 
-    def state(self) -> dict[str, object]:
-        """The samples that are not trained on yet, as a checkpoint holds them."""
-        self.wait()
-        return {str(iteration): _as_plain(drawn) for iteration, drawn in self._drawn.items()}
+    def state(self, iteration: int) -> dict[str, object]:
+        """The samples that `iteration` and later ones train on, as a checkpoint before that iteration holds them.
+
+        Samples that a signal has kept from being drawn beside an update are not among them: a resume draws them anew,
+        with the policy that it begins with.
+        """
+        with suppress(Stopped):
+            self.wait()
+        return {str(i): _as_plain(drawn) for i, drawn in self._drawn.items() if i >= iteration}
 
     def restore(self, state: Mapping[str, dict]) -> None:
         self._drawn = {int(iteration): _from_plain(drawn) for iteration, drawn in state.items()}

@@ -143,10 +143,8 @@ class Scorer:
             sampled_faults(rollouts), faults_of(forwarded.items(), Site.OLD), faults_of(initial.items(), Site.REFERENCE)
         )
         compared = [i for i in checked if i not in faults]
-        if (
-            self.ahead and rollouts.policy_version != iteration
-        ):  # `check_sampler` has compared them when they were drawn
-            metrics = dict(rollouts.sampler)
+        if self.ahead and rollouts.policy_version != iteration:
+            metrics = dict(rollouts.sampler)  # of `check_sampler`, when they were drawn
             if compared:
                 metrics["rollout/staleness_kl"] = _mean_kl(sampled, forwarded, sequences, compared)
         else:

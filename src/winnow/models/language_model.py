@@ -140,15 +140,15 @@ class Pretrained:
         return self._config(locate_model(self.path))
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self._read(AutoTokenizer, "its tokenizer", locate_model(self.path))
+        return self.read(AutoTokenizer, "its tokenizer", locate_model(self.path))
 
     def load(self, attention: str | None = None) -> LanguageModel:
         where = locate_model(self.path)
         self._config(where)
         require_generation_config(self.path, where)
-        tokenizer = self._read(AutoTokenizer, "its tokenizer", where)
+        tokenizer = self.read(AutoTokenizer, "its tokenizer", where)
         settings = {"dtype": torch.float32, "attn_implementation": attention, "output_loading_info": True}
-        model, found = self._read(
+        model, found = self.read(
             AutoModelForCausalLM, "its weights", where, ignore_mismatched_sizes=True, weights_only=True, **settings
         )
         require_all_weights(self.path, found)
@@ -157,13 +157,13 @@ class Pretrained:
         return assemble(model, tokenizer, self.lora, attention)
 
     def _config(self, where: str) -> PreTrainedConfig:
-        config = self._read(AutoConfig, "config.json", where)
+        config = self.read(AutoConfig, "config.json", where)
         require_trainable(self.path, config)
         if self.shape is not None and self.shape.of == self.path:
             require_shape(self.path, config, self.shape)
         return config
 
-    def _read(self, kind: Any, part: str, where: str, **settings: Any) -> Any:
+    def read(self, kind: Any, part: str, where: str, **settings: Any) -> Any:
         try:
             with _without_warnings():  # a table of the weights that do not fit, which `require_all_weights` words
                 return kind.from_pretrained(where, trust_remote_code=False, **settings)

@@ -80,7 +80,7 @@ def _from_folder(source: Pretrained, attention: str | None, dtype: torch.dtype) 
         one.name_or_path = source.path
         with suppress(OSError):  # there is none
             one.generation_config = GenerationConfig.from_pretrained(where)
-    tokenizer = source._read(AutoTokenizer, "its tokenizer", where)
+    tokenizer = source.read(AutoTokenizer, "its tokenizer", where)
     found = assemble(model.eval(), tokenizer, None, attention, checked.eval())
     if source.lora is None:
         return replace(found, pending=_pending(weights, checked, found))

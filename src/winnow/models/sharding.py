@@ -64,9 +64,8 @@ def shard(module: nn.Module, sharding: Sharding, methods: tuple[str, ...] = ()) 
         raise ConfigError(
             f"hardware.strategy=fsdp: {type(module).__name__} has no blocks to shard by; type hardware.strategy=ddp"
         )
-    policy = MixedPrecisionPolicy(param_dtype=sharding.products, reduce_dtype=torch.float32)
-    if sharding.products is None:
-        policy = MixedPrecisionPolicy()
+    lower = sharding.products
+    policy = MixedPrecisionPolicy(param_dtype=lower, reduce_dtype=None if lower is None else torch.float32)
     offload = CPUOffloadPolicy() if sharding.offload else OffloadPolicy()
     for block in blocks:
         fully_shard(block, mesh=sharding.mesh, mp_policy=policy, offload_policy=offload)

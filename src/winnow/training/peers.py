@@ -92,7 +92,7 @@ class Peers:
         store, self._leaving = self._store, True
         if store is None or isinstance(error, LostRank):
             return error
-        mine = f"rank {distributed.rank()} has failed ({type(error).__name__}: {str(error).splitlines()[:1]})"
+        mine = f"rank {distributed.rank()} has failed ({type(error).__name__}: {str(error).partition(chr(10))[0]})"
         lost = isinstance(error, dist.DistError) or (
             isinstance(error, RuntimeError) and OF_COLLECTIVES.search(str(error)) is not None
         )

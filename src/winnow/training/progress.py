@@ -1,6 +1,8 @@
 """Progress of a run: the counters and results that a checkpoint holds besides weights and optimiser; and its budget."""
 
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -37,6 +39,11 @@ class RunProgress:
     initial_weights: str | None = None
     prompt_hash: str = ""
     verifiers: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> "RunProgress":
+        """The progress in the state of an `IterationData`, which holds more."""
+        return cls(**{each.name: state[each.name] for each in fields(cls) if each.name in state})
 
     def with_accuracy(self, iteration: int, accuracy: float) -> "RunProgress":
         """The progress after an evaluation of the policy after `iteration`, 0 for the one before training."""
@@ -98,14 +105,14 @@ class IterationData(pl.LightningDataModule):
         if learnt := self.order.state(self.progress.iteration):
             state[ORDER] = learnt
         if self.ahead is not None:
-            state[AHEAD] = self.ahead.state()
+            state[AHEAD] = self.ahead.state(self.progress.iteration)
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
         self.order.restore(state_dict.get(ORDER, {}))
         if self.ahead is not None:
             self.ahead.restore(state_dict.get(AHEAD, {}))
-        self.advance(RunProgress(**{name: value for name, value in state_dict.items() if name not in (ORDER, AHEAD)}))
+        self.advance(RunProgress.of(state_dict))
 
 
 @dataclass(frozen=True, slots=True)

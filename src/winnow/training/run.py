@@ -219,7 +219,10 @@ class Run:
         """Leave curves, exported model and summary; return the error that then ends the run, if any."""
         model = self.language_model
         if status == "done" and model.pending is not None:
-            model = whole_model(model)
+            try:
+                model = whole_model(model)
+            except BaseException as lost:  # of another rank, in the midst of gathering
+                status, error = "failed", self.peers.failed(lost)
         if not self.trainer.is_global_zero:
             if error is None or isinstance(error, Diverged | Stopped):  # all ranks end here, and not this one alone
                 self.peers.wait_for_first(CLOSING_SECONDS)

@@ -7,7 +7,7 @@ number of ranks that wrote it. Everything else of a checkpoint is in the file `r
 import os
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -146,8 +146,8 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
     """
     parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
     if path.is_dir():
-        saved = shapes_in(path)
-        moments_of = {name: list(_keys_of(saved, name)) for name in parameters}
+        saved = _moment_keys(_index(path))
+        moments_of = {name: saved.get(name, []) for name in parameters}
         flat = {WEIGHT + name: p.detach() for name, p in parameters.items()} | _new_moments(
             parameters, moments_of, optimizer
         )
@@ -156,8 +156,8 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
     state = read_tensors(path, mmap=True)
     if not isinstance(state, dict):
         raise ValueError(f"{path}: no checkpoint")
-    order = [p for group in optimizer.param_groups for p in group["params"]]
-    of_index = {name: next(i for i, p in enumerate(order) if p is own) for name, own in parameters.items()}
+    places = {p: i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
+    of_index = {name: places[p] for name, p in parameters.items()}
     moments = state["optimizer_states"][0]["state"]
     moments_of = {name: list(moments.get(of_index[name], {})) for name in parameters}
     flat = _new_moments(parameters, moments_of, optimizer)
@@ -195,9 +195,14 @@ def _take(into: Tensor, whole: Tensor) -> None:
     )
 
 
-def _keys_of(saved: Mapping[str, tuple[int, ...]], name: str) -> Iterator[str]:
-    start = f"{MOMENT}{name}:"
-    return (key.removeprefix(start) for key in saved if key.startswith(start))
+def _moment_keys(index: Iterable[str]) -> dict[str, list[str]]:
+    """The keys of AdamW's state (`step`, `exp_avg`, …) that a checkpoint has, by the name of the parameter."""
+    found: dict[str, list[str]] = {}
+    for entry in index:
+        if entry.startswith(MOMENT):
+            name, _, key = entry.removeprefix(MOMENT).rpartition(":")
+            found.setdefault(name, []).append(key)
+    return found
 
 
 def layout(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
@@ -213,8 +218,9 @@ def layout(module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
 
 def whole_state(path: Path) -> dict[str, Any]:
     """A folder's checkpoint as the file of an unsharded run would hold it, with whole tensors in main memory."""
-    rest, saved = rest_of(path), shapes_in(path)
-    flat = {name: torch.empty(each.size, dtype=each.properties.dtype) for name, each in _index(path).items()}
+    rest, index = rest_of(path), _index(path)
+    saved = _moment_keys(index)
+    flat = {name: torch.empty(each.size, dtype=each.properties.dtype) for name, each in index.items()}
     _read(flat, path, together=False)
     weights = {name.removeprefix(WEIGHT): t for name, t in flat.items() if name.startswith(WEIGHT)}
     order = rest.pop(LAYOUT)
@@ -223,8 +229,8 @@ def whole_state(path: Path) -> dict[str, Any]:
     for names, settings in zip(order["groups"], order["settings"], strict=True):
         groups.append({**settings, "params": list(range(first, first + len(names)))})
         for i, name in enumerate(names, first):
-            if keys := list(_keys_of(saved, name)):
-                state[i] = {key: flat[f"{MOMENT}{name}:{key}"] for key in keys}
+            if name in saved:
+                state[i] = {key: flat[f"{MOMENT}{name}:{key}"] for key in saved[name]}
         first += len(names)
     weights |= {other: weights[name] for other, name in order["aliases"].items()}
     return {**rest, "state_dict": weights, "optimizer_states": [{"state": state, "param_groups": groups}]}
@@ -232,8 +238,8 @@ def whole_state(path: Path) -> dict[str, Any]:
 
 def outline(path: Path) -> dict[str, Any]:
     """A folder's checkpoint with weights that have shapes and no memory, and without moments."""
-    shapes = {name.removeprefix(WEIGHT): size for name, size in shapes_in(path).items() if name.startswith(WEIGHT)}
-    weights = {name: torch.empty(size, device="meta") for name, size in shapes.items()}
+    index = {name.removeprefix(WEIGHT): each for name, each in _index(path).items() if name.startswith(WEIGHT)}
+    weights = {name: torch.empty(each.size, device="meta") for name, each in index.items()}
     return {**rest_of(path), "state_dict": weights}
 
 
@@ -249,11 +255,7 @@ def rest_of(path: Path) -> dict[str, Any]:
     return {**found, "state_dict": {}, "optimizer_states": []}
 
 
-def shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor in a checkpoint's folder."""
-    return {name: tuple(each.size) for name, each in _index(path).items()}
-
-
 def _index(path: Path) -> dict[str, TensorStorageMetadata]:
+    """The entry of each tensor in the index of a checkpoint's folder: its shape, type and places."""
     found = _Reader(path).read_metadata().state_dict_metadata
     return {name: each for name, each in found.items() if isinstance(each, TensorStorageMetadata)}
