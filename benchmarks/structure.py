@@ -40,7 +40,7 @@ LAYERS = (
     ("run_logs",),
     ("experience",),
     ("evaluation", "guards"),
-    ("plan", "study", "training"),
+    ("oracle", "plan", "study", "training"),
     ("config",),
     ("assemble",),
     ("launch",),

@@ -15,6 +15,16 @@ from winnow.files import DiskErrors, keep_compiled_code, require_new
 from winnow.visible_text import message, visible
 
 PROGRAMS = {"train": "train a model", "evaluate": "evaluate a model"}
+ORACLE_NUMBERS = (
+    ("vocabulary", 2, "tokens, the EOS among them"),
+    ("horizon", 3, "tokens of a response at most"),
+    ("prompts", 2, "prompts of an iteration"),
+    ("samples", 4, "responses to each prompt"),
+    ("moved", 0.0, "how far the policy has moved since it sampled, in logits"),
+    ("mismatch", 0.0, "how far the sampler is from the policy, in logits"),
+    ("seed", 0, "of the policies"),
+)
+"""Options of `winnow oracle`, each with its default and what it is."""
 AXES = ("iterations", "sampled_tokens", "trained_tokens", "seconds")
 
 
@@ -123,6 +133,16 @@ def _parser() -> "_Parser":
     plan.add_argument("--simulate", action="store_true", help="stragglers and staleness, out to 1,000 GPUs")
     plan.add_argument("--json", action="store_true", help="numbers for programs")
     plan.add_argument("--calibrate", action="store_true", help="measure this machine, for plans with hardware=cpu")
+
+    oracle = command("oracle", "measure bias and variance of an estimator where every response can be enumerated")
+    _overrides(oracle, "as for train.py, such as algo=grpo algo/aggregate=token_mean")
+    for name, default, does in ORACLE_NUMBERS:
+        oracle.add_argument(f"--{name}", type=type(default), default=default, help=f"{does}; default %(default)s")
+    oracle.add_argument(
+        "--reward", choices=("verdict", "graded", "none"), default="verdict", help="default %(default)s"
+    )
+    oracle.add_argument("--draws", type=int, help="draw so many iterations; default: enumerate all")
+    oracle.add_argument("--json", action="store_true", help="numbers for programs")
 
     replay = command("replay", "compute the numbers of a dump again, to the first that is not finite")
     replay.add_argument("file", type=Path, metavar="FILE", help="a file in RUN/faults")
@@ -261,6 +281,14 @@ def _plan(args: argparse.Namespace) -> None:
     found = advised(plan_of(args.overrides, options), args.overrides, options)
     found = with_simulation(found) if args.simulate else found
     print(as_json(found) if args.json else visible(text(found)))
+
+
+def _oracle(args: argparse.Namespace) -> None:
+    from winnow.assemble.oracle import Asked, as_json, oracle, text
+
+    asked = Asked(reward=args.reward, draws=args.draws, **{name: getattr(args, name) for name, _, _ in ORACLE_NUMBERS})
+    setting, answer = oracle(args.overrides, asked)
+    print(as_json(setting, answer) if args.json else visible(text(setting, answer)))
 
 
 def _replay(args: argparse.Namespace) -> int:

@@ -1,0 +1,84 @@
+"""`winnow oracle`: bias and variance of the estimator that a configuration composes, in an environment it can count."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from winnow.config.compose import composed
+from winnow.config.instantiate import build_algorithm
+from winnow.oracle.environment import Environment
+from winnow.oracle.measure import Measured
+from winnow.oracle.setting import Answer, Setting, ask
+
+RewardKind = Literal["verdict", "graded", "none"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `winnow oracle` was asked for besides the words of the configuration."""
+
+    vocabulary: int = 2
+    horizon: int = 3
+    prompts: int = 2
+    samples: int = 4
+    moved: float = 0.0
+    mismatch: float = 0.0
+    reward: RewardKind = "verdict"
+    draws: int | None = None
+    seed: int = 0
+
+
+def oracle(words: Sequence[str], asked: Asked) -> tuple[Setting, Answer]:
+    """The setting, and what the estimator of the words is in it.
+
+    Raises:
+        ConfigError: a word is wrong, or there is nothing to measure.
+    """
+    cfg = composed("train", words, ("algo",))
+    correct, wrong = cfg.reward.get("correct", 1.0), cfg.reward.get("wrong", 0.0)
+    if asked.reward == "none":
+        correct = wrong = 0.0
+    environment = Environment(
+        asked.vocabulary, asked.horizon, asked.prompts, correct, wrong, graded=asked.reward == "graded"
+    )
+    setting = Setting(environment, asked.samples, asked.moved, asked.mismatch, asked.draws, asked.seed)
+    return setting, ask(build_algorithm(cfg), setting)
+
+
+def text(setting: Setting, answer: Answer) -> str:
+    """The answer in words."""
+    env, far = setting.environment, setting.distances
+    how = f"all {answer.count:,} iterations enumerated" if answer.of_all else f"{answer.count:,} iterations drawn"
+    lines = [
+        f"{env.prompts} prompts × {setting.samples} samples, {env.vocabulary} tokens, responses of up to "
+        f"{env.horizon}: {how}",
+        f"KL in nats a response: {far['moved']:.3g} of the policy from the one before its updates, "
+        f"{far['mismatch']:.3g} of the sampler from it, {far['reference']:.3g} to the reference",
+    ]
+    of = answer.measured
+    margin = "" if answer.of_all else f" ± {1.96 * of.error / float(of.truth.norm()):.2g}"
+    rows = [
+        ("scale", f"{of.scale:.4f}{margin}", "length of the mean estimate along the true gradient (1: the same)"),
+        ("cosine", f"{of.cosine:.6f}", "of the angle between both (1: the same direction)"),
+        ("bias", f"{of.bias:.3g}{margin}", "distance between both, over the length of the true gradient (0: unbiased)"),
+        ("noise", f"{of.noise:.3g}", "standard deviation of one iteration's estimate, over the length of its mean"),
+    ]
+    if (steps := answer.of_steps) is not None:
+        rows.append(
+            ("bias, KL of steps", f"{steps.bias:.3g}", "the same as bias, with visits of states held fixed in the KL")
+        )
+    return "\n".join([*lines, *(f"{name:<18} {value:<14} {words}" for name, value, words in rows)])
+
+
+def as_json(setting: Setting, answer: Answer) -> str:
+    """The answer for programs."""
+    found = {"iterations": answer.count, "enumerated": answer.of_all, "kl": setting.distances}
+    found |= {"estimate": _figures(answer.measured)}
+    if answer.of_steps is not None:
+        found |= {"estimate_against_kl_of_steps": _figures(answer.of_steps)}
+    return json.dumps(found, indent=1)
+
+
+def _figures(of: Measured) -> dict[str, float]:
+    return {"scale": of.scale, "cosine": of.cosine, "bias": of.bias, "noise": of.noise, "standard_error": of.error}

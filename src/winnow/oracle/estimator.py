@@ -1,0 +1,115 @@
+"""The gradient that an algorithm estimates from an iteration's samples, by the path that training takes.
+
+Samples are given instead of drawn, and the policy is a table. From there on it is training's own code: scoring,
+selection, advantages, corrections, aggregation, packing and the objective.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from winnow.algorithm import PolicyGradient
+from winnow.experience.batching import Plan, TokenBudget
+from winnow.experience.collect import Collector
+from winnow.experience.metrics import Clock
+from winnow.experience.policy_gradient import PolicyGradientExperience
+from winnow.experience.scoring import Scorer
+from winnow.oracle.environment import EOS, Environment, Table
+from winnow.oracle.policy import TabularPolicy
+from winnow.types import Completion, Finish, MicroBatch, Prompt, Rollouts
+from winnow.verdict import Judgement, Verdict
+
+BUDGET = TokenBudget(10_000, packed=True)
+
+
+class Given(Collector):
+    """A collector of samples that are given."""
+
+    def __init__(self, rollouts: Rollouts) -> None:
+        self.rollouts = rollouts
+
+    def collect(self, iteration: int, clock: Clock) -> Rollouts:
+        return self.rollouts
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The policies of an iteration.
+
+    `sampler` drew the samples and reports its own log-probabilities, `old` is the policy before the updates by the
+    trainer's forward, `new` is the policy whose gradient is estimated, and `reference` is the initial one.
+    """
+
+    sampler: Table
+    old: Table
+    new: Table
+    reference: Table
+
+
+@dataclass(frozen=True)
+class GradientEstimator:
+    """An algorithm on an environment with given policies."""
+
+    environment: Environment
+    tables: Tables
+    algorithm: PolicyGradient
+    _completions: dict[tuple[int, int], Completion] = field(default_factory=dict)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the sampler's log-probabilities are those of the trainer's forward."""
+        return torch.equal(self.tables.sampler, self.tables.old)
+
+    def __call__(self, drawn: Sequence[Sequence[int]]) -> Table:
+        """The estimate, in the direction of ascent, from the numbers of each prompt's responses.
+
+        It is that of the only optimiser step of its iteration or, where the policy has moved since the samples were
+        drawn, of a later one. Where nothing of an iteration can be learnt from there is no step: the estimate is 0.
+        """
+        policy = TabularPolicy(self.environment, self.tables.old)
+        initial = TabularPolicy(self.environment, self.tables.reference)
+        scorer = Scorer(policy, initial, self.exact, BUDGET, kl_rows=0, seed=0, max_mismatch_kl=float("inf"))
+        updates = 1 if torch.equal(self.tables.new, self.tables.old) else 2
+        samples = Given(self.rollouts(drawn))
+        experience = PolicyGradientExperience(samples, scorer, self.algorithm, updates)(0, Clock())
+        policy.become(self.tables.new)
+        plan = Plan(minibatches=1, epochs=1, budget=BUDGET, aggregate=self.algorithm.aggregate, seed=0)
+        estimate = torch.zeros_like(policy.table)
+        for batch in plan.micro_batches(experience, plan.optimiser_batches(experience, 0)):
+            assert isinstance(batch, MicroBatch)
+            scores = policy(batch.rows, entropies=self.algorithm.entropy != 0)
+            loss = self.algorithm.objective(scores.logprobs, scores.entropies, batch.terms)
+            estimate -= torch.autograd.grad(loss.value, policy.table)[0]
+        return estimate
+
+    def rollouts(self, drawn: Sequence[Sequence[int]]) -> Rollouts:
+        """The rollouts of an iteration in which prompt i got the responses of the numbers `drawn[i]`."""
+        env = self.environment
+        correct = [[env.is_correct(p, env.responses[n]) for n in group] for p, group in enumerate(drawn)]
+        return Rollouts(
+            prompts=tuple(Prompt(f"{p}", env.prompt(p), "", "") for p in range(len(drawn))),
+            completions=tuple(tuple(self._completion(p, n) for n in group) for p, group in enumerate(drawn)),
+            texts=tuple(tuple("" for _ in group) for group in drawn),
+            judgements=tuple(
+                tuple(Judgement(Verdict.correct if of else Verdict.wrong, None) for of in group) for group in correct
+            ),
+            rewards=torch.stack([env.rewards[p, list(group)] for p, group in enumerate(drawn)]),
+            correct=torch.tensor(correct),
+            policy_version=0,
+        )
+
+    def _completion(self, prompt: int, number: int) -> Completion:
+        if (found := self._completions.get((prompt, number))) is None:
+            tokens = self.environment.responses[number]
+            logprobs: Float[Tensor, " t"] = self._sampled[prompt, number, : len(tokens)].clone()
+            finish = Finish.EOS if tokens[-1] == EOS else Finish.LENGTH
+            found = Completion(tokens, logprobs, torch.zeros_like(logprobs), finish)
+            self._completions[prompt, number] = found
+        return found
+
+    @property
+    def _sampled(self) -> Float[Tensor, "p n t"]:
+        return self.environment.token_logprobs(self.tables.sampler)

@@ -1,0 +1,140 @@
+"""A setting of the oracle: environment, policies and number of samples, and what an algorithm's estimate is in it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from winnow.algorithm import PolicyGradient
+from winnow.errors import ConfigError
+from winnow.oracle.environment import Environment, Table, gradient
+from winnow.oracle.estimator import GradientEstimator, Tables
+from winnow.oracle.measure import Measured, enumerated, number_of_iterations, sampled
+
+MOST_ITERATIONS = 20_000
+"""Iterations that are enumerated at most; each takes some 5 to 10 ms."""
+FARTHEST = 100.0
+"""Largest distance in logits; far above, probabilities underflow."""
+REFERENCE = 0.7
+"""Standard deviation of the difference between the logits of the reference policy and those of the policy."""
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """Context in which new tensors are float64, as in a run with `hardware.precision=64-true`."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an estimator is measured in.
+
+    `moved` and `mismatch` are standard deviations of differences in logits: of the policy whose gradient is estimated
+    from the one before the updates, and of the sampler from the latter. With `draws`, so many iterations are drawn
+    instead of all enumerated.
+    """
+
+    environment: Environment = field(default_factory=Environment)
+    samples: int = 2
+    moved: float = 0.0
+    mismatch: float = 0.0
+    draws: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        distances = all(0 <= size <= FARTHEST for size in (self.moved, self.mismatch))
+        if self.samples < 1 or not distances or (self.draws is not None and self.draws < 2):
+            raise ConfigError(
+                "the oracle needs 1 sample or more, distances of 0 or more (100 at most), and 2 draws or more"
+            )
+        count = number_of_iterations(len(self.environment.responses), self.environment.prompts, self.samples)
+        if self.draws is None and count > MOST_ITERATIONS:
+            raise ConfigError(
+                f"{count:,} iterations can be drawn, and {MOST_ITERATIONS:,} are enumerated at most; "
+                "type --draws 2000, or fewer samples, prompts or tokens"
+            )
+
+    @property
+    def tables(self) -> Tables:
+        """The policies, drawn by the seed."""
+        env, generator = self.environment, torch.Generator().manual_seed(self.seed)
+
+        def normal() -> Table:
+            return torch.randn(env.states, env.vocabulary, generator=generator, dtype=torch.float64)
+
+        old = normal()
+        new, sampler, reference = (old + size * normal() for size in (self.moved, self.mismatch, REFERENCE))
+        return Tables(sampler, old, new, reference)
+
+    @property
+    def distances(self) -> dict[str, float]:
+        """KL divergences between the policies in nats a response."""
+        tables, kl = self.tables, self.environment.kl
+        return {
+            "moved": float(kl(tables.new, tables.old)),
+            "mismatch": float(kl(tables.sampler, tables.old)),
+            "reference": float(kl(tables.new, tables.reference)),
+        }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An estimator measured in a setting.
+
+    `of_steps` compares it with the gradient in which the KL term is that of the next-token distributions, in states
+    visited as often as they are; None without a KL term.
+    """
+
+    count: int
+    of_all: bool
+    measured: Measured
+    of_steps: Measured | None = None
+
+
+def ask(algorithm: object, setting: Setting) -> Answer:
+    """Bias and variance of the estimator of `algorithm`.
+
+    Raises:
+        ConfigError: the algorithm estimates no gradient of the expected reward, or the gradient is zero.
+    """
+    if not isinstance(algorithm, PolicyGradient):
+        raise ConfigError(
+            f"algo: {type(algorithm).__name__} is no estimator of the gradient of the expected reward; type algo=grpo, "
+            "or another of raft, raftpp, reinforce and reinforce_rej"
+        )
+    with in_float64():
+        tables = setting.tables
+        estimator = GradientEstimator(setting.environment, tables, algorithm)
+        probabilities = setting.environment.probabilities(tables.sampler)
+        if setting.draws is None:
+            moments = enumerated(estimator, probabilities, setting.samples)
+        else:
+            moments = sampled(estimator, probabilities, setting.samples, setting.draws, setting.seed)
+        truth = truth_of(algorithm, setting.environment, tables)
+        steps = None if algorithm.kl is None else truth_of(algorithm, setting.environment, tables, of_steps=True)
+    if not bool(truth.any()):
+        raise ConfigError("the true gradient is zero: there is neither a reward nor a KL term to follow")
+    return Answer(
+        moments.count,
+        setting.draws is None,
+        moments.against(truth),
+        None if steps is None else moments.against(steps),
+    )
+
+
+def truth_of(algorithm: PolicyGradient, environment: Environment, tables: Tables, of_steps: bool = False) -> Table:
+    """The gradient of expected reward − β · KL + c · entropy, by enumeration of the responses."""
+    found = gradient(environment.expected_reward, tables.new)
+    if (kl := algorithm.kl) is not None:
+        other = tables.reference if kl.reference == "initial" else tables.old
+        measure = environment.kl_of_steps if of_steps else environment.kl
+        found = found - kl.coef * gradient(lambda table: measure(table, other), tables.new)
+    if algorithm.entropy:
+        found = found + algorithm.entropy * gradient(environment.entropy, tables.new)
+    return found

@@ -1,0 +1,223 @@
+"""The oracle: what is known of estimators in theory holds of the product's own, by enumeration."""
+
+import json
+from dataclasses import replace
+from itertools import product
+from math import comb
+
+import pytest
+import torch
+from torch import Tensor
+
+from winnow import cli
+from winnow.algorithm import PolicyGradient
+from winnow.config.compose import composed
+from winnow.config.instantiate import build_algorithm
+from winnow.errors import ConfigError
+from winnow.oracle.environment import Environment, gradient
+from winnow.oracle.estimator import GradientEstimator
+from winnow.oracle.measure import enumerated, iterations
+from winnow.oracle.setting import Answer, Setting, ask, in_float64
+
+ONE = Environment(prompts=1)
+"""One prompt with seven responses of one or two tokens; the reward of verdicts is 0 or 1."""
+TWO = Environment(prompts=2)
+SHORT = Environment(prompts=1, horizon=1)
+"""Responses of one token."""
+FEW = Environment(vocabulary=2, prompts=1)
+"""Three responses."""
+NOTHING = Environment(prompts=1, correct=0.0, wrong=0.0)
+SUM = ("algo/aggregate=sequence_sum", "algo/clip=none")
+EXACT = 1e-10
+
+
+def algorithm(*words: str) -> PolicyGradient:
+    found = build_algorithm(composed("train", words, ("algo",)))
+    assert isinstance(found, PolicyGradient)
+    return found
+
+
+def answer(words: str, setting: Setting) -> Answer:
+    return ask(algorithm(*SUM, *words.split()), setting)
+
+
+def mean_of(setting: Setting, *words: str) -> Tensor:
+    with in_float64():
+        estimator = GradientEstimator(setting.environment, setting.tables, algorithm(*words))
+        return enumerated(estimator, setting.environment.probabilities(setting.tables.sampler), setting.samples).mean
+
+
+def test_probabilities_of_responses_and_of_iterations_add_up_to_one():
+    table = Setting(TWO).tables.old
+    probabilities = TWO.probabilities(table)
+    assert torch.allclose(probabilities.sum(1), torch.ones(2).double(), atol=1e-15)
+    assert sum(p for _, p in iterations(probabilities, 2)) == pytest.approx(1, abs=1e-13)
+
+
+def test_the_order_of_samples_is_no_part_of_an_iteration():
+    setting = Setting(ONE)
+    with in_float64():
+        estimator = GradientEstimator(ONE, setting.tables, algorithm("algo=grpo"))
+        p = ONE.probabilities(setting.tables.old)[0]
+        ordered = sum(p[a] * p[b] * estimator([(a, b)]) for a, b in product(range(len(p)), repeat=2))
+    assert torch.allclose(torch.as_tensor(ordered), mean_of(setting, "algo=grpo"), atol=1e-14)
+
+
+LEAVE_ONE_OUT = "algo=reinforce algo/advantage=group algo.advantage.centre=leave_one_out algo.advantage.scale=none"
+UNBIASED = {
+    "reinforce": ("algo=reinforce algo/ratio=none", Setting(TWO, samples=1)),
+    "a ratio of one": ("algo=reinforce", Setting(TWO, samples=1)),
+    "graded reward": ("algo=reinforce", Setting(Environment(prompts=1, graded=True))),
+    "leave one out": (LEAVE_ONE_OUT, Setting(ONE)),
+    "leave one out of three": (LEAVE_ONE_OUT, Setting(ONE, samples=3)),
+    "k1 in the reward": ("algo=reinforce algo/kl=k1 algo.kl.place=reward algo.kl.coef=0.5", Setting(ONE)),
+    "k1 in the reward, centred": (f"{LEAVE_ONE_OUT} algo/kl=k1 algo.kl.place=reward algo.kl.coef=0.5", Setting(ONE)),
+    "k2 in the loss, one token": ("algo=reinforce algo/kl=k2 algo.kl.coef=0.5", Setting(SHORT)),
+    "ratio of sequences, moved": (
+        "algo=reinforce algo/ratio=sequence_product algo/aggregate=sequence_mean",
+        Setting(ONE, moved=0.5),
+    ),
+    "ratio of tokens, moved, one token": ("algo=reinforce", Setting(SHORT, moved=0.5)),
+    "corrected sampler, one token": (
+        "algo=reinforce algo/correction=truncated algo.correction.cap=1e9",
+        Setting(SHORT, mismatch=0.5),
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "setting"), UNBIASED.values(), ids=list(UNBIASED))
+def test_these_estimators_have_no_bias(words: str, setting: Setting):
+    assert answer(words, setting).measured.bias < EXACT
+
+
+def test_k2_in_the_loss_is_exact_for_next_token_distributions_and_not_for_whole_responses():
+    found = answer("algo=reinforce algo/kl=k2 algo.kl.coef=0.5", Setting(NOTHING))
+    assert found.of_steps is not None
+    assert found.of_steps.bias < EXACT
+    assert found.measured.bias > 0.01  # an early token also decides which states the later KL is of
+
+
+def test_k1_in_the_loss_has_no_gradient_and_k3_that_of_the_forward_kl():
+    setting = Setting(NOTHING)
+    kl = ("algo=reinforce", "algo.kl.coef=1.0", *SUM)
+    assert mean_of(setting, "algo/kl=k1", *kl).norm() < EXACT
+    forward = gradient(lambda table: -SHORT.kl(Setting(SHORT).tables.reference, table), Setting(SHORT).tables.new)
+    assert torch.allclose(mean_of(Setting(replace(SHORT, correct=0.0)), "algo/kl=k3", *kl), forward, atol=EXACT)
+
+
+@pytest.mark.parametrize("samples", [2, 3])
+def test_a_mean_that_a_sample_is_part_of_shrinks_the_gradient(samples: int):
+    found = answer(LEAVE_ONE_OUT.replace("leave_one_out", "mean"), Setting(ONE, samples=samples)).measured
+    assert found.scale == pytest.approx(1 - 1 / samples, abs=EXACT)
+    assert found.cosine == pytest.approx(1, abs=EXACT)
+
+
+def test_raft_follows_the_log_of_the_probability_of_success():
+    """Its mean is ∇p / p times the probability that any of G samples is correct: hard prompts count as much as easy."""
+    setting = Setting(ONE, samples=3)
+    p = float(ONE.expected_reward(setting.tables.old))
+    found = answer("algo=raft", setting).measured
+    assert found.scale == pytest.approx((1 - (1 - p) ** 3) / p, abs=EXACT)
+    assert found.cosine == pytest.approx(1, abs=EXACT)
+
+
+def weight_of_a_prompt(p: float, samples: int) -> float:
+    """E[A | correct] − E[A | wrong] of rewards 0 and 1 that are centred and divided by their standard deviation."""
+    total = 0.0
+    for others in range(samples):
+        chance = comb(samples - 1, others) * p**others * (1 - p) ** (samples - 1 - others)
+        for sign, correct in ((1, others + 1), (-1, others)):
+            mean = correct / samples
+            deviation = (samples * mean * (1 - mean) / (samples - 1)) ** 0.5
+            total += chance * sign * ((correct > others) - mean) / deviation if deviation else 0.0
+    return total
+
+
+@pytest.mark.parametrize("samples", [2, 3, 4])
+def test_a_standard_deviation_weighs_prompts_by_their_difficulty(samples: int):
+    """From four samples on; with two and three the weight of a prompt is the same whatever its chance of success."""
+    setting = Setting(FEW, samples=samples)
+    p = float(FEW.expected_reward(setting.tables.old))
+    found = answer("algo=grpo algo.advantage.eps=1e-15", setting).measured
+    assert found.scale == pytest.approx(weight_of_a_prompt(p, samples), abs=EXACT)
+    assert found.cosine == pytest.approx(1, abs=EXACT)
+    constant = abs(weight_of_a_prompt(0.5, samples) - weight_of_a_prompt(0.05, samples)) < EXACT
+    assert constant == (samples < 4)
+
+
+def test_a_mean_over_tokens_follows_the_reward_per_token():
+    """1/|a| in the weight makes it the gradient of E[r / |a|]: of two correct responses the shorter is worth more."""
+    lengths = torch.tensor([len(response) for response in ONE.responses])
+    setting = Setting(ONE, samples=1)
+    per_token = gradient(lambda table: (ONE.probabilities(table) * ONE.rewards / lengths).sum(), setting.tables.new)
+    assert torch.allclose(mean_of(setting, "algo=reinforce", "algo/clip=none"), per_token, atol=EXACT)
+
+
+BIASED = {
+    "ratio of tokens, moved": ("algo=reinforce", Setting(ONE, moved=0.5)),
+    "no ratio, moved": ("algo=reinforce algo/ratio=none", Setting(ONE, moved=0.5)),
+    "sampler off, uncorrected": ("algo=reinforce", Setting(ONE, mismatch=0.5)),
+    "sampler off, corrected by token": (
+        "algo=reinforce algo/correction=truncated algo.correction.cap=1e9",
+        Setting(ONE, mismatch=0.5),
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "setting"), BIASED.values(), ids=list(BIASED))
+def test_these_estimators_are_biased(words: str, setting: Setting):
+    assert answer(words, setting).measured.bias > 0.01
+
+
+def test_a_correction_by_token_takes_away_most_of_the_bias_of_a_sampler_that_is_off():
+    plain, corrected = (BIASED[name] for name in list(BIASED)[2:])
+    assert answer(*corrected).measured.bias < 0.5 * answer(*plain).measured.bias
+
+
+def test_drawn_iterations_have_the_moments_of_all_within_their_error():
+    words = "algo=reinforce"
+    whole, drawn = answer(words, Setting(ONE)), answer(words, Setting(ONE, draws=300))
+    gap = (drawn.measured.mean - whole.measured.mean).norm()
+    assert 0 < gap < 3 * drawn.measured.error
+    assert drawn.measured.total_variance == pytest.approx(whole.measured.total_variance, rel=0.3)
+
+
+def test_what_cannot_be_measured_is_one_line():
+    with pytest.raises(ConfigError, match="algo: Preference is no estimator"):
+        ask(build_algorithm(composed("train", ["algo=dpo"], ("algo",))), Setting(ONE))
+    with pytest.raises(ConfigError, match="type --draws 2000"):
+        Setting(TWO, samples=8)
+    with pytest.raises(ConfigError, match="the true gradient is zero"):
+        answer("algo=reinforce", Setting(NOTHING))
+
+
+def test_the_command_prints_figures_and_numbers(capfd: pytest.CaptureFixture[str]):
+    small = ["oracle", "algo=raft", "algo/kl=k2", "--prompts", "1", "--samples", "1", "--horizon", "2"]
+    assert cli.exit_code(small) == 0
+    assert "all 3 iterations enumerated" in (printed := capfd.readouterr().out)
+    assert [line.split("  ")[0] for line in printed.splitlines()[2:]] == [
+        *("scale", "cosine", "bias", "noise"),
+        "bias, KL of steps",
+    ]
+    assert cli.exit_code([*small, "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["iterations"] == 3
+    assert 0 < found["estimate"]["cosine"] < 1
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("algo=sft", "algo: Supervised is no estimator"),
+        ("algo=grp", "algo=grp: no such choice"),
+        ("algo=grpo --samples 0", "1 sample or more"),
+        ("algo=grpo --horizon 60", "type --draws 2000, or fewer samples"),
+        ("algo=grpo --vocabulary 9 --horizon 9", "type fewer of either"),
+        ("algo=grpo --moved nan", "distances of 0 or more"),
+    ],
+)
+def test_bad_words_are_one_line(capfd: pytest.CaptureFixture[str], words: str, part: str):
+    assert cli.exit_code(["oracle", *words.split()]) == 2
+    line = capfd.readouterr().err
+    assert part in line
+    assert line.count("\n") == 1
