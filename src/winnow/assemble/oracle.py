@@ -16,7 +16,7 @@ RewardKind = Literal["verdict", "graded", "none"]
 
 @dataclass(frozen=True)
 class Asked:
-    """What `winnow oracle` was asked for besides the words of the configuration."""
+    """The request to `winnow oracle`: what was asked for besides the words of the configuration."""
 
     vocabulary: int = 2
     horizon: int = 3

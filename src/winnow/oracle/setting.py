@@ -33,7 +33,7 @@ def in_float64() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Setting:
-    """What an estimator is measured in.
+    """The circumstances that an estimator is measured in.
 
     `moved` and `mismatch` are standard deviations of differences in logits: of the policy whose gradient is estimated
     from the one before the updates, and of the sampler from the latter. With `draws`, so many iterations are drawn
