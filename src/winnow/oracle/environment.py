@@ -56,7 +56,7 @@ class Environment:
 
     @cached_property
     def prefixes(self) -> tuple[tuple[int, ...], ...]:
-        """What may stand before a token: each of these, in each prompt, is a state of the policy."""
+        """All that may stand before a token: each of these, in each prompt, is a state of the policy."""
         digits = range(1, self.vocabulary)
         return tuple(body for length in range(self.horizon) for body in product(digits, repeat=length))
 

@@ -87,7 +87,7 @@ def _groups(probabilities: Sequence[float], samples: int) -> Iterator[tuple[tupl
 
 
 def number_of_iterations(responses: int, prompts: int, samples: int) -> int:
-    """How many iterations `iterations` gives where every response has a probability above 0."""
+    """The number of iterations that `iterations` gives where every response has a probability above 0."""
     return math.comb(responses + samples - 1, samples) ** prompts
 
 
