@@ -35,7 +35,7 @@ LAYERS = (
     ("distributed", "jsonl", "tensor_files", "types"),
     ("objectives",),
     ("algorithm",),
-    ("models", "rewards"),
+    ("explain", "models", "rewards"),
     ("data", "engines"),
     ("run_logs",),
     ("experience",),

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -121,6 +122,14 @@ def _parser() -> "_Parser":
 
     dashboard = command("dashboard", "make a W&B workspace and report with the panels that matter")
     dashboard.add_argument("project", metavar="ENTITY/PROJECT")
+
+    explain = command("explain", "print the objective as a formula, with its settings filled in")
+    _overrides(explain, "as for train.py, such as algo=grpo algo/kl=k2 update.minibatches=4")
+    explain.add_argument("--latex", action="store_true", help="the formula alone, in LaTeX")
+
+    diff = command("diff", "say in which formula and settings two lists of overrides differ")
+    diff.add_argument("a", metavar="A", help='overrides in quotes, such as "algo=grpo algo/clip=none"')
+    diff.add_argument("b", metavar="B")
 
     plan = command("plan", "say before a run what fits, how long it takes and what it costs; no GPU or hub needed")
     _overrides(plan, "as for train.py, such as experiment=paper/grpo hardware.devices=8")
@@ -252,6 +261,25 @@ def _dashboard(args: argparse.Namespace) -> None:
 
     for line in publish_dashboard(args.project):
         print(line)
+
+
+def _explain(args: argparse.Namespace) -> None:
+    from winnow.config.explanation import explain  # imports torch
+
+    print(visible(explain(args.overrides, args.latex)))
+
+
+def _diff(args: argparse.Namespace) -> None:
+    from winnow.config.explanation import difference
+
+    print(visible(difference(_words(args.a), _words(args.b))))
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:  # a quotation mark that is not closed
+        raise ConfigError(f"{text}: {error}; type overrides as for train.py, in quotes") from error
 
 
 def _plan(args: argparse.Namespace) -> None:

@@ -1,0 +1,160 @@
+"""Explanations of configurations: the objective's formula, notices, the nearest named algorithm; and differences."""
+
+import difflib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from winnow.config.command_line import read_command_line
+from winnow.config.compose import CONF, Composer, composed
+from winnow.config.instantiate import build_algorithm
+from winnow.config.nodes import choice
+from winnow.config.notices import notices_of
+from winnow.config.reward_functions import has_functions
+from winnow.explain.objective import explained
+from winnow.explain.text import formulas, latex_text, unicode_text
+
+Leaves = Mapping[str, object]
+TARGET = "_target_"
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """A row of `conf/algo`, and the settings in which an algorithm differs from it: `clip: ppo(…) here, … there`."""
+
+    name: str
+    differences: tuple[str, ...]
+
+
+def explain(words: Sequence[str], latex: bool = False) -> str:
+    """The text of `winnow explain WORDS`.
+
+    Raises:
+        ConfigError: an override is wrong; the message says what to type instead.
+    """
+    cfg = composed("train", words, ("algo",))
+    if latex:
+        return latex_text(explained(build_algorithm(cfg)))
+    return explanation_of(cfg)
+
+
+def explanation_of(cfg: DictConfig) -> str:
+    """The formula of a composed configuration, what is said of it, and the nearest named algorithm."""
+    algorithm = build_algorithm(cfg)
+    lines = [unicode_text(explained(algorithm)), ""]
+    lines.append(f"r: {rewards_in_words(cfg)}")
+    lines += [f"note: {notice}" for notice in notices_of(cfg, algorithm)]
+    near = nearest(cfg)
+    lines.append(f"nearest in conf/algo: {near.name}" + ("" if near.differences else ", with no difference"))
+    lines += [f"  {difference}" for difference in near.differences]
+    return "\n".join(lines)
+
+
+def rewards_in_words(cfg: DictConfig) -> str:
+    """The rewards that the symbol r stands for."""
+    if has_functions(cfg):
+        return "the weighted sum of reward.functions"
+    reward = cfg.reward
+    return f"{reward.correct:g} correct, {reward.wrong:g} wrong, {reward.no_answer:g} without an answer"
+
+
+def difference(before: Sequence[str], after: Sequence[str]) -> str:
+    """The text of `winnow diff`: what changes from one list of overrides to another, in the formula and in the YAML.
+
+    Raises:
+        ConfigError: an override of either is wrong.
+    """
+    a, b = (composed("train", words, ("algo",)) for words in (before, after))
+    formula = list(_changed_lines(*(formulas(explained(build_algorithm(cfg))) for cfg in (a, b))))
+    settings = list(_changed_settings(_leaves(a), _leaves(b)))
+    return "\n".join(
+        [
+            "formula:" if formula else "formula: the same",
+            *formula,
+            "settings:" if settings else "settings: the same",
+            *settings,
+        ]
+    )
+
+
+def _changed_lines(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
+    for line in difflib.ndiff(before, after):
+        if line[0] in "+-":
+            yield f"  {line[0].replace('-', '−')} {line[2:]}"
+
+
+def _changed_settings(before: Leaves, after: Leaves) -> Iterator[str]:
+    for key in sorted(before.keys() | after.keys()):
+        was, becomes = before.get(key, "(not there)"), after.get(key, "(not there)")
+        if was != becomes:
+            yield f"  {key}: {was} → {becomes}"
+
+
+def _leaves(node: DictConfig) -> dict[str, object]:
+    """Dotted keys with the values of all settings; interpolations stay as they are written."""
+    return dict(_flat(OmegaConf.to_container(node, resolve=False)))
+
+
+def _flat(node: object, path: str = "") -> Iterator[tuple[str, object]]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _flat(value, f"{path}.{key}".lstrip("."))
+    else:
+        yield path, node
+
+
+def nearest(cfg: DictConfig) -> Nearest:
+    """The algorithm of `conf/algo` that shares most rules and settings with a composed configuration."""
+    mine, chosen = _leaves(cfg.algo), choice("algo")
+    rows = {name: _leaves(node) for name, node in named_algorithms().items()}
+    name = min(rows, key=lambda name: (_distance(mine, rows[name]), name != chosen, name))
+    return Nearest(name, tuple(_differences(mine, rows[name])))
+
+
+def named_algorithms() -> dict[str, DictConfig]:
+    """The `algo` node of every algorithm in `conf/algo`, by name, as it is without other overrides."""
+    loader = Composer("train", CONF, read_command_line([])).loader
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Hydra asks for _self_ where a configuration is loaded by itself
+        for path in sorted((CONF / "algo").glob("*.yaml")):
+            found[path.stem] = loader.load_configuration(f"algo/{path.stem}", [], RunMode.RUN).algo
+    return found
+
+
+def _axes(leaves: Leaves) -> dict[str, dict[str, object]]:
+    """The settings by axis; those of the algorithm itself are axes of one setting."""
+    axes: dict[str, dict[str, object]] = {}
+    for key, value in leaves.items():
+        axis, _, setting = key.partition(".")
+        axes.setdefault("algo" if key == TARGET else axis, {})[setting] = value
+    return axes
+
+
+def _distance(mine: Leaves, other: Leaves) -> int:
+    """Differing settings; another rule or class counts more than any setting."""
+    keys = [key for key in mine.keys() | other.keys() if mine.get(key) != other.get(key)]
+    return sum(100 if key.endswith(TARGET) else 1 for key in keys)
+
+
+def _differences(mine: Leaves, other: Leaves) -> Iterator[str]:
+    here, there = _axes(mine), _axes(other)
+    for axis in sorted(here.keys() | there.keys()):
+        if here.get(axis) != there.get(axis):
+            yield f"{axis}: {_called(here.get(axis))} here, {_called(there.get(axis))} there"
+
+
+def _called(settings: Mapping[str, object] | None) -> str:
+    """A rule with its settings, as `ppo(low=0.2, high=0.2)`; a single setting as its value."""
+    if settings is None:
+        return "none"
+    if "" in settings:
+        value = str(settings[""])
+        return value.rsplit(".", 1)[-1] if value.startswith("winnow.") else value
+    target = next((str(value) for key, value in settings.items() if key.endswith(f".{TARGET}")), None)
+    target = target or str(settings.get(TARGET))
+    given = [f"{k}={v}" for k, v in settings.items() if not k.rsplit(".", 1)[-1].startswith("_") and v is not None]
+    return f"{target.rsplit('.', 1)[-1]}({', '.join(given)})" if given else target.rsplit(".", 1)[-1]

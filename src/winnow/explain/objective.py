@@ -1,0 +1,249 @@
+"""Formulas of whole algorithms, composed from those of their rules as `winnow.objectives` composes the functions."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, PolicyUpdate, Preference, Supervised
+from winnow.explain.domains import BATCH, PAIR_BATCH, TOKENS, mean, total
+from winnow.explain.expression import ONE, TRUE, Constant, Expression, Over, Symbol, printed, walk
+from winnow.explain.functions import clamp, indicator
+from winnow.explain.proof import Proof, prove
+from winnow.explain.registry import Rule, built, settings_of
+from winnow.explain.sources import first_line, source_of
+from winnow.explain.symbols import (
+    ADVANTAGE,
+    ENTROPY,
+    LOG_RATIO_TO_REFERENCE,
+    LOGP,
+    MARGIN,
+    PENALTY,
+    RATIO,
+    RESPONSE_LENGTH,
+    ROWS,
+    SELECTED,
+    TOKEN_ADVANTAGE,
+    WEIGHT,
+)
+from winnow.objectives import KL, rule_of
+from winnow.ops.advantage import whiten_tokens
+from winnow.ops.value import clipped_value_loss, dpo
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A named part of the objective: its formula, and the rule with its settings and source behind it.
+
+    Without a formula, `said` describes the rule in words. `axis` is where the configuration chooses the rule.
+    """
+
+    name: Symbol
+    formula: Expression | None
+    axis: str
+    rule: Rule | None = None
+    said: str = ""
+    notes: tuple[str, ...] = ()
+    slope: Expression | None = None
+    proof: Proof | None = None
+
+    @property
+    def function(self) -> str:
+        function = rule_of(self.rule) if self.rule is not None else None
+        return "" if function is None else f"{function.__module__}.{getattr(function, '__qualname__', function)}"
+
+    @property
+    def settings(self) -> dict[str, object]:
+        return {} if self.rule is None else settings_of(self.rule)
+
+    @property
+    def source(self) -> str:
+        return "" if self.rule is None else source_of(self.rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The formula of an algorithm: its losses, which are to be minimised, and the terms that they are made of."""
+
+    losses: tuple[tuple[Symbol, Expression], ...]
+    terms: tuple[Term, ...]
+
+    @property
+    def legend(self) -> dict[str, Symbol]:
+        """The symbols in the formulas that are no term of their own, by their Unicode names."""
+        named = {term.name.unicode for term in self.terms} | {name.unicode for name, _ in self.losses}
+        formulas = [loss for _, loss in self.losses] + [term.formula for term in self.terms if term.formula is not None]
+        symbols = [node for formula in formulas for node in printed(formula) if isinstance(node, Symbol)]
+        return {symbol.unicode: symbol for symbol in symbols if symbol.unicode not in named and symbol.meaning}
+
+    @property
+    def domains(self) -> list[str]:
+        """The meanings of the domains that the terms sum or average over."""
+        formulas = [term.formula for term in self.terms if term.formula is not None]
+        found = [node.domain.meaning for formula in formulas for node in printed(formula) if isinstance(node, Over)]
+        return list(dict.fromkeys(found))
+
+
+LOSS = Symbol("loss", r"\mathcal{L}", "")
+VALUE_LOSS = Symbol("value loss", r"\mathcal{L}_V", "")
+KEPT = Symbol("D", "D", "")
+SELECTION = Symbol("K", "K", "")
+PAIRS = Symbol("(a⁺, a⁻)", "(a^+, a^-)", "")
+KL_TERM = Symbol("KL_t", r"\mathrm{KL}_t", "kl")
+PLAIN_ADVANTAGE = Symbol("Â_t", r"\hat A_t", "advantages", "advantage before whitening")
+DELTA = Symbol("δ_t", r"\delta_t", "")
+SURROGATE = Symbol("surrogate_t", r"\mathrm{surrogate}_t", "surrogate")
+VALUE_TERM = Symbol("critic_t", r"\mathrm{critic}_t", "critic")
+PAIR_LOSS = Symbol("pair", r"\mathrm{pair}", "pair")
+AGGREGATION = Symbol("Σ", r"\Sigma", "")
+REFERENCES = {"initial": "the initial model", "previous": "the policy that drew the samples"}
+
+
+def explained(algorithm: Algorithm) -> Explanation:
+    """The formula of an algorithm, from the functions and settings that it is composed of."""
+    match algorithm:
+        case Preference():
+            return _preference(algorithm)
+        case Supervised():
+            loss = _summed(LOGP, algorithm.aggregate)
+            said = "the demonstrations of an optimiser batch"
+            return Explanation(
+                ((LOSS, -loss),), (Term(KEPT, None, "dataset", said=said), _weights(algorithm.aggregate))
+            )
+        case PolicyGradient() | ActorCritic():
+            return _policy(algorithm)
+
+
+def term_of(name: Symbol, axis: str, rule: Rule, section: str, **quantities: Expression) -> Term:
+    """The term that a rule makes, with its formula if it has one that agrees with it, or else in words."""
+    found = built(axis, rule, quantities)
+    if found is None:
+        return Term(name, None, section, rule, said=_in_words(rule))
+    plain = built(axis, rule, {name: symbol for name, symbol in quantities.items() if symbol == PENALTY})
+    assert plain is not None
+    proof = prove(axis, rule, plain)
+    if not proof.holds:
+        said = f"{_in_words(rule)} (the formula that it brings does not agree with it, and is not shown)"
+        return Term(name, None, section, rule, said=said, proof=proof)
+    return Term(name, found.value, section, rule, notes=found.notes, slope=found.slope, proof=proof)
+
+
+def _in_words(rule: Rule) -> str:
+    settings = ", ".join(f"{name}={value}" for name, value in settings_of(rule).items())
+    called = f"{getattr(rule_of(rule), '__name__', rule)}({settings})"
+    return f"{called}: {said}" if (said := first_line(rule)) else called
+
+
+def _named(term: Term) -> Symbol:
+    """The term's symbol, defined by its formula."""
+    return replace(term.name, definition=term.formula)
+
+
+def _policy(algorithm: PolicyGradient | ActorCritic) -> Explanation:
+    objective, terms = algorithm.objective, list(_selection(algorithm))
+    advantage_terms = list(_advantages(algorithm))
+    ratio = term_of(_ratio_symbol(algorithm.ratio), "ratio", algorithm.ratio, "ratio")
+    advantage = advantage_terms[-1]
+    factor = advantage.formula if isinstance(advantage.formula, Constant) else advantage.name
+    if algorithm.uses_correction:
+        weight = term_of(WEIGHT, "correction", algorithm.correction, "correction")
+        advantage_terms.append(weight)
+        factor = WEIGHT * factor
+    quantity = _named(ratio) if objective.uses_ratio else LOGP
+    clip = term_of(SURROGATE, "clip", algorithm.clip, "clip", ratio=quantity, advantage=factor)
+    inner: Expression = SURROGATE if clip.formula is None else clip.formula
+    kl_terms = [] if algorithm.kl is None else list(_penalty(algorithm.kl))
+    if (kl := objective.kl_in_loss) is not None:
+        inner = inner - kl.coef * _named(kl_terms[-1])
+    inner = inner + objective.entropy * ENTROPY
+    terms += [*advantage_terms, *([ratio] if objective.uses_ratio else []), clip, *kl_terms]
+    losses = [(LOSS, -_summed(inner, algorithm.aggregate))]
+    if isinstance(algorithm, ActorCritic):
+        value = term_of(VALUE_TERM, "value", partial(clipped_value_loss, clip=algorithm.value_clip), "value_clip")
+        assert value.formula is not None
+        losses.append((VALUE_LOSS, _summed(value.formula, algorithm.aggregate)))
+        terms.append(value)
+    return Explanation(tuple(losses), (*terms, _weights(algorithm.aggregate)))
+
+
+def _ratio_symbol(rule: Rule) -> Symbol:
+    """s_t, or s where one ratio holds for the whole response."""
+    found = built("ratio", rule)
+    of_response = found is not None and any(isinstance(node, Over) for node in walk(found.value))
+    return Symbol("s", "s", "ratio", RATIO.meaning) if of_response else RATIO
+
+
+def _summed(inner: Expression, rule: Rule) -> Expression:
+    """1/Σ_a count Σ_a weight Σ_t inner, over the samples a of the optimiser batch."""
+    found = built("aggregate", rule, {"lengths": RESPONSE_LENGTH})
+    if found is None or found.count is None:
+        name = getattr(rule_of(rule), "__name__", str(rule))
+        weight = Symbol(f"{name}(a)", rf"\mathrm{{{name}}}(a)", "row_weight")
+        return total(weight * total(inner, TOKENS), BATCH)
+    count = found.count
+    size = ROWS if count == ONE else ROWS * count if isinstance(count, Constant) else total(count, BATCH)
+    return 1 / size * total(found.value * total(inner, TOKENS), BATCH)
+
+
+def _weights(rule: Rule) -> Term:
+    """The aggregation, as a term whose formula stands in the loss."""
+    found = built("aggregate", rule)
+    if found is None:
+        return Term(AGGREGATION, None, "aggregate", rule, said=_in_words(rule))
+    return Term(AGGREGATION, None, "aggregate", rule, proof=prove("aggregate", rule, found))
+
+
+def _selection(algorithm: PolicyUpdate) -> Iterator[Term]:
+    keeps_all = (found := built("select", algorithm.select)) is not None and found.value == TRUE
+    if algorithm.rejected == "drop" or keeps_all:
+        yield term_of(KEPT, "select", algorithm.select, "select")
+        return
+    yield term_of(SELECTION, "select", algorithm.select, "select")
+    yield Term(KEPT, TRUE, "rejected", said="")
+
+
+def _advantages(algorithm: PolicyGradient | ActorCritic) -> Iterator[Term]:
+    """The advantage, last, after the terms that it is made of."""
+    shaped = algorithm.objective.kl_in_reward is not None
+    if isinstance(algorithm, PolicyGradient):
+        penalty = {"penalty": PENALTY} if shaped else {}
+        found = term_of(ADVANTAGE, "advantage", algorithm.advantage, "advantage", **penalty)
+    else:
+        name = PLAIN_ADVANTAGE if algorithm.whiten else TOKEN_ADVANTAGE
+        found = term_of(name, "gae", algorithm.advantage, "advantage")
+        if isinstance(found.formula, Over) and isinstance(found.formula.body, Symbol):
+            yield Term(DELTA, found.formula.body.definition, "advantage")
+        if algorithm.whiten:
+            yield found
+            found = term_of(TOKEN_ADVANTAGE, "whiten", whiten_tokens, "whiten", advantages=PLAIN_ADVANTAGE)
+    keeps_all = (of := built("select", algorithm.select)) is not None and of.value == TRUE
+    if algorithm.rejected == "zero" and not keeps_all and found.formula is not None:
+        found = replace(found, formula=indicator(SELECTED) * found.formula)
+    yield found
+
+
+def _penalty(kl: KL) -> Iterator[Term]:
+    """Δ_t and the KL estimate of a token; in the reward, their sum over the response."""
+    yield Term(
+        LOG_RATIO_TO_REFERENCE, LOG_RATIO_TO_REFERENCE.definition, "kl", notes=(f"π_ref is {REFERENCES[kl.reference]}",)
+    )
+    estimate = term_of(KL_TERM, "kl", kl.estimator, "kl")
+    if estimate.formula is not None and kl.clamp is not None:
+        estimate = replace(estimate, formula=clamp(estimate.formula, -kl.clamp, kl.clamp))
+    yield estimate
+    if kl.place == "reward":
+        yield Term(PENALTY, kl.coef * total(KL_TERM, TOKENS), "kl", notes=("a number without a gradient",))
+
+
+def _preference(algorithm: Preference) -> Explanation:
+    rule = partial(dpo, beta=algorithm.beta, smoothing=algorithm.smoothing)
+    pairs = term_of(PAIRS, "select", algorithm.select, "select")
+    loss = term_of(PAIR_LOSS, "preference", rule, "beta")
+    assert loss.formula is not None
+    margin = Term(
+        MARGIN,
+        None,
+        "reference",
+        said="Σ_t [log π(a⁺_t) − log π_ref(a⁺_t)] − Σ_t [log π(a⁻_t) − log π_ref(a⁻_t)]",
+        notes=(f"π_ref is {REFERENCES[algorithm.reference]}",),
+    )
+    return Explanation(((LOSS, mean(loss.formula, PAIR_BATCH)),), (pairs, margin, loss))

@@ -1,0 +1,37 @@
+"""Sources of rules: the papers and equations that a rule's docstring names."""
+
+import inspect
+import re
+
+from winnow.explain.registry import Rule
+from winnow.objectives import rule_of
+
+PAPER = "arXiv 2504.11343"
+"""The paper whose equations the package cites by their number alone."""
+CITES = re.compile(r"arXiv|Eq\.|section \d|[Rr]elease|[A-Z]{3,}|R(?:einforce|EINFORCE)|et al\.|[a-z]+\.net/\S+")
+
+
+def source_of(rule: Rule) -> str:
+    """The sources that the docstring of a rule names in parentheses, or else that of its module; "" without one."""
+    function = rule_of(rule)
+    found = _cited(inspect.getdoc(function) or "") or _addresses(inspect.getdoc(inspect.getmodule(function)) or "")
+    return "; ".join(found)
+
+
+def first_line(rule: Rule) -> str:
+    """The first sentence of the rule's docstring."""
+    text = " ".join((inspect.getdoc(rule_of(rule)) or "").split("\n\n")[0].split())
+    return re.split(r"(?<=[.!?])(?<!Eq\.)(?<!al\.)\s", text)[0].rstrip(".")
+
+
+def _cited(doc: str) -> list[str]:
+    text = " ".join(doc.split())
+    inside = [part for part in re.findall(r"\(([^()]*)\)", text) if CITES.search(part)]
+    return [
+        re.sub(r"(Eq\. ?\d+|section \d[\d.]*)$", rf"\1 of {PAPER}", part) if "arXiv" not in part else part
+        for part in inside
+    ]
+
+
+def _addresses(doc: str) -> list[str]:
+    return re.findall(r"\b[\w.]+\.(?:net|org|com|io)/[\w./-]*\w", doc)

@@ -1,0 +1,65 @@
+"""Symbols of the quantities that rules read, under the names by which a rule asks for them."""
+
+from collections.abc import Mapping
+
+from winnow.explain.domains import BATCH, TOKENS, total
+from winnow.explain.expression import ZERO, Expression, Symbol
+from winnow.explain.functions import exp
+
+REWARD = Symbol("r", "r", "rewards", "the reward of a sample")
+CORRECT = Symbol("correct", r"\mathrm{correct}", "correct", "whether the sample is a success")
+TRUNCATED = Symbol("cut off", r"\mathrm{cut\ off}", "truncated", "whether the sample ended at rollout.max_tokens")
+PENALTY = Symbol("κ", r"\kappa", "penalty", "the KL penalty of the sample, β · Σ_t of its estimates")
+LENGTH = Symbol("|a|", "|a|", "lengths", "the number of tokens of a response")
+
+LOGP = Symbol("log π(a_t)", r"\log\pi(a_t)", "logprobs", "log-probability of a token under the present policy")
+LOGP_OLD = Symbol(
+    "log π_old(a_t)", r"\log\pi_{\mathrm{old}}(a_t)", "old", "log-probability under the policy that drew the samples"
+)
+PI = Symbol("π(a_t)", r"\pi(a_t)", "", "probability of a token under the present policy", exp(LOGP))
+PI_OLD = Symbol(
+    "π_old(a_t)", r"\pi_{\mathrm{old}}(a_t)", "", "probability under the policy that drew the samples", exp(LOGP_OLD)
+)
+PI_OF_RESPONSE = Symbol("π(a)", r"\pi(a)", "", "probability of the whole response", exp(total(LOGP, TOKENS)))
+PI_OLD_OF_RESPONSE = Symbol(
+    "π_old(a)",
+    r"\pi_{\mathrm{old}}(a)",
+    "",
+    "the same under the policy that drew the samples",
+    exp(total(LOGP_OLD, TOKENS)),
+)
+RESPONSE_LENGTH = Symbol("|a|", "|a|", "", "the number of tokens of a response", total(1.0, TOKENS))
+
+ROWS = Symbol("|D|", "|D|", "", "the number of samples of D", total(1.0, BATCH))
+LOGP_REF = Symbol("log π_ref(a_t)", r"\log\pi_{\mathrm{ref}}(a_t)", "ref", "log-probability under the reference policy")
+ENTROPY = Symbol("H_t", "H_t", "entropies", "entropy of the policy's distribution at the token")
+WEIGHT = Symbol("w_t", "w_t", "weight", "weight of the token's advantage, without a gradient")
+SELECTED = Symbol("a∈K", r"a \in K", "selected", "whether algo.select keeps the sample")
+
+RATIO = Symbol("s_t", "s_t", "ratio", "importance ratio of the present policy to the one that drew the samples")
+ADVANTAGE = Symbol("A", "A", "advantage", "advantage of the sample")
+TRAINER_OVER_SAMPLER = Symbol("ρ_t", r"\rho_t", "ratio", "π_old(a_t) of the trainer's forward over that of the sampler")
+LOG_RATIO_TO_REFERENCE = Symbol("Δ_t", r"\Delta_t", "delta", "log-ratio to the reference", LOGP - LOGP_REF)
+TOKEN_REWARD = Symbol("r_t", "r_t", "rewards", "the reward at the last token, 0 at the others")
+VALUE = Symbol("V_t", "V_t", "values", "the critic's value before the update")
+RETURN = Symbol("R_t", "R_t", "returns", "the return, A_t + V_t before whitening")
+INSIDE = Symbol("", "", "response")
+NEW_VALUE = Symbol("v_t", "v_t", "values", "the critic's value")
+OLD_VALUE = Symbol("V_t", "V_t", "old", "the critic's value before the update")
+TOKEN_ADVANTAGE = Symbol("A_t", "A_t", "advantages", "advantage of the token")
+MARGIN = Symbol("m", "m", "margin", "log-ratio to the reference of the chosen less that of the rejected response")
+
+OFFERED: dict[str, Mapping[str, Expression]] = {
+    "select": {"rewards": REWARD, "correct": CORRECT, "truncated": TRUNCATED},
+    "advantage": {"rewards": REWARD, "penalty": ZERO, "lengths": LENGTH, "correct": CORRECT},
+    "gae": {"rewards": TOKEN_REWARD, "values": VALUE},
+    "whiten": {"advantages": TOKEN_ADVANTAGE},
+    "ratio": {"logprobs": LOGP, "old": LOGP_OLD, "advantage": ADVANTAGE},
+    "clip": {"ratio": RATIO, "advantage": ADVANTAGE, "logprobs": LOGP, "old": LOGP_OLD},
+    "aggregate": {"lengths": LENGTH},
+    "correction": {"ratio": TRAINER_OVER_SAMPLER, "advantage": ADVANTAGE},
+    "kl": {"delta": LOG_RATIO_TO_REFERENCE},
+    "value": {"values": NEW_VALUE, "old": OLD_VALUE, "returns": RETURN},
+    "preference": {"margin": MARGIN},
+}
+"""The symbols that builders of each axis get, by the names in the signatures of its rules."""

@@ -1,0 +1,71 @@
+"""`winnow explain` and `winnow diff`."""
+
+import pytest
+
+from winnow import cli
+from winnow.config.compose import composed
+from winnow.config.explanation import difference, explain, named_algorithms, nearest
+
+
+def test_explain_prints_formula_rules_notices_and_the_nearest_algorithm(capfd: pytest.CaptureFixture[str]):
+    assert cli.exit_code(["explain", "algo=grpo", "algo.clip.high=0.28", "update.minibatches=1"]) == 0
+    text = capfd.readouterr().out
+    assert text.startswith("loss = −1/|D| Σ_{a∈D} 1/|a| Σ_t min(s_t·A, clip(s_t, 0.8, 1.28)·A)\n")
+    assert "winnow.ops.clip.ppo" in text
+    assert "arXiv 1707.06347, Eq. 7" in text
+    assert "the ratio is always 1, so algo/ratio and algo/clip change nothing" in text
+    assert "r: 1 correct, -1 wrong, -1 without an answer" in text
+    assert "clip: ppo(low=0.2, high=0.28) here, ppo(low=0.2, high=0.2) there" in text
+
+
+def test_explain_prints_latex(capfd: pytest.CaptureFixture[str]):
+    assert cli.exit_code(["explain", "algo=raft", "--latex"]) == 0
+    text = capfd.readouterr().out
+    assert text.startswith("\\begin{aligned}\n\\mathcal{L} &= -\\frac{1}{|D|} \\sum_{a \\in D}")
+    assert text.count("\\left") == text.count("\\right")
+    assert text.count("{") == text.count("}")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["explain", "algo=grop"], "algo=grop"),
+        (["explain", "algo.clip.hihg=0.3"], "algo.clip.hihg"),
+        (["explain", "algo=raft,grpo"], "several values are a sweep"),
+        (["diff", "algo=grpo", "algo=grop"], "algo=grop"),
+        (["diff", "algo='grpo", "algo=raft"], "No closing quotation; type overrides as for train.py, in quotes"),
+    ],
+)
+def test_wrong_overrides_are_one_line(capfd: pytest.CaptureFixture[str], words: list[str], part: str):
+    assert cli.exit_code(words) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert part in err
+
+
+def test_diff_says_what_changes_in_formula_and_settings():
+    text = difference(["algo=raftpp", "algo/clip=none"], ["algo=raftpp", "seed=3"])
+    assert text.splitlines() == [
+        "formula:",
+        "  − loss = −1/|D| Σ_{a∈D} 1/|a| Σ_t s_t",
+        "  + loss = −1/|D| Σ_{a∈D} 1/|a| Σ_t min(s_t, clip(s_t, 0.8, 1.2))",
+        "settings:",
+        "  algo.clip._target_: winnow.ops.clip.unclipped → winnow.ops.clip.ppo",
+        "  algo.clip.high: (not there) → 0.2",
+        "  algo.clip.low: (not there) → 0.2",
+        "  seed: 0 → 3",
+    ]
+    assert difference(["algo=grpo"], ["algo=grpo"]) == "formula: the same\nsettings: the same"
+
+
+@pytest.mark.parametrize("name", sorted(named_algorithms()))
+def test_every_named_algorithm_is_nearest_to_itself(name: str):
+    found = nearest(composed("train", [f"algo={name}"], ("algo",)))
+    assert (found.name, found.differences) == (name, ())
+
+
+def test_the_nearest_algorithm_is_found_by_rules_and_not_by_name():
+    """Reinforce with the group's advantages is GRPO."""
+    found = nearest(composed("train", ["algo=reinforce", "algo/advantage=group"], ("algo",)))
+    assert (found.name, found.differences) == ("grpo", ())
+    assert "nearest in conf/algo: grpo, with no difference" in explain(["algo=reinforce", "algo/advantage=group"])

@@ -1,0 +1,248 @@
+"""Every printed formula is computed beside the function that it describes: equal values, equal gradients."""
+
+import inspect
+import math
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import Tensor
+
+from winnow.algorithm import ActorCritic, PolicyGradient
+from winnow.config.compose import CONF
+from winnow.config.explanation import named_algorithms
+from winnow.explain import Formula, formula, registry
+from winnow.explain.domains import GROUP, TOKENS, mean, total
+from winnow.explain.expression import Expression, Symbol
+from winnow.explain.functions import clamp, exp, maximum, stop
+from winnow.explain.notation import LATEX, UNICODE
+from winnow.explain.objective import explained
+from winnow.explain.proof import called, prove, prove_loss, samples, tokens
+from winnow.explain.registry import built
+from winnow.explain.symbols import PENALTY
+from winnow.explain.text import formulas, latex_text, unicode_text
+from winnow.objectives import KL, no_kl, rule_of
+from winnow.ops import advantage, aggregate, clip, kl, ratio, select, value
+
+AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")
+RULES = [path for axis in AXES for path in sorted((CONF / "algo" / axis).glob("*.yaml")) if path.stem != "none"]
+NONE = [CONF / "algo" / axis / "none.yaml" for axis in ("ratio", "clip", "correction")]
+
+
+def rule_at(path: Path) -> tuple[str, registry.Rule]:
+    """The axis and the rule of a YAML, with the YAML's settings."""
+    node = OmegaConf.create({"rollout": {"max_tokens": 64}, "rule": OmegaConf.load(path)}).rule
+    rule = instantiate(node)
+    if isinstance(rule, KL):
+        return "kl", rule.estimator
+    critic = "values" in inspect.signature(rule_of(rule)).parameters
+    return "gae" if critic else path.parent.name, rule
+
+
+@pytest.mark.parametrize("path", [*RULES, *NONE], ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_every_rule_of_the_configuration_has_a_formula_that_agrees_with_it(path: Path):
+    axis, rule = rule_at(path)
+    found = built(axis, rule)
+    assert found is not None, f"{rule_of(rule).__name__}: write its formula in winnow/explain (docs/explain.md)"
+    assert prove(axis, rule, found).holds
+
+
+OTHER_SETTINGS = [
+    ("advantage", partial(advantage.group, centre=centre, scale=scale))
+    for centre in ("none", "mean", "leave_one_out")
+    for scale in ("none", "std")
+] + [
+    ("gae", partial(advantage.gae, gamma=0.9, lam=0.95)),
+    ("whiten", advantage.whiten_tokens),
+    ("select", partial(select.extremes, pairs=2)),
+    ("clip", partial(clip.dual, low=0.2, high=0.3, c=1.0)),
+    ("clip", partial(clip.cispo, low=0.3, high=0.2)),
+    ("correction", partial(ratio.masked, cap=1.2)),
+    ("value", partial(value.clipped_value_loss, clip=0.5)),
+    ("preference", partial(value.dpo, beta=0.1, smoothing=0.1)),
+]
+
+
+@pytest.mark.parametrize(("axis", "rule"), OTHER_SETTINGS)
+def test_formulas_agree_under_other_settings(axis: str, rule: registry.Rule):
+    found = built(axis, rule)
+    assert found is not None
+    assert prove(axis, rule, found).holds
+
+
+@pytest.mark.parametrize("rule", [rule for axis, rule in OTHER_SETTINGS if axis == "advantage"])
+def test_formulas_agree_where_a_kl_term_is_subtracted_from_rewards(rule: registry.Rule):
+    found = built("advantage", rule, {"penalty": PENALTY})
+    assert found is not None
+    assert "κ" in UNICODE.text(found.value)
+    assert prove("advantage", rule, found).holds
+
+
+TERMS = [
+    None,
+    KL(kl.k1, 0.3),
+    KL(kl.k2, 0.3, clamp=0.2),
+    KL(kl.k3, 0.3, reference="previous"),
+    KL(kl.k3, 0.3, place="reward"),
+]
+
+
+@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("name", sorted(named_algorithms()))
+def test_the_formula_of_the_whole_loss_agrees_with_the_objective(name: str, term: KL | None):
+    node = OmegaConf.create({"rollout": {"max_tokens": 64}, "algo": named_algorithms()[name]}).algo
+    algorithm = instantiate(node, _convert_="all")
+    if not isinstance(algorithm, PolicyGradient | ActorCritic):
+        return
+    if term is not None and term.place == "reward" and rule_of(algorithm.advantage) is advantage.one:
+        return
+    settings = {name: getattr(algorithm, name) for name in algorithm.__dataclass_fields__} | {
+        "kl": term,
+        "entropy": 0.2,
+    }
+    algorithm = type(algorithm)(**settings)
+    found = explained(algorithm)
+    proof = prove_loss(algorithm.objective, algorithm.aggregate, found.losses[0][1])
+    assert proof.holds, (formulas(found), proof)
+
+
+def test_the_proof_finds_a_wrong_constant_and_a_wrong_gradient():
+    rule = partial(clip.ppo, low=0.2, high=0.2)
+    wrong = built("clip", partial(clip.ppo, low=0.2, high=0.21))
+    assert wrong is not None
+    assert not prove("clip", rule, wrong).holds
+    right = built("clip", rule)
+    assert right is not None
+    proof = prove("clip", rule, Formula(stop(right.value)))
+    assert proof.value <= 1e-12 < proof.gradient
+
+
+def test_the_inputs_of_proofs_hold_ties_and_both_sides_of_every_bound():
+    """A formula that is compared only where its branches do not differ would be no proof."""
+    given = samples(1)
+    tied = (given["rewards"] == given["rewards"][:, :1]).all(1)
+    assert tied.any()
+    assert not tied.all()
+    ratios = torch.cat([tokens(seed)["ratio"].flatten() for seed in range(12)])
+    signs = torch.cat([tokens(seed)["advantage"].flatten() for seed in range(12)])
+    for sign in (-1, 1):
+        of = ratios[signs.sign() == sign]
+        assert min((of < 0.8).sum(), (of > 1.2).sum(), ((of > 0.8) & (of < 1.2)).sum()) > 20
+
+
+A, S = Symbol("A", "A", "advantage"), Symbol("s", "s", "ratio")
+
+
+@pytest.mark.parametrize(
+    ("written", "unicode", "latex"),
+    [
+        (A - (S - A), "A − (s − A)", r"A - \left(s - A\right)"),
+        (A - S + A, "A − s + A", r"A - s + A"),
+        ((A + S) * A, "(A + s)·A", r"\left(A + s\right) \, A"),
+        (A / (S * A), "A/(s·A)", r"\frac{A}{s \, A}"),
+        (-(A + S), "−(A + s)", r"-\left(A + s\right)"),
+        (total(A, TOKENS) * S, "(Σ_t A)·s", r"\left(\sum_{t} A\right) \, s"),
+        (1 / A * total(S, TOKENS) * A, "(1/A Σ_t s)·A", r"\left(\frac{1}{A} \sum_{t} s\right) \, A"),
+        (total(A + S, TOKENS), "Σ_t (A + s)", r"\sum_{t} \left(A + s\right)"),
+        (mean(A + S, GROUP), "mean_G(A + s)", r"\operatorname{mean}_{G}\left(A + s\right)"),
+        ((A * S) ** 2, "(A·s)²", r"\left(A \, s\right)^{2}"),
+        ((-A) ** 2, "(−A)²", r"\left(-A\right)^{2}"),
+        (1e-6 * A, "1e-06·A", r"10^{-6} \, A"),
+        (-0.5 * A, "−0.5·A", r"-0.5 \, A"),
+        (1 * A + 0, "A", "A"),
+        (maximum(A, -math.inf), "A", "A"),
+        (exp(-A), "exp(−A)", r"\exp\left(-A\right)"),
+        (~((A < 0) & (S >= 1)), "¬(A < 0 ∧ s ≥ 1)", r"\neg \left(A < 0 \wedge s \ge 1\right)"),
+    ],
+)
+def test_texts_have_the_parentheses_that_they_need(written: Expression, unicode: str, latex: str):
+    assert UNICODE.text(written) == unicode
+    assert LATEX.text(written) == latex
+
+
+def grpo(**changed) -> PolicyGradient:
+    settings = {
+        "select": select.all_samples,
+        "advantage": advantage.group,
+        "ratio": ratio.token,
+        "clip": partial(clip.ppo, low=0.2, high=0.2),
+        "aggregate": aggregate.sequence_mean,
+        "kl": no_kl(),
+        "correction": ratio.uncorrected,
+        "entropy": 0.0,
+        "rejected": "drop",
+    }
+    return PolicyGradient(**settings | changed)
+
+
+def test_an_advantage_of_one_and_a_bound_that_is_none_leave_the_formula():
+    found = formulas(explained(grpo(advantage=advantage.one, select=select.best)))
+    assert found[0] == "loss = −1/|D| Σ_{a∈D} 1/|a| Σ_t min(s_t, clip(s_t, 0.8, 1.2))"
+    assert "D = {a : correct ∧ r = max_G(r | correct)}" in found
+
+
+def test_rejected_samples_that_stay_have_an_advantage_of_zero():
+    found = formulas(explained(grpo(select=select.mixed_prompts, rejected="zero")))
+    assert "A = 1[a∈K]·(r − mean_G(r))/(std_G(r) + 1e-06)" in found
+    assert "D = all samples of the optimiser batch" in found
+
+
+def cubed(ratio: Tensor, advantage: Tensor, at: float) -> Tensor:
+    """The cube of the bounded ratio, times the advantage. More words follow."""
+    return ratio.clamp(max=at) ** 3 * advantage
+
+
+def test_a_rule_without_a_formula_is_shown_by_name_settings_and_docstring():
+    text = unicode_text(explained(grpo(clip=partial(cubed, at=2.0))))
+    assert text.startswith("loss = −1/|D| Σ_{a∈D} 1/|a| Σ_t surrogate_t")
+    assert "surrogate_t = cubed(at=2.0): The cube of the bounded ratio, times the advantage" in text
+    assert "surrogate" in latex_text(explained(grpo(clip=partial(cubed, at=2.0))))
+
+
+@pytest.fixture
+def own_formula(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(registry, "BUILDERS", dict(registry.BUILDERS))
+    return formula(cubed)
+
+
+def test_a_rule_brings_its_own_formula(own_formula):
+    own_formula(lambda ratio, advantage, at: clamp(ratio, 0, at) ** 3 * advantage)
+    found = formulas(explained(grpo(clip=partial(cubed, at=2.0))))
+    assert found[0] == "loss = −1/|D| Σ_{a∈D} 1/|a| Σ_t clip(s_t, 0, 2)^3·A"
+
+
+def test_a_formula_that_does_not_agree_with_its_rule_is_not_shown(own_formula):
+    own_formula(lambda ratio, advantage, at: clamp(ratio, 0, at) ** 2 * advantage)
+    text = unicode_text(explained(grpo(clip=partial(cubed, at=2.0))))
+    assert "cubed(at=2.0)" in text
+    assert "the formula that it brings does not agree with it, and is not shown" in text
+
+
+def test_a_rule_is_called_with_the_quantities_that_it_names():
+    def lengths_matter(rewards: Tensor, lengths: Tensor, times: float) -> Tensor:
+        return times * rewards * lengths
+
+    given = samples(0)
+    result = called("advantage", partial(lengths_matter, times=2.0), given)
+    assert isinstance(result, Tensor)
+    assert torch.equal(result, 2 * given["rewards"] * given["lengths"])
+
+
+def test_the_objective_of_proofs_is_the_one_that_trains():
+    """The loss of a proof has every term in it: without one of them the comparison fails."""
+    algorithm = grpo(kl=KL(kl.k2, 0.3), entropy=0.2)
+    loss = explained(algorithm).losses[0][1]
+    assert prove_loss(algorithm.objective, aggregate.sequence_mean, loss).holds
+    assert not prove_loss(algorithm.objective, aggregate.token_mean, loss).holds
+    mine = algorithm.objective
+    for other in (
+        replace(mine, kl=None),
+        replace(mine, entropy=0.0),
+        replace(mine, ratio=ratio.sequence),
+        replace(mine, clip=clip.unclipped),
+    ):
+        assert not prove_loss(other, aggregate.sequence_mean, loss).holds
