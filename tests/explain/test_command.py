@@ -14,7 +14,7 @@ def test_explain_prints_formula_rules_notices_and_the_nearest_algorithm(capfd: p
     assert "winnow.ops.clip.ppo" in text
     assert "arXiv 1707.06347, Eq. 7" in text
     assert "the ratio is always 1, so algo/ratio and algo/clip change nothing" in text
-    assert "r: 1 correct, -1 wrong, -1 without an answer" in text
+    assert "rewards: 1 correct, -1 wrong, -1 without an answer" in text
     assert "clip: ppo(low=0.2, high=0.28) here, ppo(low=0.2, high=0.2) there" in text
 
 
@@ -68,4 +68,4 @@ def test_the_nearest_algorithm_is_found_by_rules_and_not_by_name():
     """Reinforce with the group's advantages is GRPO."""
     found = nearest(composed("train", ["algo=reinforce", "algo/advantage=group"], ("algo",)))
     assert (found.name, found.differences) == ("grpo", ())
-    assert "nearest in conf/algo: grpo, with no difference" in explain(["algo=reinforce", "algo/advantage=group"])
+    assert "nearest: algo=grpo, with no difference" in explain(["algo=reinforce", "algo/advantage=group"])

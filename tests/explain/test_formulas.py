@@ -197,9 +197,9 @@ def cubed(ratio: Tensor, advantage: Tensor, at: float) -> Tensor:
 
 
 def test_a_rule_without_a_formula_is_shown_by_name_settings_and_docstring():
-    text = unicode_text(explained(grpo(clip=partial(cubed, at=2.0))))
-    assert text.startswith("loss = −1/|D| Σ_{a∈D} 1/|a| Σ_t surrogate_t")
-    assert "surrogate_t = cubed(at=2.0): The cube of the bounded ratio, times the advantage" in text
+    found = formulas(explained(grpo(clip=partial(cubed, at=2.0))))
+    assert found[0] == "loss = −1/|D| Σ_{a∈D} 1/|a| Σ_t surrogate_t"
+    assert "surrogate_t = cubed(at=2.0): The cube of the bounded ratio, times the advantage" in found
     assert "surrogate" in latex_text(explained(grpo(clip=partial(cubed, at=2.0))))
 
 

@@ -45,10 +45,10 @@ def explanation_of(cfg: DictConfig) -> str:
     """The formula of a composed configuration, what is said of it, and the nearest named algorithm."""
     algorithm = build_algorithm(cfg)
     lines = [unicode_text(explained(algorithm)), ""]
-    lines.append(f"r: {rewards_in_words(cfg)}")
+    lines.append(f"rewards: {rewards_in_words(cfg)}")
     lines += [f"note: {notice}" for notice in notices_of(cfg, algorithm)]
     near = nearest(cfg)
-    lines.append(f"nearest in conf/algo: {near.name}" + ("" if near.differences else ", with no difference"))
+    lines.append(f"nearest: algo={near.name}" + ("; it differs in" if near.differences else ", with no difference"))
     lines += [f"  {difference}" for difference in near.differences]
     return "\n".join(lines)
 

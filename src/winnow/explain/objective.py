@@ -23,6 +23,7 @@ from winnow.explain.symbols import (
     ROWS,
     SELECTED,
     TOKEN_ADVANTAGE,
+    TOKEN_REWARD,
     WEIGHT,
 )
 from winnow.objectives import KL, rule_of
@@ -151,7 +152,7 @@ def _policy(algorithm: PolicyGradient | ActorCritic) -> Explanation:
     quantity = _named(ratio) if objective.uses_ratio else LOGP
     clip = term_of(SURROGATE, "clip", algorithm.clip, "clip", ratio=quantity, advantage=factor)
     inner: Expression = SURROGATE if clip.formula is None else clip.formula
-    kl_terms = [] if algorithm.kl is None else list(_penalty(algorithm.kl))
+    kl_terms = [] if algorithm.kl is None else list(_penalty(algorithm.kl, isinstance(algorithm, ActorCritic)))
     if (kl := objective.kl_in_loss) is not None:
         inner = inner - kl.coef * _named(kl_terms[-1])
     inner = inner + objective.entropy * ENTROPY
@@ -209,7 +210,9 @@ def _advantages(algorithm: PolicyGradient | ActorCritic) -> Iterator[Term]:
         found = term_of(ADVANTAGE, "advantage", algorithm.advantage, "advantage", **penalty)
     else:
         name = PLAIN_ADVANTAGE if algorithm.whiten else TOKEN_ADVANTAGE
-        found = term_of(name, "gae", algorithm.advantage, "advantage")
+        kl = algorithm.objective.kl_in_reward
+        rewards = TOKEN_REWARD if kl is None else TOKEN_REWARD - kl.coef * KL_TERM
+        found = term_of(name, "gae", algorithm.advantage, "advantage", rewards=rewards)
         if isinstance(found.formula, Over) and isinstance(found.formula.body, Symbol):
             yield Term(DELTA, found.formula.body.definition, "advantage")
         if algorithm.whiten:
@@ -221,8 +224,8 @@ def _advantages(algorithm: PolicyGradient | ActorCritic) -> Iterator[Term]:
     yield found
 
 
-def _penalty(kl: KL) -> Iterator[Term]:
-    """Δ_t and the KL estimate of a token; in the reward, their sum over the response."""
+def _penalty(kl: KL, by_token: bool) -> Iterator[Term]:
+    """Δ_t and the KL estimate of a token; in the reward of a response, their sum over it."""
     yield Term(
         LOG_RATIO_TO_REFERENCE, LOG_RATIO_TO_REFERENCE.definition, "kl", notes=(f"π_ref is {REFERENCES[kl.reference]}",)
     )
@@ -230,7 +233,7 @@ def _penalty(kl: KL) -> Iterator[Term]:
     if estimate.formula is not None and kl.clamp is not None:
         estimate = replace(estimate, formula=clamp(estimate.formula, -kl.clamp, kl.clamp))
     yield estimate
-    if kl.place == "reward":
+    if kl.place == "reward" and not by_token:
         yield Term(PENALTY, kl.coef * total(KL_TERM, TOKENS), "kl", notes=("a number without a gradient",))
 
 
@@ -241,9 +244,14 @@ def _preference(algorithm: Preference) -> Explanation:
     assert loss.formula is not None
     margin = Term(
         MARGIN,
-        None,
+        total(_log_ratio("⁺", "+"), TOKENS) - total(_log_ratio("⁻", "-"), TOKENS),
         "reference",
-        said="Σ_t [log π(a⁺_t) − log π_ref(a⁺_t)] − Σ_t [log π(a⁻_t) − log π_ref(a⁻_t)]",
         notes=(f"π_ref is {REFERENCES[algorithm.reference]}",),
     )
     return Explanation(((LOSS, mean(loss.formula, PAIR_BATCH)),), (pairs, margin, loss))
+
+
+def _log_ratio(unicode: str, latex: str) -> Expression:
+    """log π − log π_ref of a token of the chosen or the rejected response."""
+    policy = Symbol(f"log π(a{unicode}_t)", rf"\log\pi(a^{latex}_t)", "")
+    return policy - Symbol(f"log π_ref(a{unicode}_t)", rf"\log\pi_{{\mathrm{{ref}}}}(a^{latex}_t)", "")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from winnow.explain.expression import TRUE, Expression, Symbol
+from winnow.explain.expression import TRUE
 from winnow.explain.notation import LATEX, UNICODE, Notation
 from winnow.explain.objective import Explanation, Term
 
@@ -11,17 +11,18 @@ EVERYTHING = {"D": "all samples of the optimiser batch"}
 
 def formulas(explanation: Explanation) -> list[str]:
     """The losses and the terms, a line each: `loss = −1/|D| Σ …`."""
-    lines = [f"{name.unicode} = {UNICODE.text(loss)}" for name, loss in explanation.losses]
-    return lines + [_line(term) for term in explanation.terms if _is_shown(term)]
+    return [f"{name} = {formula}" for name, formula in _equations(explanation)]
+
+
+def _equations(explanation: Explanation) -> list[tuple[str, str]]:
+    losses = [(name.unicode, UNICODE.text(loss)) for name, loss in explanation.losses]
+    shown = [term for term in explanation.terms if _is_shown(term)]
+    return losses + [(term.name.unicode, _right_side(term, UNICODE)) for term in shown]
 
 
 def _is_shown(term: Term) -> bool:
     """Whether the term is a line of its own; the others stand in the loss."""
     return term.axis not in ("clip", "aggregate", "value_clip", "beta") or (term.formula is None and bool(term.said))
-
-
-def _line(term: Term) -> str:
-    return f"{term.name.unicode} = {_right_side(term, UNICODE)}"
 
 
 def _right_side(term: Term, notation: Notation) -> str:
@@ -37,58 +38,53 @@ def _right_side(term: Term, notation: Notation) -> str:
 
 def unicode_text(explanation: Explanation) -> str:
     """The explanation for a terminal."""
-    return "\n".join([*formulas(explanation), "", *_legend(explanation), "", *_rules(explanation)])
+    equations = _equations(explanation)
+    width = max(len(name) for name, _ in equations)
+    lines = [f"{name.ljust(width)} = {formula}" for name, formula in equations]
+    return "\n".join([*lines, "", "where", *_legend(explanation), "", "rules", *_rules(explanation)])
 
 
 def _legend(explanation: Explanation) -> Iterator[str]:
-    for name, symbol in explanation.legend.items():
-        yield f"  {name}: {symbol.meaning}"
-    for meaning in explanation.domains:
-        yield f"  {meaning}"
+    named = [(name, symbol.meaning) for name, symbol in explanation.legend.items()]
+    pairs = named + [tuple(meaning.split(": ", 1)) for meaning in explanation.domains]
+    width = max(len(name) for name, _ in pairs) if pairs else 0
+    yield from (f"  {name.ljust(width)}  {meaning}" for name, meaning in pairs)
+    for term in explanation.terms:
+        yield from (f"  {term.name.unicode.ljust(width)}  {note}" for note in term.notes)
 
 
 def _rules(explanation: Explanation) -> Iterator[str]:
     """Axis, function, settings and source of each rule, in columns."""
     rows = [(term.axis, term.function, _settings(term), term.source) for term in explanation.terms if term.rule]
     widths = [max(len(row[i]) for row in rows) for i in range(3)] if rows else []
-    for row in rows:
-        yield (
-            "  " + "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip()
-        )
+    for *row, source in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        yield "  " + "  ".join([*cells, source]).rstrip()
     differences = [max(t.proof.value, t.proof.gradient) for t in explanation.terms if t.proof is not None]
     if differences:
-        yield f"  each formula was computed beside its function: largest difference {max(differences):.0e}"
+        largest = max(differences)
+        yield f"  computed beside these functions on random numbers, the formulas differ by at most {largest:.0e}"
     for term in explanation.terms:
-        for note in term.notes:
-            yield f"  {term.name.unicode}: {note}"
         if term.slope is not None:
-            yield f"  the gradient is that of {UNICODE.text(term.slope)}"
+            yield f"  {term.axis}: the gradient is that of {UNICODE.text(term.slope)}"
 
 
 def _settings(term: Term) -> str:
-    return " ".join(f"{name}={value}" for name, value in term.settings.items())
+    return " ".join(f"{name}={value}" for name, value in term.settings.items() if value is not None)
 
 
 def latex_text(explanation: Explanation) -> str:
     """The losses and terms as one `aligned` environment."""
-    lines = [_latex_line(name, LATEX.text(loss)) for name, loss in explanation.losses]
+    lines = [f"{name.latex} &= {LATEX.text(loss)}" for name, loss in explanation.losses]
     for term in explanation.terms:
         if _is_shown(term):
-            lines.append(_latex_line(term.name, _latex_side(term)))
+            lines.append(f"{term.name.latex} &= {_latex_side(term)}")
     return "\\begin{aligned}\n" + " \\\\\n".join(lines) + "\n\\end{aligned}"
-
-
-def _latex_line(name: Symbol, right: str) -> str:
-    return f"{name.latex} &= {right}"
 
 
 def _latex_side(term: Term) -> str:
     if term.formula is None or (term.formula == TRUE and term.axis in ("select", "rejected")):
         return rf"\text{{{_right_side(term, LATEX)}}}"
     if term.axis in ("select", "rejected"):
-        return rf"\left\{{a : {_text(term.formula)}\right\}}"
-    return _text(term.formula)
-
-
-def _text(formula: Expression) -> str:
-    return LATEX.text(formula)
+        return rf"\left\{{a : {LATEX.text(term.formula)}\right\}}"
+    return LATEX.text(term.formula)
