@@ -40,7 +40,7 @@ LAYERS = (
     ("run_logs",),
     ("experience",),
     ("evaluation", "guards"),
-    ("oracle", "plan", "study", "training"),
+    ("conformance", "oracle", "plan", "study", "training"),
     ("config",),
     ("assemble",),
     ("launch",),

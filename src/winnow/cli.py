@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from winnow import signals
 from winnow._version import __version__
-from winnow.errors import CONFIG, DISK, DONE, ConfigError, DiskFailure, Stopped
+from winnow.errors import BUG, CONFIG, DISK, DONE, ConfigError, DiskFailure, Stopped
 from winnow.files import DiskErrors, keep_compiled_code, require_new
 from winnow.visible_text import message, visible
 
@@ -152,6 +152,9 @@ def _parser() -> "_Parser":
     )
     oracle.add_argument("--draws", type=int, help="draw so many iterations; default: enumerate all")
     oracle.add_argument("--json", action="store_true", help="numbers for programs")
+
+    check = command("check", "test whether an algorithm, and each of its rules, keeps the promises that runs build on")
+    _overrides(check, "as for train.py, such as algo=grpo algo/clip=soft plugins=[my_project]")
 
     replay = command("replay", "compute the numbers of a dump again, to the first that is not finite")
     replay.add_argument("file", type=Path, metavar="FILE", help="a file in RUN/faults")
@@ -317,6 +320,15 @@ def _oracle(args: argparse.Namespace) -> None:
     asked = Asked(reward=args.reward, draws=args.draws, **{name: getattr(args, name) for name, _, _ in ORACLE_NUMBERS})
     setting, answer = oracle(args.overrides, asked)
     print(as_json(setting, answer) if args.json else visible(text(setting, answer)))
+
+
+def _check(args: argparse.Namespace) -> int:
+    from winnow.config.compose import composed
+    from winnow.config.instantiate import build_algorithm
+    from winnow.conformance.run import findings, report
+
+    algorithm = build_algorithm(composed("train", args.overrides, ("algo",)))
+    return DONE if report(list(findings(algorithm)), lambda line: print(visible(line))) else BUG
 
 
 def _replay(args: argparse.Namespace) -> int:

@@ -1,0 +1,99 @@
+"""Checks of aggregate rules: the weight of each row's tokens, and its contribution to the denominator."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from winnow.conformance.calling import call, leaves_its_inputs, names
+from winnow.conformance.claims import claims_of
+from winnow.conformance.example import generator
+from winnow.conformance.finding import Check, Result, fails, not_applicable, passes, same
+from winnow.objectives import returned
+
+LENGTHS = (3, 1, 5, 4, 2, 1, 7)
+PROMPTS = (0, 0, 0, 1, 1, 2, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateRule:
+    """An aggregate rule, called with the lengths of rows and the numbers of their prompts."""
+
+    rule: Callable
+
+    def __call__(self, lengths: Int[Tensor, " n"], prompts: Int[Tensor, " n"]) -> Tensor:
+        """(2, N): weights and contributions."""
+        weights, parts = call(self.rule, lengths, prompts=prompts)
+        checked = [returned("aggregate", self.rule, result, lengths).double() for result in (weights, parts)]
+        return torch.stack(checked)
+
+    @property
+    def reads_prompts(self) -> bool:
+        return "prompts" in names(self.rule)
+
+
+def _rows() -> tuple[Tensor, Tensor]:
+    return torch.tensor(LENGTHS), torch.tensor(PROMPTS)
+
+
+def _right_shape(tested: AggregateRule) -> Result:
+    lengths, prompts = _rows()
+    tested(lengths, prompts)
+    tested(lengths[:1], prompts[:1])
+    return passes("two numbers for each row, also for a single one")
+
+
+def _deterministic(tested: AggregateRule) -> Result:
+    return same([(tested(*_rows()), tested(*_rows()))], "two calls give the same", "two calls differ", 0.0)
+
+
+def _inputs_unchanged(tested: AggregateRule) -> Result:
+    lengths, prompts = _rows()
+    return leaves_its_inputs(tested.rule, lengths, prompts=prompts)
+
+
+def _permuted(tested: AggregateRule) -> Result:
+    lengths, prompts = _rows()
+    order = torch.randperm(len(lengths), generator=generator("aggregate"))
+    return same(
+        [(tested(lengths[order], prompts[order]), tested(lengths, prompts)[:, order])],
+        "a row's place has no effect",
+        "the order of the rows changes their weights",
+    )
+
+
+def _parts(tested: AggregateRule) -> Result:
+    """Rows of one prompt stay together where the rule reads prompts."""
+    lengths, prompts = _rows()
+    bounds = (0, 3, 5, 7) if tested.reads_prompts else (0, 2, 3, 6, 7)
+    apart = torch.cat([tested(lengths[a:b], prompts[a:b]) for a, b in pairwise(bounds)], 1)
+    if "batch" in claims_of(tested.rule):
+        return not_applicable("a row's weight depends on the other rows, by its claim")
+    return same(
+        [(apart, tested(lengths, prompts))],
+        "a row has the same weight in any company",
+        "the weight of a row depends on the rows beside it, so that the split into micro-batches would change the loss",
+    )
+
+
+def _finite(tested: AggregateRule) -> Result:
+    for lengths in ([1], [1, 1], [100_000, 1]):
+        weights, parts = tested(torch.tensor(lengths), torch.arange(len(lengths)))
+        if not (weights.isfinite().all() and parts.isfinite().all()):
+            return fails(f"responses of {lengths} tokens: a number is not finite")
+        if (weights < 0).any() or parts.sum() <= 0:
+            return fails(f"responses of {lengths} tokens: weights {weights.tolist()}, denominator {float(parts.sum())}")
+    return passes("weights are not negative and the denominator is above 0, for one token as for 100,000")
+
+
+AGGREGATE = (
+    Check("shape", _right_shape),
+    Check("determinism", _deterministic),
+    Check("inputs unchanged", _inputs_unchanged),
+    Check("order of rows", _permuted),
+    Check("micro-batches", _parts),
+    Check("extreme lengths", _finite),
+)

@@ -1,0 +1,178 @@
+"""Checks of rules on (P, G) matrices of rewards: which samples are kept, and which advantage each has."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from winnow.conformance.calling import call, leaves_its_inputs, names
+from winnow.conformance.claims import claims_of
+from winnow.conformance.example import Group, generator, group, in_order
+from winnow.conformance.finding import Check, Result, difference, fails, not_applicable, passes, same
+from winnow.objectives import returned
+
+SHIFT, FACTOR = 2.5, 3.0
+ROUGH = 1e-4
+"""Allowed difference where a factor on the rewards meets an ε beside a standard deviation."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatrixRule:
+    """A select or advantage rule, called on a group of numbers."""
+
+    axis: str
+    rule: Callable
+
+    def __call__(self, at: Group) -> Tensor:
+        found = call(self.rule, *self._positional(at), **self._offered(at))
+        return returned(self.axis, self.rule, found, at.rewards)
+
+    def _positional(self, at: Group) -> tuple[Tensor, ...]:
+        return (at.rewards, at.correct) if self.axis == "select" else (at.rewards,)
+
+    def _offered(self, at: Group) -> dict[str, Tensor | None]:
+        named = {name: getattr(at, name) for name in Group.__dataclass_fields__ if name not in ("rewards", "penalty")}
+        return {name: value for name, value in named.items() if self.axis != "select" or name != "correct"}
+
+    @property
+    def claims(self) -> frozenset[str]:
+        return claims_of(self.rule)
+
+    @property
+    def reads_iteration(self) -> bool:
+        return "iteration" in self.claims or "usable" in names(self.rule)
+
+    def leaves_inputs(self) -> Result:
+        at = group()
+        return leaves_its_inputs(self.rule, *self._positional(at), **self._offered(at))
+
+
+def _right_shape(tested: MatrixRule) -> Result:
+    for at in (group(), group(1, 4), group(3, 1)):
+        found = tested(at)
+        if tested.axis == "select" and found.dtype != torch.bool:
+            return fails(f"returned {found.dtype}; it has to return torch.bool, whether each sample is kept")
+        if tested.axis == "advantage" and found.dtype != at.rewards.dtype:
+            return fails(f"returned {found.dtype} for rewards of {at.rewards.dtype}")
+    return passes("a (P, G) matrix, also of one prompt and of one sample")
+
+
+def _deterministic(tested: MatrixRule) -> Result:
+    at = group()
+    return same([(tested(at), tested(at))], "two calls give the same", "two calls with the same numbers differ", 0.0)
+
+
+def _samples_permuted(tested: MatrixRule) -> Result:
+    at = group()
+    order = torch.rand(at.rewards.shape, generator=generator("samples")).argsort(1)
+    return same(
+        [(tested(at.samples(order)), in_order(tested(at), order))],
+        "a sample's place in its group has no effect",
+        "the order of a prompt's samples changes the result",
+    )
+
+
+def _prompts_permuted(tested: MatrixRule) -> Result:
+    at = group()
+    order = torch.randperm(len(at.rewards), generator=generator("prompts"))
+    return same(
+        [(tested(at.prompts(order)), tested(at)[order])],
+        "a prompt's place has no effect",
+        "the order of the prompts changes the result",
+    )
+
+
+def _regrouped(tested: MatrixRule) -> Result:
+    at = group()
+    together, parts = tested(at), [slice(0, 1), slice(1, 4), slice(4, 5)]
+    apart = torch.cat([tested(at.prompts(part)) for part in parts])
+    found = difference(apart, together)
+    if tested.reads_iteration:
+        how = "by its claim" if "iteration" in tested.claims else "since it names `usable`"
+        return not_applicable(f"reads the whole iteration, {how} (in several calls the result differs by {found:.3g})")
+    return same(
+        [(apart, together)],
+        "prompts in one call and in several give the same",
+        "the result of a prompt depends on the other prompts of the call; a rule that means it claims "
+        '`RULE.claims = {"iteration"}`',
+    )
+
+
+def _claimed(word: str, change: Callable[[Tensor], Tensor], what: str) -> Callable[[MatrixRule], Result]:
+    def run(tested: MatrixRule) -> Result:
+        at = group()
+        moved, plain = tested(at.with_rewards(change(at.rewards))), tested(at)
+        if word not in tested.claims:
+            return not_applicable(f"not claimed; {what} changes it by {difference(moved, plain):.3g}")
+        return same([(moved, plain)], f"{what} has no effect", f"claims `{word}`, but {what} changes it", ROUGH)
+
+    return run
+
+
+def _without_spread(tested: MatrixRule) -> Result:
+    """Equal rewards say nothing: under a rule that claims `shift`, they have the advantage of zeros."""
+    at = group()
+    zeros, tied = (tested(at.with_rewards(torch.full_like(at.rewards, value))) for value in (0.0, 0.7))
+    if not (zeros.isfinite().all() and tied.isfinite().all()):
+        return fails("rewards that are all equal give an advantage that is not finite")
+    return passes(f"finite: {_range(tied)} where all rewards are 0.7, {_range(zeros)} where all are 0")
+
+
+def _extremes(tested: MatrixRule) -> Result:
+    cases = {
+        "groups of one sample": group(3, 1),
+        "one prompt with one sample": group(1, 1),
+        "rewards of ±1e6": group().with_rewards(1e6 * group().rewards),
+        "rewards of ±1e-6": group().with_rewards(1e-6 * group().rewards),
+    }
+    for what, at in cases.items():
+        for dtype in (torch.float64, torch.float32):
+            found = tested(at.with_rewards(at.rewards.to(dtype)))
+            if not found.isfinite().all():
+                return fails(f"{what} in {dtype}: {int((~found.isfinite()).sum())} numbers are not finite")
+    return passes(f"finite for {', '.join(cases)}, in float64 and float32")
+
+
+def _range(numbers: Tensor) -> str:
+    low, high = float(numbers.min()), float(numbers.max())
+    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+
+
+def _lost_sample(tested: MatrixRule) -> Result:
+    """A lost sample reads 0 where it is not usable, and counts as if it had not been drawn."""
+    if "usable" not in names(tested.rule):
+        return not_applicable("does not name `usable`: it is called without the samples whose reward is lost")
+    return _unusable_has_no_effect(tested, group(), torch.tensor([[0, 1], [3, 2]]))
+
+
+def _unusable_has_no_effect(tested: MatrixRule, at: Group, lost: Int[Tensor, "k 2"]) -> Result:
+    usable = at.usable.clone()
+    usable[lost[:, 0], lost[:, 1]] = False
+    numbers = [at.with_rewards(torch.where(usable, at.rewards, number)) for number in (0.0, 5.0)]
+    results = [tested(replace(of, usable=usable))[usable] for of in numbers]
+    return same(
+        [(results[1], results[0])],
+        "what a lost sample reads has no effect on the others",
+        "what stands at a sample that is not usable changes the advantage of others",
+    )
+
+
+_COMMON = (
+    Check("shape", _right_shape),
+    Check("determinism", _deterministic),
+    Check("inputs unchanged", MatrixRule.leaves_inputs),
+    Check("order of samples", _samples_permuted),
+    Check("order of prompts", _prompts_permuted),
+    Check("regrouping", _regrouped),
+)
+SELECT = _COMMON
+ADVANTAGE = (
+    *_COMMON,
+    Check("lost samples", _lost_sample),
+    Check("shift of rewards", _claimed("shift", lambda r: r + SHIFT, f"adding {SHIFT} to all rewards")),
+    Check("scale of rewards", _claimed("scale", lambda r: FACTOR * r, f"multiplying all rewards by {FACTOR:g}")),
+    Check("equal rewards", _without_spread),
+    Check("extreme rewards", _extremes),
+)

@@ -1,0 +1,91 @@
+"""All checks of an algorithm: of each of its rules, and of the objective that they make together."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
+
+from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
+from winnow.conformance import aggregate_rules, matrix_rules, policy_objective, token_rules
+from winnow.conformance.aggregate_rules import AggregateRule
+from winnow.conformance.claims import name_of, settings_of
+from winnow.conformance.finding import Check, Finding, Outcome
+from winnow.conformance.matrix_rules import MatrixRule
+from winnow.conformance.policy_objective import Composed
+from winnow.conformance.token_rules import TokenRule
+from winnow.ops import ratio as ratio_ops
+
+S = TypeVar("S")
+
+
+def findings(algorithm: Algorithm) -> Iterator[Finding]:
+    """The findings of an algorithm, rule by rule, the whole objective last."""
+    match algorithm:
+        case PolicyGradient():
+            yield from of_rule("select", algorithm.select)
+            yield from of_rule("advantage", algorithm.advantage)
+            yield from _of_update(algorithm)
+        case ActorCritic():
+            yield from of_rule("select", algorithm.select)
+            yield from _of_update(algorithm)
+        case Supervised():
+            yield from of_rule("aggregate", algorithm.aggregate)
+            yield from of_objective(Composed(algorithm.objective, algorithm.aggregate))
+        case Preference():
+            return
+
+
+def _of_update(algorithm: PolicyGradient | ActorCritic) -> Iterator[Finding]:
+    yield from of_rule("ratio", algorithm.ratio)
+    yield from of_rule("clip", algorithm.clip)
+    yield from of_rule("aggregate", algorithm.aggregate)
+    if algorithm.kl is not None:
+        yield from of_rule("kl", algorithm.kl.estimator)
+    if algorithm.uses_correction:
+        yield from of_rule("correction", algorithm.correction)
+    yield from of_objective(Composed(algorithm.objective, algorithm.aggregate))
+
+
+def of_rule(axis: str, rule: Callable) -> Iterator[Finding]:
+    """The findings of one rule alone."""
+    settings = ", ".join(f"{name}={value}" for name, value in settings_of(rule).items())
+    yield from RULES[axis](f"algo.{axis}: {name_of(rule)}({settings})", rule)
+
+
+def of_objective(composed: Composed) -> Iterator[Finding]:
+    """The findings of an objective as a whole."""
+    yield from _each("objective", policy_objective.OBJECTIVE, composed)
+
+
+def _each(subject: str, checks: Sequence[Check[S]], tested: S) -> Iterator[Finding]:
+    return (check(subject, tested) for check in checks)
+
+
+RULES: dict[str, Callable[[str, Callable], Iterator[Finding]]] = {
+    "select": lambda subject, rule: _each(subject, matrix_rules.SELECT, MatrixRule("select", rule)),
+    "advantage": lambda subject, rule: _each(subject, matrix_rules.ADVANTAGE, MatrixRule("advantage", rule)),
+    "ratio": lambda subject, rule: _each(subject, token_rules.RATIO, TokenRule("ratio", rule)),
+    "clip": lambda subject, rule: _each(subject, token_rules.CLIP, TokenRule("clip", rule, ratio_ops.token)),
+    "kl": lambda subject, rule: _each(subject, token_rules.KL, TokenRule("kl", rule)),
+    "correction": lambda subject, rule: _each(
+        subject, token_rules.CORRECTION, TokenRule("correction", rule, ratio_ops.token)
+    ),
+    "aggregate": lambda subject, rule: _each(subject, aggregate_rules.AGGREGATE, AggregateRule(rule)),
+}
+"""The checks of a rule by its axis; a clip or correction rule is tried on the ratios of single tokens."""
+
+
+def report(found: Sequence[Finding], write: Callable[[str], object]) -> bool:
+    """Write the findings under their subjects, and a line that counts them; whether none has failed."""
+    subject = None
+    for finding in found:
+        if finding.subject != subject:
+            subject = finding.subject
+            write(subject)
+        write(str(finding))
+    count = partial(_count, found)
+    write(f"{count(Outcome.PASSES)} pass, {count(Outcome.FAILS)} fail, {count(Outcome.NOT_APPLICABLE)} do not apply")
+    return not any(finding.failed for finding in found)
+
+
+def _count(found: Sequence[Finding], outcome: Outcome) -> int:
+    return sum(finding.result.outcome is outcome for finding in found)
