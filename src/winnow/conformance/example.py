@@ -20,7 +20,7 @@ def generator(*names: str | int) -> torch.Generator:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What a rule that reads rewards may name: P prompts with G samples each.
+    """Quantities that a rule of rewards may name: P prompts with G samples each.
 
     `parts` are the rewards of M functions, `weights` what they are weighed with.
     """
@@ -81,7 +81,7 @@ def _lengths(draw: torch.Generator, prompts: int, samples: int) -> Int[Tensor, "
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a rule that reads tokens may name: B rows, of which each has its response anywhere within S positions.
+    """Quantities that a rule of tokens may name: B rows, of which each has its response anywhere within S positions.
 
     `prompts` are the numbers of the rows' prompts. Outside of the responses the numbers are what the framework has
     there: zeros.
