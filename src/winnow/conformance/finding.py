@@ -18,7 +18,7 @@ compute in float64, where other orders of summation give some 1e-15."""
 
 
 class Outcome(StrEnum):
-    """What became of a check; its value is the word that is printed."""
+    """The end of a check; its value is the word that is printed."""
 
     PASSES = "passes"
     FAILS = "FAILS"
