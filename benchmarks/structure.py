@@ -33,6 +33,7 @@ LAYERS = (
         "ops",
     ),
     ("distributed", "jsonl", "tensor_files", "types"),
+    ("rule",),
     ("objectives",),
     ("algorithm",),
     ("explain", "models", "rewards"),

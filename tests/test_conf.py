@@ -13,8 +13,8 @@ from winnow.algorithm import ActorCritic, PolicyGradient, Preference, Supervised
 from winnow.config import checks
 from winnow.config.instantiate import build_algorithm
 from winnow.errors import ConfigError
-from winnow.objectives import rule_of
 from winnow.ops import advantage, clip, ratio, select
+from winnow.rule import rule_of
 
 
 def options(group: str) -> list[str]:

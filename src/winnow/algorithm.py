@@ -6,8 +6,7 @@ those of arXiv 2504.11343.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from inspect import signature
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -15,34 +14,40 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from winnow.errors import ConfigError
-from winnow.objectives import (
-    KL,
-    Aggregate,
-    Clip,
-    PolicyObjective,
-    PreferenceObjective,
-    Ratio,
-    ValueObjective,
-    returned,
-    rule_of,
-)
+from winnow.objectives import KL, Aggregate, Clip, PolicyObjective, PreferenceObjective, Ratio, ValueObjective
 from winnow.ops import advantage as advantage_ops
 from winnow.ops import clip as clip_ops
 from winnow.ops import ratio as ratio_ops
 from winnow.ops import select as select_ops
 from winnow.ops.advantage import whiten_tokens
+from winnow.rule import given, reads, returned, rule_of
+from winnow.types import SampleFacts
 
-Select = Callable[[Float[Tensor, "p g"], Bool[Tensor, "p g"]], Bool[Tensor, "p g"]]
-SelectPairs = Callable[[Float[Tensor, "p g"], Bool[Tensor, "p g"]], Int[Tensor, "n 3"]]
+Select = Callable[..., Bool[Tensor, "p g"]]
+"""(P, G) rewards and verdicts → the samples to keep. Offered by name: the fields of `SampleFacts`."""
+SelectPairs = Callable[..., Int[Tensor, "n 3"]]
+"""As `Select`, but → N pairs (prompt, chosen, rejected)."""
 Advantage = Callable[..., Float[Tensor, "p g"]]
-"""(P, G) rewards of the verdicts → (P, G) advantages. With a KL term in the reward, the keyword `penalty` holds what it
-subtracts from each reward."""
+"""(P, G) rewards of the verdicts → (P, G) advantages.
+
+Offered by name: the fields of `SampleFacts`; with a KL term in the reward `penalty`, what it subtracts from each
+reward; and `usable`, the (P, G) samples that there are. A rule that names the latter gets all prompts in one call, with
+0 where a sample is not usable. Others are called for the prompts of each number of usable samples, with those alone.
+"""
 Gae = Callable[
     [Float[Tensor, "n s"], Float[Tensor, "n s"], Bool[Tensor, "n s"]],
     tuple[Float[Tensor, "n s"], Float[Tensor, "n s"]],
 ]
-Correction = Callable[[Float[Tensor, "*shape"]], Float[Tensor, "*shape"]]
+Correction = Callable[..., Float[Tensor, "b s"]]
+"""(B, S) ratios of trainer to sampler → the weight on each token's advantage. Offered by name: (B, S) `response` and
+`advantage`."""
 Rejected = Literal["drop", "zero"]
+Truncated = Literal["keep", "drop"]
+
+
+def _named(select: Callable, facts: SampleFacts) -> dict[str, Tensor]:
+    """The facts that a selection names beside the verdicts, which it has by position."""
+    return given(select, **{name: value for name, value in facts.offered.items() if name != "correct"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class PolicyUpdate:
 
     With `rejected="drop"`, samples that are not selected leave the batch before any forward. With "zero" they stay, at
     advantage zero: they count in the denominator and are under the KL term and the entropy bonus (the released code).
+    With `truncated="drop"`, responses that ended at the limit on their length are not selected, whatever the rule; they
+    count in the statistics of their group (DAPO's overlong filtering).
     """
 
     select: Select
@@ -61,6 +68,7 @@ class PolicyUpdate:
     correction: Correction
     entropy: float
     rejected: Rejected
+    truncated: Truncated = field(default="keep", kw_only=True)
 
     def __post_init__(self) -> None:
         if rule_of(self.select) is select_ops.extremes:
@@ -70,6 +78,11 @@ class PolicyUpdate:
         if not self.objective.uses_ratio and rule_of(self.clip) is not clip_ops.unclipped:
             raise ConfigError("algo.clip: clipping needs a ratio to clip, and algo/ratio is none; add algo/clip=none")
         in_reward = self.objective.kl_in_reward
+        if in_reward is not None and in_reward.weight == "ratio":
+            raise ConfigError(
+                "algo.kl.weight=ratio: in the reward, the KL is of the policy that samples, whose ratio is 1; "
+                "type algo.kl.weight=none, or algo.kl.place=loss"
+            )
         if in_reward is not None and in_reward.reference == "previous":
             raise ConfigError(
                 "algo.kl: in the reward, the KL to the policy that drew the samples is zero; "
@@ -79,6 +92,12 @@ class PolicyUpdate:
     @property
     def objective(self) -> PolicyObjective:
         return PolicyObjective(self.ratio, self.clip, self.kl, self.entropy)
+
+    def selected(self, rewards: Float[Tensor, "p g"], facts: SampleFacts) -> Bool[Tensor, "p g"]:
+        """The samples that the algorithm keeps."""
+        kept = self.select(rewards, facts.correct, **_named(self.select, facts))
+        kept = returned("select", self.select, kept, rewards).bool()
+        return kept & ~facts.truncated if self.truncated == "drop" else kept
 
     @property
     def uses_correction(self) -> bool:
@@ -108,7 +127,7 @@ class PolicyGradient(PolicyUpdate):
             )
         if rule_of(self.advantage) is advantage_ops.gae:
             raise ConfigError("algo/advantage=gae needs a critic; type algo=ppo")
-        if self.objective.kl_in_reward is not None and "penalty" not in signature(self.advantage).parameters:
+        if self.objective.kl_in_reward is not None and not reads(self.advantage, "penalty"):
             raise ConfigError(
                 f"algo.kl.place=reward: {rule_of(self.advantage).__name__} of algo.advantage takes no penalty; "
                 "add an argument `penalty` to it, or type algo.kl.place=loss"
@@ -119,34 +138,43 @@ class PolicyGradient(PolicyUpdate):
         rewards: Float[Tensor, "p g"],
         penalty: Float[Tensor, "p g"] | None,
         selected: Bool[Tensor, "p g"],
+        facts: SampleFacts | None = None,
     ) -> Float[Tensor, "p g"]:
         """The advantage of each sample from the rewards of all samples; 0 where a sample is not selected.
 
         `penalty` is what a KL term in the reward subtracts, None without one. A sample whose reward or penalty is not
-        finite counts as if it had not been drawn.
+        finite counts as if it had not been drawn. `facts` may be missing if no rule reads them.
         """
         usable = rewards.isfinite() if penalty is None else rewards.isfinite() & penalty.isfinite()
-        found = torch.zeros_like(rewards)
-        whole = (slice(None), slice(None))
-        for part in (whole,) if usable.all() else self._parts(usable):
-            given = {} if penalty is None else {"penalty": penalty[part]}
-            result = self.advantage(rewards[part], **given)
-            found[part] = returned("advantage", self.advantage, result, rewards[part])
+        if facts is None:
+            facts = SampleFacts.of_verdicts(rewards, torch.zeros_like(usable))
+        if usable.all():
+            found = self._advantages(rewards, penalty, facts, usable)
+        elif reads(self.advantage, "usable"):
+            filled = [None if of is None else torch.where(usable, of, 0.0) for of in (rewards, penalty)]
+            assert filled[0] is not None
+            known = replace(facts, parts=torch.where(usable.unsqueeze(2), facts.parts, 0.0))
+            found = torch.where(usable, self._advantages(filled[0], filled[1], known, usable), 0.0)
+        else:
+            found = torch.zeros_like(rewards)
+            for part in _parts(usable):
+                subtracted = None if penalty is None else penalty[part]
+                found[part] = self._advantages(rewards[part], subtracted, facts.at(part), usable[part])
         return torch.where(selected, found, 0.0)
 
-    def _parts(self, usable: Bool[Tensor, "p g"]) -> Iterator[tuple[Int[Tensor, "q h"], Int[Tensor, "q h"]]]:
-        """Indices of (Q, H) parts of a (P, G) matrix: the prompts with H usable samples each, and those samples alone.
+    def _advantages(
+        self, rewards: Float[Tensor, "p g"], penalty: Tensor | None, facts: SampleFacts, usable: Bool[Tensor, "p g"]
+    ) -> Float[Tensor, "p g"]:
+        more = given(self.advantage, penalty=penalty, usable=usable, **facts.offered)
+        return returned("advantage", self.advantage, self.advantage(rewards, **more), rewards)
 
-        A rule that whitens over the whole iteration gets all usable samples as one prompt.
-        """
-        if rule_of(self.advantage) is advantage_ops.whitened:
-            prompt, sample = usable.nonzero(as_tuple=True)
-            yield prompt[None], sample[None]
-            return
-        count = usable.sum(1)
-        for size in range(1, usable.shape[1] + 1):
-            if len(rows := (count == size).nonzero().flatten()):
-                yield rows[:, None].expand(-1, size), usable[rows].nonzero()[:, 1].view(-1, size)
+
+def _parts(usable: Bool[Tensor, "p g"]) -> Iterator[tuple[Int[Tensor, "q h"], Int[Tensor, "q h"]]]:
+    """Indices of (Q, H) parts of a (P, G) matrix: the prompts with H usable samples each, and those samples alone."""
+    count = usable.sum(1)
+    for size in range(1, usable.shape[1] + 1):
+        if len(rows := (count == size).nonzero().flatten()):
+            yield rows[:, None].expand(-1, size), usable[rows].nonzero()[:, 1].view(-1, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +241,10 @@ class Preference:
                 f"algo.smoothing={self.smoothing}: must be a probability of a wrong label in [0, 0.5); "
                 "type algo.smoothing=0.1"
             )
+
+    def pairs(self, rewards: Float[Tensor, "p g"], facts: SampleFacts) -> Int[Tensor, "n 3"]:
+        """The preference pairs (prompt, chosen, rejected)."""
+        return self.select(rewards, facts.correct, **_named(self.select, facts))
 
     @property
     def objective(self) -> PreferenceObjective:

@@ -7,22 +7,26 @@ whole optimiser batch, so that the losses of its micro-batches add up to the los
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from winnow.errors import ConfigError
 from winnow.ops import kl as kl_ops
 from winnow.ops import ratio as ratio_ops
 from winnow.ops.value import clipped_value_loss, dpo
+from winnow.rule import given, reads, returned, rule_of
 from winnow.types import Batch, Loss, Mean, PairBatch
 
-Ratio = Callable[[Float[Tensor, "b s"], Float[Tensor, "b s"] | None, Bool[Tensor, "b s"]], Float[Tensor, "b s"]]
-Clip = Callable[[Float[Tensor, "b s"], Float[Tensor, "b s"]], Float[Tensor, "b s"]]
-Aggregate = Callable[[Int[Tensor, " n"]], tuple[Float[Tensor, " n"], Float[Tensor, " n"]]]
+Ratio = Callable[..., Float[Tensor, "b s"]]
+"""(B, S) `logprobs`, `old` and `response` → the quantity that the advantage multiplies. Offered by name: the (B, S)
+`advantage`."""
+Clip = Callable[..., Float[Tensor, "b s"]]
+"""(B, S) ratio and advantage → the surrogate. Offered by name: `logprobs`, `old` and `response`, as for a ratio."""
+Aggregate = Callable[..., tuple[Float[Tensor, " n"], Float[Tensor, " n"]]]
+"""(N,) lengths → the weight of each row's tokens, and its part of the denominator. Offered by name: `prompts`, (N,)
+numbers that are equal for rows of one prompt."""
 Estimator = Callable[[Tensor], Tensor]
 
 
@@ -32,7 +36,9 @@ class KL:
 
     With `place="loss"` the estimate is a term of the loss and is differentiated; with "reward" it is a number
     subtracted from the reward. `reference` is the initial model or the previous policy, i.e. the one that drew this
-    iteration's samples. `clamp` bounds the absolute value of each token's estimate (released code: 10).
+    iteration's samples. `clamp` bounds the absolute value of each token's estimate (released code: 10). With
+    `weight="ratio"` each token's estimate in the loss is multiplied by its importance ratio π/π_old, which makes the
+    estimate unbiased at a policy that has moved from the one that sampled (DeepSeek-V3.2, arXiv 2512.02556).
     """
 
     estimator: Estimator
@@ -40,6 +46,7 @@ class KL:
     place: Literal["loss", "reward"] = "loss"
     reference: Literal["initial", "previous"] = "initial"
     clamp: float | None = None
+    weight: Literal["none", "ratio"] = "none"
 
     def __call__(self, logprobs: Tensor, reference: Tensor) -> Tensor:
         """The estimate of each token's KL, in the shape of `logprobs`, without the coefficient."""
@@ -49,24 +56,6 @@ class KL:
 
 def no_kl() -> None:
     """No KL term and no reference policy."""
-
-
-def rule_of(rule: Callable) -> Callable:
-    """The function of `ops` behind a rule. Hydra instantiates a rule with settings as a partial of that function."""
-    return rule.func if isinstance(rule, partial) else rule
-
-
-def returned(axis: str, rule: Callable, result: object, like: Tensor) -> Tensor:
-    """The result of a rule, once it is known to have the shape of `like`: others would be broadcast in silence.
-
-    Raises:
-        ConfigError: it is of another shape, or no tensor.
-    """
-    if isinstance(result, Tensor) and result.shape == like.shape:
-        return result
-    found = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
-    name = getattr(rule_of(rule), "__name__", type(rule).__name__)
-    raise ConfigError(f"algo.{axis}: {name} returned {found}; it has to return a tensor of shape {tuple(like.shape)}")
 
 
 def _weights(batch: Batch, like: Tensor) -> Float[Tensor, "b s"]:
@@ -108,6 +97,12 @@ class PolicyObjective:
         return rule_of(self.ratio) is not ratio_ops.log_probability
 
     @property
+    def uses_old(self) -> bool:
+        """Whether the loss reads the log-probabilities under the policy before the iteration's updates."""
+        weighed = self.kl_in_loss is not None and self.kl_in_loss.weight == "ratio"
+        return self.uses_ratio or reads(self.clip, "old") or weighed
+
+    @property
     def kl_in_loss(self) -> KL | None:
         return self.kl if self.kl is not None and self.kl.place == "loss" else None
 
@@ -128,14 +123,17 @@ class PolicyObjective:
         # optimiser step: then this forward itself is of the policy that sampled, the ratio is 1, and its gradient is
         # that of log π.
         old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
-        quantity = returned("ratio", self.ratio, self.ratio(logprobs, old, batch.response), logprobs)
-        surrogate = returned("clip", self.clip, self.clip(quantity, batch.advantages), logprobs)
+        more = given(self.ratio, advantage=batch.advantages)
+        quantity = returned("ratio", self.ratio, self.ratio(logprobs, old, batch.response, **more), logprobs)
+        surrogate = self._surrogate(quantity, logprobs, old, batch)
         policy = -(weights * surrogate).sum()
         metrics = {"train/loss/policy": _per_update(policy, batch)}
         total, parts = policy, -(weights * surrogate.detach()).sum(1)
         if (kl := self.kl_in_loss) is not None:
             assert batch.ref_logprobs is not None
             penalties = weights * kl(logprobs, batch.ref_logprobs)
+            if kl.weight == "ratio":
+                penalties = ratio_ops.token(logprobs, old, batch.response) * penalties
             penalty = penalties.sum()
             metrics["train/loss/kl"] = _per_update(penalty, batch)
             total, parts = total + kl.coef * penalty, parts + kl.coef * penalties.detach().sum(1)
@@ -149,22 +147,40 @@ class PolicyObjective:
             for sign, where in (("positive", batch.advantages > 0), ("negative", batch.advantages < 0)):
                 metrics[f"train/gradient_mass/{sign}"] = _per_update(torch.where(where, slope, 0).sum(), batch)
         if self.uses_ratio:
-            metrics |= _off_policy_metrics(logprobs.detach(), old, quantity.detach(), surrogate.detach(), batch)
+            ratio = quantity.detach()
+            slope = self._gradient_coefficient(ratio, logprobs.detach(), old, batch)
+            metrics |= _off_policy_metrics(logprobs.detach(), old, ratio, slope, batch)
         return Loss(total, metrics, parts)
 
+    def _surrogate(self, ratio: Tensor, logprobs: Tensor, old: Tensor, batch: Batch) -> Float[Tensor, "b s"]:
+        more = given(self.clip, logprobs=logprobs, old=old, response=batch.response)
+        return returned("clip", self.clip, self.clip(ratio, batch.advantages, **more), logprobs)
 
-def _off_policy_metrics(
-    logprobs: Tensor, old: Tensor, ratio: Tensor, surrogate: Tensor, batch: Batch
-) -> dict[str, Mean]:
+    def _gradient_coefficient(
+        self, ratio: Float[Tensor, "b s"], logprobs: Float[Tensor, "b s"], old: Tensor, batch: Batch
+    ) -> Float[Tensor, "b s"]:
+        """The factor of ∇ log π of each token that clipping leaves: ratio · advantage where it changes nothing."""
+        with torch.enable_grad():
+            leaves = ratio.clone().requires_grad_(), logprobs.clone().requires_grad_()
+            surrogate = self._surrogate(*leaves, old, batch)
+            if not surrogate.requires_grad:
+                return torch.zeros_like(ratio)
+            by_ratio, by_logprob = torch.autograd.grad(
+                surrogate.sum(), leaves, allow_unused=True, materialize_grads=True
+            )
+        return ratio * by_ratio + by_logprob
+
+
+def _off_policy_metrics(logprobs: Tensor, old: Tensor, ratio: Tensor, slope: Tensor, batch: Batch) -> dict[str, Mean]:
     """Clip fractions, mean ratio and KL to the policy that sampled, over the rows of non-zero weight.
 
-    A token counts as clipped where its surrogate is not ratio · advantage. The comparison has a relative tolerance of
-    1e-5, because some rules multiply and divide by the ratio.
+    A token counts as clipped where the `slope` that its gradient has is not ratio · advantage. The comparison has a
+    relative tolerance of 1e-5, because some rules multiply and divide by the ratio.
     """
     assert batch.advantages is not None
     counts = batch.response & (batch.row_weight > 0).unsqueeze(1)
     plain = ratio * batch.advantages
-    clipped = (surrogate - plain).abs() > 1e-5 * plain.abs()
+    clipped = (slope - plain).abs() > 1e-5 * plain.abs()
     return {
         "train/clip_frac": _mean_over(clipped.float(), counts),
         "train/clip_frac/low": _mean_over((clipped & (ratio < 1)).float(), counts),

@@ -6,10 +6,11 @@ shift by one between a hidden state and the token it predicts happens once, in `
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
-from jaxtyping import Bool, Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from winnow.columns import NO_COLUMNS, Columns, Json
@@ -84,12 +85,44 @@ class Rewarded:
 
 
 @dataclass(frozen=True, slots=True)
+class SampleFacts:
+    """The facts of P × G samples that a rule of selection or advantage may read beside their rewards.
+
+    `lengths` are tokens of the responses, `truncated` says which of them ended at the limit on their length, and
+    `parts` are the M rewards of each response before they are weighed and added, by the `weights`; a part that a
+    function has left open is 0. Where the verdict alone decides there is one part, the reward itself.
+    """
+
+    correct: Bool[Tensor, "p g"]
+    lengths: Int[Tensor, "p g"]
+    truncated: Bool[Tensor, "p g"]
+    parts: Float[Tensor, "p g m"]
+    weights: Float[Tensor, " m"]
+
+    def at(self, place: tuple[Tensor, Tensor]) -> "SampleFacts":
+        """The facts of the samples whose prompts and places in the group are `place`, in its shape."""
+        matrices = (self.correct[place], self.lengths[place], self.truncated[place], self.parts[place])
+        return SampleFacts(*matrices, self.weights)
+
+    @property
+    def offered(self) -> dict[str, Tensor]:
+        """The facts by the names that rules know them by."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def of_verdicts(cls, rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> "SampleFacts":
+        """The facts of samples of which only verdicts are known: all of one length, none truncated."""
+        ones = torch.ones_like(rewards, dtype=torch.long)
+        return cls(correct, ones, torch.zeros_like(correct), rewards.unsqueeze(2), torch.ones(1))
+
+
+@dataclass(frozen=True, slots=True)
 class Rollouts:
     """P prompts with G judged completions each. `rewards` are their rewards before any KL term is subtracted.
 
     `rewarded` has the parts of the rewards, and `logged` the means of the metrics that reward functions logged; both
     are empty where nothing was rewarded. `sampler` has figures of the sampler's distance from the policy that drew,
-    where that is no longer the one that is trained.
+    where that is no longer the one that is trained. `weights` are those of the reward functions.
     """
 
     prompts: tuple[Prompt, ...]
@@ -102,6 +135,22 @@ class Rollouts:
     rewarded: tuple[tuple[Rewarded, ...], ...] = ()
     logged: Mapping[str, float] = field(default_factory=dict)
     sampler: Mapping[str, float] = field(default_factory=dict)
+    weights: tuple[float, ...] = ()
+
+    @property
+    def facts(self) -> SampleFacts:
+        """The facts that rules may read of the samples beside their rewards."""
+        parts, weights = self.rewards.unsqueeze(2), torch.ones(1)
+        if self.weights:
+            values = [[[each or 0.0 for each in r.parts.values()] for r in group] for group in self.rewarded]
+            parts, weights = torch.tensor(values), torch.tensor(self.weights)
+        return SampleFacts(
+            self.correct,
+            torch.tensor([[len(c.token_ids) for c in group] for group in self.completions]),
+            torch.tensor([[c.finish is Finish.LENGTH for c in group] for group in self.completions]),
+            parts,
+            weights,
+        )
 
     @property
     def all_completions(self) -> list[Completion]:

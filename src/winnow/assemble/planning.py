@@ -32,6 +32,7 @@ from winnow.plan.measured import MeasuredRates, measured_rates
 from winnow.plan.plan import Plan, make_plan
 from winnow.plan.rates import Rates, nominal
 from winnow.plan.setup import Evaluations, Sampler, Setup, Shares
+from winnow.types import SampleFacts
 
 DEFAULT_GPU = "H100"
 SECTIONS = ("algo", "model", "engine")
@@ -258,7 +259,7 @@ def shares_of(cfg: DictConfig, algorithm: Algorithm, kept: float, basis: str) ->
         old = kept if kind == "previous" else 0.0
     else:
         spared = exact or (updates == 1 and isinstance(algorithm, PolicyGradient))
-        old = 0.0 if spared else kept if algorithm.objective.uses_ratio or algorithm.uses_correction else 0.0
+        old = 0.0 if spared else kept if algorithm.objective.uses_old or algorithm.uses_correction else 0.0
     return Shares(
         kept=kept,
         old=max(old, checked),
@@ -280,12 +281,13 @@ def kept_share(algorithm: PolicyGradient | ActorCritic | Preference, correct: Bo
     wrong, which leaves (G − 1) / (G + 1), and RAFT keeps the correct samples, a half.
     """
     rewards = correct.float() * 2 - 1
+    facts = SampleFacts.of_verdicts(rewards, correct)
     if isinstance(algorithm, Preference):
-        return 2 * len(algorithm.select(rewards, correct)) / rewards.numel()
-    selected = algorithm.select(rewards, correct)
+        return 2 * len(algorithm.pairs(rewards, facts)) / rewards.numel()
+    selected = algorithm.selected(rewards, facts)
     in_batch = torch.ones_like(selected) if algorithm.rejected == "zero" else selected
     if isinstance(algorithm, PolicyGradient) and not algorithm.objective.has_gradient_without_advantage:
-        in_batch = in_batch & (algorithm.advantages(rewards, None, selected) != 0)
+        in_batch = in_batch & (algorithm.advantages(rewards, None, selected, facts) != 0)
     return float(in_batch.float().mean())
 
 

@@ -50,10 +50,10 @@ from winnow.models.backbone import require_masters
 from winnow.models.language_model import LanguageModel
 from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy, reference_of
 from winnow.models.precision import WEIGHTS
-from winnow.objectives import rule_of
 from winnow.ops import aggregate, select
 from winnow.process_group import is_first_rank
 from winnow.rewards.verifier import Verifier
+from winnow.rule import rule_of
 from winnow.run_logs.console import print_line
 from winnow.run_logs.run_log import RunLog
 from winnow.run_logs.tracker import RunInfo

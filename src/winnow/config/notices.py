@@ -14,8 +14,9 @@ from omegaconf import DictConfig
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.config.instantiate import precision_of
 from winnow.config.reward_functions import has_functions
-from winnow.objectives import KL, rule_of
+from winnow.objectives import KL
 from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+from winnow.rule import rule_of
 
 KNOWN_CLIPS = (clip.unclipped, clip.ppo, clip.dual, clip.ratio_min, clip.cispo)
 PENALISES = "type algo/kl=k2, or algo.kl.place=reward, for a penalty"

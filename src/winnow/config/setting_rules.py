@@ -289,6 +289,7 @@ RULES = {
 ALGORITHM_RULES = {
     **{f"algo.{axis}": NODE for axis in ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")},
     "algo.rejected": _one_of("drop", "zero"),
+    "algo.truncated": _one_of("keep", "drop"),
     "algo.reference": _one_of("initial", "previous"),
     "algo.entropy": NOT_NEGATIVE,
     "algo.beta": POSITIVE,
@@ -315,6 +316,7 @@ ALGORITHM_RULES = {
     "algo.kl.clamp": POSITIVE.or_null("or null for none"),
     "algo.kl.place": _one_of("loss", "reward"),
     "algo.kl.reference": _one_of("initial", "previous"),
+    "algo.kl.weight": _one_of("none", "ratio"),
 }
 
 COLLECTION_RULES = {

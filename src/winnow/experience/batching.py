@@ -12,9 +12,10 @@ from torch.nn.functional import pad
 from winnow import distributed
 from winnow.experience.evidence import Evidence
 from winnow.experience.left_out import LeftOut
-from winnow.objectives import Aggregate, returned
+from winnow.objectives import Aggregate
 from winnow.packed import MAX_PROMPT_REPEATS, PromptedSequence, pack
 from winnow.rng import permutation, seed_of
+from winnow.rule import given, returned
 from winnow.run_logs.run_files import SampleRecord
 from winnow.types import Batch, MicroBatch, Pair, PairBatch, Row
 
@@ -231,17 +232,25 @@ class Plan:
         cut = [self._cut(experience.items, batch) for batch in live]
         most = max((len(groups) for shares in cut for groups in shares), default=0)
         for batch, learning, shares in zip(dealt, live, cut, strict=True):
-            _, counts = self._weights_and_counts([experience.items[i] for i in batch])
+            # Of the whole batch, because a rule may read which of its rows are of one prompt.
+            weights, counts = self._weights_and_counts([experience.items[i] for i in batch])
+            place = {i: n for n, i in enumerate(batch)}
             groups = shares[distributed.rank()]
             # Where there are fewer groups, the shortest item that learns is repeated at weight zero: it adds nothing to
             # the gradient, but every rank has a forward and a backward to take part in.
             filler = [min(learning, key=lambda i: _length(experience.items[i]))]
             for turn in range(most):
                 idle = turn >= len(groups)
-                chosen = [experience.items[i] for i in (filler if idle else groups[turn])]
-                weights, parts = self._weights_and_counts(chosen)
+                rows = filler if idle else groups[turn]
+                own = [place[i] for i in rows]
                 live_now, total = float(not idle), most * distributed.world_size()
-                yield _collated(chosen, weights * live_now, float(counts.sum()), total, parts * live_now)
+                yield _collated(
+                    [experience.items[i] for i in rows],
+                    weights[own] * live_now,
+                    float(counts.sum()),
+                    total,
+                    counts[own] * live_now,
+                )
 
     def _cut(self, items: Sequence[Row | Pair], batch: list[int]) -> list[list[list[int]]]:
         """[rank][micro-batch] → item indices of one optimiser batch."""
@@ -254,8 +263,11 @@ class Plan:
         """The weight of each item's tokens and its part of the denominator; both are 1 for a preference pair."""
         if any(isinstance(item, Pair) for item in items):
             return torch.ones(len(items)), torch.ones(len(items))
-        lengths = torch.tensor([item.response_length for item in items if isinstance(item, Row)])
-        weights, parts = self.aggregate(lengths)
+        rows = [item for item in items if isinstance(item, Row)]
+        lengths = torch.tensor([row.response_length for row in rows])
+        number: dict[tuple[int, ...], int] = {}
+        prompts = torch.tensor([number.setdefault(_prompt_of(row), len(number)) for row in rows])
+        weights, parts = self.aggregate(lengths, **given(self.aggregate, prompts=prompts))
         checked = [returned("aggregate", self.aggregate, result, lengths) for result in (weights, parts)]
         return checked[0], checked[1]
 

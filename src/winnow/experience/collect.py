@@ -117,6 +117,7 @@ def rollouts_of(prompts: Sequence[Prompt], groups: Sequence[JudgedGroup], reward
         version,
         tuple(rewards.groups),
         {name: sum(values) / len(values) for name, values in rewards.logged.items() if values},
+        weights=rewards.weights,
     )
 
 
@@ -172,7 +173,7 @@ def _rewarded(
     return rollouts_of(
         prompts,
         [group for group, _ in gathered],
-        Rewards([rewarded for _, rewarded in gathered], every),
+        Rewards([rewarded for _, rewarded in gathered], every, rewards.weights),
         version,
     )
 

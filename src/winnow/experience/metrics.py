@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from winnow.experience.scoring import ByRow
 from winnow.objectives import Aggregate
 from winnow.ops.spread import tied
+from winnow.rule import given
 from winnow.run_logs.run_files import SampleRecord
 from winnow.types import Finish, Rewarded, Rollouts
 from winnow.verdict import Verdict
@@ -173,7 +174,8 @@ def gradient_mass_metrics(
     rows = list(advantages)
     if rows:
         stacked = pad_sequence([advantages[i] for i in rows], batch_first=True)
-        per_token, _ = aggregate(lengths[rows])
+        prompts = torch.tensor([p for p, group in enumerate(rollouts.completions) for _ in group])
+        per_token, _ = aggregate(lengths[rows], **given(aggregate, prompts=prompts[rows]))
         mean[rows] = stacked.sum(1, dtype=torch.float64) / lengths[rows]
         mass[rows] = stacked.abs().sum(1, dtype=torch.float64) * per_token
         tokens[rows] = (stacked != 0).sum(1)

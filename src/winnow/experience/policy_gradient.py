@@ -16,10 +16,11 @@ from winnow.experience.metrics import Clock, gradient_mass_metrics, rollout_metr
 from winnow.experience.scoring import ByRow, Scored, Scorer, score_sequences
 from winnow.models.policy import Critic
 from winnow.models.sharding import is_sharded
-from winnow.objectives import KL, PolicyObjective, returned
+from winnow.objectives import KL, PolicyObjective
 from winnow.ops.finite import finite_rows
 from winnow.ops.ratio import token
 from winnow.ops.value import explained_variance
+from winnow.rule import given, returned
 from winnow.types import Rollouts, Row
 
 
@@ -38,7 +39,8 @@ def corrected_advantages(
     for i, advantage in advantages.items():
         response = torch.arange(len(advantage)) >= scored.sequences[i].prompt_length
         ratio = token(scored.old[i][None], scored.sampled[i][None], response[None])[0]
-        weight = algorithm.correction(ratio)
+        more = given(algorithm.correction, response=response[None], advantage=advantage[None])
+        weight = returned("correction", algorithm.correction, algorithm.correction(ratio[None], **more), ratio[None])[0]
         found[i] = advantage * weight
         ratios.append(ratio[response])
         weights.append(weight[response])
@@ -67,11 +69,11 @@ class PolicyGradientExperience:
         faults = sampled_faults(rollouts)
         selected = without(_selected(self.algorithm, rollouts), faults)
         in_batch = without(selected | (self.algorithm.rejected == "zero"), faults)
-        live = _numbers(self._moving(rollouts.rewards, selected, in_batch))
+        live = _numbers(self._moving(rollouts, selected, in_batch))
         with clock.of("score"):
             scored = self.scorer.for_objective(objective, self.needs_old, rollouts, iteration, live)
         penalty = kl_of_responses(objective.kl_in_reward, scored, rollouts.rewards)
-        advantage = self.algorithm.advantages(rollouts.rewards, penalty, selected)
+        advantage = self.algorithm.advantages(rollouts.rewards, penalty, selected, rollouts.facts)
         flat = advantage.flatten().tolist()
         tokens = {i: on_response_tokens(scored.sequences[i], flat[i]) for i in _numbers(in_batch)}
         penalties = () if penalty is None else enumerate(penalty.flatten())
@@ -100,22 +102,21 @@ class PolicyGradientExperience:
         From an exact sampler they come without a forward, and are then used in any case.
         """
         given_by_the_update = self.updates == 1 and not self.scorer.exact
-        return self.algorithm.uses_correction or (self.algorithm.objective.uses_ratio and not given_by_the_update)
+        return self.algorithm.uses_correction or (self.algorithm.objective.uses_old and not given_by_the_update)
 
     def _moving(
-        self, rewards: Float[Tensor, "p g"], selected: Bool[Tensor, "p g"], in_batch: Bool[Tensor, "p g"]
+        self, rollouts: Rollouts, selected: Bool[Tensor, "p g"], in_batch: Bool[Tensor, "p g"]
     ) -> Bool[Tensor, "p g"]:
         """The rows of the batch that will be forwarded, as far as is known before a KL penalty shapes the reward."""
         if self.algorithm.objective.kl_in_reward is not None or self.algorithm.objective.has_gradient_without_advantage:
             return in_batch
-        return in_batch & (self.algorithm.advantages(rewards, None, selected) != 0)
+        return in_batch & (self.algorithm.advantages(rollouts.rewards, None, selected, rollouts.facts) != 0)
 
 
 def _selected(algorithm: PolicyGradient | ActorCritic, rollouts: Rollouts) -> Bool[Tensor, "p g"]:
     """The samples that the algorithm keeps. One whose reward is not finite is never the best."""
     rewards = rollouts.rewards
-    kept = algorithm.select(rewards.masked_fill(~rewards.isfinite(), -torch.inf), rollouts.correct)
-    return returned("select", algorithm.select, kept, rewards).bool()
+    return algorithm.selected(rewards.masked_fill(~rewards.isfinite(), -torch.inf), rollouts.facts)
 
 
 def _numbers(rows: Bool[Tensor, "*shape"]) -> list[int]:
@@ -142,7 +143,7 @@ def _row(objective: PolicyObjective, scored: Scored, i: int, advantage: Float[Te
     return replace(
         scored.sequences[i],
         advantage=advantage,
-        old_logprobs=scored.old.get(i) if objective.uses_ratio else None,
+        old_logprobs=scored.old.get(i) if objective.uses_old else None,
         ref_logprobs=scored.reference.get(i) if objective.kl_in_loss is not None else None,
     )
 
@@ -192,7 +193,7 @@ class ActorCriticExperience:
         rows = _numbers(in_batch)
         with clock.of("score"):
             scored = self.scorer.for_objective(
-                objective, objective.uses_ratio or self.algorithm.uses_correction, rollouts, iteration, rows
+                objective, objective.uses_old or self.algorithm.uses_correction, rollouts, iteration, rows
             )
             # All rows, kept or not, because advantages are whitened over the whole iteration.
             device = next(self.critic.parameters()).device

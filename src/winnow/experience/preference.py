@@ -53,12 +53,13 @@ class PreferenceExperience:
         samples = rollouts.rewards.shape[1]
         usable = without(torch.ones_like(rollouts.correct), sampled_faults(rollouts))
         if usable.all():
-            triples = self.algorithm.select(rollouts.rewards, rollouts.correct).tolist()
+            triples = self.algorithm.pairs(rollouts.rewards, rollouts.facts).tolist()
             return [(p * samples + c, p * samples + r) for p, c, r in triples]
         found: list[tuple[int, int]] = []
         for p, row in enumerate(usable):
             places = row.nonzero().flatten()
             if len(places):
-                triples = self.algorithm.select(rollouts.rewards[p, places][None], rollouts.correct[p, places][None])
+                part = torch.full_like(places, p)[None], places[None]
+                triples = self.algorithm.pairs(rollouts.rewards[part], rollouts.facts.at(part))
                 found += [(p * samples + int(places[c]), p * samples + int(places[r])) for _, c, r in triples.tolist()]
         return found

@@ -13,6 +13,7 @@ from winnow.guards.model_checks import PlainRow
 from winnow.guards.plain_advantage import plain_advantages, plain_gae
 from winnow.guards.plain_rules import correction_weight, estimate, is_kept
 from winnow.guards.sample_checks import far_apart
+from winnow.types import Finish
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def _wrong_of_responses(
         penalties = [[totals[p * size + g] for g in places] for p, places in enumerate(drawn)]
     for row in rows:
         p, g = divmod(row.number, size)
-        of_prompt = plain_advantages(a.advantage, rewards, penalties, p)
+        of_prompt = plain_advantages(a.advantage, rewards, penalties, evidence.rollouts.facts, p)
         if of_prompt is None:
             continue
         expected = of_prompt[drawn[p].index(g)] if _is_kept(a, evidence, row) else 0.0
@@ -125,7 +126,7 @@ def _whitening(
     before: list[float] = []
     for row, advantages in zip(rows, raw, strict=True):
         assert row.plain.row.advantage is not None
-        weights = _corrections(a, evidence, row)
+        weights = _corrections(a, evidence, row, advantages)
         found = row.plain.row.advantage[row.start :].tolist()
         for x, y, w in zip(advantages, found, weights, strict=True):
             if w != 0 and _is_kept(a, evidence, row):
@@ -144,7 +145,7 @@ def _unequal(
 ) -> Finding | None:
     """A finding if a row's advantages are not `expected` times its correction, or lie outside of its response."""
     assert row.plain.row.advantage is not None
-    weights = _corrections(a, evidence, row)
+    weights = _corrections(a, evidence, row, expected)
     wanted = [0.0] * row.start + [x * w for x, w in zip(expected, weights, strict=True)]
     size = max(1.0, *map(abs, wanted))
     for s, (want, has) in enumerate(zip(wanted, row.plain.row.advantage.tolist(), strict=True)):
@@ -153,11 +154,13 @@ def _unequal(
     return None
 
 
-def _corrections(a: PolicyGradient | ActorCritic, evidence: Evidence, row: NumberedRow) -> list[float]:
+def _corrections(
+    a: PolicyGradient | ActorCritic, evidence: Evidence, row: NumberedRow, advantages: Sequence[float]
+) -> list[float]:
     if not a.uses_correction:
         return [1.0] * row.length
     ratio = (evidence.old[row.number][row.start :] - evidence.rollouts.all_completions[row.number].logprobs).exp()
-    return correction_weight(a.correction, ratio).tolist()
+    return correction_weight(a.correction, ratio, torch.tensor(advantages)).tolist()
 
 
 def _is_kept(a: PolicyGradient | ActorCritic, evidence: Evidence, row: NumberedRow) -> bool:
@@ -166,6 +169,8 @@ def _is_kept(a: PolicyGradient | ActorCritic, evidence: Evidence, row: NumberedR
     p, g = divmod(row.number, rollouts.rewards.shape[1])
     rewards = [reward if isfinite(reward) else -inf for reward in rollouts.rewards[p].tolist()]
     kept = is_kept(a.select, rewards, rollouts.correct[p].tolist())
+    if a.truncated == "drop" and rollouts.completions[p][g].finish is Finish.LENGTH:
+        return False
     return kept is None or kept[g]
 
 

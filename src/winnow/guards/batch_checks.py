@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from winnow.guards.finding import Finding
-from winnow.guards.plain_rules import token_weight
+from winnow.guards.plain_rules import token_weights
 from winnow.objectives import Aggregate
 from winnow.packed import Packed
 from winnow.types import Batch, MicroBatch, Pair, PairBatch, Row
@@ -65,7 +65,8 @@ def wrong_terms(
         row = read.candidates.index(()) + 1
         return Finding("rows", f"row {row}", "a row of the optimiser batch", "a row of no item")
     pairs = isinstance(read.batch, PairBatch)
-    shares = {i: (1.0, 1.0) if pairs else token_weight(aggregate, items[i].rows[0].response_length) for i in dealt}
+    found = [(1.0, 1.0)] * len(dealt) if pairs else weights_of(items, dealt, aggregate)
+    shares = dict(zip(dealt, found, strict=True))
     denominator = sum(shares[i][1] for i in dealt)
     for side, terms in enumerate(read.sides):
         if not math.isclose(terms.denominator, denominator, rel_tol=1e-6):
@@ -76,6 +77,14 @@ def wrong_terms(
             if found and None not in found:
                 return found[0]
     return None
+
+
+def weights_of(items: Sequence[Row | Pair], dealt: Sequence[int], aggregate: Aggregate) -> list[tuple[float, float]]:
+    """For each row of an optimiser batch the weight of its tokens, and its part of the denominator."""
+    rows = [items[i].rows[0] for i in dealt]
+    number: dict[tuple[int, ...], int] = {}
+    prompts = [number.setdefault(row.token_ids[: row.prompt_length], len(number)) for row in rows]
+    return token_weights(aggregate, [(row.response_length, p) for row, p in zip(rows, prompts, strict=True)])
 
 
 def _wrong_row(terms: Batch, b: int, row: Row, weight: float) -> Finding | None:

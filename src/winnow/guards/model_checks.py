@@ -14,8 +14,9 @@ from winnow.guards.plain_rules import estimate
 from winnow.models.plain_forward import PlainScores, plain_scores, plain_values
 from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy
 from winnow.models.sharding import is_sharded
-from winnow.objectives import PolicyObjective, PreferenceObjective, rule_of
+from winnow.objectives import PolicyObjective, PreferenceObjective
 from winnow.ops import ratio as ratio_ops
+from winnow.rule import rule_of
 from winnow.types import Row
 
 CHECKED_NUMBERS = 2**22
@@ -91,7 +92,10 @@ def plain_policy_loss(objective: PolicyObjective, row: PlainRow, weight: float) 
     loss = -(coefficient * logprobs).sum()
     if (kl := objective.kl_in_loss) is not None:
         assert row.row.ref_logprobs is not None
-        loss = loss + kl.coef * estimate(kl, logprobs - row.own(row.row.ref_logprobs)).sum()
+        estimates = estimate(kl, logprobs - row.own(row.row.ref_logprobs))
+        if kl.weight == "ratio":
+            estimates = (logprobs - logprobs.detach() + delta).exp() * estimates
+        loss = loss + kl.coef * estimates.sum()
     mass = float(advantage.abs().sum()) + len(logprobs) * (objective.entropy + (kl.coef if kl is not None else 0))
     return PlainLoss(weight * (loss - objective.entropy * entropies.sum()), weight * mass)
 

@@ -5,19 +5,24 @@ from collections.abc import Callable, Sequence
 import torch
 
 from winnow.guards.plain_rules import settings_of, spread, tied
-from winnow.objectives import rule_of
 from winnow.ops import advantage as advantage_ops
+from winnow.rule import given, rule_of
+from winnow.types import SampleFacts
 
 Numbers = Sequence[float]
 
 
 def plain_advantages(
-    rule: Callable, rewards: Sequence[Numbers], penalties: Sequence[Numbers] | None, prompt: int
+    rule: Callable,
+    rewards: Sequence[Numbers],
+    penalties: Sequence[Numbers] | None,
+    facts: SampleFacts,
+    prompt: int,
 ) -> list[float] | None:
     """The advantages of the samples of one `prompt`, from the rewards of all prompts of the iteration.
 
-    `penalties` is what a KL term in the reward subtracts from each of them, None without one. Of a plug-in's rule
-    nothing is known where prompts differ in their number of samples.
+    `penalties` is what a KL term in the reward subtracts from each of them, None without one. A plug-in's rule is
+    called as it is, with `facts`; nothing is known of it where samples are not usable.
     """
     settings = settings_of(rule)
     mine = rewards[prompt]
@@ -44,12 +49,13 @@ def plain_advantages(
             place = sum(len(group) for group in rewards[:prompt])
             white = _whitened(every, taken, float(str(settings["eps"])))
             return white[place : place + len(mine)]
-        case _ if len({*map(len, rewards)}) > 1:
+        case _ if any(len(group) < facts.lengths.shape[1] for group in rewards):
             return None
         case _:
             matrix = torch.tensor([list(group) for group in rewards])
-            found = rule(matrix) if penalties is None else rule(matrix, penalty=torch.tensor(penalties))
-            return found[prompt].tolist()
+            penalty = None if penalties is None else torch.tensor(penalties)
+            more = given(rule, penalty=penalty, usable=torch.ones_like(facts.correct), **facts.offered)
+            return rule(matrix, **more)[prompt].tolist()
 
 
 def plain_gae(rule: Callable, rewards: Numbers, values: Numbers) -> tuple[list[float], list[float]]:

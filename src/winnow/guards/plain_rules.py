@@ -12,11 +12,12 @@ from inspect import signature
 import torch
 from torch import Tensor
 
-from winnow.objectives import KL, Aggregate, rule_of
+from winnow.objectives import KL, Aggregate
 from winnow.ops import aggregate as aggregate_ops
 from winnow.ops import kl as kl_ops
 from winnow.ops import ratio as ratio_ops
 from winnow.ops import select as select_ops
+from winnow.rule import given, reads, rule_of
 
 ROUNDING = 8 * 2.0**-23
 """Relative difference of rewards, which are float32, that is no difference."""
@@ -29,8 +30,17 @@ def settings_of(rule: Callable) -> dict[str, object]:
     return defaults | (dict(rule.keywords) if isinstance(rule, partial) else {})
 
 
-def token_weight(rule: Aggregate, length: int) -> tuple[float, float]:
-    """The weight of each token of a response of `length` tokens, and the response's part of the denominator."""
+def token_weights(rule: Aggregate, rows: Sequence[tuple[int, int]]) -> list[tuple[float, float]]:
+    """For each of an optimiser batch's rows (length, number of its prompt): the weight of its tokens, and its part of
+    the denominator."""
+    if not reads(rule, "prompts"):
+        return [_token_weight(rule, length) for length, _ in rows]
+    lengths, prompts = (torch.tensor(column) for column in zip(*rows, strict=True))
+    weights, parts = rule(lengths, prompts=prompts)
+    return [*zip(weights.tolist(), parts.tolist(), strict=True)]
+
+
+def _token_weight(rule: Aggregate, length: int) -> tuple[float, float]:
     match rule_of(rule):
         case aggregate_ops.sequence_mean:
             return 1 / length, 1.0
@@ -59,8 +69,8 @@ def estimate(kl: KL, delta: Tensor) -> Tensor:
     return found if kl.clamp is None else found.clamp(-kl.clamp, kl.clamp)
 
 
-def correction_weight(rule: Callable[[Tensor], Tensor], ratio: Tensor) -> Tensor:
-    """The weight on each token's advantage at the ratio of trainer to sampler."""
+def correction_weight(rule: Callable[..., Tensor], ratio: Tensor, advantage: Tensor) -> Tensor:
+    """The weight on the advantage of each token of one response, at the ratio of trainer to sampler."""
     settings = settings_of(rule)
     match rule_of(rule):
         case ratio_ops.uncorrected:
@@ -72,7 +82,8 @@ def correction_weight(rule: Callable[[Tensor], Tensor], ratio: Tensor) -> Tensor
             low, high = float(str(settings["floor"])), float(str(settings["cap"]))
             return torch.tensor([r if low <= r <= high else 0.0 for r in ratio.tolist()])
         case _:
-            return rule(ratio)
+            every = torch.ones_like(ratio, dtype=torch.bool)[None]
+            return rule(ratio[None], **given(rule, response=every, advantage=advantage[None]))[0]
 
 
 def is_kept(rule: Callable, rewards: Sequence[float], correct: Sequence[bool]) -> list[bool] | None:

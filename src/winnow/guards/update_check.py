@@ -18,7 +18,7 @@ from winnow.experience.batching import Experience, collate, collate_pairs
 from winnow.experience.collect import Judge
 from winnow.experience.evidence import Evidence
 from winnow.guards.advantage_checks import NumberedRow, wrong_advantage
-from winnow.guards.batch_checks import ReadBatch, read_batch, wrong_terms
+from winnow.guards.batch_checks import ReadBatch, read_batch, weights_of, wrong_terms
 from winnow.guards.finding import Finding, Tolerances
 from winnow.guards.model_checks import (
     PlainLoss,
@@ -28,7 +28,6 @@ from winnow.guards.model_checks import (
     plain_value_loss,
     wrong_gradient,
 )
-from winnow.guards.plain_rules import token_weight
 from winnow.guards.sample_checks import far_apart, wrong_end, wrong_reward
 from winnow.models.language_model import fingerprint
 from winnow.models.plain_forward import plain_scores
@@ -115,7 +114,7 @@ class UpdateCheck:
             chosen = [own[n % len(own)] for n in range(most)]
         if not chosen:  # this rank has no row of the batch that learns, only one that fills it up
             return found
-        return found or self._wrong_scores(experience, iteration, chosen, read, step)
+        return found or self._wrong_scores(experience, iteration, dealt, chosen, read, step)
 
     def before_second_update(
         self, experience: Experience, dealt: Sequence[int], batch: MicroBatch | PairBatch
@@ -159,7 +158,13 @@ class UpdateCheck:
         return chosen[:count]
 
     def _wrong_scores(
-        self, experience: Experience, iteration: int, chosen: Sequence[int], read: ReadBatch, step: Step
+        self,
+        experience: Experience,
+        iteration: int,
+        dealt: Sequence[int],
+        chosen: Sequence[int],
+        read: ReadBatch,
+        step: Step,
     ) -> Finding | None:
         c, items = self.checked, [experience.items[i] for i in chosen]
         with torch.enable_grad():
@@ -180,7 +185,8 @@ class UpdateCheck:
                 ],
             )
         )
-        gradient = self._wrong_gradient(items, plain, read, step)
+        of_dealt = dict(zip(dealt, weights_of(experience.items, dealt, c.aggregate), strict=True))
+        gradient = self._wrong_gradient(items, [of_dealt[i][0] for i in chosen], plain, read, step)
         return found or gradient
 
     def _wrong_numbers(self, iteration: int, evidence: Evidence, rows: Sequence[NumberedRow]) -> Finding | None:
@@ -258,15 +264,21 @@ class UpdateCheck:
                 return False
 
     def _wrong_gradient(
-        self, items: list[Row | Pair], plain: Sequence[Sequence[PlainRow]], read: ReadBatch, step: Step
+        self,
+        items: list[Row | Pair],
+        weights: Sequence[float],
+        plain: Sequence[Sequence[PlainRow]],
+        read: ReadBatch,
+        step: Step,
     ) -> Finding | None:
         """A finding if the gradient of the items' loss by packed rows is not that of plain forwards."""
         c, denominator = self.checked, read.sides[0].denominator
-        batch = self._collated(items, denominator, read.sides[0].num_micro_batches)
+        batch = self._collated(items, weights, denominator, read.sides[0].num_micro_batches)
         detached = [row.scores.logprobs.detach() for rows in plain for row in rows]
         self._chosen = _Chosen(items, batch, detached)
         with torch.enable_grad():
-            losses = [loss for rows in plain for loss in self._plain_losses(rows, denominator)]
+            weighted = zip(plain, weights, strict=True)
+            losses = [loss for rows, weight in weighted for loss in self._plain_losses(rows, weight, denominator)]
             if not losses:  # the rule is a plug-in's
                 return None
             parts: dict[str, nn.Module] = {"policy": c.policy}
@@ -276,23 +288,24 @@ class UpdateCheck:
                 parts, lambda: step(batch)[0] / read.sides[0].num_micro_batches, losses, c.tolerances.gradient
             )
 
-    def _plain_losses(self, rows: Sequence[PlainRow], denominator: float) -> list[PlainLoss]:
+    def _plain_losses(self, rows: Sequence[PlainRow], weight: float, denominator: float) -> list[PlainLoss]:
         """The terms of the loss of one item; none if a rule is a plug-in's."""
         c = self.checked
         if isinstance(c.algorithm, Preference):
             return [plain_preference_loss(c.algorithm.objective, rows[0], rows[1], denominator)]
-        weight = token_weight(c.aggregate, rows[0].row.response_length)[0] / denominator
+        weight /= denominator
         policy = plain_policy_loss(c.algorithm.objective, rows[0], weight)
         if policy is None:
             return []
         return [policy] if c.critic is None else [policy, plain_value_loss(rows[0], weight)]
 
-    def _collated(self, items: Sequence[Row | Pair], denominator: float, parts: int) -> MicroBatch | PairBatch:
+    def _collated(
+        self, items: Sequence[Row | Pair], weights: Sequence[float], denominator: float, parts: int
+    ) -> MicroBatch | PairBatch:
         """The items as one of the `parts` micro-batches of their optimiser batch, in training's own layout."""
         pairs, rows = [i for i in items if isinstance(i, Pair)], [i for i in items if isinstance(i, Row)]
         if pairs:
             return collate_pairs(pairs, torch.ones(len(pairs)), denominator, parts).to(self.checked.policy.device)
-        weights = [token_weight(self.checked.aggregate, row.response_length)[0] for row in rows]
         weight = torch.tensor(weights, dtype=torch.float64)
         return collate(rows, weight, denominator, parts).to(self.checked.policy.device)
 

@@ -52,12 +52,20 @@ def group(
 
 
 def whitened(
-    rewards: Float[Tensor, "p g"], penalty: Float[Tensor, "p g"] | None = None, eps: float = 1e-6
+    rewards: Float[Tensor, "p g"],
+    penalty: Float[Tensor, "p g"] | None = None,
+    eps: float = 1e-6,
+    usable: Bool[Tensor, "p g"] | None = None,
 ) -> Float[Tensor, "p g"]:
     """Rewards minus the mean of all samples of the iteration, over their unbiased standard deviation (REINFORCE++).
 
-    An iteration whose rewards all tie has no advantage from them.
+    An iteration whose rewards all tie has no advantage from them. What is not `usable` has none either.
     """
+    if usable is not None and not usable.all():
+        found = torch.zeros_like(rewards)
+        taken = None if penalty is None else penalty[usable][None]
+        found[usable] = whitened(rewards[usable][None], taken, eps)[0]
+        return found
     shaped = _shaped(rewards, penalty)
     return _standardised(shaped, rewards, penalty, _around_mean, lambda of: of.std() + eps, dim=(0, 1))
 

@@ -22,10 +22,14 @@ class JudgedGroup:
 
 @dataclass(frozen=True, slots=True)
 class Rewards:
-    """The rewards of groups of responses, and the values of each metric that reward functions logged."""
+    """The rewards of groups of responses, and the values of each metric that reward functions logged.
+
+    `weights` are those of the functions, in their order; empty where the verdict alone decides.
+    """
 
     groups: list[tuple[Rewarded, ...]]
     logged: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    weights: tuple[float, ...] = ()
 
 
 def kind_of_loss(reason: str) -> str:

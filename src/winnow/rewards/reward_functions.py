@@ -142,6 +142,7 @@ class RewardFunctions:
         return Rewards(
             [tuple(rewarded[row] for row in rows) for rows in table.rows_by_prompt],
             {name: values for search in found for name, values in search.metrics.items()},
+            tuple(self.weights),
         )
 
     def _search(self, searches: Sequence["Search"], stage: Sequence[Sequence[int]]) -> None:

@@ -1,0 +1,137 @@
+"""Rules of an algorithm's axes see the quantities that they name, and no others."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from winnow.algorithm import PolicyGradient
+from winnow.errors import ConfigError
+from winnow.experience.batching import Experience, Plan, TokenBudget
+from winnow.objectives import KL, PolicyObjective
+from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+from winnow.rule import given, reads
+from winnow.types import Batch, Row, SampleFacts
+
+
+def rule(ratio: Tensor, advantage: Tensor, old: Tensor, width: float, *, response: Tensor) -> Tensor:
+    return ratio * advantage
+
+
+def test_a_rule_gets_what_its_signature_names_and_its_settings_do_not_bind():
+    one = torch.ones(1)
+    assert given(rule, logprobs=one, old=one, response=one).keys() == {"old", "response"}
+    assert given(partial(rule, width=1.0, old=one), old=one, response=one).keys() == {"response"}
+    assert given(rule, old=None, response=one).keys() == {"response"}
+    assert not reads(lambda ratio, **more: ratio, "old")
+
+
+def rows(*lengths_by_prompt: tuple[int, int]) -> list[Row]:
+    """Rows of a prompt's single token, so many response tokens, and advantage 1."""
+    return [Row((prompt,) + (9,) * n, 1, advantage=torch.tensor([0.0] + [1.0] * n)) for prompt, n in lengths_by_prompt]
+
+
+def mean_of_prompts(lengths: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean over prompts of each one's mean over all its tokens."""
+    same = (prompts[:, None] == prompts[None]).double()
+    return 1 / (same @ lengths.double()), 1 / same.sum(1)
+
+
+@pytest.mark.parametrize("tokens", [4, 1000])
+def test_an_aggregation_over_prompts_is_the_same_in_any_micro_batches(tokens: int):
+    """Prompt 1 has rows of 1 and 3 tokens, prompt 2 one of 2: tokens weigh ¼ and ½, and the denominator is 2."""
+    items = rows((1, 1), (2, 2), (1, 3))
+    plan = Plan(1, 1, TokenBudget(tokens, packed=False), mean_of_prompts, seed=0)
+    batches = list(plan.micro_batches(Experience(items, [False] * 3), [[0, 1, 2]]))
+    weights = {row.token_ids: float(w) for b in batches for row, w in zip(b.items, b.terms.row_weight, strict=True)}
+    assert weights == {items[0].token_ids: 0.25, items[1].token_ids: 0.5, items[2].token_ids: 0.25}
+    assert {b.terms.denominator for b in batches} == {2.0}
+    assert len(batches) == (3 if tokens == 4 else 1)
+
+
+def policy_gradient(**changed: object) -> PolicyGradient:
+    settings = {
+        "select": select.all_samples,
+        "advantage": advantage.reward,
+        "ratio": ratio.token,
+        "clip": clip.unclipped,
+        "aggregate": aggregate.token_mean,
+        "kl": None,
+        "correction": ratio.uncorrected,
+        "entropy": 0.0,
+        "rejected": "drop",
+    }
+    return PolicyGradient(**(settings | changed))  # pyright: ignore[reportArgumentType]
+
+
+def facts(rewards: Tensor, lengths: Tensor, truncated: Tensor) -> SampleFacts:
+    return SampleFacts(rewards > 0, lengths, truncated, rewards.unsqueeze(2), torch.ones(1))
+
+
+def test_truncated_responses_are_not_selected_where_the_algorithm_drops_them():
+    rewards = torch.tensor([[1.0, -1.0, 1.0]])
+    known = facts(rewards, torch.tensor([[2, 3, 3]]), torch.tensor([[False, True, True]]))
+    assert policy_gradient().selected(rewards, known).tolist() == [[True, True, True]]
+    assert policy_gradient(truncated="drop").selected(rewards, known).tolist() == [[True, False, False]]
+
+
+def test_a_rule_that_knows_which_samples_are_usable_is_called_once():
+    calls = []
+
+    def minus_longest(rewards: Tensor, lengths: Tensor, usable: Tensor) -> Tensor:
+        calls.append(usable.tolist())
+        return rewards - lengths.masked_fill(~usable, 0).max()
+
+    rewards = torch.tensor([[1.0, torch.nan], [0.0, 2.0]])
+    known = facts(rewards, torch.tensor([[1, 9], [2, 3]]), torch.zeros(2, 2, dtype=torch.bool))
+    found = policy_gradient(advantage=minus_longest).advantages(rewards, None, torch.ones(2, 2).bool(), known)
+    assert found.tolist() == [[-2.0, 0.0], [-3.0, -1.0]]
+    assert calls == [[[True, False], [True, True]]]
+
+
+def test_the_lengths_of_samples_that_are_not_usable_reach_no_other_rule():
+    def by_length(rewards: Tensor, lengths: Tensor) -> Tensor:
+        return rewards - lengths.double().mean(1, keepdim=True).to(rewards.dtype)
+
+    rewards = torch.tensor([[1.0, torch.nan], [0.0, 2.0]])
+    known = facts(rewards, torch.tensor([[1, 9], [2, 4]]), torch.zeros(2, 2, dtype=torch.bool))
+    found = policy_gradient(advantage=by_length).advantages(rewards, None, torch.ones(2, 2).bool(), known)
+    assert found.tolist() == [[0.0, 0.0], [-3.0, -1.0]]
+
+
+def batch(old: Tensor, reference: Tensor) -> Batch:
+    every = torch.ones_like(old, dtype=torch.bool)
+    return Batch(every, torch.ones(1), 1.0, 1, torch.zeros_like(old), old, reference)
+
+
+def test_a_kl_weighted_by_the_ratio_is_that_of_the_policy_that_trains():
+    """π = ½, π_old = ¼, π_ref = ½: k1 is 0 in both; with π_ref = ¼, log 2 · 2."""
+    logprobs, old = torch.tensor([[0.5]]).log(), torch.tensor([[0.25]]).log()
+    for reference, expected in ((0.5, 0.0), (0.25, 2 * torch.tensor(2.0).log().item())):
+        weighed = KL(kl.k1, coef=1.0, weight="ratio")
+        objective = PolicyObjective(ratio.log_probability, clip.unclipped, weighed, 0.0)
+        assert objective.uses_old
+        loss = objective(logprobs, None, batch(old, torch.tensor([[reference]]).log()))
+        assert float(loss.value) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_kl_in_the_reward_has_no_ratio_to_be_weighed_by():
+    with pytest.raises(ConfigError, match=r"algo\.kl\.weight=none"):
+        policy_gradient(kl=KL(kl.k1, coef=1.0, place="reward", weight="ratio"))
+
+
+def test_a_ratio_rule_may_read_the_advantage_and_a_clip_rule_the_probabilities():
+    def signed(logprobs: Tensor, old: Tensor, response: Tensor, advantage: Tensor) -> Tensor:
+        return advantage.sign() * (logprobs - old).exp()
+
+    def difference(ratio: Tensor, advantage: Tensor, logprobs: Tensor, old: Tensor) -> Tensor:
+        return (logprobs.exp() - old.exp()) * advantage + 0 * ratio
+
+    logprobs, old = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.25, 0.25]]).log()
+    rows = Batch(torch.ones(1, 2).bool(), torch.ones(1), 1.0, 1, torch.tensor([[1.0, -2.0]]), old)
+    for objective, expected in (
+        (PolicyObjective(signed, clip.unclipped, None, 0.0), -(2.0 + 4.0)),
+        (PolicyObjective(ratio.token, difference, None, 0.0), -(0.25 - 0.5)),
+    ):
+        assert float(objective(logprobs, None, rows).value) == pytest.approx(expected)
