@@ -22,6 +22,7 @@ CHOICES = [
     ["algo=ppo", "algo/kl=k3", "algo/correction=truncated", "reward/verifier=exact"],
     ["algo=dpo", "engine=vllm", "reward/verifier=numeric"],
     ["engine=vllm_server"],
+    *([f"engine/alter={name}"] for name in ("int8", "bf16", "temperature", "top_k")),
     ["algo=sft", "dataset=reasoning_gym"],
     ["algo=reinforce", "algo/clip=dual", "algo/advantage=signed", "algo/aggregate=constant_length"],
     ["algo/correction=masked", "algo/advantage=whitened", "model=tiny_fresh"],

@@ -7,7 +7,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Supervised
 from winnow.config import ranges
-from winnow.config.instantiate import build_algorithm, engine_class, on_cuda, precision_of, samples_exactly
+from winnow.config.instantiate import (
+    build_algorithm,
+    engine_class,
+    engine_is_exact,
+    on_cuda,
+    precision_of,
+    samples_exactly,
+)
 from winnow.config.nodes import choice
 from winnow.config.notices import notices_of
 from winnow.config.override_errors import composition_error
@@ -124,14 +131,14 @@ def _check_engine(cfg: DictConfig, algorithm: Algorithm) -> None:
         raise ConfigError(
             f"algo/correction={choice('algo/correction')}: engine={engine} samples with the same log-probabilities "
             f"as the trainer in hardware.precision={precision_of(cfg)}, so that there is nothing to correct; "
-            "type algo/correction=none, or engine=vllm"
+            "type algo/correction=none, or engine=vllm, or engine/alter=int8 for a sampler that is off on purpose"
         )
     if cfg.rollout.max_mismatch_kl is not None and (cfg.metrics.kl_rows == 0 or isinstance(algorithm, Supervised)):
         raise ConfigError(
             f"rollout.max_mismatch_kl={cfg.rollout.max_mismatch_kl}: sampler and policy are not compared in this run; "
             "leave it out"
         )
-    if not isinstance(algorithm, Supervised) and cfg.metrics.kl_rows == 0 and not engine_class(cfg).exact:
+    if not isinstance(algorithm, Supervised) and cfg.metrics.kl_rows == 0 and not engine_is_exact(cfg):
         raise ConfigError(
             f"metrics.kl_rows=0: engine={engine} is compared with the trainer on these rows in every iteration; "
             "type metrics.kl_rows=64"

@@ -3,6 +3,7 @@
 Of what takes long to import, only torch is imported here: checks ask for these values before a model is loaded.
 """
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -54,7 +55,18 @@ def samples_exactly(cfg: DictConfig) -> bool:
     In bfloat16 they do not, because decoding with a key-value cache rounds differently, and neither do those of
     samples that an earlier policy has drawn.
     """
-    return engine_class(cfg).exact and precision_of(cfg) != "bf16-mixed" and not cfg.rollout.staleness
+    return engine_is_exact(cfg) and precision_of(cfg) != "bf16-mixed" and not cfg.rollout.staleness
+
+
+def engine_is_exact(cfg: DictConfig) -> bool:
+    """Whether the sampler draws from the trainer's own forward, and `engine.alter` does not make it another's."""
+    return engine_class(cfg).exact and not is_altered(cfg)
+
+
+def is_altered(cfg: DictConfig) -> bool:
+    """Whether `engine.alter` makes the sampler another one than the policy."""
+    alter = cfg.engine.get("alter")
+    return alter is not None and not get_object(alter["_target_"]).exact
 
 
 def engine_class(cfg: DictConfig) -> "type[Engine]":
@@ -72,9 +84,11 @@ differ by less than that of bfloat16.
 
 
 def max_mismatch_kl(cfg: DictConfig) -> float:
-    """`rollout.max_mismatch_kl`, or else the limit for the run's precision."""
+    """`rollout.max_mismatch_kl`, or else the limit for the precision; none for a sampler that is off on purpose."""
     limit = cfg.rollout.max_mismatch_kl
-    return MISMATCH[precision_of(cfg)] if limit is None else limit
+    if limit is None:
+        return math.inf if is_altered(cfg) else MISMATCH[precision_of(cfg)]
+    return limit
 
 
 def reference_kind(algorithm: Algorithm) -> str | None:

@@ -1,5 +1,6 @@
 """Sampling with the model that is being trained: exact draws by seed, continuous batching, optional CUDA graphs."""
 
+import copy
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from winnow import signals
+from winnow.engines.alteration import Unaltered
 from winnow.engines.base import OnCompletion, ignore_completion
 from winnow.errors import ConfigError
 from winnow.rng import uniforms
@@ -97,6 +99,7 @@ def _first_beyond(masses: Float[Tensor, "r k"], share: Float[Tensor, " r"]) -> t
     return first, ((goal - before) / mass).clamp(0, 1)
 
 
+UNALTERED = Unaltered()
 COMPACT_AT = 1 / 8
 """The share of finished rows at which they are dropped and waiting prompts take their place. Until then each of them
 costs a useless step; dropping them copies the cache of all others. Measured on a CPU with 256 rows: flat from 0.1 to
@@ -121,9 +124,10 @@ class Generation:
         pad_id: int,
         max_rows: int | None,
         graphs: bool,
+        alter: Unaltered,
     ) -> None:
         self.model, self.prompts, self.pad_id, self.sampling = model, prompts, pad_id, sampling
-        self.graphs = graphs
+        self.graphs, self.alter = graphs, alter
         self.names = [(p, g) for p, group in enumerate(seeds) for g in range(len(group))]
         self.max_rows = len(self.names) if max_rows is None else max_rows
         self.sizes = [len(group) for group in seeds]
@@ -168,7 +172,9 @@ class Generation:
         if self.record is None:
             self.record = DrawRecord.empty(len(self.names), last, state.logits)
         at = self.row, self.column
-        token, logprob, entropy = draw_tokens(state.logits / self.sampling.temperature, self.draws[at])
+        token, logprob, entropy = draw_tokens(
+            self.alter.logits(state.logits / self.sampling.temperature), self.draws[at]
+        )
         self.record.tokens[at], self.record.logprobs[at], self.record.entropies[at] = token, logprob, entropy
         drawn = self.column + 1
         ends = (torch.isin(token, self.eos) | (drawn == last)) & (self.length == 0)
@@ -221,21 +227,28 @@ class TorchEngine:
     """
 
     exact = True
+    """Of the class; an engine whose sampling is altered is not."""
 
     def __init__(
-        self, eos_ids: Sequence[int], pad_id: int = 0, max_rows: int | None = None, graphs: bool = False
+        self,
+        eos_ids: Sequence[int],
+        pad_id: int = 0,
+        max_rows: int | None = None,
+        graphs: bool = False,
+        alter: Unaltered = UNALTERED,
     ) -> None:
         """Each of `eos_ids` ends a response. A sharded model is sampled from a whole copy, made in the shape of `bare`.
 
         `max_rows` bounds the rows that are decoded at once, and with them the cache's memory: prompts wait until there
         is room, but the samples of one prompt always begin together. With `graphs`, shapes stay fixed between changes
-        of rows and a CUDA graph replays each step.
+        of rows and a CUDA graph replays each step. With `alter`, samples are on purpose not quite the policy's.
         """
         if max_rows is not None and max_rows < 1:
             raise ConfigError(f"engine.max_rows={max_rows} leaves no row to decode: type 1 or more, or null")
-        self.version = -1
+        self.version, self.exact = -1, alter.exact
         self.bare: PreTrainedModel | None = None
         self._eos_ids, self._pad_id, self._max_rows, self._graphs = tuple(eos_ids), pad_id, max_rows, graphs
+        self._alter = alter
         self._model: PreTrainedModel | None = None
 
     def require_model(self, model: "PreTrainedModel") -> None:
@@ -253,20 +266,32 @@ class TorchEngine:
             require_exact_decoding(model)
 
     def sync(self, model: "PreTrainedModel", version: int) -> None:
-        """Keep a reference to the trainer's model, whose weights are always current; of a sharded one make a copy."""
-        if self.bare is not None:
+        """Keep a reference to the trainer's model, whose weights are always current.
+
+        Of a sharded one, and for weights that are altered, make a copy.
+        """
+        if self._copies:
             if self._model is None or version != self.version:
                 self._model = None  # its memory is used again
-                self._model = _copy_of(model, self.bare)
+                self._model = self._copied(model)
         elif model is not self._model:
             require_position_ids(model)
             if self._graphs:
                 require_fixed_shapes(model)
-        self._model, self.version = self._model if self.bare is not None else model, version
+        self._model, self.version = self._model if self._copies else model, version
+
+    @property
+    def _copies(self) -> bool:
+        return self.bare is not None or self._alter.of_weights
+
+    def _copied(self, model: "PreTrainedModel") -> "PreTrainedModel":
+        made = copy.deepcopy(model) if self.bare is None else _copy_of(model, self.bare)
+        self._alter.apply(made)
+        return made
 
     def rest(self) -> None:
-        """Give back the copy of a sharded model until the next `sync`."""
-        if self.bare is not None:
+        """Give back the copy of a model until the next `sync`."""
+        if self._copies:
             self._model = None
 
     def generate(
@@ -285,7 +310,15 @@ class TorchEngine:
         # step.
         with torch.no_grad(), evaluating(self._model), torch.compiler.set_stance("force_eager"):
             generation = Generation(
-                self._model, prompts, seeds, sampling, self._eos_ids, self._pad_id, self._max_rows, self._graphs
+                self._model,
+                prompts,
+                seeds,
+                sampling,
+                self._eos_ids,
+                self._pad_id,
+                self._max_rows,
+                self._graphs,
+                self._alter,
             )
             rows: dict[int, Completion] = {}
             for ended in generation.run():
