@@ -20,6 +20,7 @@ from winnow.config.saved_runs import (
 )
 from winnow.errors import ConfigError
 from winnow.run_logs.hashes import HASHES, text_hash
+from winnow.run_logs.objective_file import write_objective
 from winnow.run_logs.plugin_code import code_of, edited_code
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_log import RunLog
@@ -49,7 +50,7 @@ OTHER_PROBLEMS = "the training problems are not those of the start before"
 class RunStart:
     """A start of the run in `directory`, with the configuration `cfg`, or a resume of it.
 
-    `problems` is the hash of the training problems, as in `Start`.
+    `problems` is the hash of the training problems, as in `Start`; `objective` is the objective as a formula.
     """
 
     directory: Path
@@ -58,6 +59,7 @@ class RunStart:
     record: RunRecord
     problems: str | None = None
     revisions: Mapping[str, str] = field(default_factory=dict)
+    objective: str = ""
 
     @classmethod
     def of(cls, directory: Path, cfg: DictConfig, program: str) -> "RunStart":
@@ -142,6 +144,8 @@ class RunStart:
         write_record(self.directory, record)
         if texts:
             write_configuration(self.directory, texts)
+        if self.objective:
+            write_objective(self.directory, self.objective)
         RunFiles(self.directory).flush_to_disk()  # Hydra, which wrote the configuration of a new run, does not
         return record
 

@@ -18,6 +18,7 @@ from winnow.assemble.preflight import before_training, require_room_for_prompts
 from winnow.assemble.problem_order import problem_order
 from winnow.assemble.rewards import RunRewards, prepare, reward_notices, run_rewards
 from winnow.assemble.run_start import RunStart, accept_and_log
+from winnow.config.explanation import run_text
 from winnow.config.instantiate import (
     build_algorithm,
     max_mismatch_kl,
@@ -131,7 +132,7 @@ def build_run(
     if cfg.rollout.problems is not None:
         sampled_problems = first_problems(sampled_problems, cfg.rollout.problems, problems.shares)
     revisions = common.revisions(problems, benchmarks)
-    start = start.on_problems(problems_hash(sampled_problems), revisions)
+    start = replace(start.on_problems(problems_hash(sampled_problems), revisions), objective=run_text(cfg, algorithm))
     engine = ends.enter_context(common.ended(common.engine_of(cfg, language_model, before.max_rows)))
     reward = rewards.training
     prepare(reward, sampled_problems)
@@ -160,7 +161,7 @@ def build_run(
     rule = aggregate.sequence_mean if isinstance(algorithm, Preference) else algorithm.aggregate
     return Run(
         directory=directory,
-        info=_run_info(cfg, directory, common.prompt_hash(first_prompt), revisions),
+        info=_run_info(cfg, directory, common.prompt_hash(first_prompt), revisions, start.objective),
         hardware=hardware_of(cfg, before.strategy),
         intervals=Intervals(
             cfg.iterations,
@@ -317,7 +318,9 @@ def _optim(cfg: DictConfig) -> OptimizerSettings:
     return OptimizerSettings(o.lr, (o.betas[0], o.betas[1]), o.eps, o.weight_decay, o.grad_clip, o.warmup, o.schedule)
 
 
-def _run_info(cfg: DictConfig, directory: Path, prompt_hash: str, revisions: Mapping[str, str]) -> RunInfo:
+def _run_info(
+    cfg: DictConfig, directory: Path, prompt_hash: str, revisions: Mapping[str, str], objective: str
+) -> RunInfo:
     hydra = HydraConfig.get()
     overrides, options = list(hydra.overrides.task), hydra.runtime.choices
     choices = {group: str(options[group]) for group in TAG_GROUPS if options.get(group) is not None}
@@ -331,7 +334,7 @@ def _run_info(cfg: DictConfig, directory: Path, prompt_hash: str, revisions: Map
         name=cfg.get("task_name") or " ".join(overrides) or "defaults",
         group=sweep_of(directory),
         tags=list(dict.fromkeys(choices.values())),
-        config=plain_config(cfg) | {"arm": arm, "choices": choices},
+        config=plain_config(cfg) | {"arm": arm, "choices": choices, "objective": objective},
         revisions=revisions,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from winnow.algorithm import Algorithm
 from winnow.config.command_line import read_command_line
 from winnow.config.compose import CONF, Composer, composed
 from winnow.config.instantiate import build_algorithm
@@ -43,14 +44,17 @@ def explain(words: Sequence[str], latex: bool = False) -> str:
 
 def explanation_of(cfg: DictConfig) -> str:
     """The formula of a composed configuration, what is said of it, and the nearest named algorithm."""
-    algorithm = build_algorithm(cfg)
-    lines = [unicode_text(explained(algorithm)), ""]
-    lines.append(f"rewards: {rewards_in_words(cfg)}")
-    lines += [f"note: {notice}" for notice in notices_of(cfg, algorithm)]
     near = nearest(cfg)
+    lines = [run_text(cfg, build_algorithm(cfg))]
     lines.append(f"nearest: algo={near.name}" + ("; it differs in" if near.differences else ", with no difference"))
     lines += [f"  {difference}" for difference in near.differences]
     return "\n".join(lines)
+
+
+def run_text(cfg: DictConfig, algorithm: Algorithm) -> str:
+    """The formula of a run, and what is said of its settings."""
+    lines = [unicode_text(explained(algorithm)), "", f"rewards: {rewards_in_words(cfg)}"]
+    return "\n".join([*lines, *(f"note: {notice}" for notice in notices_of(cfg, algorithm))])
 
 
 def rewards_in_words(cfg: DictConfig) -> str:

@@ -11,6 +11,7 @@ import yaml
 
 from winnow.errors import ConfigError
 from winnow.files import parsed_json, read_regular
+from winnow.run_logs.objective_file import Objective, read_objective
 from winnow.run_logs.run_files import EvaluationCounts as Counts
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_record import read_record
@@ -27,6 +28,7 @@ class StudyRun:
 
     Interpolations in `config`, such as `${rollout.max_tokens}`, are not resolved. `changes` has a line for each setting
     that a resume changed; `config` is that of the last part of the run, and `code` that of its plug-ins, by module.
+    `objective` is the objective as a formula, empty of runs of earlier versions.
     """
 
     directory: Path
@@ -41,6 +43,7 @@ class StudyRun:
     iterations: int
     changes: tuple[str, ...] = ()
     code: Mapping[str, str] = field(default_factory=dict)
+    objective: Objective = field(default_factory=Objective)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +121,7 @@ def read_run(directory: Path) -> StudyRun:
         iterations=int(max((row["iteration"] for row in rows), default=0)),
         changes=() if record is None else tuple(record.changes),
         code=record.starts[-1].code if record is not None and record.starts else {},
+        objective=read_objective(directory),
     )
 
 

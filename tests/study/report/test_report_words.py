@@ -6,6 +6,7 @@ import pytest
 
 from study.report.conftest import ARMS
 from study.studies import ACCURACY, rows, write_run
+from winnow.run_logs.objective_file import write_objective
 from winnow.run_logs.plot_style import tick_format
 from winnow.run_logs.run_files import SampleRecord
 from winnow.study.measures import format_signed
@@ -20,6 +21,7 @@ from winnow.study.tables import Table, markdown_text
 
 def run(top: Path, arm: str, seed: int, *overrides: str, iterations: int = 8, settings=None) -> None:
     curves = {ACCURACY: lambda i: 0.5 + 0.01 * i + 0.001 * seed + 0.0001 * len(arm)}
+    top.mkdir(exist_ok=True)
     name = f"{arm}{seed}{len(list(top.iterdir()))}"
     write_run(top / name, arm, seed, rows(curves, iterations), overrides=overrides, settings=settings)
 
@@ -50,6 +52,22 @@ def test_what_else_differs_is_warned_of(tmp_path):
     assert "one run only" in warnings
     assert "No seed is common" in warnings
     assert "6 to 8 iterations" in warnings
+
+
+def test_objectives_are_shown_once_with_the_arms_that_have_them(tmp_path):
+    for number, (arm, loss) in enumerate([("raft", "loss = −A"), ("raftpp", "loss = −A"), ("grpo", "loss = −s·A <b>")]):
+        run(tmp_path / str(number), arm, 1)
+        write_objective(next((tmp_path / str(number)).iterdir()), f"{loss}\n\nnote: one <i>note</i>")
+    study = read_study([tmp_path])
+    assert [(arms, *of.formula) for arms, of in facts.objectives(study)] == [
+        ("RAFT, RAFT++", "loss = −A"),
+        ("GRPO", "loss = −s·A <b>"),
+    ]
+    write_report([tmp_path], None, "iterations")
+    page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
+    assert "loss = −s·A &lt;b&gt;" in page
+    assert "one &lt;i&gt;note&lt;/i&gt;" in page
+    assert "    loss = −s·A <b>" in text
 
 
 def test_settings_are_split_by_whether_arms_differ(tmp_path):

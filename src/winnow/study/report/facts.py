@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from math import prod
 
+from winnow.run_logs.objective_file import Objective
 from winnow.run_logs.outcome import never_updated
 from winnow.study.measures import FINAL_ACCURACY, START_ACCURACY
 from winnow.study.runs import FailedJob, StudyRun
@@ -111,6 +112,15 @@ def seeds_by_arm(study: Study) -> list[str]:
     for arm in study.arms:
         by_seeds.setdefault(", ".join(str(run.seed) for run in arm.runs), []).append(arm.title)
     return [f"{seeds}: {'every arm' if len(by_seeds) == 1 else ', '.join(arms)}" for seeds, arms in by_seeds.items()]
+
+
+def objectives(study: Study) -> list[tuple[str, Objective]]:
+    """Titles of arms with the objective that their runs have in common, in the order of the arms."""
+    titles: dict[Objective, list[str]] = {}
+    for arm in study.arms:
+        for objective in dict.fromkeys(run.objective for run in arm.runs if run.objective.formula):
+            titles.setdefault(objective, []).append(arm.title)
+    return [(", ".join(arms), objective) for objective, arms in titles.items()]
 
 
 def split_settings(study: Study) -> tuple[dict[str, str], dict[str, dict[str, list[str]]]]:

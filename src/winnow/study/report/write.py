@@ -273,6 +273,7 @@ def _environment() -> Environment:
             facts.left_out,
             facts.warnings_of,
             facts.seeds_by_arm,
+            facts.objectives,
         ),
         *(sampled_arms, inline_svg, picture_uri),
         *(tables.figures_table, tables.table_1, tables.tuning_table, tables.claims_table, tables.claims_list),
