@@ -1,17 +1,20 @@
-"""Write the tables of README.md and docs/ from `conf/`, `ops/` and `other_names.yaml`; `--check` fails if outdated."""
+"""Write the tables of README.md and docs/, and the examples of docs/explain.md; `--check` fails if they are outdated."""
 
 import importlib
 import inspect
 import re
+import shlex
 import sys
 from pathlib import Path
 
 import yaml
 
+from winnow.config.explanation import explain
 from winnow.config.other_names import other_names
 
 ROOT = Path(__file__).parent.parent
 ALGO = ROOT / "conf" / "algo"
+EXPLAIN = ROOT / "docs" / "explain.md"
 COLUMNS = ("select", "advantage", "ratio", "clip", "aggregate", "kl")
 """The axes that algorithms differ in; of the last, every one has `none`."""
 AXES = (*COLUMNS, "correction")
@@ -90,18 +93,25 @@ BLOCKS = {
 }
 
 
+def explained(command: str) -> str:
+    """The command `winnow explain WORDS` with what it prints."""
+    printed = explain(shlex.split(command)[2:])
+    return re.sub(r"differ by at most \S+", "differ by at most 4e-16", f"{command}\n{printed}\n")
+
+
 def filled(text: str) -> str:
     """`text` with what stands between `<!-- NAME -->` and `<!-- end -->` made anew."""
     for name, block in BLOCKS.items():
         text = re.sub(
             rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m, b=block: f"{m[1]}{b()}\n{m[2]}", text, flags=re.DOTALL
         )
-    return text
+    examples = r"(^```text\n)(winnow explain [^\n]*)\n.*?(^```)"
+    return re.sub(examples, lambda m: f"{m[1]}{explained(m[2])}{m[3]}", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def main() -> int:
     stale = []
-    for path in (ROOT / "README.md", ROOT / "docs" / "algorithms.md", ROOT / "docs" / "migrating.md"):
+    for path in (ROOT / "README.md", ROOT / "docs" / "algorithms.md", ROOT / "docs" / "migrating.md", EXPLAIN):
         before = path.read_text()
         after = filled(before)
         if before != after:

@@ -15,7 +15,7 @@ def test_explain_prints_formula_rules_notices_and_the_nearest_algorithm(capfd: p
     assert "arXiv 1707.06347, Eq. 7" in text
     assert "the ratio is always 1, so algo/ratio and algo/clip change nothing" in text
     assert "rewards: 1 correct, -1 wrong, -1 without an answer" in text
-    assert "clip: ppo(low=0.2, high=0.28) here, ppo(low=0.2, high=0.2) there" in text
+    assert "clip.high: 0.28 here, 0.2 there" in text
 
 
 def test_explain_prints_latex(capfd: pytest.CaptureFixture[str]):

@@ -25,8 +25,9 @@ from winnow.explain.proof import called, prove, prove_loss, samples, tokens
 from winnow.explain.registry import built
 from winnow.explain.symbols import PENALTY
 from winnow.explain.text import formulas, latex_text, unicode_text
-from winnow.objectives import KL, no_kl, rule_of
+from winnow.objectives import KL, no_kl
 from winnow.ops import advantage, aggregate, clip, kl, ratio, select, value
+from winnow.rule import rule_of
 
 AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")
 RULES = [path for axis in AXES for path in sorted((CONF / "algo" / axis).glob("*.yaml")) if path.stem != "none"]
@@ -87,14 +88,18 @@ TERMS = [
     KL(kl.k1, 0.3),
     KL(kl.k2, 0.3, clamp=0.2),
     KL(kl.k3, 0.3, reference="previous"),
+    KL(kl.k3, 0.3, weight="ratio"),
     KL(kl.k3, 0.3, place="reward"),
 ]
 
 
+NAMED = named_algorithms()
+
+
 @pytest.mark.parametrize("term", TERMS)
-@pytest.mark.parametrize("name", sorted(named_algorithms()))
+@pytest.mark.parametrize("name", sorted(NAMED))
 def test_the_formula_of_the_whole_loss_agrees_with_the_objective(name: str, term: KL | None):
-    node = OmegaConf.create({"rollout": {"max_tokens": 64}, "algo": named_algorithms()[name]}).algo
+    node = OmegaConf.create({"rollout": {"max_tokens": 64}, "algo": NAMED[name]}).algo
     algorithm = instantiate(node, _convert_="all")
     if not isinstance(algorithm, PolicyGradient | ActorCritic):
         return
@@ -189,6 +194,12 @@ def test_rejected_samples_that_stay_have_an_advantage_of_zero():
     found = formulas(explained(grpo(select=select.mixed_prompts, rejected="zero")))
     assert "A = 1[a∈K]·(r − mean_G(r))/(std_G(r) + 1e-06)" in found
     assert "D = all samples of the optimiser batch" in found
+
+
+def test_truncated_samples_that_are_dropped_are_not_in_d():
+    assert "D = {a : ¬cut off}" in formulas(explained(grpo(truncated="drop")))
+    found = formulas(explained(grpo(truncated="drop", select=select.positive, rejected="zero")))
+    assert "K = {a : correct ∧ ¬cut off}" in found
 
 
 def cubed(ratio: Tensor, advantage: Tensor, at: float) -> Tensor:

@@ -147,8 +147,21 @@ def _distance(mine: Leaves, other: Leaves) -> int:
 def _differences(mine: Leaves, other: Leaves) -> Iterator[str]:
     here, there = _axes(mine), _axes(other)
     for axis in sorted(here.keys() | there.keys()):
-        if here.get(axis) != there.get(axis):
-            yield f"{axis}: {_called(here.get(axis))} here, {_called(there.get(axis))} there"
+        of, instead = here.get(axis), there.get(axis)
+        if of == instead:
+            continue
+        if of is None or instead is None or "" in of or _target(of) != _target(instead):
+            yield f"{axis}: {_called(of)} here, {_called(instead)} there"
+            continue
+        for key in sorted(of.keys() | instead.keys()):
+            if of.get(key) != instead.get(key):
+                yield f"{axis}.{key}: {of.get(key)} here, {instead.get(key)} there"
+
+
+def _target(settings: Mapping[str, object]) -> str:
+    """The dotted name of a rule; of a KL term, that of its estimator."""
+    inner = next((str(value) for key, value in settings.items() if key.endswith(f".{TARGET}")), None)
+    return inner or str(settings.get(TARGET))
 
 
 def _called(settings: Mapping[str, object] | None) -> str:
@@ -158,7 +171,6 @@ def _called(settings: Mapping[str, object] | None) -> str:
     if "" in settings:
         value = str(settings[""])
         return value.rsplit(".", 1)[-1] if value.startswith("winnow.") else value
-    target = next((str(value) for key, value in settings.items() if key.endswith(f".{TARGET}")), None)
-    target = target or str(settings.get(TARGET))
+    target = _target(settings)
     given = [f"{k}={v}" for k, v in settings.items() if not k.rsplit(".", 1)[-1].startswith("_") and v is not None]
     return f"{target.rsplit('.', 1)[-1]}({', '.join(given)})" if given else target.rsplit(".", 1)[-1]

@@ -21,12 +21,17 @@ def _response(x: Tensor, given: Quantities) -> View:
 
 
 def _group(x: Tensor, given: Quantities) -> View:
-    return x, given.get("usable", _everywhere(x)), (1,), True
+    mask = given.get("usable", _everywhere(x))
+    return x, mask if x.dim() == mask.dim() else mask[..., None], (1,), True
 
 
 def _iteration(x: Tensor, given: Quantities) -> View:
     mask = given.get("usable", _everywhere(x))
-    return x, mask, tuple(range(x.dim())), True
+    return x, mask if x.dim() == mask.dim() else mask[..., None], (0, 1), True
+
+
+def _parts(x: Tensor, given: Quantities) -> View:
+    return x, _everywhere(x), (2,), False
 
 
 def _rows(x: Tensor, given: Quantities) -> View:
@@ -52,6 +57,7 @@ TOKENS = Domain("t", "t", "t: the tokens of a response", _response)
 GROUP = Domain("G", "G", "G: the samples of a prompt", _group)
 OTHERS = Domain("j≠i", r"j \ne i", "j≠i: the other samples of the prompt", _others)
 ITERATION = Domain("N", "N", "N: all samples of the iteration", _iteration)
+PARTS = Domain("m", "m", "m: the reward functions", _parts)
 BATCH = Domain("a∈D", r"a \in D", "a∈D: the samples of the optimiser batch", _rows)
 PAIR_BATCH = Domain("pairs", r"\mathrm{pairs}", "pairs: the pairs of the optimiser batch", _rows)
 EVERY_TOKEN = Domain("T", "T", "T: all response tokens of the iteration", _tokens_of_the_iteration)

@@ -18,17 +18,21 @@ from winnow.explain.symbols import (
     LOGP,
     MARGIN,
     PENALTY,
+    PI,
+    PI_OLD,
     RATIO,
     RESPONSE_LENGTH,
     ROWS,
     SELECTED,
     TOKEN_ADVANTAGE,
     TOKEN_REWARD,
+    TRUNCATED,
     WEIGHT,
 )
-from winnow.objectives import KL, rule_of
+from winnow.objectives import KL
 from winnow.ops.advantage import whiten_tokens
 from winnow.ops.value import clipped_value_loss, dpo
+from winnow.rule import rule_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +197,19 @@ def _weights(rule: Rule) -> Term:
     return Term(AGGREGATION, None, "aggregate", rule, proof=prove("aggregate", rule, found))
 
 
+def _keeps_all(algorithm: PolicyUpdate) -> bool:
+    found = built("select", algorithm.select)
+    return found is not None and found.value == TRUE and algorithm.truncated == "keep"
+
+
 def _selection(algorithm: PolicyUpdate) -> Iterator[Term]:
-    keeps_all = (found := built("select", algorithm.select)) is not None and found.value == TRUE
-    if algorithm.rejected == "drop" or keeps_all:
-        yield term_of(KEPT, "select", algorithm.select, "select")
-        return
-    yield term_of(SELECTION, "select", algorithm.select, "select")
-    yield Term(KEPT, TRUE, "rejected", said="")
+    drops = algorithm.rejected == "drop" or _keeps_all(algorithm)
+    found = term_of(KEPT if drops else SELECTION, "select", algorithm.select, "select")
+    if algorithm.truncated == "drop" and found.formula is not None:
+        found = replace(found, formula=found.formula & ~TRUNCATED)
+    yield found
+    if not drops:
+        yield Term(KEPT, TRUE, "rejected", said="")
 
 
 def _advantages(algorithm: PolicyGradient | ActorCritic) -> Iterator[Term]:
@@ -218,8 +228,7 @@ def _advantages(algorithm: PolicyGradient | ActorCritic) -> Iterator[Term]:
         if algorithm.whiten:
             yield found
             found = term_of(TOKEN_ADVANTAGE, "whiten", whiten_tokens, "whiten", advantages=PLAIN_ADVANTAGE)
-    keeps_all = (of := built("select", algorithm.select)) is not None and of.value == TRUE
-    if algorithm.rejected == "zero" and not keeps_all and found.formula is not None:
+    if algorithm.rejected == "zero" and not _keeps_all(algorithm) and found.formula is not None:
         found = replace(found, formula=indicator(SELECTED) * found.formula)
     yield found
 
@@ -232,6 +241,8 @@ def _penalty(kl: KL, by_token: bool) -> Iterator[Term]:
     estimate = term_of(KL_TERM, "kl", kl.estimator, "kl")
     if estimate.formula is not None and kl.clamp is not None:
         estimate = replace(estimate, formula=clamp(estimate.formula, -kl.clamp, kl.clamp))
+    if estimate.formula is not None and kl.weight == "ratio":
+        estimate = replace(estimate, formula=PI / PI_OLD * estimate.formula)
     yield estimate
     if kl.place == "reward" and not by_token:
         yield Term(PENALTY, kl.coef * total(KL_TERM, TOKENS), "kl", notes=("a number without a gradient",))

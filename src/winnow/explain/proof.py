@@ -14,7 +14,8 @@ from torch import Tensor
 from winnow.explain.expression import Expression, Symbol, walk
 from winnow.explain.numeric import evaluate
 from winnow.explain.registry import Formula, Rule
-from winnow.objectives import Aggregate, PolicyObjective, rule_of
+from winnow.objectives import Aggregate, PolicyObjective
+from winnow.rule import rule_of
 from winnow.types import Batch
 
 PROMPTS, SAMPLES, ROWS, POSITIONS = 6, 5, 7, 6
@@ -37,6 +38,8 @@ def samples(seed: int) -> Inputs:
         "truncated": torch.rand(PROMPTS, SAMPLES, generator=draw) < 0.3,
         "lengths": torch.randint(1, 20, (PROMPTS, SAMPLES), generator=draw),
         "penalty": torch.randn(PROMPTS, SAMPLES, generator=draw).double() / 10,
+        "parts": torch.randn(PROMPTS, SAMPLES, 3, generator=draw).double(),
+        "weights": torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64),
         "usable": torch.ones(PROMPTS, SAMPLES, dtype=torch.bool),
     }
 

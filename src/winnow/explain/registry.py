@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from winnow.explain.expression import Expression
 from winnow.explain.symbols import OFFERED
-from winnow.objectives import rule_of
+from winnow.rule import rule_of
 
 Builder = Callable[..., "Expression | Formula"]
 Made = TypeVar("Made", bound=Builder)

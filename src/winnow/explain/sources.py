@@ -4,7 +4,7 @@ import inspect
 import re
 
 from winnow.explain.registry import Rule
-from winnow.objectives import rule_of
+from winnow.rule import rule_of
 
 PAPER = "arXiv 2504.11343"
 """The paper whose equations the package cites by their number alone."""

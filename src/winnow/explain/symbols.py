@@ -49,9 +49,13 @@ OLD_VALUE = Symbol("V_t", "V_t", "old", "the critic's value before the update")
 TOKEN_ADVANTAGE = Symbol("A_t", "A_t", "advantages", "advantage of the token")
 MARGIN = Symbol("m", "m", "margin", "log-ratio to the reference of the chosen less that of the rejected response")
 
+PART = Symbol("r_m", "r_m", "parts", "the reward of function m")
+PART_WEIGHT = Symbol("ω_m", r"\omega_m", "weights", "the weight of function m")
+SAMPLE: dict[str, Expression] = {"correct": CORRECT, "truncated": TRUNCATED, "lengths": LENGTH}
+
 OFFERED: dict[str, Mapping[str, Expression]] = {
-    "select": {"rewards": REWARD, "correct": CORRECT, "truncated": TRUNCATED},
-    "advantage": {"rewards": REWARD, "penalty": ZERO, "lengths": LENGTH, "correct": CORRECT},
+    "select": {"rewards": REWARD, "parts": PART, "weights": PART_WEIGHT, **SAMPLE},
+    "advantage": {"rewards": REWARD, "penalty": ZERO, "parts": PART, "weights": PART_WEIGHT, **SAMPLE},
     "gae": {"rewards": TOKEN_REWARD, "values": VALUE},
     "whiten": {"advantages": TOKEN_ADVANTAGE},
     "ratio": {"logprobs": LOGP, "old": LOGP_OLD, "advantage": ADVANTAGE},

@@ -25,7 +25,7 @@ def write_objective(directory: Path, text: str) -> None:
 
 
 def read_objective(directory: Path) -> Objective:
-    """The objective of the run in `directory`; empty without a page that can be read, as of runs of earlier versions."""
+    """The objective of the run in `directory`; empty without a page that can be read, as of earlier versions."""
     try:
         page = read_regular(directory / OBJECTIVE).decode()[:LONGEST]
     except (OSError, ValueError):
