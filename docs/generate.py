@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/, and the examples of docs/explain.md; `--check` fails if they are outdated."""
+"""Write the tables of README.md and docs/, and the examples of explain.md; `--check` fails if they are outdated."""
 
 import importlib
 import inspect
