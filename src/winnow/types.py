@@ -1,11 +1,12 @@
 """Data types of an iteration: prompts, completions, rollouts, rows and pairs to train on, micro-batches, losses.
 
-Letters in shapes: P prompts, G samples per prompt, N = P·G rows, B rows of a micro-batch, S positions. Position s of
+Letters in shapes: P prompts, G samples per prompt (of a ragged group, at most), N drawn samples or rows (P·G where no
+group is ragged), B rows of a micro-batch, S positions. Position s of
 every (B, S) tensor describes token s: its log-probability given the tokens before it, its mask, its advantage. The
 shift by one between a hidden state and the token it predicts happens once, in `winnow.packed`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
@@ -118,7 +119,11 @@ class SampleFacts:
 
 @dataclass(frozen=True, slots=True)
 class Rollouts:
-    """P prompts with G judged completions each. `rewards` are their rewards before any KL term is subtracted.
+    """P prompts with up to G judged completions each. `rewards` are their rewards before any KL term is subtracted.
+
+    Prompts may have different numbers of samples. Matrices are as wide as the largest group; where nothing was drawn, a
+    reward is NaN and a sample not correct. `chosen` are the samples that the collector passes on to the algorithm's own
+    selection, None for all of them; `rounds` says in how many rounds it drew.
 
     `rewarded` has the parts of the rewards, and `logged` the means of the metrics that reward functions logged; both
     are empty where nothing was rewarded. `sampler` has figures of the sampler's distance from the policy that drew,
@@ -136,21 +141,62 @@ class Rollouts:
     logged: Mapping[str, float] = field(default_factory=dict)
     sampler: Mapping[str, float] = field(default_factory=dict)
     weights: tuple[float, ...] = ()
+    chosen: Bool[Tensor, "p g"] | None = None
+    rounds: int = 1
 
     @property
     def facts(self) -> SampleFacts:
-        """The facts that rules may read of the samples beside their rewards."""
+        """The facts that rules may read of the samples beside their rewards; 0 where nothing was drawn."""
         parts, weights = self.rewards.unsqueeze(2), torch.ones(1)
         if self.weights:
-            values = [[[each or 0.0 for each in r.parts.values()] for r in group] for group in self.rewarded]
-            parts, weights = torch.tensor(values), torch.tensor(self.weights)
+            values = [[each or 0.0 for each in r.parts.values()] for group in self.rewarded for r in group]
+            parts, weights = torch.zeros(*self.rewards.shape, len(self.weights)), torch.tensor(self.weights)
+            parts[self.drawn] = torch.tensor(values)
+        completions = self.all_completions
         return SampleFacts(
             self.correct,
-            torch.tensor([[len(c.token_ids) for c in group] for group in self.completions]),
-            torch.tensor([[c.finish is Finish.LENGTH for c in group] for group in self.completions]),
+            self.matrix(torch.tensor([len(c.token_ids) for c in completions])),
+            self.matrix(torch.tensor([c.finish is Finish.LENGTH for c in completions])),
             parts,
             weights,
         )
+
+    @property
+    def sizes(self) -> Int[Tensor, " p"]:
+        """The number of samples of each prompt."""
+        return torch.tensor([len(group) for group in self.completions])
+
+    @property
+    def drawn(self) -> Bool[Tensor, "p g"]:
+        """Whether there is such a sample."""
+        return torch.arange(self.rewards.shape[1]) < self.sizes[:, None]
+
+    @property
+    def kept(self) -> Bool[Tensor, "p g"]:
+        """The samples that the collector passes on to the algorithm's own selection."""
+        return self.drawn if self.chosen is None else self.chosen & self.drawn
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """(p, g) of each row number."""
+        return [(p, g) for p, group in enumerate(self.completions) for g in range(len(group))]
+
+    def rows(self, matrix: Tensor) -> Tensor:
+        """The entries of a (P, G) matrix that belong to drawn samples, by row number."""
+        return matrix[self.drawn]
+
+    def matrix(self, rows: Tensor, absent: float = 0) -> Tensor:
+        """The inverse of `rows`: a (P, G) matrix that is `absent` where nothing was drawn."""
+        found = torch.full(self.rewards.shape, absent, dtype=rows.dtype)
+        found[self.drawn] = rows
+        return found
+
+    def by_size(self) -> Iterator[tuple[Int[Tensor, "q h"], Int[Tensor, "q h"]]]:
+        """Indices of the (Q, H) parts of a (P, G) matrix whose Q prompts have H samples each."""
+        sizes = self.sizes
+        for size in sorted({*sizes.tolist()} - {0}):
+            prompts = (sizes == size).nonzero().expand(-1, size)
+            yield prompts, torch.arange(size).expand_as(prompts)
 
     @property
     def all_completions(self) -> list[Completion]:

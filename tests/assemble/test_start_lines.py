@@ -10,7 +10,7 @@ from transformers import CohereConfig, CohereForCausalLM, PreTrainedModel
 
 from engines.models import tiny
 from running import composed
-from winnow.assemble.training import batch_arithmetic, slow_path_notices
+from winnow.assemble.start_lines import batch_arithmetic, slow_path_notices
 from winnow.config.instantiate import build_algorithm
 from winnow.experience.batching import deal
 from winnow.models.backbone import pack_where_exact

@@ -28,7 +28,9 @@ CHOICES = [
     ["algo/correction=masked", "algo/advantage=whitened", "model=tiny_fresh"],
     ["model=custom", "model.path=somewhere", "model/lora=adapter", "dataset=jsonl"],
     ["model=tiny", "dataset=math", "logger=none", "reward=function"],
-    ["dataset=hub", "curriculum=column"],
+    ["dataset=hub", "curriculum=column", "collector=refill"],
+    ["collector=adaptive"],
+    ["collector=budgets"],
     ["dataset=mix", "curriculum=pass_rate"],
     [
         "logger=[wandb,tensorboard,mlflow,csv,trackio]",

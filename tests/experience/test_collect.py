@@ -13,7 +13,8 @@ from winnow.assemble.training import build_run
 from winnow.data.order import Passes
 from winnow.data.prompts import PromptOrder
 from winnow.engines.base import OnCompletion, ignore_completion
-from winnow.experience.collect import Collector, Judge, distinct_names, rollouts_of
+from winnow.experience.collect import Collector, Judge
+from winnow.experience.drawing import distinct_names, rollouts_of
 from winnow.experience.metrics import Clock
 from winnow.rewards.reward_scale import RewardScale
 from winnow.rewards.verifier import Verifier
@@ -30,7 +31,7 @@ class Given(PromptOrder):
     def __init__(self, prompts: list[Prompt]) -> None:
         self.given, self.order = prompts, Passes([], 0)
 
-    def prompts_of(self, iteration: int, count: int) -> list[Prompt]:
+    def prompts_of(self, iteration: int, count: int, first: int = 0, end: int | None = None) -> list[Prompt]:
         return self.given[:count]
 
 

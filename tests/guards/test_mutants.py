@@ -14,7 +14,7 @@ from running import run
 from winnow.assemble import training as assembly
 from winnow.engines.torch_engine import TorchEngine
 from winnow.errors import Diverged
-from winnow.experience import batching, collect, policy_gradient
+from winnow.experience import batching, drawing, policy_gradient
 from winnow.models.attention import EachTokenOnce
 from winnow.models.policy import FrozenCopy, Policy, Scores
 from winnow.ops import advantage as advantage_ops
@@ -66,13 +66,13 @@ def _noted(module: IterationModule, loss) -> Tensor:
 
 
 def permuted_rewards(m: pytest.MonkeyPatch) -> None:
-    honest = collect.rollouts_of
+    honest = drawing.rollouts_of
 
     def permuted(*given):
         found = honest(*given)
         return replace(found, rewards=found.rewards.flip(1), correct=found.correct.flip(1))
 
-    m.setattr(collect, "rollouts_of", permuted)
+    m.setattr(drawing, "rollouts_of", permuted)
 
 
 def old_logprobs_of_the_present_policy(m: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from engines.models import STYLES, VOCAB, tiny
-from winnow.assemble.training import slow_path_notices
+from winnow.assemble.start_lines import slow_path_notices
 from winnow.models.attention import PACKED, is_packed
 from winnow.models.backbone import has_plain_head, pack_where_exact
 from winnow.models.export import export_model

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from running import composed, metrics, run, weights
-from winnow.assemble.training import budget_in_words
+from winnow.assemble.start_lines import budget_in_words
 from winnow.training.progress import RunBudget, RunProgress
 
 QUIET = ("algo=grpo", "eval.every=0")

@@ -19,6 +19,13 @@ from winnow.assemble.problem_order import problem_order
 from winnow.assemble.rewards import RunRewards, prepare, reward_notices, run_rewards
 from winnow.assemble.run_start import RunStart, accept_and_log
 from winnow.config.explanation import run_text
+from winnow.assemble.start_lines import (
+    algorithm_summary,
+    batch_arithmetic,
+    budget_in_words,
+    collector_of,
+    slow_path_notices,
+)
 from winnow.config.instantiate import (
     build_algorithm,
     max_mismatch_kl,
@@ -27,7 +34,7 @@ from winnow.config.instantiate import (
     samples_exactly,
     token_budget,
 )
-from winnow.config.nodes import choice, plain_config
+from winnow.config.nodes import plain_config
 from winnow.config.notices import notices_of
 from winnow.config.saved_runs import sweep_of
 from winnow.data.collection import Benchmark
@@ -39,6 +46,8 @@ from winnow.evaluation.sets import HeldOutEvaluator
 from winnow.experience.ahead import Ahead
 from winnow.experience.batching import Plan, TokenBudget
 from winnow.experience.collect import Collector, Judge
+from winnow.experience.collectors import CollectorRule
+from winnow.experience.gradient_norms import ResponseGradients
 from winnow.experience.loader import ExperienceSource
 from winnow.experience.metrics import Clock
 from winnow.experience.policy_gradient import ActorCriticExperience, PolicyGradientExperience
@@ -51,10 +60,9 @@ from winnow.models.backbone import require_masters
 from winnow.models.language_model import LanguageModel
 from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy, reference_of
 from winnow.models.precision import WEIGHTS
-from winnow.ops import aggregate, select
+from winnow.ops import aggregate
 from winnow.process_group import is_first_rank
 from winnow.rewards.verifier import Verifier
-from winnow.rule import rule_of
 from winnow.run_logs.console import print_line
 from winnow.run_logs.run_log import RunLog
 from winnow.run_logs.tracker import RunInfo
@@ -70,8 +78,6 @@ from winnow.training.progress import RunBudget
 from winnow.training.run import Intervals, Run
 from winnow.types import Sampling
 
-AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")
-"""Axes of an algorithm, in the order in which they are described."""
 TAG_GROUPS = ("arm", "algo", "model", "dataset", "experiment")
 """Config groups whose chosen options are the run's tags at the tracker."""
 
@@ -171,6 +177,7 @@ def build_run(
             None if checkpoint.keep == "all" else checkpoint.keep,
             checkpoint.best,
             stop,
+            factory.rule.patience,
         ),
         language_model=language_model,
         module=module,
@@ -255,7 +262,7 @@ class AlgorithmFactory:
 
     def golds(self, iteration: int) -> dict[str, str]:
         """The gold answers of the iteration's problems, by key."""
-        problems = self.prompts.problems_of(iteration, self.cfg.rollout.prompts)
+        problems = self.prompts.problems_of(iteration, self.rule.most_prompts(self.cfg.rollout.prompts))
         return {problem.key: problem.answer for problem in problems}
 
     @cached_property
@@ -278,7 +285,14 @@ class AlgorithmFactory:
             prompts=rollout.prompts,
             samples=rollout.samples,
             seed=self.cfg.seed,
+            rule=self.rule,
+            gradient_norms=ResponseGradients(self.policy),
         )
+
+    @cached_property
+    def rule(self) -> CollectorRule:
+        """What an iteration draws and passes on."""
+        return collector_of(self.cfg)
 
     @cached_property
     def _scorer(self) -> Scorer:
@@ -337,59 +351,3 @@ def _run_info(
         config=plain_config(cfg) | {"arm": arm, "choices": choices, "objective": objective},
         revisions=revisions,
     )
-
-
-def batch_arithmetic(cfg: DictConfig, algorithm: Algorithm) -> str:
-    """One iteration in numbers: `32 prompts × 8 samples = 256 responses → 4 updates of 64`."""
-    rollout, update = cfg.rollout, cfg["update"]
-    epochs = f", in {update.epochs} epochs" if update.epochs > 1 else ""
-    if isinstance(algorithm, Supervised):
-        return f"{rollout.prompts} demonstrations → {_updates_in_words(rollout.prompts, update.minibatches)}{epochs}"
-    rows = rollout.prompts * rollout.samples
-    sampled = f"{rollout.prompts} prompts × {rollout.samples} samples = {rows} responses"
-    if isinstance(algorithm, Preference):
-        return f"{sampled} → pairs → {update.minibatches} updates{epochs}"
-    all_kept = rule_of(algorithm.select) is select.all_samples or algorithm.rejected == "zero"
-    kept = "" if all_kept else " → those kept"
-    return f"{sampled}{kept} → {_updates_in_words(rows, update.minibatches, exactly=all_kept)}{epochs}"
-
-
-def _updates_in_words(rows: int, minibatches: int, exactly: bool = True) -> str:
-    size = -(-rows // minibatches)
-    about = "" if exactly and rows % minibatches == 0 else "up to "
-    return f"{minibatches} update{'s' if minibatches > 1 else ''} of {about}{size}"
-
-
-def budget_in_words(cfg: DictConfig) -> list[str]:
-    """A line with the run's budget: `until 1,000,000 sampled tokens or 600 s are spent, at most 100 iterations`."""
-    words = {"sampled_tokens": "{:,} sampled tokens", "trained_tokens": "{:,} trained tokens", "seconds": "{:g} s"}
-    limits = [words[str(key)].format(limit) for key, limit in cfg.budget.items() if limit is not None]
-    return [f"until {' or '.join(limits)} are spent, at most {cfg.iterations} iterations"] if limits else []
-
-
-def algorithm_summary(cfg: DictConfig) -> str:
-    """The algorithm's axes and settings: `raftpp: select best, advantage one, ratio token, clip ppo(low=0.2, …), …`."""
-    axes = ", ".join(f"{axis} {_chosen(cfg.algo[axis], axis)}" for axis in AXES if axis in cfg.algo)
-    settings = [f"{k} {v}" for k, v in cfg.algo.items() if isinstance(v, bool | int | float | str) and k != "_target_"]
-    return f"{choice('algo')}: {', '.join([axes, *settings])}"
-
-
-def _chosen(node: DictConfig, axis: str) -> str:
-    scalars = {k: v for k, v in node.items() if not str(k).startswith("_") and not isinstance(v, DictConfig)}
-    arguments = ", ".join(f"{k}={v}" for k, v in scalars.items() if v is not None)
-    name = choice(f"algo/{axis}")
-    return f"{name}({arguments})" if arguments else name
-
-
-def slow_path_notices(cfg: DictConfig, policy: Policy) -> list[str]:
-    """Notices about optimisations of the updates that this model's architecture does not allow."""
-    notices, name = [], type(policy.model).__name__
-    if cfg.hardware.attention == "auto" and not is_packed(policy.model):
-        notices.append(
-            f"{name} has an attention that cannot be packed: rows are padded, and a prompt is computed for every sample"
-        )
-    if not policy.plain_head:
-        notices.append(
-            f"{name} transforms its logits after the output layer: all logits of a micro-batch are in memory at once"
-        )
-    return notices

@@ -25,6 +25,7 @@ UNTYPED = (
     "dataset",
     "benchmarks",
     "curriculum",
+    "collector",
     "reward",
     "engine",
     "logger",

@@ -161,6 +161,7 @@ def _combinations(cfg: DictConfig) -> list[str]:
             f"rollout.staleness={rollout.staleness}: curriculum=pass_rate chooses problems by the results of the "
             "iteration before, which are not there yet; type curriculum=column, or leave one of them out"
         )
+    problems += _collector_problems(cfg, supervised)
     if supervised and curriculum.endswith("ByPassRate"):
         problems.append(
             "curriculum=pass_rate: demonstrations are not sampled, so that there are no pass rates; type "
@@ -191,6 +192,40 @@ def _combinations(cfg: DictConfig) -> list[str]:
         tokens = budget.sampled_tokens
         problems.append(
             f"budget.sampled_tokens={tokens}: demonstrations are not sampled; type budget.trained_tokens={tokens}"
+        )
+    return problems
+
+
+def _collector_problems(cfg: DictConfig, supervised: bool) -> list[str]:
+    name, rollout = str(OmegaConf.select(cfg, "collector._target_")).rpartition(".")[2], cfg.rollout
+    if name == "Fixed":
+        return []
+    word, problems = f"collector={name.lower()}", []
+    if supervised:
+        problems.append(f"{word}: demonstrations are not sampled; type collector=fixed")
+    if rollout.staleness:
+        problems.append(
+            f"rollout.staleness={rollout.staleness}: {word} draws by the verdicts on the samples before, which are not "
+            "there yet; type rollout.staleness=0 or collector=fixed"
+        )
+    if name == "Refill" and rollout.samples == 1:
+        problems.append(f"rollout.samples=1: {word} looks for mixed prompts, and one sample is none; type more samples")
+    drawn = cfg.collector.get("rounds", 0) * cfg.collector.get("samples", 0)
+    if name == "Adaptive" and drawn < rollout.samples:
+        problems.append(
+            f"rollout.samples={rollout.samples}: {word} draws {drawn} samples of a prompt at most, and is to keep "
+            f"that many of them; type rollout.samples={drawn}, or more collector.rounds"
+        )
+    if name == "Budgets" and cfg.hardware.strategy == "fsdp":
+        problems.append(
+            f"hardware.strategy=fsdp: {word} reads gradients of single responses, which sharded weights do not have; "
+            "type hardware=ddp, or another collector"
+        )
+    adapters = "rank" in (cfg.model.get("lora") or {})
+    if name == "Budgets" and adapters and cfg.collector.get("gradient") == "embeddings":
+        problems.append(
+            "collector.gradient=embeddings: with model/lora=adapter the embeddings are not trained; type "
+            "collector.gradient=all"
         )
     return problems
 

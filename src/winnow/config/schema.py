@@ -165,6 +165,7 @@ class Config:
     dataset: Any = MISSING
     benchmarks: Any = MISSING
     curriculum: Any = MISSING
+    collector: Any = MISSING
     reward: Any = MISSING
     engine: Any = MISSING
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -77,7 +77,7 @@ OPTIMISED = ("eval_first", "eval_last", "sampled_tokens", "trained_tokens", "sec
 """Figures of `summary.json` that a search may optimise."""
 SEVERAL = ("logger", "callbacks")
 """Groups from which several choices can be made at once, `logger=[wandb,csv]`; each fills a node of its own."""
-NODES = ("algo", "model", "dataset", "curriculum", "engine", "reward.verifier")
+NODES = ("algo", "model", "dataset", "curriculum", "collector", "engine", "reward.verifier")
 """Nodes from which an object is built."""
 
 RULES = {
@@ -225,6 +225,16 @@ RULES = {
     "curriculum.column": TEXT.or_null(),
     "curriculum.start": SHARE,
     "curriculum.iterations": ONE_OR_MORE,
+    "collector.rounds": ONE_OR_MORE.up_to(1000),
+    "collector.prompts": ONE_OR_MORE.or_null(),
+    "collector.patience": ONE_OR_MORE.or_null(),
+    "collector.samples": ONE_OR_MORE,
+    "collector.goal": _one_of("positives", "balance"),
+    "collector.positives": ONE_OR_MORE,
+    "collector.presamples": ONE_OR_MORE,
+    "collector.alpha": NOT_NEGATIVE,
+    "collector.beta": AT_LEAST_ONE,
+    "collector.gradient": _one_of("embeddings", "all"),
     "model.name": TEXT,
     "model.path": PATH,
     "model.template": NODE,

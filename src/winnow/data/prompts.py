@@ -101,13 +101,15 @@ class PromptOrder:
         """The `count` problems of an iteration (from 0), of which all earlier ones had as many."""
         return self.order.take(iteration, count * iteration, count)
 
-    def prompts_of(self, iteration: int, count: int) -> list[Prompt]:
-        return [render(p, self.language_model.tokenizer, self.template) for p in self.problems_of(iteration, count)]
+    def prompts_of(self, iteration: int, count: int, first: int = 0, end: int | None = None) -> list[Prompt]:
+        """The prompts `first` … `end` − 1 of the `count` that an iteration has."""
+        problems = self.problems_of(iteration, count)[first:end]
+        return [render(problem, self.language_model.tokenizer, self.template) for problem in problems]
 
     def learn(self, iteration: int, rollouts: Rollouts) -> None:
         """Tell the order how many responses to each prompt of an iteration were correct."""
         successes: dict[str, Successes] = {}
-        for prompt, correct in zip(rollouts.prompts, rollouts.correct, strict=True):
+        for prompt, correct, size in zip(rollouts.prompts, rollouts.correct, rollouts.sizes.tolist(), strict=True):
             before = successes.get(prompt.key, Successes(0, 0))
-            successes[prompt.key] = Successes(before.correct + int(correct.sum()), before.sampled + len(correct))
+            successes[prompt.key] = Successes(before.correct + int(correct.sum()), before.sampled + size)
         self.order.learn(iteration, successes)

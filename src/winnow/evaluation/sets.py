@@ -50,7 +50,7 @@ class EvaluationSampler:
         """Sample and judge responses to `prompts`. The ranks share the work."""
         self.engine.sync(model, version)
         seeds = [[seed_of(self.seed, "eval", p.key, g) for g in range(self.samples)] for p in prompts]
-        return sample_and_judge(self.engine, judge, prompts, seeds, self.sampling, Clock())
+        return sample_and_judge(self.engine, judge, prompts, seeds, self.sampling, Clock()).rollouts
 
 
 @dataclass(frozen=True, slots=True)

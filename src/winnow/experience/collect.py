@@ -1,26 +1,28 @@
 """Rollout collection: sample G responses to each of P prompts, and judge each while others are still being sampled."""
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from queue import SimpleQueue
 from types import TracebackType
 
-import torch
 from transformers import PreTrainedModel
 
 from winnow import distributed, signals
 from winnow.data.prompts import PromptOrder
 from winnow.engines.base import Engine, rest
 from winnow.experience.ahead import Ahead, Drawn
+from winnow.experience.collectors import CollectorRule, Fixed
+from winnow.experience.drawing import Drawing, GradientNorms, Judged, Weights, distinct_names
 from winnow.experience.metrics import Clock
 from winnow.rewards.reward import JudgedGroup, Reward, Rewards
 from winnow.rewards.verifier import Verifier
 from winnow.rng import seed_of
 from winnow.types import Completion, Prompt, Rollouts, Sampling
-from winnow.verdict import Judgement, Verdict
+from winnow.verdict import Judgement
 
 LOOK_SECONDS = 0.1
 """Time between two looks for a signal while the verifier is waited for."""
@@ -104,23 +106,6 @@ class Judge:
         return AsyncJudging(self.pool, self.decode, prompts)
 
 
-def rollouts_of(prompts: Sequence[Prompt], groups: Sequence[JudgedGroup], rewards: Rewards, version: int) -> Rollouts:
-    """The rollouts of P × G judged and rewarded completions that policy `version` has drawn."""
-    judgements = tuple(tuple(rewarded.judgement for rewarded in group) for group in rewards.groups)
-    return Rollouts(
-        tuple(prompts),
-        tuple(group.completions for group in groups),
-        tuple(group.texts for group in groups),
-        judgements,
-        torch.tensor([[rewarded.total for rewarded in group] for group in rewards.groups]),
-        torch.tensor([[judgement.verdict is Verdict.correct for judgement in group] for group in judgements]),
-        version,
-        tuple(rewards.groups),
-        {name: sum(values) / len(values) for name, values in rewards.logged.items() if values},
-        weights=rewards.weights,
-    )
-
-
 def sample_and_judge(
     engine: Engine,
     judge: Judge,
@@ -128,7 +113,7 @@ def sample_and_judge(
     seeds: Sequence[Sequence[int]],
     sampling: Sampling,
     clock: Clock,
-) -> Rollouts:
+) -> Judged:
     """Draw, judge and reward samples of `prompts`, `seeds[p][g]` deciding sample g of prompt p. Ranks share the work.
 
     Each response is judged only on the rank that drew it. Judging it on several ranks could give different verdicts,
@@ -149,7 +134,7 @@ def judge_drawn(
     mine = distributed.strided_shard(prompts)
     with judge.start_judging(mine) as judging, clock.of("reward"):
         own = distributed.strided_shard(drawn.completions)
-        rollouts = _rewarded(judge, judging, prompts, own, seeds, drawn.version)
+        rollouts = _rewarded(judge, judging, prompts, own, seeds, drawn.version).rollouts
     return replace(rollouts, sampler=drawn.figures)
 
 
@@ -160,8 +145,8 @@ def _rewarded(
     mine: Sequence[Sequence[Completion]],
     seeds: Sequence[Sequence[int]],
     version: int,
-) -> Rollouts:
-    """The rollouts of all ranks, of which this one has drawn `mine`, the completions of its prompts."""
+) -> Judged:
+    """The samples of all ranks, of which this one has drawn `mine`, the completions of its prompts."""
     judged = judging.groups(mine)
     # Winnow's seeds have more bits than a function's own random generator may take.
     drawn = [tuple(seed % 2**31 for seed in group) for group in distributed.strided_shard(seeds)]
@@ -170,7 +155,7 @@ def _rewarded(
     gathered = distributed.gather_strided(list(zip(groups, rewards.groups, strict=True)), len(prompts))
     logged = distributed.all_gather(rewards.logged) if judge.reward.names else [rewards.logged]
     every = {name: [value for of in logged for value in of.get(name, ())] for name in {*chain(*logged)}}
-    return rollouts_of(
+    return Judged(
         prompts,
         [group for group, _ in gathered],
         Rewards([rewarded for _, rewarded in gathered], every, rewards.weights),
@@ -178,9 +163,17 @@ def _rewarded(
     )
 
 
+def without_norms(rollouts: Rollouts, rows: Sequence[int], weights: Weights) -> list[float]:
+    """The norms of gradients where no policy was given that has any."""
+    raise RuntimeError("this collector has no policy whose gradients it could take")
+
+
 @dataclass(eq=False)
 class Collector:
-    """Collection of an iteration's rollouts: `samples` (G) responses to each of `prompts` (P) prompts, judged."""
+    """Collection of an iteration's rollouts: judged responses to prompts, drawn as `rule` says.
+
+    `prompts` (P) and `samples` (G) are the numbers that the rule starts from.
+    """
 
     model: PreTrainedModel
     engine: Engine
@@ -191,31 +184,61 @@ class Collector:
     samples: int
     seed: int
     ahead: Ahead | None = None
+    rule: CollectorRule = field(default_factory=Fixed)
+    gradient_norms: GradientNorms = without_norms
 
     def collect(self, iteration: int, clock: Clock) -> Rollouts:
         """The rollouts of `iteration`, drawn with the model's current weights; the same on every rank.
 
         With `ahead` they were drawn with the weights of an earlier iteration, and later ones are drawn now.
         """
-        prompts, seeds = self.request(iteration)
-        distributed.require_equal([prompt.key for prompt in prompts], f"the prompts of iteration {iteration + 1}")
-        if self.ahead is not None:
-            with clock.of("generate"):
-                self.ahead.wait()
-        with clock.of("sync"):
-            self.engine.sync(self.model, iteration)
-        if self.ahead is None:
-            rollouts = sample_and_judge(self.engine, self.judge, prompts, seeds, self.sampling, clock)
-        else:
-            with clock.of("generate"):
-                drawn = self.ahead.take(iteration)
-            rollouts = judge_drawn(self.judge, prompts, seeds, drawn, clock)
+        rollouts = (
+            self._drawn_now(iteration, clock) if self.ahead is None else self._ahead(self.ahead, iteration, clock)
+        )
         rest(self.engine)
         oldest = iteration if self.ahead is None else max(0, iteration - self.ahead.staleness)
         if not oldest <= rollouts.policy_version <= iteration:
             raise RuntimeError(f"the engine sampled from policy {rollouts.policy_version}, not {oldest}")
         self.order.learn(iteration, rollouts)
         return rollouts
+
+    def _drawn_now(self, iteration: int, clock: Clock) -> Rollouts:
+        with clock.of("sync"):
+            self.engine.sync(self.model, iteration)
+        most = self.rule.most_prompts(self.prompts)
+        return self.rule(
+            Drawing(
+                self.prompts,
+                self.samples,
+                lambda first, end: self.order.prompts_of(iteration, most, first, end),
+                lambda prompts, seeds: sample_and_judge(self.engine, self.judge, prompts, seeds, self.sampling, clock),
+                partial(self._norms, iteration, clock),
+                self.seed,
+                iteration,
+            )
+        )
+
+    def _norms(
+        self, iteration: int, clock: Clock, rollouts: Rollouts, rows: Sequence[int], weights: Weights
+    ) -> list[float]:
+        """Norms of gradients, for which the engine makes room."""
+        rest(self.engine)
+        with clock.of("score"):
+            norms = self.gradient_norms(rollouts, rows, weights)
+        with clock.of("sync"):
+            self.engine.sync(self.model, iteration)
+        return norms
+
+    def _ahead(self, ahead: Ahead, iteration: int, clock: Clock) -> Rollouts:
+        prompts, seeds = self.request(iteration)
+        distributed.require_equal([prompt.key for prompt in prompts], f"the prompts of iteration {iteration + 1}")
+        with clock.of("generate"):
+            ahead.wait()
+        with clock.of("sync"):
+            self.engine.sync(self.model, iteration)
+        with clock.of("generate"):
+            drawn = ahead.take(iteration)
+        return judge_drawn(self.judge, prompts, seeds, drawn, clock)
 
     def request(self, iteration: int) -> tuple[Sequence[Prompt], Sequence[Sequence[int]]]:
         """The prompts of an iteration, and the seeds of their samples."""
@@ -224,16 +247,3 @@ class Collector:
         return prompts, [
             [seed_of(self.seed, "sample", iteration, name, g) for g in range(self.samples)] for name in names
         ]
-
-
-def distinct_names(keys: Sequence[str]) -> list[str]:
-    """Keys of prompts made distinct: `["a", "b", "a"]` becomes `["a", "b", "a again 1"]`.
-
-    Seeds are made from these names. A prompt that occurs twice in an iteration gets new samples the second time.
-    """
-    seen: Counter[str] = Counter()
-    names = []
-    for key in keys:
-        names.append(f"{key} again {seen[key]}" if seen[key] else key)
-        seen[key] += 1
-    return names

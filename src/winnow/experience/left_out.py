@@ -80,7 +80,7 @@ def sampled_faults(rollouts: Rollouts) -> dict[int, Site]:
         faults_of(enumerate(c.logprobs for c in completions), Site.SAMPLED),
         faults_of(enumerate(c.entropies for c in completions), Site.SAMPLED_ENTROPY),
         {i: Site.LOST for i, each in enumerate(rewarded) if each.lost is not None},
-        faults_of(enumerate(rollouts.rewards.flatten()), Site.REWARD),
+        faults_of(enumerate(rollouts.rows(rollouts.rewards)), Site.REWARD),
     )
 
 
@@ -100,16 +100,16 @@ def first_of(*faults: Faults) -> dict[int, Site]:
     return dict(sorted(found.items()))
 
 
-def without(selected: Bool[Tensor, "p g"], faults: Faults) -> Bool[Tensor, "p g"]:
+def without(selected: Bool[Tensor, "p g"], faults: Faults, rollouts: Rollouts) -> Bool[Tensor, "p g"]:
     """`selected` without the rows that have a fault."""
-    kept = selected.clone()
-    kept.view(-1)[list(faults)] = False
-    return kept
+    kept = rollouts.rows(selected)
+    kept[list(faults)] = False
+    return rollouts.matrix(kept)
 
 
 def left_out(faults: Faults, rows: Mapping[int, Row] | Sequence[Row], rollouts: Rollouts) -> tuple[LeftOut, ...]:
     """The rows that have a fault, each with what `rows` carries of it and with what the sampler and the judge gave."""
-    completions, rewards = rollouts.all_completions, rollouts.rewards.flatten()
+    completions, rewards = rollouts.all_completions, rollouts.rows(rollouts.rewards)
 
     def numbers(i: int) -> dict[str, Tensor]:
         sampled = {"sampler_logprobs": completions[i].logprobs, "sampler_entropies": completions[i].entropies}

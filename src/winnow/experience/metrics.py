@@ -69,16 +69,18 @@ def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[s
     lengths = torch.tensor([float(len(c.token_ids)) for c in completions])
     ended = torch.tensor([c.finish is Finish.EOS for c in completions])
     verdicts = Counter(j.verdict for group in rollouts.judgements for j in group)
-    solved = rollouts.correct.float().mean(1)
+    solved = rollouts.correct.float().sum(1) / rollouts.sizes
+    ties = torch.cat([tied(rollouts.rewards[part], (1,)) for part in rollouts.by_size()])
     count = len(completions)
     entropies = torch.cat([c.entropies for c in completions])
     return {
         **_reward_metrics(rollouts),
-        "train/groups/frac_zero_std": float(tied(rollouts.rewards, (1,)).float().mean()),
+        **_collector_metrics(rollouts),
+        "train/groups/frac_zero_std": float(ties.float().mean()),
         "train/groups/frac_all_correct": float((solved == 1).float().mean()),
         "train/groups/frac_mixed": float(((solved > 0) & (solved < 1)).float().mean()),
         "train/groups/frac_all_wrong": float((solved == 0).float().mean()),
-        "train/samples/kept_frac": float(selected.float().mean()),
+        "train/samples/kept_frac": float(rollouts.rows(selected).float().mean()),
         "train/entropy": float(entropies[entropies.isfinite()].mean()),
         "rollout/acc": float(solved.mean()),
         "rollout/length/mean": float(lengths.mean()),
@@ -105,6 +107,18 @@ def _reward_metrics(rollouts: Rollouts) -> dict[str, float]:
         found[f"train/reward/{name}/none_frac"] = 1 - len(given) / len(values)
     lost = {"train/reward/lost_frac": sum(e.lost is not None for e in rewarded) / len(rewarded)} if names else {}
     return found | lost | {f"train/reward_log/{name}": value for name, value in sorted(rollouts.logged.items())}
+
+
+def _collector_metrics(rollouts: Rollouts) -> dict[str, float]:
+    """What a collector has drawn and passed on; nothing of one that passes on everything."""
+    if rollouts.chosen is None:
+        return {}
+    return {
+        "rollout/rounds": float(rollouts.rounds),
+        "rollout/prompts": float(len(rollouts.prompts)),
+        "rollout/samples": float(len(rollouts.all_completions)),
+        "train/samples/passed_on_frac": float(rollouts.rows(rollouts.kept).float().mean()),
+    }
 
 
 def _mean_and_std(name: str, values: Float[Tensor, " n"]) -> dict[str, float]:
@@ -182,7 +196,7 @@ def gradient_mass_metrics(
     moving = rows if has_gradient_without_advantage else tokens.nonzero()
     return {
         "train/gradient_mass/rows_frac": len(moving) / len(lengths),
-        "train/gradient_mass/tokens_kept_frac": int(lengths[selected.flatten()].sum()) / int(lengths.sum()),
+        "train/gradient_mass/tokens_kept_frac": int(lengths[rollouts.rows(selected)].sum()) / int(lengths.sum()),
         "train/gradient_mass/tokens_frac": int(tokens.sum()) / int(lengths.sum()),
         "train/gradient_mass/effective_rows": effective_sample_size(mass),
         **_entropies(rollouts, _row_numbers(mean > 0), _row_numbers(mean < 0)),

@@ -67,22 +67,23 @@ class PolicyGradientExperience:
         rollouts = self.collector.collect(iteration, clock)
         objective = self.algorithm.objective
         faults = sampled_faults(rollouts)
-        selected = without(_selected(self.algorithm, rollouts), faults)
-        in_batch = without(selected | (self.algorithm.rejected == "zero"), faults)
-        live = _numbers(self._moving(rollouts, selected, in_batch))
+        selected = without(_selected(self.algorithm, rollouts), faults, rollouts)
+        in_batch = without(_in_batch(self.algorithm, rollouts, selected), faults, rollouts)
+        live = _numbers(rollouts.rows(self._moving(rollouts, selected, in_batch)))
         with clock.of("score"):
             scored = self.scorer.for_objective(objective, self.needs_old, rollouts, iteration, live)
-        penalty = kl_of_responses(objective.kl_in_reward, scored, rollouts.rewards)
+        penalty = kl_of_responses(objective.kl_in_reward, scored, rollouts)
         advantage = self.algorithm.advantages(rollouts.rewards, penalty, selected, rollouts.facts)
-        flat = advantage.flatten().tolist()
-        tokens = {i: on_response_tokens(scored.sequences[i], flat[i]) for i in _numbers(in_batch)}
-        penalties = () if penalty is None else enumerate(penalty.flatten())
+        flat = rollouts.rows(advantage).tolist()
+        rows = _numbers(rollouts.rows(in_batch))
+        tokens = {i: on_response_tokens(scored.sequences[i], flat[i]) for i in rows}
+        penalties = () if penalty is None else enumerate(rollouts.rows(penalty))
         healthy = [i for i in live if i not in scored.faults]
         corrected, corrections = corrected_advantages(self.algorithm, {i: tokens[i] for i in healthy}, scored)
         tokens |= corrected
         faults = first_of(scored.faults, faults_of([*tokens.items(), *penalties], Site.ADVANTAGE))
-        selected, in_batch = without(selected, faults), without(in_batch, faults)
-        rows = _numbers(in_batch)
+        selected, in_batch = without(selected, faults, rollouts), without(in_batch, faults, rollouts)
+        rows = _numbers(rollouts.rows(in_batch))
         kept = {i: tokens[i] for i in rows}
         found = {i: _row(objective, scored, i, tokens.get(i)) for i in {*rows, *faults}}
         return Experience(
@@ -114,21 +115,34 @@ class PolicyGradientExperience:
 
 
 def _selected(algorithm: PolicyGradient | ActorCritic, rollouts: Rollouts) -> Bool[Tensor, "p g"]:
-    """The samples that the algorithm keeps. One whose reward is not finite is never the best."""
-    rewards = rollouts.rewards
-    return algorithm.selected(rewards.masked_fill(~rewards.isfinite(), -torch.inf), rollouts.facts)
+    """The samples that collector and algorithm keep. One whose reward is not finite is never the best.
+
+    The algorithm decides on all drawn samples of a prompt, those that the collector has set aside included.
+    """
+    rewards = rollouts.rewards.masked_fill(~rollouts.rewards.isfinite(), -torch.inf)
+    facts, selected = rollouts.facts, torch.zeros_like(rollouts.correct)
+    for part in rollouts.by_size():
+        selected[part] = algorithm.selected(rewards[part], facts.at(part))
+    return selected & rollouts.kept
 
 
-def _numbers(rows: Bool[Tensor, "*shape"]) -> list[int]:
-    return rows.flatten().nonzero().flatten().tolist()
+def _in_batch(
+    algorithm: PolicyGradient | ActorCritic, rollouts: Rollouts, selected: Bool[Tensor, "p g"]
+) -> Bool[Tensor, "p g"]:
+    """The samples that are in the batch: those selected, or all that the collector passes on."""
+    return rollouts.kept if algorithm.rejected == "zero" else selected
 
 
-def kl_of_responses(kl: KL | None, scored: Scored, rewards: Float[Tensor, "p g"]) -> Float[Tensor, "p g"] | None:
+def _numbers(rows: Bool[Tensor, " n"]) -> list[int]:
+    return rows.nonzero().flatten().tolist()
+
+
+def kl_of_responses(kl: KL | None, scored: Scored, rollouts: Rollouts) -> Float[Tensor, "p g"] | None:
     """β · KL of each whole response, the penalty that `algo.kl.place=reward` subtracts from its reward; else None."""
     if kl is None:
         return None
-    totals = [float(kl(scored.old[i], scored.reference[i]).sum()) for i in range(rewards.numel())]
-    return kl.coef * torch.tensor(totals).view_as(rewards)
+    totals = [float(kl(scored.old[i], scored.reference[i]).sum()) for i in range(len(scored.sequences))]
+    return kl.coef * rollouts.matrix(torch.tensor(totals))
 
 
 def on_response_tokens(sequence: Row, advantage: float) -> Float[Tensor, " s"]:
@@ -188,9 +202,9 @@ class ActorCriticExperience:
         rollouts = self.collector.collect(iteration, clock)
         objective = self.algorithm.objective
         faults = sampled_faults(rollouts)
-        selected = without(_selected(self.algorithm, rollouts), faults)
-        in_batch = without(selected | (self.algorithm.rejected == "zero"), faults)
-        rows = _numbers(in_batch)
+        selected = without(_selected(self.algorithm, rollouts), faults, rollouts)
+        in_batch = without(_in_batch(self.algorithm, rollouts, selected), faults, rollouts)
+        rows = _numbers(rollouts.rows(in_batch))
         with clock.of("score"):
             scored = self.scorer.for_objective(
                 objective, objective.uses_old or self.algorithm.uses_correction, rollouts, iteration, rows
@@ -199,7 +213,7 @@ class ActorCriticExperience:
             device = next(self.critic.parameters()).device
             values = score_sequences(self.critic, scored.sequences, self.scorer.budget, device, is_sharded(self.critic))
         response = _stack([on_response_tokens(sequence, 1.0) for sequence in scored.sequences]) > 0
-        rewards, penalty = _token_rewards(rollouts.rewards.flatten(), scored, objective.kl_in_reward, response)
+        rewards, penalty = _token_rewards(rollouts.rows(rollouts.rewards), scored, objective.kl_in_reward, response)
         faults = first_of(scored.faults, faults_of(enumerate(values), Site.VALUE))
         # A row whose reward or value is not finite is no part of the whitening. One whose sampler's numbers are not
         # finite is, as a rejected row would be.
@@ -209,20 +223,20 @@ class ActorCriticExperience:
         assert rewards is not None
         advantages, returns = self.algorithm.per_token(rewards, penalty, stacked, counted)
         explained = explained_variance(stacked, returns, counted) if counted.any() else 0.0
-        advantages = torch.where(selected.flatten().unsqueeze(1), advantages, 0.0)
+        advantages = torch.where(rollouts.rows(selected).unsqueeze(1), advantages, 0.0)
         lengths = [len(sequence.token_ids) for sequence in scored.sequences]
         healthy = {i: advantages[i, : lengths[i]] for i in rows if i not in faults}
         tokens, corrections = corrected_advantages(self.algorithm, healthy, scored)
         results = [*tokens.items(), *((i, returns[i, : lengths[i]]) for i in healthy)]
-        unusable = dict.fromkeys(_numbers(~usable), Site.ADVANTAGE)
+        unusable = dict.fromkeys(_numbers(~usable.squeeze(1)), Site.ADVANTAGE)
         faults = first_of(faults, unusable, faults_of(results, Site.ADVANTAGE))
-        selected, in_batch = without(selected, faults), without(in_batch, faults)
-        rows = _numbers(in_batch)
+        selected, in_batch = without(selected, faults, rollouts), without(in_batch, faults, rollouts)
+        rows = _numbers(rollouts.rows(in_batch))
         found = {
             i: replace(_row(objective, scored, i, tokens.get(i)), values=values[i], returns=returns[i, : lengths[i]])
             for i in {*rows, *faults}
         }
-        kept, mask = {i: tokens[i] for i in rows}, counted & in_batch.flatten().unsqueeze(1)
+        kept, mask = {i: tokens[i] for i in rows}, counted & rollouts.rows(in_batch).unsqueeze(1)
         return Experience(
             items=[found[i] for i in rows],
             zero_gradient=[False] * len(rows),  # the critic always has something to learn

@@ -34,8 +34,9 @@ class PreferenceExperience:
         def row(i: int) -> Row:
             return replace(scored.sequences[i], ref_logprobs=scored.reference.get(i))
 
-        selected = torch.zeros_like(rollouts.correct)
-        selected.view(-1)[paired] = True
+        in_pairs = torch.zeros(len(scored.sequences), dtype=torch.bool)
+        in_pairs[paired] = True
+        selected = rollouts.matrix(in_pairs)
         return Experience(
             items=[Pair(row(chosen), row(rejected)) for chosen, rejected in places],
             zero_gradient=[False] * len(places),
@@ -49,17 +50,18 @@ class PreferenceExperience:
         )
 
     def _pairs(self, rollouts: Rollouts) -> list[tuple[int, int]]:
-        """Row numbers of the chosen and the rejected samples, selected among those whose numbers are finite."""
-        samples = rollouts.rewards.shape[1]
-        usable = without(torch.ones_like(rollouts.correct), sampled_faults(rollouts))
+        """Row numbers of the chosen and the rejected samples, selected among those that the collector passes on and
+        whose numbers are finite."""
+        number = rollouts.matrix(torch.arange(len(rollouts.all_completions))).tolist()
+        usable = without(rollouts.kept, sampled_faults(rollouts), rollouts)
         if usable.all():
             triples = self.algorithm.pairs(rollouts.rewards, rollouts.facts).tolist()
-            return [(p * samples + c, p * samples + r) for p, c, r in triples]
+            return [(number[p][c], number[p][r]) for p, c, r in triples]
         found: list[tuple[int, int]] = []
         for p, row in enumerate(usable):
             places = row.nonzero().flatten()
             if len(places):
                 part = torch.full_like(places, p)[None], places[None]
                 triples = self.algorithm.pairs(rollouts.rewards[part], rollouts.facts.at(part))
-                found += [(p * samples + int(places[c]), p * samples + int(places[r])) for _, c, r in triples.tolist()]
+                found += [(number[p][places[c]], number[p][places[r]]) for _, c, r in triples.tolist()]
         return found

@@ -200,7 +200,7 @@ class Scorer:
 
         `needs_old` says whether log-probabilities under the policy that sampled are read for the rows `in_batch`.
         """
-        every = range(rollouts.rewards.numel())
+        every = range(len(rollouts.all_completions))
         old = in_batch if needs_old else ()
         if objective.kl is None:
             return self(rollouts, iteration, old, (), None)

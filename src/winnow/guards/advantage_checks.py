@@ -59,15 +59,15 @@ def _wrong_of_responses(
     # A sample whose reward is lost counts as if it had not been drawn.
     drawn = [[g for g, reward in enumerate(group) if isfinite(reward)] for group in every]
     rewards = [[group[g] for g in places] for group, places in zip(every, drawn, strict=True)]
-    penalties, size = None, len(every[0])
+    penalties, of_row = None, evidence.rollouts.places
     if kl is not None:
-        totals = [
-            kl.coef * float(estimate(kl, evidence.old[i] - evidence.reference[i]).sum())
-            for i in range(len(rewards) * size)
-        ]
-        penalties = [[totals[p * size + g] for g in places] for p, places in enumerate(drawn)]
+        totals = {
+            place: kl.coef * float(estimate(kl, evidence.old[i] - evidence.reference[i]).sum())
+            for i, place in enumerate(of_row)
+        }
+        penalties = [[totals[p, g] for g in places] for p, places in enumerate(drawn)]
     for row in rows:
-        p, g = divmod(row.number, size)
+        p, g = of_row[row.number]
         of_prompt = plain_advantages(a.advantage, rewards, penalties, evidence.rollouts.facts, p)
         if of_prompt is None:
             continue
@@ -111,7 +111,7 @@ def _wrong_of_tokens(
 def _token_rewards(a: ActorCritic, evidence: Evidence, row: NumberedRow) -> list[float]:
     """The reward at the response's last token, less the KL of each token."""
     rewards = [0.0] * row.length
-    rewards[-1] = float(evidence.rollouts.rewards.flatten()[row.number])
+    rewards[-1] = float(evidence.rollouts.rewards[evidence.rollouts.places[row.number]])
     if (kl := a.objective.kl_in_reward) is None:
         return rewards
     taken = kl.coef * estimate(kl, evidence.old[row.number] - evidence.reference[row.number])[row.start :]
@@ -166,21 +166,25 @@ def _corrections(
 def _is_kept(a: PolicyGradient | ActorCritic, evidence: Evidence, row: NumberedRow) -> bool:
     """Whether the row's sample is kept; a row that a plug-in's rule has put into the batch is."""
     rollouts = evidence.rollouts
-    p, g = divmod(row.number, rollouts.rewards.shape[1])
-    rewards = [reward if isfinite(reward) else -inf for reward in rollouts.rewards[p].tolist()]
-    kept = is_kept(a.select, rewards, rollouts.correct[p].tolist())
+    p, g = rollouts.places[row.number]
+    if rollouts.chosen is not None and not rollouts.chosen[p, g]:
+        return False
     if a.truncated == "drop" and rollouts.completions[p][g].finish is Finish.LENGTH:
         return False
+    size = len(rollouts.completions[p])
+    rewards = [reward if isfinite(reward) else -inf for reward in rollouts.rewards[p, :size].tolist()]
+    kept = is_kept(a.select, rewards, rollouts.correct[p, :size].tolist())
     return kept is None or kept[g]
 
 
 def _wrong_pair(evidence: Evidence, numbers: Sequence[int]) -> Finding | None:
-    rewards, size = evidence.rollouts.rewards.flatten().tolist(), evidence.rollouts.rewards.shape[1]
+    rewards, places = evidence.rollouts.rewards, evidence.rollouts.places
     for chosen, rejected in zip(numbers[::2], numbers[1::2], strict=True):
         where = f"responses {chosen + 1} and {rejected + 1}"
-        if chosen // size != rejected // size:
+        if places[chosen][0] != places[rejected][0]:
             return Finding("pairs", where, "two samples of one prompt", "samples of two prompts")
-        if not rewards[chosen] > rewards[rejected]:
-            found = f"rewards {rewards[chosen]:g} and {rewards[rejected]:g}"
+        better, worse = (float(rewards[places[i]]) for i in (chosen, rejected))
+        if not better > worse:
+            found = f"rewards {better:g} and {worse:g}"
             return Finding("pairs", where, "the better one chosen", found)
     return None

@@ -192,7 +192,7 @@ class UpdateCheck:
     def _wrong_numbers(self, iteration: int, evidence: Evidence, rows: Sequence[NumberedRow]) -> Finding | None:
         c, rollouts = self.checked, evidence.rollouts
         assert not isinstance(c.algorithm, Supervised)
-        prompts = sorted({row.number // rollouts.rewards.shape[1] for row in rows})
+        prompts = sorted({rollouts.places[row.number][0] for row in rows})
         found = wrong_end(rollouts, c.eos_ids, c.max_tokens) or wrong_reward(
             rollouts, prompts, c.golds(iteration), c.judge
         )
@@ -203,7 +203,7 @@ class UpdateCheck:
     def _wrong_logprobs(self, evidence: Evidence, row: NumberedRow) -> Finding | None:
         """A finding if the policy does not give the sampler's log-probabilities, or the old ones."""
         c, rollouts, own = self.checked, evidence.rollouts, row.plain.row
-        prompt = rollouts.prompts[row.number // rollouts.rewards.shape[1]]
+        prompt = rollouts.prompts[rollouts.places[row.number][0]]
         completion = rollouts.all_completions[row.number]
         if prompt.token_ids + completion.token_ids != own.token_ids or row.start != len(prompt.token_ids):
             return Finding("rows", row.where, "the tokens that were sampled", "others")

@@ -30,6 +30,7 @@ TRAINING_ONLY = {
     "algo": "",
     "iterations": "",
     "curriculum": "",
+    "collector": "",
     "budget": "",
     "update": "",
     "optim": "",

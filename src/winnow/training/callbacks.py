@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from winnow import distributed, signals
-from winnow.errors import Stopped
+from winnow.errors import Diverged, Stopped
 from winnow.evaluation.sets import HeldOutEvaluator, HeldOutResult
 from winnow.experience.loader import Outcome
 from winnow.experience.metrics import Clock
@@ -23,6 +23,7 @@ from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.tracker import Tracker
 from winnow.training.modules import IterationModule
 from winnow.training.observers import ObservedMetrics
+from winnow.training.patience import Patience
 from winnow.training.progress import IterationData, RunBudget, RunProgress
 
 MetricRow = dict[str, float]
@@ -36,7 +37,8 @@ class IterationBookkeeping(pl.Callback):
     written by `writer` while the next iteration already runs; code that reads them has to wait for it first.
     `collecting` is the context in which the model samples and scores outside of a training step (autocast).
     `samples` are given up on a full disk. `spent` is true once the budget has ended the run. `stop` is the iteration
-    after which it pauses, if any. What callbacks have logged to `observed` goes to the tracker with the row.
+    after which it pauses, if any. What callbacks have logged to `observed` goes to the tracker with the row. Once its
+    `patience` is exhausted, a run ends as one whose budget is spent, or, if its task is out of reach, in `Diverged`.
     """
 
     evaluator: HeldOutEvaluator
@@ -52,6 +54,7 @@ class IterationBookkeeping(pl.Callback):
     samples: Spared
     stop: int | None = None
     observed: ObservedMetrics | None = None
+    patience: int | None = None
     spent: bool = field(default=False, init=False)
     _began: float = field(default=0.0, init=False)
     _said: set[str] = field(default_factory=set, init=False)
@@ -112,7 +115,9 @@ class IterationBookkeeping(pl.Callback):
         before = data.progress.seconds
         # Before the evaluation, because the last iteration of a run is always evaluated.
         self._end_if_spent(trainer, replace(data.progress, seconds=before + time.perf_counter() - self._began))
-        found = self._evaluated_unless_stopped(trainer, iteration) if self._due(iteration, trainer) else None
+        ending = Patience(self.patience).ending(data.progress, outcome.experience.metrics)
+        due = self._due(iteration, trainer) and (ending is None or ending.solved)
+        found = self._evaluated_unless_stopped(trainer, iteration) if due else None
         if found is not None:
             row |= found.figures
             data.note_accuracy(iteration, row[self.evaluator.accuracy_key()])
@@ -132,10 +137,16 @@ class IterationBookkeeping(pl.Callback):
             self.writer.do(self.samples.write, lambda: self.tracker.samples(iteration, records))
         self._publish(trainer, row, found, fingerprint(module.policy.model))
         trainer.should_stop = trainer.should_stop or iteration == self.stop
+        if ending is not None and not ending.solved:
+            raise Diverged(ending.words)
+        if ending is not None and trainer.is_global_zero:
+            self.console.say(ending.words)
 
     def _end_if_spent(self, trainer: pl.Trainer, progress: RunProgress) -> None:
-        """End the run after this iteration if its budget is used up; the first rank decides for all."""
-        self.spent = trainer.strategy.broadcast(self.budget.reached(progress))
+        """End the run after this iteration if budget or patience is used up; the first rank decides for all."""
+        self.spent = trainer.strategy.broadcast(self.budget.reached(progress)) or Patience(self.patience).exhausted(
+            progress
+        )
         trainer.should_stop = trainer.should_stop or self.spent
 
     def _count(self, data: IterationData, outcome: Outcome, iteration: int) -> None:
@@ -147,6 +158,7 @@ class IterationBookkeeping(pl.Callback):
                 prompts=before.prompts + len({r.prompt_key for r in outcome.experience.records}),
                 sampled_tokens=before.sampled_tokens + int(metrics.get("sampled_tokens", 0)),
                 trained_tokens=before.trained_tokens + outcome.tokens_trained,
+                barren=Patience(self.patience).counted(before.barren, metrics),
             )
         )
 

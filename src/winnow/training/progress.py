@@ -21,14 +21,16 @@ AHEAD = "ahead"
 class RunProgress:
     """Counters and results of a run so far.
 
-    `eval_last` is the held-out accuracy after iteration `evaluated`, and `eval_best` the highest one after an iteration
-    of training, which is `best`: the first of those that share it, 0 if there was none.
+    `barren` are the last iterations, in a row, in which no prompt was mixed, where that may end the run. `eval_last` is
+    the held-out accuracy after iteration `evaluated`, and `eval_best` the highest one after an iteration of training,
+    which is `best`: the first of those that share it, 0 if there was none.
     """
 
     iteration: int = 0
     prompts: int = 0
     sampled_tokens: int = 0
     trained_tokens: int = 0
+    barren: int = 0
     seconds: float = 0.0
     eval_first: float | None = None
     eval_last: float | None = None

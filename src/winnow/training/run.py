@@ -74,6 +74,7 @@ class Intervals:
     keep: int | None
     keep_best: bool
     stop: int | None = None
+    patience: int | None = None
 
 
 class Run:
@@ -135,6 +136,7 @@ class Run:
             Spared("samples", directory, self.console.say, reserve=self.need.checkpoint),
             intervals.stop,
             self.observed,
+            intervals.patience,
         )
         self.guard = GuardCallback(check, clock, self._collecting)
         faults = FaultFiles(directory, record.run, info.config, non_finite.weights_mb, self._last_checkpoint)
