@@ -15,7 +15,7 @@ AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")
 
 
 def collector_of(cfg: DictConfig) -> CollectorRule:
-    """What an iteration draws and passes on."""
+    """The rule of what an iteration draws and passes on."""
     node = cfg.get("collector")  # which a run of an earlier version does not have
     return Fixed() if node is None else build_node(node)
 

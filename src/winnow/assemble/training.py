@@ -291,7 +291,7 @@ class AlgorithmFactory:
 
     @cached_property
     def rule(self) -> CollectorRule:
-        """What an iteration draws and passes on."""
+        """The rule of what an iteration draws and passes on."""
         return collector_of(self.cfg)
 
     @cached_property

@@ -36,7 +36,7 @@ class CollectorRule(Protocol):
         ...
 
     def in_words(self, prompts: int, samples: int) -> str:
-        """What an iteration draws, for the line that a run says at its start."""
+        """The drawing of an iteration in words, for a line that a run says at its start."""
         ...
 
     def __call__(self, drawing: Drawing) -> Rollouts:

@@ -110,7 +110,7 @@ def _reward_metrics(rollouts: Rollouts) -> dict[str, float]:
 
 
 def _collector_metrics(rollouts: Rollouts) -> dict[str, float]:
-    """What a collector has drawn and passed on; nothing of one that passes on everything."""
+    """Figures of what a collector has drawn and passed on; none of one that passes on everything."""
     if rollouts.chosen is None:
         return {}
     return {
