@@ -47,7 +47,8 @@ def test_metrics_page_names_what_runs_log_and_nothing_else(tmp_path: Path):
     inexact = ("hardware.precision=bf16-mixed", "algo/correction=truncated")
     of_functions = ("algo=ppo", "reward=function")
     ahead = ("algo=raftpp", "rollout.staleness=1")
-    for words in (("algo=grpo", "algo/kl=k3", *inexact), of_functions, ("algo=dpo", *two_sets(tmp_path)), ahead):
+    pairs = ("algo=dpo", "collector=adaptive", "collector.samples=4", *two_sets(tmp_path))
+    for words in (("algo=grpo", "algo/kl=k3", *inexact), of_functions, pairs, ahead):
         run(tmp_path / words[0], *words, "iterations=2", "checkpoint.every=1")
         found |= logged(tmp_path / words[0])
     page = (DOCS / "metrics.md").read_text().split("## Other files")[0]

@@ -29,8 +29,8 @@ CHOICES = [
     ["model=custom", "model.path=somewhere", "model/lora=adapter", "dataset=jsonl"],
     ["model=tiny", "dataset=math", "logger=none", "reward=function"],
     ["dataset=hub", "curriculum=column", "collector=refill"],
-    ["collector=adaptive"],
-    ["collector=budgets"],
+    ["collector=adaptive", "reward/length=overlong"],
+    ["collector=budgets", "reward/length=truncated"],
     ["dataset=mix", "curriculum=pass_rate"],
     [
         "logger=[wandb,tensorboard,mlflow,csv,trackio]",

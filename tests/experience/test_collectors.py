@@ -164,7 +164,7 @@ def test_a_hopeless_prompt_gets_less_the_larger_alpha_is():
 @pytest.mark.parametrize(
     ("total", "shares", "parts"),
     [
-        (6, [1 / 3, 2 / 3, 0], [2, 4, 0]),
+        (6, [1 / 3, 2 / 3, 0.0], [2, 4, 0]),
         (4, [0.4, 0.4, 0.2], [1, 2, 1]),  # 1.6, 1.6, 0.8 round to 2, 2, 1; one of the first two was moved most
         (10, [0.24, 0.24, 0.52], [3, 2, 5]),  # 2.4, 2.4, 5.2 round to 2, 2, 5
         (5, [0.0, 0.0], [0, 0]),

@@ -25,7 +25,7 @@ CONF = Path(__file__).parents[2] / "conf" / "reward"
 def test_what_each_verdict_is_worth(name: str, rewards: tuple[float, ...]) -> None:
     conf = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     assert list(conf) == ["defaults", "correct", "wrong", "no_answer"]
-    assert conf["defaults"] == [{"verifier": "math_verify"}, "_self_"]
+    assert conf["defaults"] == [{"verifier": "math_verify"}, {"length": "none"}, "_self_"]
     scale = RewardScale(conf["correct"], conf["wrong"], conf["no_answer"])
     order = (Verdict.correct, Verdict.wrong, Verdict.no_answer, Verdict.timeout, Verdict.crash)
     assert tuple(scale(verdict) for verdict in order) == rewards

@@ -6,14 +6,17 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from winnow.config.nodes import build_node
 from winnow.config.override_errors import close_matches, did_you_mean
 from winnow.config.reward_functions import functions_of, has_functions, success_of, weights_of, without_answers
 from winnow.data.problems import Problem
 from winnow.errors import ConfigError
+from winnow.rewards.length import LengthPenalty
 from winnow.rewards.reward import Reward
 from winnow.rewards.reward_function import OWN_ARGUMENTS
 from winnow.rewards.reward_functions import Limits, RewardFunctions, Success
 from winnow.rewards.reward_scale import RewardScale
+from winnow.rewards.shaped_reward import ShapedReward
 
 OF_VERDICTS = RewardScale(correct=1.0, wrong=0.0, no_answer=0.0)
 """The reward of an evaluated response where reward functions do not decide on its success."""
@@ -27,7 +30,7 @@ def reward_of(cfg: DictConfig, iterations: int | None = None) -> Reward:
     """
     reward = cfg.reward
     if not has_functions(cfg):
-        return RewardScale(reward.correct, reward.wrong, reward.no_answer)
+        return _shaped(RewardScale(reward.correct, reward.wrong, reward.no_answer), reward)
     functions = functions_of(reward)
     names = [function.name for function in functions]
     rule = success_of(reward, names)
@@ -41,6 +44,13 @@ def reward_of(cfg: DictConfig, iterations: int | None = None) -> Reward:
     )
 
 
+def _shaped(scale: RewardScale, reward: DictConfig) -> Reward:
+    """The reward of verdicts with the penalty on lengths that `reward.length` describes, if it does one."""
+    node = reward.get("length")  # which a run of an earlier version does not have
+    penalty: LengthPenalty | None = None if node is None else build_node(node)
+    return scale if penalty is None else ShapedReward(scale, penalty)
+
+
 def evaluation_reward(cfg: DictConfig, iterations: int | None = None) -> Reward:
     """The reward of evaluated responses: of reward functions the one that says what a success is, if one does.
 
@@ -48,7 +58,7 @@ def evaluation_reward(cfg: DictConfig, iterations: int | None = None) -> Reward:
     """
     reward = reward_of(cfg, iterations)
     if not isinstance(reward, RewardFunctions):
-        return reward
+        return reward.scale if isinstance(reward, ShapedReward) else reward
     return OF_VERDICTS if reward.rule is None or cfg.eval.sets else reward.only(reward.rule.name)
 
 

@@ -14,7 +14,7 @@ from winnow.config.compose import CONF, Composer, composed
 from winnow.config.instantiate import build_algorithm
 from winnow.config.nodes import choice
 from winnow.config.notices import notices_of
-from winnow.config.reward_functions import has_functions
+from winnow.config.reward_functions import has_functions, penalises_length
 from winnow.explain.objective import explained
 from winnow.explain.text import formulas, latex_text, unicode_text
 
@@ -62,7 +62,8 @@ def rewards_in_words(cfg: DictConfig) -> str:
     if has_functions(cfg):
         return "the weighted sum of reward.functions"
     reward = cfg.reward
-    return f"{reward.correct:g} correct, {reward.wrong:g} wrong, {reward.no_answer:g} without an answer"
+    penalty = f", less reward/length={choice('reward/length')}" if penalises_length(cfg) else ""
+    return f"{reward.correct:g} correct, {reward.wrong:g} wrong, {reward.no_answer:g} without an answer{penalty}"
 
 
 def difference(before: Sequence[str], after: Sequence[str]) -> str:

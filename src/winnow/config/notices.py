@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.config.instantiate import precision_of
-from winnow.config.reward_functions import has_functions
+from winnow.config.reward_functions import has_functions, penalises_length
 from winnow.objectives import KL
 from winnow.ops import advantage, aggregate, clip, kl, ratio, select
 from winnow.rule import rule_of
@@ -211,7 +211,9 @@ def notices_of(cfg: DictConfig, algorithm: Algorithm) -> list[str]:
     setup = Setup(
         algorithm,
         updates=cfg["update"].minibatches * cfg["update"].epochs,
-        lowest_reward=-inf if has_functions(cfg) else min(cfg.reward.wrong, cfg.reward.no_answer),
+        lowest_reward=-inf
+        if has_functions(cfg) or penalises_length(cfg)
+        else min(cfg.reward.wrong, cfg.reward.no_answer),
         rounds_coarsely=precision_of(cfg) == "bf16-mixed",
         staleness=cfg.rollout.staleness,
     )

@@ -31,6 +31,12 @@ def has_functions(cfg: DictConfig) -> bool:
     return "functions" in (cfg.get("reward") or {})
 
 
+def penalises_length(cfg: DictConfig) -> bool:
+    """Whether `reward/length` takes something off the rewards of verdicts."""
+    node = (cfg.get("reward") or {}).get("length")  # which a run of an earlier version does not have
+    return node is not None and not str(node["_target_"]).endswith(".no_penalty")
+
+
 def functions_of(reward: DictConfig) -> list[RewardFunction]:
     """The functions of a `reward` node.
 

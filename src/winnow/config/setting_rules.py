@@ -149,6 +149,11 @@ RULES = {
     "dataset.bad_rows": BAD_ROWS,
     "dataset.overlap": _one_of("drop", "keep"),
     "reward.correct": FINITE,
+    "reward.length": NODE,
+    "reward.length.max_tokens": ONE_OR_MORE,
+    "reward.length.cache": ONE_OR_MORE,
+    "reward.length.factor": POSITIVE,
+    "reward.length.penalty": POSITIVE,
     "reward.wrong": FINITE,
     "reward.no_answer": FINITE,
     "reward.functions": Rule(

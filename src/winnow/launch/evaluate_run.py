@@ -44,6 +44,8 @@ TRAINING_ONLY = {
     "rollout": "type eval.samples=, eval.max_tokens= or eval.temperature=",
     "eval.every": "",
     "eval.prompts": "type limit=",
+    "reward.length": "",
+    "reward/length": "",
     "reward.correct": "",
     "reward.wrong": "",
     "reward.no_answer": "",
