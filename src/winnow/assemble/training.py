@@ -18,7 +18,6 @@ from winnow.assemble.preflight import before_training, require_room_for_prompts
 from winnow.assemble.problem_order import problem_order
 from winnow.assemble.rewards import RunRewards, prepare, reward_notices, run_rewards
 from winnow.assemble.run_start import RunStart, accept_and_log
-from winnow.config.explanation import run_text
 from winnow.assemble.start_lines import (
     algorithm_summary,
     batch_arithmetic,
@@ -26,6 +25,7 @@ from winnow.assemble.start_lines import (
     collector_of,
     slow_path_notices,
 )
+from winnow.config.explanation import run_text
 from winnow.config.instantiate import (
     build_algorithm,
     max_mismatch_kl,
