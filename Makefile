@@ -80,6 +80,7 @@ check: $(INSTALLED)
 # BENCH_TRL=FILE names the script that times TRL's step; PARTS selects parts (python -m benchmarks --help lists them).
 bench: $(INSTALLED)  ## costs of a step against TRL, against this machine's matrix products, and against size; most of an hour
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m pytest tests/bench/test_parity.py
 	$(BIN)/python -m benchmarks $(PARTS)
 
 docs: $(INSTALLED)  ## the generated tables, then the site: open build/site/index.html

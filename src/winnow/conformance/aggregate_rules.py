@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from winnow.conformance.calling import call, leaves_its_inputs, names
+from winnow.conformance.calling import call, leaves_its_inputs
 from winnow.conformance.claims import claims_of
 from winnow.conformance.example import generator
 from winnow.conformance.finding import Check, Result, fails, not_applicable, passes, same
-from winnow.objectives import returned
+from winnow.rule import reads, returned
 
 LENGTHS = (3, 1, 5, 4, 2, 1, 7)
 PROMPTS = (0, 0, 0, 1, 1, 2, 2)
@@ -32,7 +32,7 @@ class AggregateRule:
 
     @property
     def reads_prompts(self) -> bool:
-        return "prompts" in names(self.rule)
+        return reads(self.rule, "prompts")
 
 
 def _rows() -> tuple[Tensor, Tensor]:
@@ -75,7 +75,8 @@ def _parts(tested: AggregateRule) -> Result:
     return same(
         [(apart, tested(lengths, prompts))],
         "a row has the same weight in any company",
-        "the weight of a row depends on the rows beside it, so that the split into micro-batches would change the loss",
+        "the weight of a row depends on the rows beside it: one that is left out of an update, because a number of it "
+        "is not finite, would weigh on the others",
     )
 
 
@@ -94,6 +95,6 @@ AGGREGATE = (
     Check("determinism", _deterministic),
     Check("inputs unchanged", _inputs_unchanged),
     Check("order of rows", _permuted),
-    Check("micro-batches", _parts),
+    Check("rows alone", _parts),
     Check("extreme lengths", _finite),
 )

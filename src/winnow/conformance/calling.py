@@ -1,23 +1,18 @@
 """Calls of rules as the framework makes them: by position, and by name with what else the signature names."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from inspect import signature
 from typing import Any
 
 from torch import Tensor
 
 from winnow.conformance.finding import Result, fails, passes
-
-
-def names(rule: Callable) -> Collection[str]:
-    """The quantities and settings that the signature of a rule names."""
-    return signature(rule).parameters
+from winnow.rule import given
 
 
 def call(rule: Callable, *positional: Tensor | None, **offered: Tensor | None) -> Any:
     """The result of a rule on copies of its inputs, so that no check sees what another call has changed."""
-    given = {name: _copied(value) for name, value in offered.items() if name in names(rule) and value is not None}
-    return rule(*map(_copied, positional), **given)
+    return rule(*map(_copied, positional), **{n: value.clone() for n, value in given(rule, **offered).items()})
 
 
 def _copied(value: Tensor | None) -> Tensor | None:
@@ -26,11 +21,11 @@ def _copied(value: Tensor | None) -> Tensor | None:
 
 def leaves_its_inputs(rule: Callable, *positional: Tensor | None, **offered: Tensor | None) -> Result:
     """Whether a rule leaves what it is given as it was."""
-    given = {name: value.clone() for name, value in offered.items() if name in names(rule) and value is not None}
+    named = {name: value.clone() for name, value in given(rule, **offered).items()}
     first = [_copied(value) for value in positional]
-    rule(*first, **given)
-    before = [*zip(positional, first, strict=True), *((offered[name], value) for name, value in given.items())]
-    labels = [*list(names(rule))[: len(first)], *given]
+    rule(*first, **named)
+    before = [*zip(positional, first, strict=True), *((offered[name], value) for name, value in named.items())]
+    labels = [*list(signature(rule).parameters)[: len(first)], *named]
     for label, (was, is_now) in zip(labels, before, strict=True):
         if was is not None and is_now is not None and not was.equal(is_now):
             changed = int((was != is_now).sum())

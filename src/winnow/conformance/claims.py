@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from winnow.errors import ConfigError
-from winnow.objectives import rule_of
 from winnow.ops import advantage, clip, ratio
+from winnow.rule import rule_of
 
 MEANING = {
     "shift": "an amount added to all rewards changes no advantage",

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from winnow.conformance.calling import call, leaves_its_inputs, names
+from winnow.conformance.calling import call, leaves_its_inputs
 from winnow.conformance.claims import claims_of
 from winnow.conformance.example import Group, generator, group, in_order
 from winnow.conformance.finding import Check, Result, difference, fails, not_applicable, passes, same
-from winnow.objectives import returned
+from winnow.rule import reads, returned
 
 SHIFT, FACTOR = 2.5, 3.0
 ROUGH = 1e-4
@@ -42,7 +42,7 @@ class MatrixRule:
 
     @property
     def reads_iteration(self) -> bool:
-        return "iteration" in self.claims or "usable" in names(self.rule)
+        return "iteration" in self.claims or reads(self.rule, "usable")
 
     def leaves_inputs(self) -> Result:
         at = group()
@@ -142,7 +142,7 @@ def _range(numbers: Tensor) -> str:
 
 def _lost_sample(tested: MatrixRule) -> Result:
     """A lost sample reads 0 where it is not usable, and counts as if it had not been drawn."""
-    if "usable" not in names(tested.rule):
+    if not reads(tested.rule, "usable"):
         return not_applicable("does not name `usable`: it is called without the samples whose reward is lost")
     return _unusable_has_no_effect(tested, group(), torch.tensor([[0, 1], [3, 2]]))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from winnow.conformance.calling import call
 from winnow.conformance.claims import claims_of
 from winnow.conformance.example import Tokens, far_tokens, generator, tokens
 from winnow.conformance.finding import Check, Result, fails, not_applicable, passes, same
@@ -36,7 +37,7 @@ class Composed:
 
     def weights(self, at: Tokens) -> tuple[Tensor, Tensor]:
         """The weight of each row's tokens, and its contribution to the denominator."""
-        weights, parts = self.aggregate(at.lengths)
+        weights, parts = call(self.aggregate, at.lengths, prompts=at.prompts)
         return weights, parts
 
     def terms(self, at: Tokens, weights: Tensor, denominator: float) -> Batch:
@@ -46,7 +47,7 @@ class Composed:
             denominator=denominator,
             num_micro_batches=1,
             advantages=at.advantage.clone(),
-            old_logprobs=at.old.clone() if self.objective.uses_ratio else None,
+            old_logprobs=at.old.clone() if self.objective.uses_old else None,
             ref_logprobs=at.reference.clone() if self.objective.kl_in_loss is not None else None,
         )
 
@@ -59,14 +60,10 @@ class Composed:
         return self.objective(at.logprobs, _entropies(at), terms).value
 
     def loss_of_shares(self, at: Tokens, shares: Sequence[Sequence[int]]) -> Tensor:
-        """The sum of the losses of shares of the rows, whose denominator adds up over all of them."""
-        parts = [at.rows(torch.tensor(share)) for share in shares]
-        weighed = [self.weights(part) for part in parts]
-        denominator = float(sum(counts.sum() for _, counts in weighed))
-        losses = [
-            self._loss(part, self.terms(part, weights, denominator))
-            for part, (weights, _) in zip(parts, weighed, strict=True)
-        ]
+        """The sum of the losses of shares of the rows, each with its weight and the denominator of the whole."""
+        weights, parts = self.weights(at)
+        chosen = [torch.tensor(share) for share in shares]
+        losses = [self._loss(at.rows(c), self.terms(at.rows(c), weights[c], float(parts.sum()))) for c in chosen]
         return torch.stack(losses).sum()
 
     def loss_of_plan(self, at: Tokens, budget: TokenBudget) -> Tensor:
@@ -190,8 +187,8 @@ def _on_policy(tested: Composed) -> Result:
 
 
 def _single_step(tested: Composed) -> Result:
-    if not tested.objective.uses_ratio:
-        return not_applicable("there is no ratio")
+    if not tested.objective.uses_old:
+        return not_applicable("no old log-probabilities are read")
     at = tokens().on_policy()
     weights, parts = tested.weights(at)
     terms = replace(tested.terms(at, weights, float(parts.sum())), old_logprobs=None)

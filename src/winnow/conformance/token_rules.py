@@ -11,8 +11,8 @@ from winnow.conformance.claims import claims_of
 from winnow.conformance.example import Tokens, far_tokens, generator, tokens
 from winnow.conformance.finding import Check, Result, difference, fails, first_failure, not_applicable, passes, same
 from winnow.conformance.gradient import autograd, finite_differences
-from winnow.objectives import returned, rule_of
 from winnow.ops import ratio as ratio_ops
+from winnow.rule import returned, rule_of
 
 GRADIENT = 1e-5
 """Allowed difference of a gradient from finite differences."""
