@@ -24,6 +24,7 @@ LAYERS = (
         "files",
         "installed",
         "packed",
+        "finite",
         "process_group",
         "rng",
         "signals",

@@ -14,9 +14,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from winnow.errors import ConfigError
-from winnow.objectives import KL, Aggregate, Clip, PolicyObjective, PreferenceObjective, Ratio, ValueObjective
+from winnow.objectives import (
+    KL,
+    Aggregate,
+    Clip,
+    Estimator,
+    PairRule,
+    PolicyObjective,
+    PreferenceObjective,
+    Ratio,
+    ValueObjective,
+)
 from winnow.ops import advantage as advantage_ops
 from winnow.ops import clip as clip_ops
+from winnow.ops import preference as preference_ops
 from winnow.ops import ratio as ratio_ops
 from winnow.ops import select as select_ops
 from winnow.ops.advantage import whiten_tokens
@@ -225,10 +236,13 @@ class ActorCritic(PolicyUpdate):
 class Preference:
     """Iterative DPO: preference pairs from the policy's own samples.
 
+    `preference` is the loss of a pair, and `divergence` the one that bounds the distance to the reference.
     The reference policy is the initial model or the previous policy, i.e. the one that drew the samples.
     """
 
     select: SelectPairs
+    preference: PairRule
+    divergence: Estimator
     beta: float
     smoothing: float
     reference: Literal["initial", "previous"]
@@ -236,6 +250,10 @@ class Preference:
     def __post_init__(self) -> None:
         if rule_of(self.select) is not select_ops.extremes:
             raise ConfigError("algo/select: algo=dpo learns from pairs; type algo/select=extremes, or another algo")
+        if rule_of(self.preference) is preference_ops.exo and self.smoothing == 0:
+            raise ConfigError(
+                "algo/preference=exo compares with label probabilities that must not be 0; type algo.smoothing=0.001"
+            )
         if not 0 <= self.smoothing < 0.5:
             raise ConfigError(
                 f"algo.smoothing={self.smoothing}: must be a probability of a wrong label in [0, 0.5); "
@@ -248,7 +266,7 @@ class Preference:
 
     @property
     def objective(self) -> PreferenceObjective:
-        return PreferenceObjective(self.beta, self.smoothing)
+        return PreferenceObjective(self.preference, self.divergence, self.beta, self.smoothing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from winnow.ops import kl as kl_ops
 from winnow.ops import ratio as ratio_ops
-from winnow.ops.value import clipped_value_loss, dpo
+from winnow.ops.value import clipped_value_loss
 from winnow.rule import given, reads, returned, rule_of
 from winnow.types import Batch, Loss, Mean, PairBatch
 
@@ -28,6 +28,9 @@ Aggregate = Callable[..., tuple[Float[Tensor, " n"], Float[Tensor, " n"]]]
 """(N,) lengths → the weight of each row's tokens, and its part of the denominator. Offered by name: `prompts`, (N,)
 numbers that are equal for rows of one prompt."""
 Estimator = Callable[[Tensor], Tensor]
+PairRule = Callable[..., Float[Tensor, " b"]]
+"""(B,) scores of the chosen and of the rejected responses, and β → the loss of each pair. Offered by name: `smoothing`,
+and the (B,) `chosen_lengths` and `rejected_lengths`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +215,14 @@ class ValueObjective:
 
 @dataclass(frozen=True, slots=True)
 class PreferenceObjective:
-    """The DPO loss: log-ratios to a reference policy of each pair's chosen and rejected response, compared.
+    """The loss of preference pairs: scores of each pair's chosen and rejected response, compared by a `rule`.
 
-    Its denominator is the number of pairs in the optimiser batch. Log-ratios are summed over tokens, not averaged.
+    A score is the `divergence`'s function of the log-ratio to a reference policy, which is summed over tokens and not
+    averaged. The denominator is the number of pairs in the optimiser batch.
     """
 
+    rule: PairRule
+    divergence: Estimator
     beta: float
     smoothing: float
 
@@ -225,7 +231,8 @@ class PreferenceObjective:
         log_ratio_rejected = _sequence_log_ratio(rejected, batch.rejected)
         margin = log_ratio_chosen - log_ratio_rejected
         counts = batch.chosen.row_weight
-        losses = dpo(margin, self.beta, self.smoothing)
+        lengths = {f"{side}_lengths": each.response.sum(1) for side, each in batch.sides.items()}
+        losses = self.losses(log_ratio_chosen, log_ratio_rejected, **lengths)
         loss = (counts * losses).sum() / batch.chosen.denominator
         real = counts > 0
         logp_chosen = (chosen * batch.chosen.response).sum(1).detach()
@@ -244,6 +251,14 @@ class PreferenceObjective:
             for sign, slope in zip(("positive", "negative"), _gradient_magnitudes(loss, chosen, rejected), strict=True):
                 metrics[f"train/gradient_mass/{sign}"] = _per_update(slope.sum(), batch.chosen)
         return Loss(loss, metrics, (counts * losses).detach() / batch.chosen.denominator)
+
+    def losses(
+        self, chosen: Float[Tensor, " b"], rejected: Float[Tensor, " b"], **lengths: Tensor
+    ) -> Float[Tensor, " b"]:
+        """The loss of each pair from the log-ratios of its responses; `lengths` are theirs, for rules that ask."""
+        scores = self.divergence(chosen), self.divergence(rejected)
+        more = given(self.rule, smoothing=self.smoothing, **lengths)
+        return returned("preference", self.rule, self.rule(*scores, self.beta, **more), chosen)
 
 
 def _sequence_log_ratio(logprobs: Float[Tensor, "b s"], batch: Batch) -> Float[Tensor, " b"]:

@@ -8,11 +8,13 @@ of clipping.
 from collections.abc import Callable
 from functools import partial
 from inspect import Parameter, signature
+from typing import TypeVar
 
 from torch import Tensor
 
 from winnow.errors import ConfigError
 
+T = TypeVar("T")
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
@@ -28,7 +30,7 @@ def reads(rule: Callable, quantity: str) -> bool:
     return parameter is not None and parameter.kind in NAMED and quantity not in bound
 
 
-def given(rule: Callable, **offered: Tensor | None) -> dict[str, Tensor]:
+def given(rule: Callable, **offered: T | None) -> dict[str, T]:
     """The quantities among those `offered` that the rule names. None stands for one that there is not."""
     return {name: value for name, value in offered.items() if value is not None and reads(rule, name)}
 

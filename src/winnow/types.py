@@ -286,6 +286,10 @@ class PairBatch(OnDevice):
     items: tuple[Pair, ...] = ()
 
     @property
+    def sides(self) -> dict[str, Batch]:
+        return {"chosen": self.chosen, "rejected": self.rejected}
+
+    @property
     def terms(self) -> Batch:
         """The terms of the chosen rows, whose weights, counts and denominator are those of the pairs."""
         return self.chosen

@@ -26,7 +26,7 @@ from winnow.explain.registry import built
 from winnow.explain.symbols import PENALTY
 from winnow.explain.text import formulas, latex_text, unicode_text
 from winnow.objectives import KL, no_kl
-from winnow.ops import advantage, aggregate, clip, kl, ratio, select, value
+from winnow.ops import advantage, aggregate, clip, kl, preference, ratio, select, value
 from winnow.rule import rule_of
 
 AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")
@@ -64,7 +64,7 @@ OTHER_SETTINGS = [
     ("clip", partial(clip.cispo, low=0.3, high=0.2)),
     ("correction", partial(ratio.masked, cap=1.2)),
     ("value", partial(value.clipped_value_loss, clip=0.5)),
-    ("preference", partial(value.dpo, beta=0.1, smoothing=0.1)),
+    ("preference", partial(preference.sigmoid, beta=0.1, smoothing=0.1)),
 ]
 
 

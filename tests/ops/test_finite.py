@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from winnow.ops.finite import all_finite, finite_rows, nonfinite_names
+from winnow.finite import all_finite, finite_rows, nonfinite_names
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

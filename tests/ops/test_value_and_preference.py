@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from winnow.ops import aggregate
-from winnow.ops.value import clipped_value_loss, dpo, explained_variance
+from winnow.ops.preference import sigmoid
+from winnow.ops.value import clipped_value_loss, explained_variance
 
 
 def test_value_loss_takes_the_worse_of_value_and_clipped_value():
@@ -34,12 +35,13 @@ def test_explained_variance_of_returns_that_do_not_vary_is_zero():
 
 
 def test_dpo_at_margin_zero_is_log_two_and_smoothing_is_symmetric():
-    assert dpo(torch.zeros(1), beta=0.1).item() == pytest.approx(math.log(2))
-    margin = torch.tensor([3.0])
-    assert dpo(margin, 0.5, smoothing=0.5).item() == pytest.approx(dpo(-margin, 0.5, smoothing=0.5).item())
+    nothing, margin = torch.zeros(1), torch.tensor([3.0])
+    assert sigmoid(nothing, nothing, beta=0.1).item() == pytest.approx(math.log(2))
+    one, other = (sigmoid(*scores, 0.5, smoothing=0.5).item() for scores in ((margin, nothing), (nothing, margin)))
+    assert one == pytest.approx(other)
     plain = -math.log(1 / (1 + math.exp(-1.5)))
     flipped = -math.log(1 / (1 + math.exp(1.5)))
-    assert dpo(margin, 0.5, smoothing=0.1).item() == pytest.approx(0.9 * plain + 0.1 * flipped)
+    assert sigmoid(margin, nothing, 0.5, smoothing=0.1).item() == pytest.approx(0.9 * plain + 0.1 * flipped)
 
 
 def test_aggregations_by_hand():

@@ -20,7 +20,7 @@ from winnow.experience.batching import Experience, Plan, TokenBudget
 from winnow.models.attention import is_packed
 from winnow.models.policy import Critic, Policy
 from winnow.objectives import KL, PolicyObjective, PreferenceObjective, ValueObjective
-from winnow.ops import clip, kl, ratio
+from winnow.ops import clip, kl, preference, ratio
 from winnow.ops.aggregate import sequence_mean
 from winnow.training import modules
 from winnow.training.modules import (
@@ -40,7 +40,7 @@ CLIPS = [0.0, 0.01, 100.0]
 LR, CRITIC_LR = 0.5, 0.125
 OBJECTIVE = PolicyObjective(ratio.token, partial(clip.ppo, low=0.2, high=0.2), KL(kl.k3, coef=0.1), 0.01)
 VALUE = ValueObjective(clip=0.5)
-PREFERENCE = PreferenceObjective(beta=0.3, smoothing=0.1)
+PREFERENCE = PreferenceObjective(preference.sigmoid, preference.reverse_kl, beta=0.3, smoothing=0.1)
 ROWS = made_up_rows([1.0, -1.0, 0.5, 0.0, -0.25, 2.0, 1.0])
 PAIRS = [
     Pair(replace(a, advantage=None), replace(b, advantage=None)) for a, b in itertools.pairwise(made_up_rows([0.0] * 5))

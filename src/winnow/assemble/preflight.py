@@ -13,6 +13,7 @@ from winnow.data.prompts import prompt_bytes
 from winnow.errors import ConfigError
 from winnow.evaluation.sets import EvaluationSet
 from winnow.models.language_model import ModelSource
+from winnow.models.logprobs import LOGITS_AT_ONCE
 from winnow.models.memory import (
     GB,
     MemoryPlan,
@@ -24,7 +25,6 @@ from winnow.models.memory import (
     shape_of,
 )
 from winnow.models.shape import ModelShape
-from winnow.ops.logprobs import LOGITS_AT_ONCE
 
 PROMPT_TOKENS = 512
 """Length of a prompt that is assumed where rollout.max_prompt_tokens is null."""

@@ -14,10 +14,10 @@ from winnow.experience.evidence import Evidence
 from winnow.experience.left_out import Site, faults_of, first_of, left_out, sampled_faults, without
 from winnow.experience.metrics import Clock, gradient_mass_metrics, rollout_metrics, sample_records
 from winnow.experience.scoring import ByRow, Scored, Scorer, score_sequences
+from winnow.finite import finite_rows
 from winnow.models.policy import Critic
 from winnow.models.sharding import is_sharded
 from winnow.objectives import KL, PolicyObjective
-from winnow.ops.finite import finite_rows
 from winnow.ops.ratio import token
 from winnow.ops.value import explained_variance
 from winnow.rule import given, returned

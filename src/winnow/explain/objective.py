@@ -13,14 +13,15 @@ from winnow.explain.registry import Rule, built, settings_of
 from winnow.explain.sources import first_line, source_of
 from winnow.explain.symbols import (
     ADVANTAGE,
+    CHOSEN_SCORE,
     ENTROPY,
     LOG_RATIO_TO_REFERENCE,
     LOGP,
-    MARGIN,
     PENALTY,
     PI,
     PI_OLD,
     RATIO,
+    REJECTED_SCORE,
     RESPONSE_LENGTH,
     ROWS,
     SELECTED,
@@ -31,8 +32,8 @@ from winnow.explain.symbols import (
 )
 from winnow.objectives import KL
 from winnow.ops.advantage import whiten_tokens
-from winnow.ops.value import clipped_value_loss, dpo
-from winnow.rule import rule_of
+from winnow.ops.value import clipped_value_loss
+from winnow.rule import given, rule_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,17 +250,18 @@ def _penalty(kl: KL, by_token: bool) -> Iterator[Term]:
 
 
 def _preference(algorithm: Preference) -> Explanation:
-    rule = partial(dpo, beta=algorithm.beta, smoothing=algorithm.smoothing)
+    rule = partial(
+        algorithm.preference, beta=algorithm.beta, **given(algorithm.preference, smoothing=algorithm.smoothing)
+    )
     pairs = term_of(PAIRS, "select", algorithm.select, "select")
     loss = term_of(PAIR_LOSS, "preference", rule, "beta")
     assert loss.formula is not None
-    margin = Term(
-        MARGIN,
-        total(_log_ratio("⁺", "+"), TOKENS) - total(_log_ratio("⁻", "-"), TOKENS),
-        "reference",
-        notes=(f"π_ref is {REFERENCES[algorithm.reference]}",),
+    notes = (f"π_ref is {REFERENCES[algorithm.reference]}",)
+    scores = (
+        Term(CHOSEN_SCORE, total(_log_ratio("⁺", "+"), TOKENS), "reference", notes=notes),
+        Term(REJECTED_SCORE, total(_log_ratio("⁻", "-"), TOKENS), "reference", notes=notes),
     )
-    return Explanation(((LOSS, mean(loss.formula, PAIR_BATCH)),), (pairs, margin, loss))
+    return Explanation(((LOSS, mean(loss.formula, PAIR_BATCH)),), (pairs, *scores, loss))
 
 
 def _log_ratio(unicode: str, latex: str) -> Expression:

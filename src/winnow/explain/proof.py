@@ -87,9 +87,11 @@ def critic(seed: int) -> Inputs:
     return {"values": values, "old": given["values"], "returns": given["returns"], "logprobs": values}
 
 
-def margins(seed: int) -> Inputs:
-    margin = (3 * torch.randn(ROWS, generator=_draw(seed)).double()).requires_grad_()
-    return {"margin": margin, "logprobs": margin}
+def pairs(seed: int) -> Inputs:
+    """Scores of the responses of pairs; the gradient is that by the chosen ones."""
+    chosen, rejected = (3 * torch.randn(2, ROWS, generator=_draw(seed)).double()).unbind()
+    chosen = chosen.clone().requires_grad_()
+    return {"chosen": chosen, "rejected": rejected, "logprobs": chosen}
 
 
 INPUTS: Mapping[str, tuple[Callable[[int], Inputs], tuple[str, ...]]] = {
@@ -103,7 +105,7 @@ INPUTS: Mapping[str, tuple[Callable[[int], Inputs], tuple[str, ...]]] = {
     "correction": (tokens, ("ratio",)),
     "kl": (tokens, ("delta",)),
     "value": (critic, ("values", "old", "returns")),
-    "preference": (margins, ("margin",)),
+    "preference": (pairs, ("chosen", "rejected")),
 }
 """For each axis its random inputs, and those that its rules take by position."""
 

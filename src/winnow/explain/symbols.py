@@ -47,7 +47,8 @@ INSIDE = Symbol("", "", "response")
 NEW_VALUE = Symbol("v_t", "v_t", "values", "the critic's value")
 OLD_VALUE = Symbol("V_t", "V_t", "old", "the critic's value before the update")
 TOKEN_ADVANTAGE = Symbol("A_t", "A_t", "advantages", "advantage of the token")
-MARGIN = Symbol("m", "m", "margin", "log-ratio to the reference of the chosen less that of the rejected response")
+CHOSEN_SCORE = Symbol("c⁺", "c^+", "chosen", "log-ratio of the chosen response to the reference")
+REJECTED_SCORE = Symbol("c⁻", "c^-", "rejected", "log-ratio of the rejected response to the reference")
 
 PART = Symbol("r_m", "r_m", "parts", "the reward of function m")
 PART_WEIGHT = Symbol("ω_m", r"\omega_m", "weights", "the weight of function m")
@@ -64,6 +65,6 @@ OFFERED: dict[str, Mapping[str, Expression]] = {
     "correction": {"ratio": TRAINER_OVER_SAMPLER, "advantage": ADVANTAGE},
     "kl": {"delta": LOG_RATIO_TO_REFERENCE},
     "value": {"values": NEW_VALUE, "old": OLD_VALUE, "returns": RETURN},
-    "preference": {"margin": MARGIN},
+    "preference": {"chosen": CHOSEN_SCORE, "rejected": REJECTED_SCORE},
 }
 """The symbols that builders of each axis get, by the names in the signatures of its rules."""

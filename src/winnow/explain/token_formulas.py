@@ -4,7 +4,7 @@ from winnow.explain.expression import ONE, Expression
 from winnow.explain.functions import clamp, either, exp, indicator, log_sigmoid, maximum, minimum, stop
 from winnow.explain.registry import Formula, formula
 from winnow.explain.symbols import LOGP, PI, PI_OF_RESPONSE, PI_OLD, PI_OLD_OF_RESPONSE, RESPONSE_LENGTH
-from winnow.ops import aggregate, kl, ratio, value
+from winnow.ops import aggregate, kl, preference, ratio, value
 from winnow.ops import clip as clips
 
 BOUNDED = f"a log-ratio is kept within ±{ratio.MAX_LOG_RATIO:g}, where every clipping rule has long acted"
@@ -117,6 +117,7 @@ def _(values: Expression, old: Expression, returns: Expression, clip: float) -> 
     return maximum((values - returns) ** 2, (near - returns) ** 2) / 2
 
 
-@formula(value.dpo)
-def _(margin: Expression, beta: float, smoothing: float) -> Expression:
+@formula(preference.sigmoid)
+def _(chosen: Expression, rejected: Expression, beta: float, smoothing: float) -> Expression:
+    margin = chosen - rejected
     return -(1 - smoothing) * log_sigmoid(beta * margin) - smoothing * log_sigmoid(-(beta * margin))

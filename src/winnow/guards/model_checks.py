@@ -15,6 +15,7 @@ from winnow.models.plain_forward import PlainScores, plain_scores, plain_values
 from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy
 from winnow.models.sharding import is_sharded
 from winnow.objectives import PolicyObjective, PreferenceObjective
+from winnow.ops import preference
 from winnow.ops import ratio as ratio_ops
 from winnow.rule import rule_of
 from winnow.types import Row
@@ -118,8 +119,13 @@ def plain_preference_loss(
         sides.append(side.scores.logprobs.sum() - side.own(side.row.ref_logprobs).sum())
     margin = objective.beta * (sides[0] - sides[1])
     s = objective.smoothing
+    lengths = [torch.tensor([len(side.scores.logprobs)]) for side in (chosen, rejected)]
     tokens = len(chosen.scores.logprobs) + len(rejected.scores.logprobs)
-    loss = -((1 - s) * logsigmoid(margin) + s * logsigmoid(-margin)) / pairs
+    if (rule_of(objective.rule), rule_of(objective.divergence)) == (preference.sigmoid, preference.reverse_kl):
+        loss = -((1 - s) * logsigmoid(margin) + s * logsigmoid(-margin)) / pairs
+    else:
+        given = {"chosen_lengths": lengths[0], "rejected_lengths": lengths[1]}
+        loss = objective.losses(*(side[None] for side in sides), **given).sum() / pairs
     return PlainLoss(loss, objective.beta * tokens / pairs)
 
 

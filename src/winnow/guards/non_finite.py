@@ -13,9 +13,9 @@ from winnow import distributed
 from winnow.errors import Diverged
 from winnow.experience.left_out import LeftOut, Site, row_numbers, site_in
 from winnow.experience.loader import ExperienceLoader, Outcome
+from winnow.finite import all_finite, nonfinite_names
 from winnow.guards.fault_file import Fault, FaultFiles, FaultRow
 from winnow.guards.settings import NonFiniteSettings
-from winnow.ops.finite import all_finite, nonfinite_names
 from winnow.rewards.reward import kind_of_loss
 from winnow.types import Mean, MicroBatch, PairBatch, Row
 

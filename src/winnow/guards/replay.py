@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from winnow.experience.batching import collate, collate_pairs
 from winnow.experience.left_out import SITE_OF_FIELD, Site
+from winnow.finite import nonfinite_names
 from winnow.guards.fault_file import Dump, Fault, FaultRow
-from winnow.ops.finite import nonfinite_names
 from winnow.packed import Packed, pack
 from winnow.types import MicroBatch, Pair, PairBatch, Row
 

@@ -19,8 +19,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from winnow.errors import ConfigError
 from winnow.models.attention import FLASH, causal, is_packed
 from winnow.models.backbone import logits, pack_where_exact
+from winnow.models.logprobs import logit_scores
 from winnow.models.probe import agree, alone, probe_rows
-from winnow.ops.logprobs import logit_scores
 from winnow.packed import pack
 
 EAGER = "eager"

@@ -15,8 +15,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from winnow.errors import ConfigError
 from winnow.models.attention import PACKED, Attend, EachTokenOnce, is_packed, packed_attention
+from winnow.models.logprobs import logit_scores
 from winnow.models.probe import agree, alone, probe_rows
-from winnow.ops.logprobs import logit_scores
 from winnow.packed import Packed, pack
 
 

@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from winnow import distributed
 from winnow.errors import ConfigError
+from winnow.finite import all_finite, nonfinite_names
 from winnow.models.architecture import EAGER, settle_attention
 from winnow.models.generation_config import embedding_rows, end_ids, mend, turn_end
 from winnow.models.hub import gated_error, locate_model
@@ -38,7 +39,6 @@ from winnow.models.model_folder import (
 from winnow.models.shape import DecoderShape
 from winnow.models.templates import Template
 from winnow.models.weights import Weights, whole
-from winnow.ops.finite import all_finite, nonfinite_names
 from winnow.rng import seed_of
 from winnow.visible_text import visible
 

@@ -14,10 +14,10 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
 from winnow.errors import ConfigError
 from winnow.models.language_model import ModelSource
+from winnow.models.logprobs import LOGITS_AT_ONCE
 from winnow.models.model_files import reason
 from winnow.models.precision import PRODUCTS, WEIGHTS, Precision
 from winnow.models.shape import ModelShape
-from winnow.ops.logprobs import LOGITS_AT_ONCE
 from winnow.packed import MAX_PROMPT_REPEATS
 
 
@@ -34,8 +34,8 @@ GB = 1e9
 USABLE = 0.93
 """The usable share of memory; the rest goes to the CUDA context (about 0.5 GB), cuBLAS workspaces and fragmentation."""
 LOGIT, LOGIT_WITH_ENTROPY = 10, 16
-"""Bytes per logit in `ops.logprobs.head_scores`, counted by tracing every allocation: 8 for logits and probabilities in
-float32, 10 with a bfloat16 copy for the matrix products; with entropies, four float32 tables. In float64 twice as
+"""Bytes per logit in `models.logprobs.head_scores`, counted by tracing every allocation: 8 for logits and probabilities
+in float32, 10 with a bfloat16 copy for the matrix products; with entropies, four float32 tables. In float64 twice as
 many."""
 DRAWN_LOGIT = 28
 """Bytes per logit of a decoded row in `draw`, counted likewise: the model's logits and at most six float32 tables.

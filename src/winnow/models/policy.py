@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from winnow.models.backbone import has_plain_head, hidden_states, logits
+from winnow.models.logprobs import head_scores, logit_scores
 from winnow.models.sharding import is_sharded, is_without_memory
-from winnow.ops.logprobs import head_scores, logit_scores
 from winnow.packed import Packed
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ makes it.
 """
 
 from collections.abc import Callable
+from math import comb
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from winnow.ops.spread import tied
@@ -78,6 +79,85 @@ def signed(
     return w_pos * shaped.clamp(min=0) + w_neg * shaped.clamp(max=0)
 
 
+def batch(
+    rewards: Float[Tensor, "p g"],
+    usable: Bool[Tensor, "p g"],
+    penalty: Float[Tensor, "p g"] | None = None,
+    spread: Literal["rewards", "advantages"] = "rewards",
+    eps: float = 1e-6,
+) -> Float[Tensor, "p g"]:
+    """Rewards minus the mean of their prompt, over a standard deviation of the whole iteration.
+
+    That of the rewards is Lite-PPO's (arXiv 2508.08221), that of the centred rewards REINFORCE++-baseline's (arXiv
+    2501.03262). An iteration whose rewards all tie has no advantage from them.
+    """
+    shaped = _shaped(rewards, penalty)
+    centred = _centred_among(shaped, usable)
+    if tied(rewards[usable], (0,)):
+        return centred
+    return centred / ({"rewards": shaped, "advantages": centred}[spread][usable].std() + eps)
+
+
+def over_pass_rate(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Float[Tensor, "p g"]:
+    """(c − p) / p with the verdict c of a sample, 0 or 1, and its prompt's share p of correct samples; 0 if p is 0.
+
+    On average over groups that is the gradient of −Σ_{k<G} (1 − p)^k / k, the first terms of log p (MaxRL, arXiv
+    2602.02710). Rewards are not read.
+    """
+    rate = correct.to(rewards.dtype).mean(1, keepdim=True)
+    return torch.where(rate > 0, (correct.to(rewards.dtype) - rate) / rate, 0.0)
+
+
+def length_weighted(rewards: Float[Tensor, "p g"], lengths: Int[Tensor, "p g"]) -> Float[Tensor, "p g"]:
+    """Rewards minus the mean of their prompt's, in which each counts by its length: Σ l·r / Σ l.
+
+    This is the baseline of least variance if the square of a response's gradient grows with its length (OPO, arXiv
+    2505.23585, Eq. 10).
+    """
+    weights = lengths.to(rewards.dtype) / lengths.sum(1, keepdim=True)
+    return torch.where(tied(rewards, (1,)), 0.0, rewards - (weights * rewards).sum(1, keepdim=True))
+
+
+def each_reward(
+    rewards: Float[Tensor, "p g"],
+    parts: Float[Tensor, "p g m"],
+    weights: Float[Tensor, " m"],
+    usable: Bool[Tensor, "p g"],
+    eps: float = 1e-4,
+) -> Float[Tensor, "p g"]:
+    """Each reward standardised within its prompt, then added by its weight, and the sums whitened (GDPO).
+
+    arXiv 2601.05242, Eq. 4 to 6: a reward of small spread is not drowned by one of large spread.
+    """
+    total = torch.zeros_like(rewards)
+    degrees = (usable.sum(1, keepdim=True) - 1).clamp(min=1)
+    for part, weight in zip(parts.unbind(2), weights, strict=True):
+        centred = _centred_among(part, usable)
+        total += weight * centred / ((centred.square().sum(1, keepdim=True) / degrees).sqrt() + eps)
+    inside = total[usable]
+    if tied(inside, (0,)):
+        return torch.zeros_like(rewards)
+    return torch.where(usable, (total - inside.mean()) / (inside.std() + eps), 0.0)
+
+
+def pass_at_k(
+    rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"], k: int, eps: float = 1e-6
+) -> Float[Tensor, "p g"]:
+    """The advantage of a sample for the chance ρ that k samples of its prompt's G have a correct one among them.
+
+    With W wrong samples ρ = 1 − C(W, k) / C(G, k); correct ones have (1 − ρ) / σ and wrong ones
+    (1 − ρ − C(W − 1, k − 1) / C(G − 1, k − 1)) / σ, σ = √(ρ(1 − ρ)) + eps (arXiv 2508.10751, section 3.3; its released
+    code). Rewards are not read.
+    """
+    size = rewards.shape[1]
+    none_of_all = rewards.new_tensor([comb(w, k) / comb(size, k) for w in range(size + 1)])
+    none_of_others = rewards.new_tensor([0.0, *(comb(w, k - 1) / comb(size - 1, k - 1) for w in range(size))])
+    wrong = (~correct).sum(1, keepdim=True)
+    fails = none_of_all[wrong]
+    scale = (fails * (1 - fails)).sqrt() + eps
+    return torch.where(correct, fails, fails - none_of_others[wrong]) / scale
+
+
 def _shaped(rewards: Tensor, penalty: Tensor | None) -> Tensor:
     return rewards if penalty is None else rewards - penalty
 
@@ -113,6 +193,13 @@ def _centred(rewards: Float[Tensor, "p g"], centre: Centre) -> Float[Tensor, "p 
     # In floating point 0.7 minus the mean of eight 0.7s is not 0. Where all numbers of a prompt are equal, a baseline
     # has to leave exactly 0, so that the rows count as rows without a gradient.
     return torch.where(tied(rewards, (1,)), 0.0, rewards - baseline)
+
+
+def _centred_among(values: Float[Tensor, "p g"], usable: Bool[Tensor, "p g"]) -> Float[Tensor, "p g"]:
+    """Values minus the mean of their prompt's usable ones; 0 where these tie, and where a value is not usable."""
+    mean = (values * usable).sum(1, keepdim=True) / usable.sum(1, keepdim=True).clamp(min=1)
+    filled = torch.where(usable, values, mean)
+    return torch.where(tied(filled, (1,)), 0.0, filled - mean)
 
 
 def _around_mean(numbers: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

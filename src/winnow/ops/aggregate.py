@@ -31,3 +31,12 @@ def constant_length(lengths: Int[Tensor, " n"], length: int) -> tuple[Float[Tens
     """1/(|D|·`length`) Σ Σ_t: one fixed length for all responses, so no length bias (Dr. GRPO, arXiv 2503.20783)."""
     lengths = lengths.double()
     return lengths.new_ones(len(lengths)), lengths.new_full((len(lengths),), float(length))
+
+
+def prompt_mean(
+    lengths: Int[Tensor, " n"], prompts: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """The mean over prompts of each one's mean over the tokens of all its responses (ScaleRL, arXiv 2510.13786)."""
+    _, place, rows = prompts.unique(return_inverse=True, return_counts=True)
+    tokens = lengths.new_zeros(len(rows)).index_add(0, place, lengths)
+    return 1 / tokens[place].clamp(min=1).double(), 1 / rows[place].double()

@@ -5,12 +5,19 @@ Each is homogeneous in A (scaling the advantage by a positive number scales the 
 be put on the advantage.
 """
 
+from math import log
+from typing import Literal
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+
+from winnow.ops.ratio import negative_rows_masked
 
 PerToken = Float[Tensor, "b s"]
 """One number for each position of each row of a micro-batch."""
+TINY = 1e-7
+"""Distance of probabilities from 0 and 1 at which their KL is taken."""
 
 
 def unclipped(ratio: PerToken, advantage: PerToken) -> PerToken:
@@ -50,3 +57,89 @@ def cispo(ratio: PerToken, advantage: PerToken, low: float, high: float) -> PerT
     """
     weight = (ratio.clamp(1 - low, 1 + high) / ratio).detach()
     return weight * ratio * advantage
+
+
+def sapo(ratio: PerToken, advantage: PerToken, positive: float, negative: float) -> PerToken:
+    """σ(τ(r − 1))·4/τ·A: a soft gate instead of a bound, τ by the sign of A (SAPO, arXiv 2511.20347, Eq. 5 and 6).
+
+    At r = 1 its gradient is that of r·A, and it decays on both sides.
+    """
+    rate = torch.where(advantage > 0, positive, negative).to(ratio.dtype)
+    return torch.sigmoid(rate * (ratio - 1)) * 4 / rate * advantage
+
+
+def topr(ratio: PerToken, advantage: PerToken, logprobs: PerToken) -> PerToken:
+    """A·log π where A > 0, else sg[min(r, 1)]·A·log π (TOPR, arXiv 2503.14286, Eq. 9; r of the whole response).
+
+    Good responses are imitated however unlikely they have become; bad ones are pushed down only while they are likely.
+    """
+    return torch.where(advantage > 0, 1.0, ratio.clamp(max=1)).detach() * advantage * logprobs
+
+
+def vespo(
+    ratio: PerToken,
+    advantage: PerToken,
+    logprobs: PerToken,
+    k_pos: float,
+    lambda_pos: float,
+    k_neg: float,
+    lambda_neg: float,
+) -> PerToken:
+    """sg[r^k · e^{λ(1 − r)}]·A·log π, with k and λ by the sign of A (VESPO, arXiv 2602.10693; r of the whole response).
+
+    The weight is 1 at r = 1, has its peak at r = k/λ and no hard bound.
+    """
+    positive = advantage >= 0
+    k, rate = torch.where(positive, k_pos, k_neg), torch.where(positive, lambda_pos, lambda_neg)
+    return (ratio**k * torch.exp(rate * (1 - ratio))).detach() * advantage * logprobs
+
+
+def cpgd(ratio: PerToken, advantage: PerToken, logprobs: PerToken, old: PerToken, low: float, high: float) -> PerToken:
+    """min(log r·A, clip(log r, log(1 − low), log(1 + high))·A): no ratio in its gradient (CPGD, arXiv 2505.12504)."""
+    change = logprobs - old
+    return torch.minimum(change * advantage, change.clamp(log(1 - low), log(1 + high)) * advantage)
+
+
+def dppo(
+    ratio: PerToken,
+    advantage: PerToken,
+    logprobs: PerToken,
+    old: PerToken,
+    low: float,
+    high: float,
+    cap: float,
+    divergence: Literal["tv", "kl"] = "tv",
+) -> PerToken:
+    """sg[min(r, cap)]·A·log π, and 0 where the token's divergence is beyond high (A > 0) or low in A's direction.
+
+    The divergence of "this token or another" is |π − π_old| or KL(π_old ‖ π), so that unlikely tokens may change by
+    large ratios (DPPO, arXiv 2602.04879, binary forms).
+    """
+    p, q = old.exp(), logprobs.detach().exp()
+    moved = {"tv": _total_variation, "kl": _binary_kl}[divergence](p, q)
+    beyond = torch.where(advantage > 0, (q > p) & (moved > high), (q < p) & (moved > low))
+    return ratio.clamp(max=cap).detach() * advantage * logprobs * ~beyond
+
+
+def _total_variation(p: PerToken, q: PerToken) -> PerToken:
+    return (q - p).abs()
+
+
+def _binary_kl(p: PerToken, q: PerToken) -> PerToken:
+    p, q = p.clamp(TINY, 1 - TINY), q.clamp(TINY, 1 - TINY)
+    return p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
+
+
+def stale_negatives_left_out(
+    ratio: PerToken,
+    advantage: PerToken,
+    logprobs: PerToken,
+    old: PerToken,
+    response: Bool[Tensor, "b s"],
+    low: float,
+    high: float,
+    delta: float,
+) -> PerToken:
+    """PPO's bound, and 0 on responses with A < 0 whose mean log π_old/π is above delta (DeepSeek-V3.2, Eq. 9)."""
+    kept = negative_rows_masked((logprobs - old).detach().exp(), response, advantage, delta)
+    return ppo(ratio, advantage, low, high) * kept

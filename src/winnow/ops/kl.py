@@ -22,3 +22,8 @@ def k2(delta: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def k3(delta: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """exp(−delta) − 1 + delta, delta = log π − log π_ref: unbiased, never negative (`low_var_kl` of the release)."""
     return (-delta).expm1() + delta
+
+
+def drift(delta: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """exp(delta) − 1 − delta: KL(π_old ‖ π) from tokens drawn from π_old, never negative (CPGD's policy drift)."""
+    return delta.expm1() - delta

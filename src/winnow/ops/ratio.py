@@ -39,6 +39,19 @@ def sequence(logprobs: PerToken, old: PerToken, response: Bool[Tensor, "b s"]) -
     return _exp(log_ratio).expand_as(logprobs)
 
 
+def clipped_geometric(
+    logprobs: PerToken, old: PerToken, response: Bool[Tensor, "b s"], advantage: PerToken, low: float, high: float
+) -> PerToken:
+    """The geometric mean of the token ratios, each bounded before the mean by PPO's rule (GMPO, arXiv 2507.20673).
+
+    A ratio is kept above e^−low where A < 0 and below e^high where A > 0, and is free in the other direction.
+    """
+    change, sign = (logprobs - old) * response, advantage.sign()
+    bounded = sign * torch.minimum(sign * change, sign * change.clamp(-low, high))
+    length = response.sum(1, keepdim=True).clamp(min=1)
+    return _exp(bounded.sum(1, keepdim=True) / length).expand_as(logprobs)
+
+
 def _exp(log_ratio: Float[Tensor, "b _"]) -> Float[Tensor, "b _"]:
     # Clamping alone would hide numbers that are not finite: an infinity becomes a bound, and the gradient at a NaN is
     # 0. An infinity minus itself is NaN, which spreads to the loss and to its gradient.
@@ -62,3 +75,39 @@ def masked(ratio: Float[Tensor, "*shape"], cap: float, floor: float = 0.0) -> Fl
     A ratio that is NaN stays NaN, because nothing is known of such a token.
     """
     return torch.where((ratio < floor) | (ratio > cap), 0.0, ratio)
+
+
+def sequence_truncated(ratio: PerToken, response: Bool[Tensor, "b s"], cap: float) -> PerToken:
+    """min(ρ, cap) at each token, ρ being the ratio of the whole response (sequence-level TIS)."""
+    return _of_responses(ratio, response).sum(1, keepdim=True).exp().clamp(max=cap).expand_as(ratio)
+
+
+def sequence_masked(ratio: PerToken, response: Bool[Tensor, "b s"], cap: float, floor: float = 0.0) -> PerToken:
+    """ρ at each token if the ratio ρ of the whole response is within [floor, cap], else 0 (MIS, Liu et al. 2025)."""
+    return masked(_of_responses(ratio, response).sum(1, keepdim=True).exp(), cap, floor).expand_as(ratio)
+
+
+def geometric_masked(ratio: PerToken, response: Bool[Tensor, "b s"], cap: float, floor: float) -> PerToken:
+    """1 at each token if the geometric mean of the response's ratios is within [floor, cap], else 0.
+
+    Unlike the product, the mean does not leave the interval because a response is long (verl, rejection sampling of
+    rollouts).
+    """
+    mean = (_of_responses(ratio, response).sum(1, keepdim=True) / response.sum(1, keepdim=True).clamp(min=1)).exp()
+    return torch.where((mean < floor) | (mean > cap), 0.0, torch.ones_like(ratio))
+
+
+def trust_region_masked(ratio: PerToken, response: Bool[Tensor, "b s"], delta: float) -> PerToken:
+    """1 on responses whose every token has k3 = r − 1 − log r ≤ delta, 0 on the others (TRM, arXiv 2512.23075)."""
+    change = _of_responses(ratio, response)
+    return (change.expm1() - change).amax(1, keepdim=True).le(delta).to(ratio.dtype).expand_as(ratio)
+
+
+def negative_rows_masked(ratio: PerToken, response: Bool[Tensor, "b s"], advantage: PerToken, delta: float) -> PerToken:
+    """0 on responses with A < 0 whose mean log(sampler/trainer) is above delta, else 1 (DeepSeek-V3.2, Eq. 9)."""
+    mean = -_of_responses(ratio, response).sum(1, keepdim=True) / response.sum(1, keepdim=True).clamp(min=1)
+    return ((advantage >= 0) | (mean <= delta)).to(ratio.dtype)
+
+
+def _of_responses(ratio: PerToken, response: Bool[Tensor, "b s"]) -> PerToken:
+    return torch.where(response, ratio.log(), 0.0)

@@ -1,7 +1,6 @@
-"""Clipped value loss and explained variance (PPO's critic), and the DPO loss."""
+"""Clipped value loss and explained variance (PPO's critic)."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -28,12 +27,3 @@ def explained_variance(
         return 0.0
     target, error = returns[response].double(), (returns - values)[response].double()
     return float(1 - error.var(correction=0) / target.var(correction=0))
-
-
-def dpo(margin: Float[Tensor, " b"], beta: float, smoothing: float = 0.0) -> Float[Tensor, " b"]:
-    """−(1 − smoothing) log σ(β·margin) − smoothing log σ(−β·margin), per pair (DPO, arXiv 2305.18290, Eq. 7).
-
-    `margin` is [log π(a⁺) − log π_ref(a⁺)] − [log π(a⁻) − log π_ref(a⁻)], each summed over the tokens of the response.
-    `smoothing` is the assumed probability that a label is wrong (conservative DPO).
-    """
-    return -(1 - smoothing) * F.logsigmoid(beta * margin) - smoothing * F.logsigmoid(-beta * margin)

@@ -65,8 +65,8 @@ def forward_flops(shape: ModelShape, tokens: Tokens) -> float:
 def update_flops(shape: ModelShape, tokens: Tokens, recompute: bool, critic: bool) -> float:
     """FLOPs of forward and backward: three forwards of the blocks, or four with gradient checkpointing.
 
-    The output layer is always computed again in the backward (`ops.logprobs.head_scores`), which makes four. A critic
-    is as much work again, without the output layer.
+    The output layer is always computed again in the backward (`models.logprobs.head_scores`), which makes four. A
+    critic is as much work again, without the output layer.
     """
     head = 2 * shape.table * tokens.response
     blocks = (4 if recompute else 3) * (forward_flops(shape, tokens) - head)

@@ -27,8 +27,8 @@ from winnow import distributed
 from winnow.errors import ConfigError, Stopped
 from winnow.experience.metrics import Clock
 from winnow.files import flush_to_disk, parsed_json, regular_file, replace_text, sha256_of
+from winnow.finite import nonfinite_names
 from winnow.models.sharding import is_sharded
-from winnow.ops.finite import nonfinite_names
 from winnow.run_logs.background_writer import BackgroundWriter
 from winnow.run_logs.run_files import RunFiles, checkpoint_folders, iteration_in
 from winnow.tensor_files import read_tensors

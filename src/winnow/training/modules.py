@@ -18,11 +18,11 @@ from torch.optim import AdamW, Optimizer
 
 from winnow import distributed
 from winnow.experience.batching import without_items
+from winnow.finite import finite_rows
 from winnow.guards.non_finite import NonFiniteGuard
 from winnow.guards.settings import NonFiniteSettings
 from winnow.models.policy import Critic, Policy
 from winnow.objectives import PolicyObjective, PreferenceObjective, ValueObjective
-from winnow.ops.finite import finite_rows
 from winnow.training.sharded import ShardedParts
 from winnow.types import Loss, Mean, MicroBatch, PairBatch
 

@@ -11,8 +11,8 @@ from torch.nn.functional import linear
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from winnow.ops import logprobs
-from winnow.ops.logprobs import head_scores, logit_scores
+from winnow.models import logprobs
+from winnow.models.logprobs import head_scores, logit_scores
 
 # Two rows over a vocabulary of two.
 LOGITS = torch.tensor([[0.0, math.log(3.0)], [math.log(4.0), 0.0]])
