@@ -15,6 +15,10 @@ from winnow.launch import programs
 from winnow.launch.program import Program
 
 CONF = Path(__file__).parent.parent / "conf"
+FAMILY = ("dpo", "grpo", "ppo", "raft", "raftpp", "reinforce", "reinforce_rej", "sft")
+"""The algorithms of the paper, and SFT; the others are made of the same parts."""
+SINCE = tuple(sorted({path.stem for path in (CONF / "algo").glob("*.yaml")} - {*FAMILY}))
+"""The algorithms since the paper."""
 SMALL = (
     "logger=none",
     "hardware=cpu",

@@ -7,11 +7,10 @@ import pytest
 from safetensors.torch import load_file
 
 from ranks import trained
-from running import CONF, metrics
+from running import FAMILY, SINCE, metrics
 from winnow.run_logs.run_files import SampleRecord, read_samples
 from winnow.training.checkpoint import load_state
 
-ALGORITHMS = tuple(sorted(path.stem for path in (CONF / "algo").glob("*.yaml")))
 FUNCTIONS = (
     "reward=function",
     "plugins=[their_rewards]",
@@ -65,12 +64,17 @@ def require_one_result(folder: Path, algorithms: Sequence[str], ways: Sequence[t
 
 @pytest.mark.slow
 def test_two_ranks_are_one_whatever_the_strategy(tmp_path: Path):
-    require_one_result(tmp_path, ALGORITHMS, [("ddp", 2), ("fsdp", 2)])
+    require_one_result(tmp_path, FAMILY, [("ddp", 2), ("fsdp", 2)])
 
 
 @pytest.mark.faults
 def test_one_rank_and_four_are_one_as_well(tmp_path: Path):
-    require_one_result(tmp_path, ALGORITHMS, [("fsdp", 1), ("ddp", 4), ("fsdp", 4)])
+    require_one_result(tmp_path, FAMILY, [("fsdp", 1), ("ddp", 4), ("fsdp", 4)])
+
+
+@pytest.mark.faults
+def test_the_algorithms_since_the_paper_as_well(tmp_path: Path):
+    require_one_result(tmp_path, SINCE, [("ddp", 2), ("fsdp", 4)])
 
 
 @pytest.mark.slow

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from running import CONF, metrics
+from running import FAMILY, metrics
 from small_gpt2 import train_on_sums
 
 FILE = Path(__file__).parent / "trajectories.txt"
-ALGORITHMS = tuple(sorted(path.stem for path in (CONF / "algo").glob("*.yaml")))
+ALGORITHMS = FAMILY
 ITERATIONS = 20
 QUANTITIES = {
     "loss": "train/loss/total",
