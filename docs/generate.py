@@ -5,6 +5,7 @@ import inspect
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -17,7 +18,9 @@ ALGO = ROOT / "conf" / "algo"
 EXPLAIN = ROOT / "docs" / "explain.md"
 COLUMNS = ("select", "advantage", "ratio", "clip", "aggregate", "kl")
 """The axes that algorithms differ in; of the last, every one has `none`."""
-AXES = (*COLUMNS, "correction")
+AXES = (*COLUMNS, "correction", "tokens", "preference", "divergence")
+FAMILY = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft")
+"""The algorithms of the paper, and SFT, in the order of the table."""
 
 
 def read(path: Path) -> dict:
@@ -39,12 +42,58 @@ def choices(path: Path) -> dict[str, str]:
 
 def algorithms() -> str:
     lines = [f"| `algo=` | {' | '.join(COLUMNS)} | |", f"|---|{'---|' * len(COLUMNS)}---|"]
-    for name in ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft"):
+    for name in FAMILY:
         path = ALGO / f"{name}.yaml"
         picked = choices(path)
         what = summary(path).split(": ", 1)[-1].rstrip(".")
         lines.append(f"| **{name}** | {' | '.join(picked.get(axis, '–') for axis in COLUMNS)} | {what} |")
     return "\n".join(lines)
+
+
+def base_of(name: str) -> str | None:
+    """The algorithm that another one's YAML changes."""
+    return next((entry for entry in read(ALGO / f"{name}.yaml")["defaults"] if isinstance(entry, str)), None)
+
+
+def changes(name: str) -> dict[str, str]:
+    """The axis values by which an algorithm differs from the one that its YAML begins with."""
+    own = [entry for entry in read(ALGO / f"{name}.yaml")["defaults"] if isinstance(entry, dict)]
+    return {axis.removeprefix("override "): value for entry in own for axis, value in entry.items()}
+
+
+def functions(name: str) -> set[str]:
+    """The functions that an algorithm is made of, by their dotted names."""
+    base = base_of(name)
+    own = {target(ALGO / axis / f"{value}.yaml") for axis, value in changes(name).items()}
+    return own | (functions(base) if base else set())
+
+
+def since() -> str:
+    """The algorithms since the paper: what each changes, the lines of its YAML, and of the functions that it needed."""
+    known = {dotted for name in FAMILY for dotted in functions(name)}
+    lines = ["| `algo=` | is | with | YAML lines | Python lines | source |", "|---|---|---|---|---|---|"]
+    for path in sorted(ALGO.glob("*.yaml")):
+        name, base = path.stem, base_of(path.stem)
+        if base is None:
+            continue
+        text = path.read_text()
+        values = [f"{axis} {value}" for axis, value in changes(name).items()]
+        for key, value in read(path).items():
+            if isinstance(value, dict):
+                values += [f"{key}.{setting} {number}" for setting, number in value.items()]
+        new = sorted(functions(name) - known)
+        added = sum(len(inspect.getsource(function_at(dotted)).splitlines()) for dotted in new)
+        source = re.search(r"arXiv \S*\d", text)
+        lines.append(
+            f"| **{name}** | {base} | {', '.join(values) or '–'} | {len(text.splitlines())} | {added or '–'} | "
+            f"{source[0] if source else '–'} |"
+        )
+    return "\n".join(lines)
+
+
+def function_at(dotted: str) -> Callable[..., object]:
+    module, name = dotted.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)
 
 
 def target(path: Path) -> str:
@@ -59,8 +108,7 @@ def settings(path: Path) -> str:
 
 def thought(dotted: str) -> str:
     """The first paragraph of a function's docstring, on one line."""
-    module, name = dotted.rsplit(".", 1)
-    doc = inspect.getdoc(getattr(importlib.import_module(module), name)) or ""
+    doc = inspect.getdoc(function_at(dotted)) or ""
     return " ".join(doc.split("\n\n")[0].split()).replace("|", "\\|")
 
 
@@ -88,6 +136,7 @@ def names_of(tool: str) -> str:
 TOOLS = list(dict.fromkeys(other.tool for other in other_names()))
 BLOCKS = {
     "algorithms": algorithms,
+    "since": since,
     **{f"names {tool}": (lambda tool=tool: names_of(tool)) for tool in TOOLS},
     **{f"axis {name}": (lambda name=name: axis(name)) for name in AXES},
 }

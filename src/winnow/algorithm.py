@@ -30,6 +30,7 @@ from winnow.ops import clip as clip_ops
 from winnow.ops import preference as preference_ops
 from winnow.ops import ratio as ratio_ops
 from winnow.ops import select as select_ops
+from winnow.ops import tokens as token_ops
 from winnow.ops.advantage import whiten_tokens
 from winnow.rule import given, reads, returned, rule_of
 from winnow.types import SampleFacts
@@ -52,6 +53,9 @@ Gae = Callable[
 Correction = Callable[..., Float[Tensor, "b s"]]
 """(B, S) ratios of trainer to sampler → the weight on each token's advantage. Offered by name: (B, S) `response` and
 `advantage`."""
+TokenChoice = Callable[..., Bool[Tensor, "n s"]]
+"""(N, S) entropies and response masks → the tokens that keep their advantage. Offered by name: the sampler's (N, S)
+`logprobs`, and `advantage`."""
 Rejected = Literal["drop", "zero"]
 Truncated = Literal["keep", "drop"]
 
@@ -80,6 +84,7 @@ class PolicyUpdate:
     entropy: float
     rejected: Rejected
     truncated: Truncated = field(default="keep", kw_only=True)
+    tokens: TokenChoice = field(default=token_ops.every_token, kw_only=True)
 
     def __post_init__(self) -> None:
         if rule_of(self.select) is select_ops.extremes:
@@ -109,6 +114,11 @@ class PolicyUpdate:
         kept = self.select(rewards, facts.correct, **_named(self.select, facts))
         kept = returned("select", self.select, kept, rewards).bool()
         return kept & ~facts.truncated if self.truncated == "drop" else kept
+
+    @property
+    def chooses_tokens(self) -> bool:
+        """Whether some tokens of a response may lose its advantage."""
+        return rule_of(self.tokens) is not token_ops.every_token
 
     @property
     def uses_correction(self) -> bool:

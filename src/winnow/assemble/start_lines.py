@@ -10,7 +10,7 @@ from winnow.models.policy import Policy
 from winnow.ops import select
 from winnow.rule import rule_of
 
-AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")
+AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction", "tokens", "preference", "divergence")
 """Axes of an algorithm, in the order in which they are described."""
 
 

@@ -56,7 +56,8 @@ class Setup:
 
     @property
     def one_advantage_per_response(self) -> bool:
-        return isinstance(self.algorithm, PolicyGradient) and not self.algorithm.uses_correction
+        per_token = self.algorithm.uses_correction or self.algorithm.chooses_tokens
+        return isinstance(self.algorithm, PolicyGradient) and not per_token
 
     @property
     def k1_in_loss(self) -> KL | None:

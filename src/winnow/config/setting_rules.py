@@ -308,7 +308,7 @@ RULES = {
 
 ALGORITHM_RULES = {
     **{f"algo.{axis}": NODE for axis in ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")},
-    **{f"algo.{axis}": NODE for axis in ("preference", "divergence")},
+    **{f"algo.{axis}": NODE for axis in ("preference", "divergence", "tokens")},
     "algo.rejected": _one_of("drop", "zero"),
     "algo.truncated": _one_of("keep", "drop"),
     "algo.reference": _one_of("initial", "previous"),
@@ -343,6 +343,7 @@ ALGORITHM_RULES = {
     "algo.correction.cap": AT_LEAST_ONE,
     "algo.correction.floor": FRACTION,
     "algo.correction.delta": NOT_NEGATIVE,
+    "algo.tokens.share": SHARE,
     "algo.divergence.order": _number("a finite number other than 1", lambda x: isfinite(x) and x != 1),
     "algo.kl.coef": Rule("above 0; without the term, type algo/kl=none", POSITIVE.holds),
     "algo.kl.clamp": POSITIVE.or_null("or null for none"),

@@ -14,6 +14,7 @@ from winnow.experience.evidence import Evidence
 from winnow.experience.left_out import Site, faults_of, first_of, left_out, sampled_faults, without
 from winnow.experience.metrics import Clock, gradient_mass_metrics, rollout_metrics, sample_records
 from winnow.experience.scoring import ByRow, Scored, Scorer, score_sequences
+from winnow.experience.token_choice import choice_metrics, chosen_tokens, of_chosen
 from winnow.finite import finite_rows
 from winnow.models.policy import Critic
 from winnow.models.sharding import is_sharded
@@ -84,15 +85,19 @@ class PolicyGradientExperience:
         faults = first_of(scored.faults, faults_of([*tokens.items(), *penalties], Site.ADVANTAGE))
         selected, in_batch = without(selected, faults, rollouts), without(in_batch, faults, rollouts)
         rows = _numbers(rollouts.rows(in_batch))
+        chosen = chosen_tokens(self.algorithm, {i: tokens[i] for i in rows}, scored, rollouts)
+        tokens = of_chosen(tokens, chosen)
         kept = {i: tokens[i] for i in rows}
         found = {i: _row(objective, scored, i, tokens.get(i)) for i in {*rows, *faults}}
         return Experience(
             items=[found[i] for i in rows],
             zero_gradient=[not tokens[i].any() and not objective.has_gradient_without_advantage for i in rows],
             records=sample_records(rollouts, iteration, selected, advantage),
-            metrics=_metrics(self.algorithm, rollouts, scored, selected, advantage[in_batch], kept) | corrections,
+            metrics=_metrics(self.algorithm, rollouts, scored, selected, advantage[in_batch], kept)
+            | corrections
+            | choice_metrics(chosen, scored),
             left_out=left_out(faults, found, rollouts),
-            evidence=Evidence(rollouts, scored.old, scored.reference, tuple((i,) for i in rows)),
+            evidence=Evidence(rollouts, scored.old, scored.reference, tuple((i,) for i in rows), chosen),
         )
 
     @property
@@ -232,6 +237,8 @@ class ActorCriticExperience:
         faults = first_of(faults, unusable, faults_of(results, Site.ADVANTAGE))
         selected, in_batch = without(selected, faults, rollouts), without(in_batch, faults, rollouts)
         rows = _numbers(rollouts.rows(in_batch))
+        chosen = chosen_tokens(self.algorithm, {i: tokens[i] for i in rows}, scored, rollouts)
+        tokens = of_chosen(tokens, chosen)
         found = {
             i: replace(_row(objective, scored, i, tokens.get(i)), values=values[i], returns=returns[i, : lengths[i]])
             for i in {*rows, *faults}
@@ -243,9 +250,10 @@ class ActorCriticExperience:
             records=sample_records(rollouts, iteration, selected, None),
             metrics=_metrics(self.algorithm, rollouts, scored, selected, advantages[mask], kept)
             | corrections
+            | choice_metrics(chosen, scored)
             | {"train/value/explained_var": explained},
             left_out=left_out(faults, found, rollouts),
-            evidence=Evidence(rollouts, scored.old, scored.reference, tuple((i,) for i in rows)),
+            evidence=Evidence(rollouts, scored.old, scored.reference, tuple((i,) for i in rows), chosen),
         )
 
 

@@ -157,10 +157,13 @@ def _unequal(
 def _corrections(
     a: PolicyGradient | ActorCritic, evidence: Evidence, row: NumberedRow, advantages: Sequence[float]
 ) -> list[float]:
+    kept = evidence.chosen.get(row.number)
+    chosen = [1.0] * row.length if kept is None else kept[row.start :].double().tolist()
     if not a.uses_correction:
-        return [1.0] * row.length
+        return chosen
     ratio = (evidence.old[row.number][row.start :] - evidence.rollouts.all_completions[row.number].logprobs).exp()
-    return correction_weight(a.correction, ratio, torch.tensor(advantages)).tolist()
+    weights = correction_weight(a.correction, ratio, torch.tensor(advantages)).tolist()
+    return [weight * c for weight, c in zip(weights, chosen, strict=True)]
 
 
 def _is_kept(a: PolicyGradient | ActorCritic, evidence: Evidence, row: NumberedRow) -> bool:
