@@ -44,6 +44,21 @@ def test_no_file_is_longer_than_400_lines():
     assert [name for name, module in (SOURCE | benchmarks).items() if module.lines > 400] == []
 
 
+def test_the_operations_stay_short():
+    """`ops/` is what a reader of an algorithm opens: no function of more than 22 lines beside its docstring."""
+    ops = {name: module for name, module in SOURCE.items() if name.startswith("winnow.ops.")}
+    assert sum(module.lines for module in ops.values()) < 900
+    functions = [node for module in ops.values() for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef)]
+    assert {node.name: length for node in functions if (length := lines_without_docstring(node)) > 22} == {}
+
+
+def lines_without_docstring(node: ast.FunctionDef) -> int:
+    first = node.body[0]
+    is_docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if is_docstring else 0
+    return (node.end_lineno or 0) - node.lineno + 1 - docstring
+
+
 def test_docstrings_say_what_a_thing_is_instead_of_asking():
     docstrings = {name: [str(string.value) for string in module.strings()] for name, module in SOURCE.items()}
     assert {
