@@ -63,6 +63,12 @@ class Groups:
             found += [path] * bool(self.options(path)) + self.names(path)
         return found
 
+    def _axes(self, group: str) -> set[str]:
+        """The groups inside of this one that its choices name in their defaults lists, such as algo/preference."""
+        loaded = (self.loader.repository.load_config(f"{group}/{option}") for option in self.options(group))
+        entries = (entry for found in loaded if found is not None for entry in found.defaults_list or ())
+        return {f"{group}/{entry.group}" for entry in entries if isinstance(entry, GroupDefault)}
+
     def options(self, group: str) -> list[str]:
         """The files of the group's own folder."""
         return self.loader.repository.get_group_options(group, ObjectType.CONFIG)
@@ -72,7 +78,7 @@ class Groups:
 
         `nested` names groups whose folders lie inside of this one, such as algo/clip; by default all that are known.
         """
-        nested = {key.split("@")[0] for key in self.defaults} if nested is None else nested
+        nested = {key.split("@")[0] for key in self.defaults} | self._axes(group) if nested is None else nested
         folders = [f for f in self._nested(group) if f"{group}/{f}" not in nested]
         found = self.options(group) + [f"{f}/{option}" for f in folders for option in self.options(f"{group}/{f}")]
         return [choice for choice in found if not choice.endswith(SHARED_PARTS)]
@@ -171,7 +177,7 @@ def _groups(names: Collection[str], *, _root_: DictConfig) -> str:
     lines = []
     for name in names:
         folders: dict[str, list[str]] = {}
-        for choice in groups.choices(name, nested=names):
+        for choice in groups.choices(name, nested=None):
             folder, _, word = choice.rpartition("/")
             folders.setdefault(folder, []).append(f"[{word}]" if choice == chosen.get(name) else word)
         lines += [_paragraph(f"  {f}/" if f else name, " ".join(words)) for f, words in folders.items()]
