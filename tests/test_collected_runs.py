@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from ranks import trained
 from running import SMALL, composed, metrics, run, weights
+from test_world_size import IN_FLOAT64, agree, apart, on
 from winnow.assemble.training import train
 from winnow.errors import Diverged
 from winnow.run_logs.run_files import read_samples
@@ -62,3 +64,63 @@ def test_a_task_out_of_reach_ends_with_words(tmp_path: Path, collector: str):
     assert [row["iteration"] for row in metrics(tmp_path / "run")] == [0, 1, 2]
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "diverged"
     assert not any(record.kept for record in samples_of(tmp_path / "run", 2) if collector == "refill")
+
+
+def test_a_task_that_is_solved_ends_as_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Every answer counts as correct: after two iterations the run evaluates, exports and is done."""
+    functions = ["reward=function", "reward.success={name: yes, at_least: 1}", "reward.isolated=false"]
+    (tmp_path / "ours.py").write_text("def yes(completions):\n    return [1.0] * len(completions)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["reward.functions={yes: 'ours:yes'}", "plugins=[ours]", "collector.patience=2", "iterations=50"]
+    run(tmp_path / "run", *WORDS, *COLLECTORS["refill"], *functions, *words)
+    rows = metrics(tmp_path / "run")
+    assert [row["iteration"] for row in rows] == [0, 1, 2]
+    assert all(row["train/updates"] == 0 for row in rows[1:])
+    assert any(key.startswith("eval/") for key in rows[-1])
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["status"], summary["iterations"]) == ("done", 2)
+    assert (tmp_path / "run" / "export" / "config.json").exists()
+
+
+ON_SUMS = {
+    "refill": ("algo=grpo", "collector=refill", "collector.rounds=3", "collector.prompts=3"),
+    "adaptive": ("algo=ppo", "collector=adaptive", "collector.rounds=3", "collector.samples=2"),
+    "budgets": ("algo=raftpp", "collector=budgets", "collector.presamples=4", "collector.gradient=all"),
+}
+
+
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.faults)])
+def test_several_ranks_are_one(tmp_path: Path, ranks: int):
+    """In float64 weights and metrics are those of one process to 1e-9, whole and sharded."""
+    trained({tmp_path / name: (*words, *IN_FLOAT64) for name, words in ON_SUMS.items()}, 1, "small_gpt2")
+    ways = [(name, way) for name in ON_SUMS for way in ("ddp", "fsdp") if (name, way) != ("budgets", "fsdp")]
+    runs = {tmp_path / f"{name}_{way}": (*ON_SUMS[name], *IN_FLOAT64, *on(way, ranks)) for name, way in ways}
+    trained(runs, ranks, "small_gpt2")
+    for name, way in ways:
+        alone, several = tmp_path / name, tmp_path / f"{name}_{way}"
+        assert (
+            len(
+                {row["rollout/samples"] for row in metrics(alone)[1:]}
+                | {row["rollout/rounds"] for row in metrics(alone)[1:]}
+            )
+            > 1
+        )
+        assert apart(alone, several) < 1e-9, several.name
+        agree(alone, several, 1e-9, 1e-12)
+
+
+ALGORITHMS = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo")
+
+
+@pytest.mark.parametrize("collector", COLLECTORS)
+@pytest.mark.parametrize(
+    "algo", [pytest.param(name, marks=() if name in ("ppo", "dpo") else pytest.mark.faults) for name in ALGORITHMS]
+)
+def test_every_algorithm_trains_on_what_a_collector_passes_on(tmp_path: Path, collector: str, algo: str):
+    """With the update check on, which computes advantages, pairs and gradients anew from the records of the draw."""
+    extra = ("algo/kl=k1", "algo.kl.place=reward") if algo in ("reinforce", "grpo") else ()
+    run(tmp_path, *WORDS, *COLLECTORS[collector], f"algo={algo}", *extra, "iterations=2", "optim.lr=1e-4")
+    assert sum(row["train/updates"] for row in metrics(tmp_path)[1:]) > 0
+    records = [record for number in (1, 2) for record in samples_of(tmp_path, number)]
+    assert any(record.kept for record in records)
+    assert not all(record.kept for record in records)

@@ -130,6 +130,13 @@ MORE: list[Case] = [
     ("'eval.files={a:gone.jsonl}'", "eval.files.a=gone.jsonl: no such file", "type eval.files.a=FILE.jsonl"),
     ("eval.folder=gone eval.sets=[math500]", "eval.folder=gone: no math500.jsonl in it", "or another folder"),
     ("curriculum=column", "curriculum.column is not set", "type curriculum.column=NAME"),
+    ("algo=sft collector=refill", "collector=refill: demonstrations are not sampled", "type collector=fixed"),
+    ("collector=adaptive rollout.staleness=1", "collector=adaptive draws by the verdicts", "type rollout.staleness=0"),
+    ("collector=refill algo=raft rollout.samples=1", "rollout.samples=1: collector=refill", "type more samples"),
+    ("collector=adaptive rollout.samples=33", "draws 32 samples of a prompt at most", "type rollout.samples=32"),
+    ("algo=raft collector=budgets hardware=fsdp", "collector=budgets reads gradients", "type hardware=ddp"),
+    ("algo=raft collector=budgets model/lora=adapter", "the embeddings are not trained", "collector.gradient=all"),
+    ("collector.rounds=3", "collector=fixed has no `rounds`", "type collector="),
     ("curriculum.start=0.5", "curriculum=none has no `start`", "type curriculum=column curriculum.start=0.5"),
     (
         "reward=function reward.functions=[accuracy]",

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
+from winnow.assemble.plan_collector import Collected, collected
 from winnow.assemble.preflight import fits_whole, training_plan
 from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm, reference_kind, samples_exactly
@@ -35,7 +36,7 @@ from winnow.plan.setup import Evaluations, Sampler, Setup, Shares
 from winnow.types import SampleFacts
 
 DEFAULT_GPU = "H100"
-SECTIONS = ("algo", "model", "engine")
+SECTIONS = ("algo", "collector", "model", "engine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,7 @@ def setup_of(cfg: DictConfig, words: Sequence[str], gpu: Gpu | None, stated: Ass
     if nodes == 1 and gpu is not None and devices > stated["gpus_per_node"]:
         nodes = -(-devices // int(stated["gpus_per_node"]))
     strategy = "ddp" if cfg.hardware.strategy == "auto" else cfg.hardware.strategy
+    drawn, shares = _drawn_and_shares(cfg, algorithm, stated, lengths)
     memory = training_plan(cfg, algorithm, "rank" in (cfg.model.get("lora") or {}))
     if cfg.rollout.max_prompt_tokens is None and lengths.longest_prompt is not None:
         memory = replace(memory, prompt_tokens=lengths.longest_prompt)
@@ -162,14 +164,14 @@ def setup_of(cfg: DictConfig, words: Sequence[str], gpu: Gpu | None, stated: Ass
         nodes=nodes,
         strategy=strategy,
         memory=memory,
-        prompts=cfg.rollout.prompts,
-        samples=1 if isinstance(algorithm, Supervised) else cfg.rollout.samples,
+        prompts=drawn.prompts,
+        samples=1 if isinstance(algorithm, Supervised) else drawn.samples,
         max_tokens=cfg.rollout.max_tokens,
         minibatches=cfg["update"].minibatches,
         epochs=cfg["update"].epochs,
         iterations=cfg.iterations,
         sampler=_sampler(cfg),
-        shares=_shares(cfg, algorithm, stated, lengths),
+        shares=shares,
         evaluations=_evaluations(cfg),
         supervised=isinstance(algorithm, Supervised),
         staleness=cfg.rollout.staleness,
@@ -231,24 +233,34 @@ def _sampler(cfg: DictConfig) -> Sampler:
     return Sampler(name, engine.get("max_rows"), graphs, utilisation, engine.get("tensor_parallel_size") or 1)
 
 
-def _shares(cfg: DictConfig, algorithm: Algorithm, stated: Assumptions, lengths: Lengths) -> Shares:
-    """The shares of a plan: `kept` as it is assumed, or by the algorithm's own functions from recorded verdicts or from
-    prompts with 0, 1, … G correct samples, which are then assumed to be equally likely."""
+def _drawn_and_shares(
+    cfg: DictConfig, algorithm: Algorithm, stated: Assumptions, lengths: Lengths
+) -> tuple[Collected, Shares]:
+    """The samples of an iteration, and the shares of a plan: `kept` as it is assumed, or by the functions of collector
+    and algorithm from recorded verdicts or from prompts with 0, 1, … G correct samples, which are then assumed to be
+    equally likely."""
     samples = cfg.rollout.samples
+    recorded = lengths.correct is not None and lengths.correct.shape[1] == samples
+    correct = torch.from_numpy(lengths.correct) if recorded else equally_likely(samples)
+    drawn = collected(cfg, correct)
     if isinstance(algorithm, Supervised):
-        return Shares(1.0, 0.0, 0.0, 0.0, "all demonstrations")
+        return drawn, Shares(1.0, 0.0, 0.0, 0.0, "all demonstrations")
     if stated["kept"]:
-        return shares_of(cfg, algorithm, min(1.0, stated["kept"]), "given (kept)")
-    if lengths.correct is not None and lengths.correct.shape[1] == samples:
-        kept = kept_share(algorithm, torch.from_numpy(lengths.correct))
-        return shares_of(cfg, algorithm, kept, f"by the recorded verdicts on {len(lengths.correct):,} prompts")
-    kept = kept_share(algorithm, equally_likely(samples))
-    return shares_of(cfg, algorithm, kept, f"assumed: 0, 1, … {samples} correct samples of a prompt are equally likely")
+        return drawn, shares_of(cfg, algorithm, min(1.0, stated["kept"]), "given (kept)", drawn)
+    basis = (
+        f"by the recorded verdicts on {len(correct):,} prompts"
+        if recorded
+        else f"assumed: 0, 1, … {samples} correct samples of a prompt are equally likely"
+    )
+    kept = drawn.passed_on * kept_share(algorithm, drawn.teaching) if len(drawn.teaching) else 0.0
+    basis = f"{basis}; {drawn.words}" if drawn.words else basis
+    return drawn, shares_of(cfg, algorithm, kept, basis, drawn)
 
 
-def shares_of(cfg: DictConfig, algorithm: Algorithm, kept: float, basis: str) -> Shares:
+def shares_of(cfg: DictConfig, algorithm: Algorithm, kept: float, basis: str, drawn: Collected | None = None) -> Shares:
     """The parts of an iteration's responses that are scored, where the part `kept` has a gradient."""
     rows, updates = cfg.rollout.prompts * cfg.rollout.samples, cfg["update"].minibatches * cfg["update"].epochs
+    rows = rows if drawn is None else drawn.prompts * drawn.samples
     if isinstance(algorithm, Supervised):
         return Shares(1.0, 0.0, 0.0, 0.0, basis)
     exact = samples_exactly(cfg)

@@ -42,12 +42,13 @@ from winnow.data.mixture import first_problems
 from winnow.data.problems import problems_hash
 from winnow.data.prompts import PromptOrder, longest_prompt, render
 from winnow.engines.base import Engine
+from winnow.errors import ConfigError
 from winnow.evaluation.sets import HeldOutEvaluator
 from winnow.experience.ahead import Ahead
 from winnow.experience.batching import Plan, TokenBudget
 from winnow.experience.collect import Collector, Judge
-from winnow.experience.collectors import CollectorRule
-from winnow.experience.gradient_norms import ResponseGradients
+from winnow.experience.collectors import Budgets, CollectorRule
+from winnow.experience.gradient_norms import SHARDED, ResponseGradients
 from winnow.experience.loader import ExperienceSource
 from winnow.experience.metrics import Clock
 from winnow.experience.policy_gradient import ActorCriticExperience, PolicyGradientExperience
@@ -132,6 +133,8 @@ def build_run(
     before = before_training(cfg, algorithm, source)
     for line in before.lines if is_first_rank() else []:
         print_line(line)
+    if before.strategy == "fsdp" and isinstance(collector_of(cfg), Budgets):
+        raise ConfigError(SHARDED)
     language_model = common.load_model(cfg, source, sharded=before.strategy == "fsdp")
     template = source.template
     sampled_problems, screening = common.screened_problems(cfg, problems, evaluated, language_model, template)

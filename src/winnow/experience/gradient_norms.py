@@ -15,6 +15,11 @@ from winnow.models.sharding import is_sharded
 from winnow.packed import pack
 from winnow.types import Rollouts, Row
 
+SHARDED = (
+    "collector=budgets: reads gradients of single responses, which sharded weights (hardware.strategy=fsdp) do not "
+    "have; type hardware=ddp, or another collector"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ResponseGradients:
@@ -34,10 +39,7 @@ class ResponseGradients:
             ConfigError: the weights have no gradient, or are sharded over ranks.
         """
         if is_sharded(self.policy):
-            raise ConfigError(
-                "collector=budgets: reads gradients of single responses, which sharded weights do not have; type "
-                "hardware=ddp, or another collector"
-            )
+            raise ConfigError(SHARDED)
         parameters, sequences = self._parameters(weights), sequences_of(rollouts)
         mine = [self._norm(sequences[i], parameters) for i in distributed.contiguous_shard(rows)]
         return distributed.gather_contiguous(mine)
