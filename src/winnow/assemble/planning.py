@@ -16,12 +16,14 @@ from torch import Tensor
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.assemble.plan_collector import Collected, collected
 from winnow.assemble.preflight import fits_whole, training_plan
+from winnow.assemble.start_lines import collector_of
 from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm, reference_kind, samples_exactly
 from winnow.config.nodes import build_node, choice
 from winnow.config.saved_runs import read_saved_run
 from winnow.engines.own_server import GPU_SHARE
 from winnow.errors import ConfigError
+from winnow.experience.collectors import Fixed
 from winnow.experience.scoring import CHECKED_ROWS
 from winnow.models.memory import memory_bytes
 from winnow.models.shape import Adapters, DecoderShape, ModelShape
@@ -117,6 +119,11 @@ def _measured(setup: Setup, options: Options) -> MeasuredRates | None:
         raise ConfigError(
             f"--rates {options.rates}: a run of model={run.model.name}, and this plan is of {setup.model}; rates hold "
             "for one model"
+        )
+    if not isinstance(collector_of(run), Fixed):
+        raise ConfigError(
+            f"--rates {options.rates}: a run whose collector draws other numbers of samples in each iteration; type "
+            "--rates with a run of collector=fixed"
         )
     rows = run.rollout.prompts * run.rollout.samples
     devices = run.hardware.devices * run.hardware.nodes
