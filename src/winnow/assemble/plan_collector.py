@@ -14,7 +14,7 @@ from winnow.experience.collectors import Adaptive, Budgets, Fixed, Refill
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What an iteration draws, in whole prompts and samples, the part of it that is passed on, and how it was found.
+    """Samples of an iteration: prompts, samples of each, the part of them that is passed on, and words on the estimate.
 
     `teaching` are those of the verdicts on prompts that stand for the samples which are passed on.
     """
