@@ -202,7 +202,10 @@ def build_run(
             *budget_in_words(cfg),
             algorithm_summary(cfg),
             *screening,
-            *(f"note: {n}" for n in (*notices_of(cfg, algorithm), *slow_path_notices(cfg, policy), *inexact)),
+            *(
+                f"note: {n}"
+                for n in (*notices_of(cfg, algorithm, start.resumed), *slow_path_notices(cfg, policy), *inexact)
+            ),
             *(f"note: {n}" for n in common.export_notices(language_model)),
             *(f"note: {n}" for n in reward_notices(cfg, reward, sampled_problems)),
         ],

@@ -13,7 +13,7 @@ from winnow.config.command_line import read_command_line
 from winnow.config.compose import CONF, Composer, composed
 from winnow.config.instantiate import build_algorithm
 from winnow.config.nodes import choice
-from winnow.config.notices import notices_of
+from winnow.config.notices import findings_of
 from winnow.config.reward_functions import has_functions, penalises_length
 from winnow.explain.objective import explained
 from winnow.explain.text import formulas, latex_text, unicode_text
@@ -54,7 +54,7 @@ def explanation_of(cfg: DictConfig) -> str:
 def run_text(cfg: DictConfig, algorithm: Algorithm) -> str:
     """The formula of a run, and what is said of its settings."""
     lines = [unicode_text(explained(algorithm)), "", f"rewards: {rewards_in_words(cfg)}"]
-    return "\n".join([*lines, *(f"note: {notice}" for notice in notices_of(cfg, algorithm))])
+    return "\n".join([*lines, *map(str, findings_of(cfg, algorithm))])
 
 
 def rewards_in_words(cfg: DictConfig) -> str:

@@ -1,75 +1,19 @@
 """Notices of a training run at start-up: settings that are legal and change nothing, or not what they seem to change.
 
-A notice is a claim about gradients, and `tests/config/test_notices.py` proves each one by computing them. A rule of a
-plug-in is not known here, so that nothing is claimed of it.
+A notice is a claim about gradients, and `tests/config/test_notices.py` and `test_linter.py` prove each one by computing
+them. A rule of a plug-in is not known here, so that nothing is claimed of it.
 """
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from math import inf
 
 from omegaconf import DictConfig
 
-from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
-from winnow.config.instantiate import precision_of
-from winnow.config.reward_functions import has_functions, penalises_length
-from winnow.objectives import KL
-from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+from winnow.algorithm import Algorithm, Preference, Supervised
+from winnow.config import biased_settings, equal_settings
+from winnow.config.linting import Finding, Kind, LinterRule, Rule, Setup, setup_of
+from winnow.ops import advantage, aggregate, kl, ratio
 from winnow.rule import rule_of
 
-KNOWN_CLIPS = (clip.unclipped, clip.ppo, clip.dual, clip.ratio_min, clip.cispo)
 PENALISES = "type algo/kl=k2, or algo.kl.place=reward, for a penalty"
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """The settings that notices are about.
-
-    `updates` is the number of optimiser steps of an iteration, `lowest_reward` the reward of the worst verdict (−∞ with
-    reward functions, of which nothing is known). `rounds_coarsely` says that two forwards of the same weights differ by
-    more than rounding in float32. Samples are of the policy `staleness` iterations ago.
-    """
-
-    algorithm: PolicyGradient | ActorCritic
-    updates: int
-    lowest_reward: float
-    rounds_coarsely: bool
-    staleness: int = 0
-
-    @property
-    def ratio_is_one(self) -> bool:
-        """Whether the importance ratio of every token is 1 in every update.
-
-        It is where the update's own forward gives the old log-probabilities, which those of an exact sampler equal.
-        With a critic or a correction they come from a forward of their own.
-        """
-        own = isinstance(self.algorithm, PolicyGradient) and not self.algorithm.uses_correction
-        return self.algorithm.objective.uses_ratio and self.updates == 1 and (own or not self.rounds_coarsely)
-
-    @property
-    def clip_acts_at_one(self) -> bool:
-        """Whether the clipping rule changes a gradient at ratio 1; so does `dual` with a floor of 1 · A."""
-        rule = self.algorithm.clip
-        floor = rule.keywords.get("c") if isinstance(rule, partial) else None
-        return rule_of(rule) not in KNOWN_CLIPS or (rule_of(rule) is clip.dual and floor == 1)
-
-    @property
-    def one_advantage_per_response(self) -> bool:
-        per_token = self.algorithm.uses_correction or self.algorithm.chooses_tokens
-        return isinstance(self.algorithm, PolicyGradient) and not per_token
-
-    @property
-    def k1_in_loss(self) -> KL | None:
-        term = self.algorithm.objective.kl_in_loss
-        return term if term is not None and rule_of(term.estimator) is kl.k1 else None
-
-    @property
-    def every_row_is_in_the_loss(self) -> bool:
-        return rule_of(self.algorithm.select) is select.all_samples or self.algorithm.rejected == "zero"
-
-
-Notice = Callable[[Setup], str | None]
+Notice = Rule
 
 
 def ratio_and_clip_change_nothing(setup: Setup) -> str | None:
@@ -166,7 +110,7 @@ def kl_in_the_reward_has_another_gradient(setup: Setup) -> str | None:
 
 
 def rejected_changes_nothing(setup: Setup) -> str | None:
-    if setup.algorithm.rejected != "zero" or rule_of(setup.algorithm.select) is not select.all_samples:
+    if setup.algorithm.rejected != "zero" or not setup.rejects_nothing:
         return None
     return "algo/select=all rejects nothing, so algo.rejected changes nothing"
 
@@ -189,33 +133,33 @@ def earlier_samples_are_not_corrected(setup: Setup) -> str | None:
     )
 
 
-NOTICES: tuple[Notice, ...] = (
-    earlier_samples_are_not_corrected,
-    ratio_and_clip_change_nothing,
-    ratio_weighs_by_length,
-    ratio_averages_advantages,
-    k1_has_no_mean_gradient,
-    k1_favours_length,
-    k1_lowers_what_is_kept,
-    k1_acts_within_its_clamp,
-    kl_to_the_previous_policy_changes_nothing,
-    kl_in_the_reward_has_another_gradient,
-    rejected_changes_nothing,
-    no_advantage_is_negative,
+NOTICES: tuple[LinterRule, ...] = (
+    LinterRule(earlier_samples_are_not_corrected, Kind.BIASED),
+    LinterRule(ratio_and_clip_change_nothing, Kind.INERT),
+    LinterRule(ratio_weighs_by_length, Kind.INERT),
+    LinterRule(ratio_averages_advantages, Kind.INERT),
+    LinterRule(k1_has_no_mean_gradient, Kind.INERT),
+    LinterRule(k1_favours_length, Kind.BIASED),
+    LinterRule(k1_lowers_what_is_kept, Kind.BIASED),
+    LinterRule(k1_acts_within_its_clamp, Kind.BIASED),
+    LinterRule(kl_to_the_previous_policy_changes_nothing, Kind.INERT),
+    LinterRule(kl_in_the_reward_has_another_gradient, Kind.BIASED),
+    LinterRule(rejected_changes_nothing, Kind.INERT),
+    LinterRule(no_advantage_is_negative, Kind.EQUAL),
+    *equal_settings.RULES,
+    *biased_settings.RULES,
 )
 
 
-def notices_of(cfg: DictConfig, algorithm: Algorithm) -> list[str]:
-    """The notices about a composed configuration and its algorithm."""
+def findings_of(cfg: DictConfig, algorithm: Algorithm) -> list[Finding]:
+    """All claims about a composed configuration and its algorithm."""
     if isinstance(algorithm, Preference | Supervised):
         return []
-    setup = Setup(
-        algorithm,
-        updates=cfg["update"].minibatches * cfg["update"].epochs,
-        lowest_reward=-inf
-        if has_functions(cfg) or penalises_length(cfg)
-        else min(cfg.reward.wrong, cfg.reward.no_answer),
-        rounds_coarsely=precision_of(cfg) == "bf16-mixed",
-        staleness=cfg.rollout.staleness,
-    )
-    return [said for notice in NOTICES if (said := notice(setup)) is not None]
+    setup = setup_of(cfg, algorithm)
+    return [found for rule in NOTICES if (found := rule.finding(setup)) is not None]
+
+
+def notices_of(cfg: DictConfig, algorithm: Algorithm, resumed: bool = False) -> list[str]:
+    """The claims that a run tells of at its start. A resumed run has told of its biases before."""
+    told = [finding for finding in findings_of(cfg, algorithm) if not finding.quiet]
+    return [finding.text for finding in told if not (resumed and finding.kind is Kind.BIASED)]

@@ -1,5 +1,6 @@
 """The objective of a run as a formula, `objective.md`: written at its start, and read for reports."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from winnow.files import read_regular, replace_text
 
 OBJECTIVE = "objective.md"
 FENCE = "```"
+NOTE = re.compile(r"(inert|equal|biased|unstable): ")
 LONGEST = 20_000
 """Characters that a report reads at most of a file that anybody may have edited."""
 
@@ -32,5 +34,5 @@ def read_objective(directory: Path) -> Objective:
         return Objective()
     lines = page.partition(f"{FENCE}text\n")[2].partition(FENCE)[0].splitlines()
     end = lines.index("") if "" in lines else len(lines)
-    notes = tuple(line.removeprefix("note: ") for line in lines if line.startswith("note: "))
+    notes = tuple(line for line in lines if NOTE.match(line))
     return Objective(tuple(lines[:end]), notes)

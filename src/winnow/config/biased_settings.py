@@ -1,0 +1,63 @@
+"""Claims that a gradient is not the one that a name promises, or that nothing bounds a quantity."""
+
+from winnow.config.linting import Kind, LinterRule, Setup
+from winnow.ops import advantage, aggregate, clip, kl, ratio
+from winnow.rule import rule_of
+
+
+def k3_in_the_loss_is_the_forward_kl(setup: Setup) -> str | None:
+    term = setup.algorithm.objective.kl_in_loss
+    if term is None or rule_of(term.estimator) is not kl.k3 or term.weight != "none" or term.clamp is not None:
+        return None
+    if not setup.every_row_is_in_the_loss:
+        return None
+    return (
+        "algo/kl=k3 in the loss has on average, at each token of the policy that sampled, the gradient of "
+        "KL(π_ref‖π); type algo/kl=k2, or algo.kl.weight=ratio, for that of KL(π‖π_ref)"
+    )
+
+
+def lengths_divide_gradients(setup: Setup) -> str | None:
+    if rule_of(setup.algorithm.aggregate) is not aggregate.sequence_mean:
+        return None
+    return (
+        "algo/aggregate=sequence_mean divides a response's gradient by its length: short ones of positive and long "
+        "ones of negative advantage gain (algo/aggregate=constant_length does not divide)"
+    )
+
+
+def deviations_weigh_prompts(setup: Setup) -> str | None:
+    if rule_of(setup.algorithm.advantage) is not advantage.group or setup.advantage_setting("scale") != "std":
+        return None
+    return (
+        "algo.advantage.scale=std divides a prompt's gradient by the deviation of its rewards: prompts that are nearly "
+        "all right or all wrong weigh most (scale=none does not)"
+    )
+
+
+def product_of_ratios_grows(setup: Setup) -> str | None:
+    if rule_of(setup.algorithm.ratio) is not ratio.sequence_product or setup.updates == 1:
+        return None
+    return (
+        "algo/ratio=sequence_product multiplies the second moments of its tokens' ratios, so that its variance grows "
+        "exponentially with length; algo/ratio=sequence takes the geometric mean"
+    )
+
+
+def nothing_bounds_the_ratio(setup: Setup) -> str | None:
+    uses_ratio = setup.algorithm.objective.uses_ratio
+    if not uses_ratio or rule_of(setup.algorithm.clip) is not clip.unclipped or setup.updates == 1:
+        return None
+    return (
+        f"{setup.updates} updates per iteration and algo/clip=none: a token's gradient grows with its ratio, without "
+        "a bound; type algo/clip=ppo"
+    )
+
+
+RULES = (
+    LinterRule(k3_in_the_loss_is_the_forward_kl, Kind.BIASED),
+    LinterRule(lengths_divide_gradients, Kind.BIASED, quiet=True),
+    LinterRule(deviations_weigh_prompts, Kind.BIASED, quiet=True),
+    LinterRule(product_of_ratios_grows, Kind.UNSTABLE),
+    LinterRule(nothing_bounds_the_ratio, Kind.UNSTABLE),
+)

@@ -1,0 +1,71 @@
+"""Runs that train the same although their settings differ, by what the linter has proven to have no effect."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from omegaconf import DictConfig
+
+from winnow.algorithm import ActorCritic, PolicyGradient
+from winnow.config import equal_settings, notices
+from winnow.config.instantiate import build_algorithm
+from winnow.config.linting import Setup, setup_of
+from winnow.config.nodes import plain_config
+from winnow.ops import clip, select
+from winnow.rule import rule_of
+from winnow.study.arms import IDLE_SECTIONS
+
+Settings = dict[str, object]
+TARGET = "_target_"
+
+
+def essence(cfg: DictConfig) -> str:
+    """Hash of what a run trains: of its settings, without those that are known to change nothing.
+
+    Two runs of one essence have equal gradients in exact arithmetic; they may differ by rounding, and in metrics of
+    what does not matter, such as the fraction of tokens that clipping touches.
+    """
+    plain: Settings = {key: value for key, value in plain_config(cfg).items() if key not in IDLE_SECTIONS}
+    algorithm, settings = build_algorithm(cfg), plain["algo"]
+    if isinstance(algorithm, PolicyGradient | ActorCritic) and isinstance(settings, dict):
+        plain["algo"] = _essential({str(key): value for key, value in settings.items()}, setup_of(cfg, algorithm))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _essential(algo: Settings, setup: Setup) -> Settings:
+    """The settings of an algorithm that have an effect."""
+    algo = dict(algo)
+    if notices.ratio_and_clip_change_nothing(setup) is not None:
+        algo.pop("ratio"), algo.pop("clip")
+    elif rule_of(setup.algorithm.clip) in (clip.ppo, clip.dual, clip.ratio_min):
+        algo["clip"] = _essential_clip(_node(algo["clip"]), setup)
+    if equal_settings.best_are_the_correct(setup) is not None:
+        algo["select"] = _node(algo["select"]) | {TARGET: _dotted(select.positive)}
+    said = equal_settings.a_signed_weight_has_no_rewards(setup) or ""
+    for name in ("w_pos", "w_neg"):
+        if f"algo.advantage.{name} changes nothing" in said:
+            algo["advantage"] = _without(_node(algo["advantage"]), name)
+    centred = setup.algorithm.rejected == "zero" and equal_settings.centring_rejects_uniform_prompts(setup) is not None
+    if centred:
+        algo["select"] = _node(algo["select"]) | {TARGET: _dotted(select.all_samples)}
+    return _without(algo, "rejected") if centred or setup.rejects_nothing else algo
+
+
+def _essential_clip(node: Settings, setup: Setup) -> Settings:
+    if equal_settings.other_clips_are_ppo(setup) is not None:
+        return _without(node, "low", "c") | {TARGET: _dotted(clip.ppo)}
+    never = (equal_settings.lower_bound_never_binds, equal_settings.the_lower_bound_of_ratio_min_never_binds)
+    return _without(node, "low") if any(rule(setup) is not None for rule in never) else node
+
+
+def _dotted(function: object) -> str:
+    return f"{function.__module__}.{getattr(function, '__name__', '')}"
+
+
+def _node(value: object) -> Settings:
+    assert isinstance(value, Mapping)
+    return {str(key): each for key, each in value.items()}
+
+
+def _without(node: Settings, *names: str) -> Settings:
+    return {key: value for key, value in node.items() if key not in names}

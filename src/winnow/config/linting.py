@@ -1,0 +1,164 @@
+"""Claims about settings, as linter rules make them: the setup that they are about, their kinds, and their findings.
+
+A rule is a function of a `Setup` that returns its claim, or None where it claims nothing. Every rule has a test that
+proves the claim: equality to 1e-12, the stated factor, or an expectation by enumeration.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from math import inf
+
+from omegaconf import DictConfig
+
+from winnow.algorithm import ActorCritic, PolicyGradient
+from winnow.config.instantiate import precision_of
+from winnow.config.reward_functions import has_functions, penalises_length
+from winnow.explain.registry import settings_of
+from winnow.objectives import KL
+from winnow.ops import advantage, clip, kl, select
+from winnow.rule import rule_of
+
+KNOWN_CLIPS = (clip.unclipped, clip.ppo, clip.dual, clip.ratio_min, clip.cispo)
+
+
+class Kind(StrEnum):
+    """The sort of claim: a setting without effect, another configuration that is the same but for a factor, a gradient
+    that is not the one its name promises, or a quantity that nothing bounds."""
+
+    INERT = "inert"
+    EQUAL = "equal"
+    BIASED = "biased"
+    UNSTABLE = "unstable"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """The rewards of verdicts."""
+
+    correct: float
+    wrong: float
+    no_answer: float
+
+    @property
+    def are_two(self) -> bool:
+        """Whether a reward says no more than whether the sample is correct."""
+        return self.wrong == self.no_answer != self.correct
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The settings that claims are about.
+
+    `updates` is the number of optimiser steps of an iteration, `lowest_reward` the reward of the worst verdict (−∞ with
+    reward functions, of which nothing is known). `rounds_coarsely` says that two forwards of the same weights differ by
+    more than rounding in float32. Samples are of the policy `staleness` iterations ago, `samples` of each prompt.
+    `verdicts` are None where rewards are not those of verdicts alone. With `keeps_all_drawn` the collector draws as many
+    samples of each prompt, and leaves none of them out.
+    """
+
+    algorithm: PolicyGradient | ActorCritic
+    updates: int
+    lowest_reward: float
+    rounds_coarsely: bool
+    staleness: int = 0
+    samples: int = 8
+    verdicts: Verdicts | None = None
+    keeps_all_drawn: bool = True
+
+    @property
+    def ratio_is_one(self) -> bool:
+        """Whether the importance ratio of every token is 1 in every update.
+
+        It is where the update's own forward gives the old log-probabilities, which those of an exact sampler equal.
+        With a critic or a correction they come from a forward of their own.
+        """
+        own = isinstance(self.algorithm, PolicyGradient) and not self.algorithm.uses_correction
+        return self.algorithm.objective.uses_ratio and self.updates == 1 and (own or not self.rounds_coarsely)
+
+    @property
+    def clip_acts_at_one(self) -> bool:
+        """Whether the clipping rule changes a gradient at ratio 1; so does `dual` with a floor of 1 · A."""
+        rule = self.algorithm.clip
+        floor = rule.keywords.get("c") if isinstance(rule, partial) else None
+        return rule_of(rule) not in KNOWN_CLIPS or (rule_of(rule) is clip.dual and floor == 1)
+
+    @property
+    def one_advantage_per_response(self) -> bool:
+        per_token = self.algorithm.uses_correction or self.algorithm.chooses_tokens
+        return isinstance(self.algorithm, PolicyGradient) and not per_token
+
+    @property
+    def k1_in_loss(self) -> KL | None:
+        term = self.algorithm.objective.kl_in_loss
+        return term if term is not None and rule_of(term.estimator) is kl.k1 else None
+
+    @property
+    def every_row_is_in_the_loss(self) -> bool:
+        return self.rejects_nothing or self.algorithm.rejected == "zero"
+
+    @property
+    def rejects_nothing(self) -> bool:
+        """Whether every sample is kept, whatever its reward, its verdict and its length."""
+        keeps_all = self.keeps_all_drawn and self.algorithm.truncated == "keep"
+        return keeps_all and rule_of(self.algorithm.select) is select.all_samples
+
+    @property
+    def is_shaped(self) -> bool:
+        """Whether a KL term is subtracted from rewards."""
+        return self.algorithm.objective.kl_in_reward is not None
+
+    @property
+    def no_advantage_is_negative(self) -> bool:
+        """Whether it is known that none is, from the rule of advantage and the rewards."""
+        rule = rule_of(self.algorithm.advantage)
+        return not self.is_shaped and (rule is advantage.one or (rule is advantage.reward and self.lowest_reward >= 0))
+
+    def advantage_setting(self, name: str) -> object:
+        """A setting of the rule of advantage, with the default where it is not given."""
+        return settings_of(self.algorithm.advantage).get(name)
+
+
+def setup_of(cfg: DictConfig, algorithm: PolicyGradient | ActorCritic) -> Setup:
+    """The setup of a composed configuration with its algorithm."""
+    reward, shaped = cfg.reward, has_functions(cfg) or penalises_length(cfg)
+    verdicts = None if shaped else Verdicts(reward.correct, reward.wrong, reward.no_answer)
+    return Setup(
+        algorithm,
+        updates=cfg["update"].minibatches * cfg["update"].epochs,
+        lowest_reward=-inf if verdicts is None else min(verdicts.wrong, verdicts.no_answer),
+        rounds_coarsely=precision_of(cfg) == "bf16-mixed",
+        staleness=cfg.rollout.staleness,
+        samples=cfg.rollout.samples,
+        verdicts=verdicts,
+        keeps_all_drawn=str(cfg.collector["_target_"]).endswith(".Fixed"),
+    )
+
+
+Rule = Callable[[Setup], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A claim about the settings of a run. A `quiet` one holds of the paper's own algorithms as they are."""
+
+    kind: Kind
+    text: str
+    quiet: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class LinterRule:
+    """A rule with the kind of its claim."""
+
+    rule: Rule
+    kind: Kind
+    quiet: bool = False
+
+    def finding(self, setup: Setup) -> Finding | None:
+        text = self.rule(setup)
+        return None if text is None else Finding(self.kind, text, self.quiet)

@@ -1,0 +1,307 @@
+"""Each rule of the linter is a claim about losses and gradients, which is computed here.
+
+Whole optimiser batches are made of samples, rewards and verdicts as training makes them, and their losses are compared:
+equal to 1e-12, or by the stated factor.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from config.test_notices import POLICY, REFERENCE, RESPONSES, Table, expected_gradient, made, proves, same
+from config.test_notices import loss as loss_of
+from config.test_notices import setup as plain_setup
+from winnow.algorithm import PolicyGradient
+from winnow.config import biased_settings, equal_settings
+from winnow.config.linting import Setup, Verdicts
+from winnow.config.notices import NOTICES
+from winnow.objectives import KL, PolicyObjective
+from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+
+ZERO_ONE, PLUS_MINUS = Verdicts(1, 0, 0), Verdicts(1, -1, -1)
+PPO = partial(clip.ppo, low=0.2, high=0.2)
+CORRECT = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 1]]).bool()
+DRAWN = [[RESPONSES[(3 * p + g) % len(RESPONSES)] for g in range(4)] for p in range(4)]
+
+
+def setup(verdicts: Verdicts | None = ZERO_ONE, samples: int = 4, updates: int = 1, **changed) -> Setup:
+    lowest = -math.inf if verdicts is None else min(verdicts.wrong, verdicts.no_answer)
+    about = plain_setup(updates=updates, lowest_reward=lowest, **changed)
+    return replace(about, samples=samples, verdicts=verdicts)
+
+
+def batch_loss(about: Setup, rewards: Tensor | None = None) -> Tensor:
+    """The loss of one optimiser batch of all samples that the algorithm of a setup keeps."""
+    algorithm, verdicts = about.algorithm, about.verdicts
+    assert isinstance(algorithm, PolicyGradient)
+    if rewards is None:
+        assert verdicts is not None
+        rewards = torch.where(CORRECT, verdicts.correct, verdicts.wrong).double()
+    kept = algorithm.select(rewards, CORRECT)
+    advantages = torch.where(kept, algorithm.advantage(rewards), 0.0)
+    rows = (kept | (algorithm.rejected == "zero")).nonzero().tolist()
+    responses = [DRAWN[p][g] for p, g in rows]
+    by_token = [[float(advantages[p, g])] * len(DRAWN[p][g]) for p, g in rows]
+    return loss_of(algorithm.objective, algorithm.aggregate, responses, by_token)
+
+
+def equal_losses(a: Tensor, b: Tensor) -> bool:
+    """Whether two losses are equal, in value and in gradient."""
+    return same(a, b) and same(POLICY.gradient(a), POLICY.gradient(b))
+
+
+AGGREGATES = [aggregate.sequence_mean, aggregate.token_mean, aggregate.sequence_sum]
+
+
+@proves("rewards_of_zero_select")
+@pytest.mark.parametrize("rule", AGGREGATES)
+@pytest.mark.parametrize("chosen", [select.all_samples, select.mixed_prompts, select.not_all_wrong])
+@pytest.mark.parametrize("correct", [1.0, 2.0])
+def test_rewards_of_zero_leave_raftpp_and_a_share(rule, chosen, correct: float):
+    def both(rewards: Tensor, right: Tensor) -> Tensor:
+        return chosen(rewards, right) & right
+
+    settings = {"ratio": ratio.token, "clip": PPO, "aggregate": rule}
+    verdicts = Verdicts(correct, 0, 0)
+    for rejected in ("zero", "drop"):
+        about = setup(verdicts, select=chosen, rejected=rejected, **settings)
+        assert made(equal_settings.rewards_of_zero_select, about)
+        raftpp = setup(verdicts, select=both, advantage=advantage.one, rejected=rejected, **settings)
+        kept = chosen(CORRECT.double(), CORRECT)
+        lengths = torch.tensor([[len(a) for a in group] for group in DRAWN])
+        parts = [float(rule(lengths[mask])[1].sum()) for mask in (kept & CORRECT, kept)]
+        share = 1.0 if rejected == "zero" else parts[0] / parts[1]
+        assert equal_losses(batch_loss(about), batch_loss(raftpp) * correct * share)
+    assert not made(equal_settings.rewards_of_zero_select, setup(PLUS_MINUS))
+    assert not made(equal_settings.rewards_of_zero_select, setup(Verdicts(1, 0, -0.5)))
+    assert not made(equal_settings.rewards_of_zero_select, setup(None))
+    assert not made(equal_settings.rewards_of_zero_select, setup(entropy=0.1))
+    assert not made(equal_settings.rewards_of_zero_select, setup(kl=KL(kl.k2, 0.1)))
+
+
+@proves("centring_rejects_uniform_prompts")
+@pytest.mark.parametrize("centre", ["mean", "leave_one_out"])
+@pytest.mark.parametrize("scale", ["none", "std"])
+@pytest.mark.parametrize("chosen", list(equal_settings.PROMPTS_WITH))
+@pytest.mark.parametrize("verdicts", [ZERO_ONE, PLUS_MINUS])
+def test_a_centred_advantage_rejects_uniform_prompts_by_itself(centre, scale, chosen, verdicts):
+    of = partial(advantage.group, centre=centre, scale=scale)
+    every = setup(verdicts, advantage=of)
+    for rejected in ("zero", "drop"):
+        about = setup(verdicts, advantage=of, select=chosen, rejected=rejected)
+        assert made(equal_settings.centring_rejects_uniform_prompts, about)
+        kept = chosen(CORRECT.double(), CORRECT)
+        share = 1.0 if rejected == "zero" else kept.numel() / int(kept.sum())
+        assert equal_losses(batch_loss(about), batch_loss(every) * share)
+    assert not made(equal_settings.centring_rejects_uniform_prompts, setup(verdicts, advantage=of))
+    for other in (Verdicts(1, -0.5, -1), None):
+        assert not made(equal_settings.centring_rejects_uniform_prompts, setup(other, advantage=of, select=chosen))
+    uncentred = partial(advantage.group, centre="none", scale=scale)
+    assert not made(equal_settings.centring_rejects_uniform_prompts, setup(advantage=uncentred, select=chosen))
+
+
+@proves("leaving_one_out_is_a_factor")
+@pytest.mark.parametrize("scale", ["none", "std"])
+@pytest.mark.parametrize("samples", [2, 4, 7])
+def test_leaving_one_out_multiplies_by_g_over_g_minus_1(scale: str, samples: int):
+    rewards = torch.randn(5, samples, dtype=torch.float64, generator=torch.Generator().manual_seed(samples))
+    others = partial(advantage.group, centre="leave_one_out", scale=scale)
+    found = others(rewards) / advantage.group(rewards, scale=scale)
+    assert same(found, torch.full_like(found, samples / (samples - 1)))
+    said = equal_settings.leaving_one_out_is_a_factor(setup(samples=samples, advantage=others))
+    assert said is not None
+    assert f"{samples}/{samples - 1} times" in said
+    assert not made(equal_settings.leaving_one_out_is_a_factor, setup(advantage=advantage.group))
+
+
+@proves("two_samples_have_one_size")
+def test_two_samples_have_advantages_of_one_size():
+    """Up to ε = 1e-6 in the divisor."""
+    rewards = torch.tensor([[1.0, 0.0], [-1.0, 3.0], [0.2, 0.3]], dtype=torch.float64)
+    of = partial(advantage.group, eps=0.0)
+    assert same(of(rewards).abs(), torch.full((3, 2), 0.5**0.5, dtype=torch.float64))
+    assert made(equal_settings.two_samples_have_one_size, setup(samples=2, advantage=advantage.group))
+    assert not made(equal_settings.two_samples_have_one_size, setup(samples=3, advantage=advantage.group))
+    plain = partial(advantage.group, scale="none")
+    assert not made(equal_settings.two_samples_have_one_size, setup(samples=2, advantage=plain))
+
+
+RATIOS = torch.linspace(0.3, 2.0, 35, dtype=torch.float64)
+
+
+def surrogate(rule, advantages: Tensor) -> tuple[Tensor, Tensor]:
+    """A clipping rule on ratios on both sides of its bounds: values and slopes."""
+    ratios = RATIOS.clone().requires_grad_()
+    value = rule(ratios[None], advantages[None])
+    return value, torch.autograd.grad(value.sum(), ratios)[0]
+
+
+def same_surrogates(a, b, advantages: Tensor) -> bool:
+    return all(same(x, y) for x, y in zip(surrogate(a, advantages), surrogate(b, advantages), strict=True))
+
+
+CLIPS = {clip.ppo: {}, clip.ratio_min: {}, clip.dual: {"c": 3.0}}
+
+
+@proves("lower_bound_never_binds", "the_lower_bound_of_ratio_min_never_binds", "other_clips_are_ppo")
+@pytest.mark.parametrize("rule", list(CLIPS))
+def test_without_negative_advantages_the_lower_bound_and_the_form_of_clipping_do_not_matter(rule):
+    def of(low: float, **more: float):
+        return partial(rule, low=low, high=0.28, **{**CLIPS[rule], **more})
+
+    never = torch.cat([torch.zeros(5), torch.linspace(0.1, 3, 30)]).double()
+    assert same_surrogates(of(0.1), of(0.6), never)
+    assert same_surrogates(of(0.2), partial(clip.ppo, low=0.2, high=0.28), never)
+    if rule is clip.dual:
+        assert same_surrogates(of(0.2), of(0.2, c=1.5), never)
+    assert same_surrogates(of(0.1), of(0.6), -never) == (rule is clip.ratio_min)
+    claims = (equal_settings.lower_bound_never_binds, equal_settings.other_clips_are_ppo)
+    always = equal_settings.the_lower_bound_of_ratio_min_never_binds
+    about = {"ratio": ratio.token, "clip": of(0.2)}
+    for positive in (setup(**about), setup(PLUS_MINUS, advantage=advantage.one, **about)):
+        assert [made(claim, positive) for claim in claims] == [rule is not clip.ratio_min, rule is not clip.ppo]
+        assert made(always, positive) == (rule is clip.ratio_min)
+    for negative in (setup(PLUS_MINUS, **about), setup(advantage=advantage.group, **about), setup(None, **about)):
+        assert not any(made(claim, negative) for claim in claims)
+        assert made(always, negative) == (rule is clip.ratio_min)
+    cispo = partial(clip.cispo, low=0.3, high=0.2)
+    assert not any(made(claim, setup(ratio=ratio.token, clip=cispo)) for claim in claims)
+    assert not same_surrogates(cispo, partial(clip.cispo, low=0.6, high=0.2), never)
+
+
+@proves("a_signed_weight_has_no_rewards")
+@pytest.mark.parametrize("verdicts", [ZERO_ONE, PLUS_MINUS])
+@pytest.mark.parametrize("chosen", [select.all_samples, select.positive, select.negative, select.mixed_prompts])
+def test_a_weight_of_rewards_that_no_kept_sample_has_changes_nothing(verdicts: Verdicts, chosen):
+    def of(w_pos: float, w_neg: float) -> Setup:
+        return setup(verdicts, advantage=partial(advantage.signed, w_pos=w_pos, w_neg=w_neg), select=chosen)
+
+    base = batch_loss(of(0.1, 1.0))
+    said = equal_settings.a_signed_weight_has_no_rewards(of(0.1, 1.0)) or ""
+    changes = {"w_pos": not equal_losses(base, batch_loss(of(0.7, 1.0)))}
+    changes["w_neg"] = not equal_losses(base, batch_loss(of(0.1, 0.3)))
+    assert [name for name in changes if f"{name} changes nothing" in said] == [n for n in changes if not changes[n]][:1]
+
+
+@proves("best_are_the_correct")
+def test_with_verdicts_the_best_are_the_correct():
+    for correct, wrong in ((1.0, 0.0), (1.0, -1.0), (-0.5, 2.0)):
+        rewards = torch.where(CORRECT, correct, wrong)
+        assert torch.equal(select.best(rewards, CORRECT), select.positive(rewards, CORRECT))
+    assert made(equal_settings.best_are_the_correct, setup(select=select.best))
+    assert not made(equal_settings.best_are_the_correct, setup(None, select=select.best))
+
+
+def forward_kl(policy: Table, reference: Table) -> Tensor:
+    """E over responses of Σ_t KL(π_ref‖π) of the next token, with the responses' probabilities held fixed."""
+    mine, other = policy.logits.log_softmax(1), reference.logits.log_softmax(1).detach()
+    at_prefix = (other.exp() * (other - mine)).sum(1)
+    return sum((_chance(policy, a) * _at(at_prefix, a) for a in RESPONSES), torch.zeros(()).double())
+
+
+def backward_kl(policy: Table, reference: Table) -> Tensor:
+    mine, other = policy.logits.log_softmax(1), reference.logits.log_softmax(1).detach()
+    at_prefix = (mine.exp() * (mine - other)).sum(1)
+    return sum((_chance(policy, a) * _at(at_prefix, a) for a in RESPONSES), torch.zeros(()).double())
+
+
+def _chance(policy: Table, response: Sequence[int]) -> Tensor:
+    return policy.logprobs(response).sum().exp().detach()
+
+
+def _at(by_prefix: Tensor, response: Sequence[int]) -> Tensor:
+    from config.test_notices import PREFIXES
+
+    return torch.stack([by_prefix[PREFIXES.index(tuple(response[:t]))] for t in range(len(response))]).sum()
+
+
+@proves("k3_in_the_loss_is_the_forward_kl")
+def test_k3_in_the_loss_has_the_gradient_of_the_forward_kl_on_average():
+    def gradient(term: KL) -> Tensor:
+        objective = PolicyObjective(ratio.log_probability, clip.unclipped, term, 0.0)
+        return expected_gradient(objective, aggregate.sequence_sum, rows=1)
+
+    forward, backward = (POLICY.gradient(of(POLICY, REFERENCE)) for of in (forward_kl, backward_kl))
+    assert not same(forward, backward)
+    for term, true in (
+        (KL(kl.k3, 1.0), forward),
+        (KL(kl.k3, 1.0, weight="ratio"), backward),
+        (KL(kl.k2, 1.0), backward),
+    ):
+        assert same(gradient(term), true)
+        about = setup(kl=term)
+        assert made(biased_settings.k3_in_the_loss_is_the_forward_kl, about) == (true is forward)
+    assert not made(biased_settings.k3_in_the_loss_is_the_forward_kl, setup(kl=KL(kl.k3, 1.0, place="reward")))
+    assert not made(biased_settings.k3_in_the_loss_is_the_forward_kl, setup(kl=KL(kl.k3, 1.0), select=select.best))
+
+
+@proves("lengths_divide_gradients")
+def test_sequence_mean_divides_the_gradient_of_a_response_by_its_length():
+    plain = PolicyObjective(ratio.log_probability, clip.unclipped, None, 0.0)
+    for response in RESPONSES:
+        found = {
+            rule: POLICY.gradient(loss_of(plain, rule, [response], [[2.0] * len(response)]))
+            for rule in (aggregate.sequence_mean, aggregate.sequence_sum)
+        }
+        assert same(found[aggregate.sequence_mean] * len(response), found[aggregate.sequence_sum])
+    for rule in AGGREGATES:
+        claimed = made(biased_settings.lengths_divide_gradients, setup(aggregate=rule))
+        assert claimed == (rule is aggregate.sequence_mean)
+
+
+@proves("deviations_weigh_prompts")
+def test_a_deviation_divides_the_advantages_of_its_prompt():
+    rewards = CORRECT[CORRECT.any(1) & ~CORRECT.all(1)].double()
+    centred, scaled = (partial(advantage.group, scale=scale, eps=0.0)(rewards) for scale in ("none", "std"))
+    assert same(scaled * rewards.std(1, keepdim=True), centred)
+    weight = 1 / rewards.std(1)
+    assert weight[1] > weight[0]  # one right of four weighs more than two of four
+    assert made(biased_settings.deviations_weigh_prompts, setup(advantage=advantage.group))
+    plain = partial(advantage.group, scale="none")
+    assert not made(biased_settings.deviations_weigh_prompts, setup(advantage=plain))
+
+
+@proves("product_of_ratios_grows")
+def test_the_second_moment_of_a_product_of_ratios_is_the_product_of_its_tokens():
+    old, new = (torch.tensor(p, dtype=torch.float64) for p in ([0.5, 0.3, 0.2], [0.3, 0.3, 0.4]))
+    second = float((old * (new / old).square()).sum())
+    for length in (1, 2, 5):
+        drawn = torch.tensor(list(itertools.product(range(3), repeat=length)))
+        response = torch.ones_like(drawn, dtype=torch.bool)
+        chance = old[drawn].prod(1)
+        moments = {}
+        for rule in (ratio.sequence_product, ratio.sequence):
+            found = rule(new[drawn].log(), old[drawn].log(), response)[:, 0]
+            moments[rule] = float((chance * found.square()).sum())
+        assert moments[ratio.sequence_product] == pytest.approx(second**length, abs=1e-12)
+        assert moments[ratio.sequence] <= second + 1e-12
+    assert second > 1
+    assert made(biased_settings.product_of_ratios_grows, setup(updates=2, ratio=ratio.sequence_product))
+    assert not made(biased_settings.product_of_ratios_grows, setup(updates=1, ratio=ratio.sequence_product))
+    assert not made(biased_settings.product_of_ratios_grows, setup(updates=2, ratio=ratio.sequence))
+
+
+@proves("nothing_bounds_the_ratio")
+def test_without_clipping_a_gradient_grows_with_its_ratio():
+    sizes = torch.tensor([1.0, 10.0, 1000.0], dtype=torch.float64)
+    for rule, grows in ((clip.unclipped, True), (PPO, False)):
+        logs = sizes.log().requires_grad_()
+        slope = torch.autograd.grad(rule(logs.exp()[None], torch.ones_like(sizes)[None]).sum(), logs)[0]
+        assert same(slope, sizes) == grows
+        about = setup(updates=4, ratio=ratio.token, clip=rule)
+        assert made(biased_settings.nothing_bounds_the_ratio, about) == grows
+    assert not made(biased_settings.nothing_bounds_the_ratio, setup(updates=1, ratio=ratio.token))
+    assert not made(biased_settings.nothing_bounds_the_ratio, setup(updates=4))
+
+
+def test_every_rule_is_proven():
+    from config.test_notices import PROVEN
+
+    assert {rule.rule.__name__ for rule in (*equal_settings.RULES, *biased_settings.RULES)} <= PROVEN
+    assert len({rule.rule for rule in NOTICES}) == len(NOTICES)
