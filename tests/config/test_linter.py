@@ -9,18 +9,35 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor
 
-from config.test_notices import POLICY, REFERENCE, RESPONSES, Table, expected_gradient, made, proves, same
+from config.test_notices import (
+    POLICY,
+    PREFIXES,
+    PROVEN,
+    REFERENCE,
+    RESPONSES,
+    Table,
+    expected_gradient,
+    made,
+    proves,
+    same,
+)
 from config.test_notices import loss as loss_of
 from config.test_notices import setup as plain_setup
 from winnow.algorithm import PolicyGradient
-from winnow.config import biased_settings, equal_settings
+from winnow.config import biased_settings, equal_settings, notices
+from winnow.config.command_line import read_command_line
+from winnow.config.compose import composed
+from winnow.config.equal_runs import essence
+from winnow.config.instantiate import build_algorithm
 from winnow.config.linting import Setup, Verdicts
 from winnow.config.notices import NOTICES
+from winnow.launch import programs
 from winnow.objectives import KL, PolicyObjective
 from winnow.ops import advantage, aggregate, clip, kl, ratio, select
 
@@ -109,7 +126,7 @@ def test_a_centred_advantage_rejects_uniform_prompts_by_itself(centre, scale, ch
 @proves("leaving_one_out_is_a_factor")
 @pytest.mark.parametrize("scale", ["none", "std"])
 @pytest.mark.parametrize("samples", [2, 4, 7])
-def test_leaving_one_out_multiplies_by_g_over_g_minus_1(scale: str, samples: int):
+def test_leaving_one_out_multiplies_by_g_over_g_minus_1(scale: Literal["none", "std"], samples: int):
     rewards = torch.randn(5, samples, dtype=torch.float64, generator=torch.Generator().manual_seed(samples))
     others = partial(advantage.group, centre="leave_one_out", scale=scale)
     found = others(rewards) / advantage.group(rewards, scale=scale)
@@ -216,9 +233,8 @@ def _chance(policy: Table, response: Sequence[int]) -> Tensor:
 
 
 def _at(by_prefix: Tensor, response: Sequence[int]) -> Tensor:
-    from config.test_notices import PREFIXES
-
-    return torch.stack([by_prefix[PREFIXES.index(tuple(response[:t]))] for t in range(len(response))]).sum()
+    prefixes: list[tuple[int, ...]] = [*PREFIXES]
+    return torch.stack([by_prefix[prefixes.index(tuple(response[:t]))] for t in range(len(response))]).sum()
 
 
 @proves("k3_in_the_loss_is_the_forward_kl")
@@ -300,8 +316,78 @@ def test_without_clipping_a_gradient_grows_with_its_ratio():
     assert not made(biased_settings.nothing_bounds_the_ratio, setup(updates=4))
 
 
-def test_every_rule_is_proven():
-    from config.test_notices import PROVEN
+@pytest.mark.parametrize("changed", [{"truncated": "drop"}, {"select": select.best}])
+def test_where_samples_are_left_out_their_place_in_the_batch_matters(changed):
+    """Responses that are cut off are left out too, and so is what a collector draws and does not keep."""
+    assert made(notices.rejected_changes_nothing, setup(rejected="zero"))
+    assert not made(notices.rejected_changes_nothing, setup(rejected="zero", **changed))
+    assert not made(notices.rejected_changes_nothing, replace(setup(rejected="zero"), keeps_all_drawn=False))
+    k1 = KL(kl.k1, 0.1)
+    assert made(notices.k1_lowers_what_is_kept, setup(kl=k1, **changed))
+    assert not made(notices.k1_lowers_what_is_kept, setup(kl=k1))
 
+
+def test_a_default_run_of_each_algorithm_says_little():
+    """Biases of the paper's own algorithms stand in `winnow explain`, and not before every run."""
+    for name in ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft"):
+        cfg = composed("train", [f"algo={name}"], ("algo",))
+        assert notices.notices_of(cfg, build_algorithm(cfg)) == [], name
+
+
+def test_a_resumed_run_does_not_tell_of_its_biases_again():
+    cfg = composed("train", ["algo=grpo", "algo/kl=k3", "algo.rejected=zero"], ("algo",))
+    algorithm = build_algorithm(cfg)
+    first, again = (notices.notices_of(cfg, algorithm, resumed) for resumed in (False, True))
+    assert ["k3" in line for line in first] == [True, False] or ["k3" in line for line in first] == [False, True]
+    assert [line for line in first if "k3" not in line] == again
+
+
+SAME = [
+    (["algo=grpo"], ["algo=grpo", "algo.rejected=zero"]),
+    (["algo=raftpp"], ["algo=raftpp", "algo.clip.low=0.5"]),
+    (["algo=raftpp"], ["algo=raftpp", "algo/clip=ratio_min"]),
+    (["algo=raftpp"], ["algo=raftpp", "algo/select=positive"]),
+    (["algo=raft", "update.minibatches=1"], ["algo=raftpp", "update.minibatches=1"]),
+    (["algo=grpo", "algo.rejected=zero"], ["algo=grpo", "algo.rejected=zero", "algo/select=mixed_prompts"]),
+    (["algo=reinforce", "algo/advantage=group"], ["algo=grpo", "logger=csv"]),
+]
+DIFFERENT = [
+    (["algo=grpo"], ["algo=grpo", "seed=1"]),
+    (["algo=grpo"], ["algo=grpo", "algo/select=mixed_prompts"]),
+    (["algo=grpo", "algo.truncated=drop"], ["algo=grpo", "algo.truncated=drop", "algo.rejected=zero"]),
+    (["algo=grpo"], ["algo=grpo", "algo.clip.low=0.5"]),
+    (["algo=raftpp"], ["algo=raftpp", "algo.clip.high=0.5"]),
+    (["algo=raft"], ["algo=raftpp"]),
+    (["algo=reinforce", "algo/clip=ratio_min"], ["algo=reinforce"]),
+]
+
+
+def essence_of(words: Sequence[str]) -> str:
+    return essence(composed("train", words, ("algo",)))
+
+
+@pytest.mark.parametrize(("a", "b"), SAME)
+def test_runs_that_are_proven_to_be_the_same_have_one_essence(a: list[str], b: list[str]):
+    assert essence_of(a) == essence_of(b)
+
+
+@pytest.mark.parametrize(("a", "b"), DIFFERENT)
+def test_other_runs_have_not(a: list[str], b: list[str]):
+    assert essence_of(a) != essence_of(b)
+
+
+def test_a_sweep_tells_of_jobs_that_are_the_same_run(capfd: pytest.CaptureFixture[str]):
+    jobs = [["algo=raftpp", "seed=1"], ["algo=grpo", "seed=1"], ["algo=raftpp", "algo.clip.low=0.5", "seed=1"]]
+    program = programs.training()
+    composer = program._composer(read_command_line([]))
+    program._validate_all(composer, jobs)
+    said = [line for line in capfd.readouterr().out.splitlines() if "the same run" in line]
+    assert said == [
+        "note: algo=raftpp seed=1 and algo=raftpp algo.clip.low=0.5 seed=1 are the same run, up to rounding: the "
+        "settings in which they differ change nothing"
+    ]
+
+
+def test_every_rule_is_proven():
     assert {rule.rule.__name__ for rule in (*equal_settings.RULES, *biased_settings.RULES)} <= PROVEN
     assert len({rule.rule for rule in NOTICES}) == len(NOTICES)

@@ -34,9 +34,9 @@ def essence(cfg: DictConfig) -> str:
 
 def _essential(algo: Settings, setup: Setup) -> Settings:
     """The settings of an algorithm that have an effect."""
-    algo = dict(algo)
-    if notices.ratio_and_clip_change_nothing(setup) is not None:
-        algo.pop("ratio"), algo.pop("clip")
+    plain = not setup.algorithm.objective.uses_ratio and rule_of(setup.algorithm.clip) is clip.unclipped
+    if plain or notices.ratio_and_clip_change_nothing(setup) is not None:
+        algo = _without(algo, "ratio", "clip")
     elif rule_of(setup.algorithm.clip) in (clip.ppo, clip.dual, clip.ratio_min):
         algo["clip"] = _essential_clip(_node(algo["clip"]), setup)
     if equal_settings.best_are_the_correct(setup) is not None:

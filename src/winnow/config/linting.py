@@ -54,8 +54,8 @@ class Setup:
     `updates` is the number of optimiser steps of an iteration, `lowest_reward` the reward of the worst verdict (−∞ with
     reward functions, of which nothing is known). `rounds_coarsely` says that two forwards of the same weights differ by
     more than rounding in float32. Samples are of the policy `staleness` iterations ago, `samples` of each prompt.
-    `verdicts` are None where rewards are not those of verdicts alone. With `keeps_all_drawn` the collector draws as many
-    samples of each prompt, and leaves none of them out.
+    `verdicts` are None where rewards are not those of verdicts alone. With `keeps_all_drawn` the collector draws as
+    many samples of each prompt, and leaves none out.
     """
 
     algorithm: PolicyGradient | ActorCritic

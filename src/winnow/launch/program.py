@@ -51,7 +51,7 @@ from winnow.launch.run_directory import (
     sweep_directory,
 )
 from winnow.launch.submission import require_submitit
-from winnow.launch.sweep_plan import jobs_of, refuse_choices
+from winnow.launch.sweep_plan import jobs_of, refuse_choices, same_runs
 from winnow.launch.sweep_results import HELD_OUT, SweepResults, optimised_figure
 from winnow.process_group import is_first_rank, launched_from_outside
 from winnow.visible_text import message
@@ -70,6 +70,7 @@ class Program:
         complete: Adds the overrides that typed ones stand for, such as those of the run that `evaluate.py run=` names.
         trace: Glob pattern of what a run must have left in its directory to be resumed.
         report: Called with the directory of a sweep whose jobs have all ended; returns what to print about them.
+        essence: A hash of what a configuration computes; jobs of a sweep that have one hash are the same run.
         installed: Whether the program is `winnow NAME`, and not a script `NAME.py`.
     """
 
@@ -80,6 +81,7 @@ class Program:
     complete: Callable[[CommandLine, Composer], CommandLine] = lambda command, composer: command
     trace: str = CHECKPOINTS
     report: Callable[[Path], str | None] = lambda top: None
+    essence: Callable[[DictConfig], str | None] = lambda cfg: None
     installed: bool = False
 
     @property
@@ -226,7 +228,8 @@ class Program:
         # All jobs are composed before the first is validated: validation imports torch, which takes seconds.
         composed = [composer.compose(lines) for lines in jobs]
         notices = [notice for cfg in composed for notice in self._validate(composer, cfg)]
-        for notice in dict.fromkeys(notices):
+        essences = [self.essence(composer.for_task(cfg)) for cfg in composed]
+        for notice in dict.fromkeys([*notices, *same_runs(essences, jobs)]):
             print(message(f"note: {notice}"))
 
     def _show(self, command: CommandLine) -> "Ended":

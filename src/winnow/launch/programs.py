@@ -12,7 +12,7 @@ from winnow.launch.program import Program
 
 def training() -> Program:
     """Training as `conf/train.yaml` says."""
-    return Program("train", _validate_training, _train, report=_report)
+    return Program("train", _validate_training, _train, report=_report, essence=_essence)
 
 
 def evaluation() -> Program:
@@ -34,6 +34,12 @@ def _validate_training(cfg: DictConfig) -> list[str]:
     from winnow.config import checks
 
     return checks.check_components(cfg)
+
+
+def _essence(cfg: DictConfig) -> str:
+    from winnow.config import equal_runs
+
+    return equal_runs.essence(cfg)
 
 
 def _train(cfg: DictConfig, directory: Path) -> float | None:

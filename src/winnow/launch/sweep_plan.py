@@ -174,5 +174,19 @@ def minimum_detectable_effect(rows: Sequence[JobRow], cfg: DictConfig) -> list[s
     return [f"{compared} only differences above {effect} are detectable"]
 
 
+def same_runs(essences: Sequence[str | None], jobs: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A line for each job that trains what an earlier one trains, although their settings differ."""
+    first: dict[str, Sequence[str]] = {}
+    for essence, job in zip(essences, jobs, strict=True):
+        if essence is None:
+            continue
+        before = first.setdefault(essence, job)
+        if before is not job:
+            yield (
+                f"{' '.join(before)} and {' '.join(job)} are the same run, up to rounding: the settings in which they "
+                "differ change nothing"
+            )
+
+
 def _without_seed(overrides: str) -> str:
     return " ".join(word for word in overrides.split() if not word.startswith("seed="))
