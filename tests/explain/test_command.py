@@ -55,7 +55,15 @@ def test_diff_says_what_changes_in_formula_and_settings():
         "  algo.clip.low: (not there) → 0.2",
         "  seed: 0 → 3",
     ]
-    assert difference(["algo=grpo"], ["algo=grpo"]) == "formula: the same\nsettings: the same"
+    same = difference(["algo=grpo"], ["algo=grpo"])
+    assert same == "formula: the same\nsettings: the same\nboth train the same, up to rounding"
+
+
+def test_diff_says_whether_what_changes_has_an_effect():
+    assert difference(["algo=raftpp"], ["algo=raftpp", "algo.clip.low=0.5"]).endswith(
+        "both train the same, up to rounding"
+    )
+    assert "train the same" not in difference(["algo=grpo"], ["algo=grpo", "algo.clip.low=0.5"])
 
 
 @pytest.mark.parametrize("name", sorted(named_algorithms()))

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -231,6 +231,29 @@ def test_a_formula_that_does_not_agree_with_its_rule_is_not_shown(own_formula):
     text = unicode_text(explained(grpo(clip=partial(cubed, at=2.0))))
     assert "cubed(at=2.0)" in text
     assert "the formula that it brings does not agree with it, and is not shown" in text
+
+
+def test_a_formula_that_cannot_be_computed_does_not_end_a_run(own_formula):
+    own_formula(lambda ratio, advantage, at: clamp(ratio, 0, at) ** advantage.missing)
+    text = unicode_text(explained(grpo(clip=partial(cubed, at=2.0))))
+    assert "the formula that it brings cannot be computed: AttributeError" in text
+
+
+@dataclass
+class HalfOf:
+    """Half of what is below_the_bound."""
+
+    bound: float
+
+    def __call__(self, ratio: Tensor, advantage: Tensor) -> Tensor:
+        return ratio.clamp(max=self.bound) * advantage / 2
+
+
+def test_an_object_that_is_called_like_a_rule_is_shown_by_its_class():
+    found = explained(grpo(clip=HalfOf(2.0)))
+    assert "surrogate_t = HalfOf(): Half of what is below_the_bound" in formulas(found)
+    assert "HalfOf" in unicode_text(found)
+    assert r"\text{HalfOf(): Half of what is below\_the\_bound}" in latex_text(found)
 
 
 def test_a_rule_is_called_with_the_quantities_that_it_names():

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from winnow.algorithm import Algorithm
 from winnow.config.command_line import read_command_line
 from winnow.config.compose import CONF, Composer, composed
+from winnow.config.equal_runs import essence
 from winnow.config.instantiate import build_algorithm
 from winnow.config.nodes import choice
 from winnow.config.notices import findings_of
@@ -81,6 +82,7 @@ def difference(before: Sequence[str], after: Sequence[str]) -> str:
             *formula,
             "settings:" if settings else "settings: the same",
             *settings,
+            *(["both train the same, up to rounding"] if essence(a) == essence(b) else []),
         ]
     )
 

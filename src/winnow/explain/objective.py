@@ -9,7 +9,7 @@ from winnow.explain.domains import BATCH, PAIR_BATCH, TOKENS, mean, total
 from winnow.explain.expression import ONE, TRUE, Constant, Expression, Over, Symbol, printed, walk
 from winnow.explain.functions import clamp, indicator
 from winnow.explain.proof import Proof, prove
-from winnow.explain.registry import Rule, built, settings_of
+from winnow.explain.registry import Rule, built, name_of, settings_of
 from winnow.explain.sources import first_line, source_of
 from winnow.explain.symbols import (
     ADVANTAGE,
@@ -54,8 +54,7 @@ class Term:
 
     @property
     def function(self) -> str:
-        function = rule_of(self.rule) if self.rule is not None else None
-        return "" if function is None else f"{function.__module__}.{getattr(function, '__qualname__', function)}"
+        return "" if self.rule is None else f"{rule_of(self.rule).__module__}.{name_of(self.rule)}"
 
     @property
     def settings(self) -> dict[str, object]:
@@ -101,6 +100,7 @@ SURROGATE = Symbol("surrogate_t", r"\mathrm{surrogate}_t", "surrogate")
 VALUE_TERM = Symbol("critic_t", r"\mathrm{critic}_t", "critic")
 PAIR_LOSS = Symbol("pair", r"\mathrm{pair}", "pair")
 AGGREGATION = Symbol("Σ", r"\Sigma", "")
+COULD_NOT = (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, ArithmeticError)
 REFERENCES = {"initial": "the initial model", "previous": "the policy that drew the samples"}
 
 
@@ -121,12 +121,15 @@ def explained(algorithm: Algorithm) -> Explanation:
 
 def term_of(name: Symbol, axis: str, rule: Rule, section: str, **quantities: Expression) -> Term:
     """The term that a rule makes, with its formula if it has one that agrees with it, or else in words."""
-    found = built(axis, rule, quantities)
-    if found is None:
+    try:
+        found = built(axis, rule, quantities)
+        plain = built(axis, rule, {name: symbol for name, symbol in quantities.items() if symbol == PENALTY})
+        proof = None if plain is None else prove(axis, rule, plain)
+    except COULD_NOT as error:  # of a plug-in's formula: a run must not end because of it
+        said = f"{_in_words(rule)} (the formula that it brings cannot be computed: {type(error).__name__}: {error})"
+        return Term(name, None, section, rule, said=" ".join(said.split()))
+    if found is None or proof is None:
         return Term(name, None, section, rule, said=_in_words(rule))
-    plain = built(axis, rule, {name: symbol for name, symbol in quantities.items() if symbol == PENALTY})
-    assert plain is not None
-    proof = prove(axis, rule, plain)
     if not proof.holds:
         said = f"{_in_words(rule)} (the formula that it brings does not agree with it, and is not shown)"
         return Term(name, None, section, rule, said=said, proof=proof)
@@ -135,7 +138,7 @@ def term_of(name: Symbol, axis: str, rule: Rule, section: str, **quantities: Exp
 
 def _in_words(rule: Rule) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in settings_of(rule).items())
-    called = f"{getattr(rule_of(rule), '__name__', rule)}({settings})"
+    called = f"{name_of(rule)}({settings})"
     return f"{called}: {said}" if (said := first_line(rule)) else called
 
 
@@ -182,7 +185,7 @@ def _summed(inner: Expression, rule: Rule) -> Expression:
     """1/Σ_a count Σ_a weight Σ_t inner, over the samples a of the optimiser batch."""
     found = built("aggregate", rule, {"lengths": RESPONSE_LENGTH})
     if found is None or found.count is None:
-        name = getattr(rule_of(rule), "__name__", str(rule))
+        name = name_of(rule)
         weight = Symbol(f"{name}(a)", rf"\mathrm{{{name}}}(a)", "row_weight")
         return total(weight * total(inner, TOKENS), BATCH)
     count = found.count

@@ -5,7 +5,7 @@ and returns the formula. `winnow.explain.proof` compares both on random numbers.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -63,10 +63,17 @@ def built(axis: str, rule: Rule, quantities: Mapping[str, Expression] | None = N
 
     `quantities` stand in place of the axis's own symbols.
     """
-    builder = BUILDERS.get(rule_of(rule))
+    function = rule_of(rule)
+    builder = BUILDERS.get(function) if isinstance(function, Hashable) else None
     if builder is None:
         return None
     offered: Mapping[str, object] = {**OFFERED[axis], **(quantities or {}), **settings_of(rule)}
     names = inspect.signature(builder).parameters
     found = builder(**{name: offered[name] for name in names if name in offered})
     return found if isinstance(found, Formula) else Formula(found)
+
+
+def name_of(rule: Rule) -> str:
+    """The name of the function behind a rule, or of the class of an object that is called like one."""
+    function = rule_of(rule)
+    return getattr(function, "__qualname__", type(function).__qualname__)

@@ -14,7 +14,9 @@ CITES = re.compile(r"arXiv|Eq\.|section \d|[Rr]elease|[A-Z]{3,}|R(?:einforce|EIN
 def source_of(rule: Rule) -> str:
     """The sources that the docstring of a rule names in parentheses, or else that of its module; "" without one."""
     function = rule_of(rule)
-    found = _cited(inspect.getdoc(function) or "") or _addresses(inspect.getdoc(inspect.getmodule(function)) or "")
+    found = _cited(inspect.getdoc(function) or "")
+    if not found and (module := inspect.getmodule(function)) is not None:
+        found = _addresses(inspect.getdoc(module) or "")
     return "; ".join(found)
 
 

@@ -1,5 +1,6 @@
 """Explanations as text: the loss with its terms, each with its function and source, in Unicode or in LaTeX."""
 
+import re
 from collections.abc import Iterator
 
 from winnow.explain.expression import TRUE
@@ -84,7 +85,12 @@ def latex_text(explanation: Explanation) -> str:
 
 def _latex_side(term: Term) -> str:
     if term.formula is None or (term.formula == TRUE and term.axis in ("select", "rejected")):
-        return rf"\text{{{_right_side(term, LATEX)}}}"
+        return rf"\text{{{_escaped(_right_side(term, LATEX))}}}"
     if term.axis in ("select", "rejected"):
         return rf"\left\{{a : {LATEX.text(term.formula)}\right\}}"
     return LATEX.text(term.formula)
+
+
+def _escaped(text: str) -> str:
+    """Words as LaTeX takes them inside of `text`."""
+    return re.sub(r"([_%&#${}])", r"\\\1", text)
