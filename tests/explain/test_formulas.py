@@ -22,14 +22,14 @@ from winnow.explain.functions import clamp, exp, maximum, stop
 from winnow.explain.notation import LATEX, UNICODE
 from winnow.explain.objective import explained
 from winnow.explain.proof import called, prove, prove_loss, samples, tokens
-from winnow.explain.registry import built
+from winnow.explain.registry import built, with_settings
 from winnow.explain.symbols import PENALTY
 from winnow.explain.text import formulas, latex_text, unicode_text
 from winnow.objectives import KL, no_kl
 from winnow.ops import advantage, aggregate, clip, kl, preference, ratio, select, value
-from winnow.rule import rule_of
+from winnow.rule import reads, rule_of
 
-AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")
+AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction", "preference", "divergence")
 RULES = [path for axis in AXES for path in sorted((CONF / "algo" / axis).glob("*.yaml")) if path.stem != "none"]
 NONE = [CONF / "algo" / axis / "none.yaml" for axis in ("ratio", "clip", "correction")]
 
@@ -38,6 +38,9 @@ def rule_at(path: Path) -> tuple[str, registry.Rule]:
     """The axis and the rule of a YAML, with the YAML's settings."""
     node = OmegaConf.create({"rollout": {"max_tokens": 64}, "rule": OmegaConf.load(path)}).rule
     rule = instantiate(node)
+    if path.parent.name == "preference":
+        settings = {"beta": 0.1, "smoothing": 0.1}
+        return "preference", with_settings(rule, **{name: of for name, of in settings.items() if reads(rule, name)})
     if isinstance(rule, KL):
         return "kl", rule.estimator
     critic = "values" in inspect.signature(rule_of(rule)).parameters
@@ -64,7 +67,17 @@ OTHER_SETTINGS = [
     ("clip", partial(clip.cispo, low=0.3, high=0.2)),
     ("correction", partial(ratio.masked, cap=1.2)),
     ("value", partial(value.clipped_value_loss, clip=0.5)),
-    ("preference", partial(preference.sigmoid, beta=0.1, smoothing=0.1)),
+    ("preference", partial(preference.sigmoid, beta=0.1)),
+    ("advantage", partial(advantage.batch, spread="advantages")),
+    ("advantage", partial(advantage.pass_at_k, k=1)),
+    ("clip", partial(clip.dppo, low=0.02, high=0.03, cap=1.3, divergence="kl")),
+    ("clip", partial(clip.dppo, low=0.1, high=0.1, cap=1.3, divergence="tv")),
+    ("clip", partial(clip.stale_negatives_left_out, low=0.2, high=0.2, delta=0.01)),
+    ("correction", partial(ratio.sequence_truncated, cap=0.9)),
+    ("correction", partial(ratio.sequence_masked, cap=1.5)),
+    ("correction", partial(ratio.geometric_masked, cap=1.1, floor=0.9)),
+    ("correction", partial(ratio.trust_region_masked, delta=0.1)),
+    ("correction", partial(ratio.negative_rows_masked, delta=0.01)),
 ]
 
 
@@ -75,7 +88,9 @@ def test_formulas_agree_under_other_settings(axis: str, rule: registry.Rule):
     assert prove(axis, rule, found).holds
 
 
-@pytest.mark.parametrize("rule", [rule for axis, rule in OTHER_SETTINGS if axis == "advantage"])
+@pytest.mark.parametrize(
+    "rule", [rule for axis, rule in OTHER_SETTINGS if axis == "advantage" and reads(rule, "penalty")]
+)
 def test_formulas_agree_where_a_kl_term_is_subtracted_from_rewards(rule: registry.Rule):
     found = built("advantage", rule, {"penalty": PENALTY})
     assert found is not None
@@ -102,6 +117,8 @@ def test_the_formula_of_the_whole_loss_agrees_with_the_objective(name: str, term
     node = OmegaConf.create({"rollout": {"max_tokens": 64}, "algo": NAMED[name]}).algo
     algorithm = instantiate(node, _convert_="all")
     if not isinstance(algorithm, PolicyGradient | ActorCritic):
+        return
+    if term is not None and term.place == "reward" and not reads(algorithm.advantage, "penalty"):
         return
     if term is not None and term.place == "reward" and rule_of(algorithm.advantage) is advantage.one:
         return

@@ -34,6 +34,12 @@ def _parts(x: Tensor, given: Quantities) -> View:
     return x, _everywhere(x), (2,), False
 
 
+def _same_prompt(x: Tensor, given: Quantities) -> View:
+    """Row i of an (N, N) matrix holds the rows of i's prompt."""
+    prompts = given["prompts"]
+    return x.reshape(1, -1).expand(len(prompts), -1), prompts[:, None] == prompts[None, :], (1,), x.dim() == 2
+
+
 def _rows(x: Tensor, given: Quantities) -> View:
     if not x.dim():  # a number that is the same for every row
         x = x.expand(len(given["response"]), 1)
@@ -59,6 +65,7 @@ OTHERS = Domain("j≠i", r"j \ne i", "j≠i: the other samples of the prompt", _
 ITERATION = Domain("N", "N", "N: all samples of the iteration", _iteration)
 PARTS = Domain("m", "m", "m: the reward functions", _parts)
 BATCH = Domain("a∈D", r"a \in D", "a∈D: the samples of the optimiser batch", _rows)
+SAME_PROMPT = Domain("a'∈x", "a' \\in x", "a'∈x: the samples of D of the same prompt", _same_prompt)
 PAIR_BATCH = Domain("pairs", r"\mathrm{pairs}", "pairs: the pairs of the optimiser batch", _rows)
 EVERY_TOKEN = Domain("T", "T", "T: all response tokens of the iteration", _tokens_of_the_iteration)
 

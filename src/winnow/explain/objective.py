@@ -9,19 +9,19 @@ from winnow.explain.domains import BATCH, PAIR_BATCH, TOKENS, mean, total
 from winnow.explain.expression import ONE, TRUE, Constant, Expression, Over, Symbol, printed, walk
 from winnow.explain.functions import clamp, indicator
 from winnow.explain.proof import Proof, prove
-from winnow.explain.registry import Rule, built, name_of, settings_of
+from winnow.explain.registry import Rule, built, name_of, settings_of, with_settings
 from winnow.explain.sources import first_line, source_of
 from winnow.explain.symbols import (
     ADVANTAGE,
-    CHOSEN_SCORE,
     ENTROPY,
+    LOG_RATIO,
     LOG_RATIO_TO_REFERENCE,
     LOGP,
+    LOGP_REF,
     PENALTY,
     PI,
     PI_OLD,
     RATIO,
-    REJECTED_SCORE,
     RESPONSE_LENGTH,
     ROWS,
     SELECTED,
@@ -33,7 +33,7 @@ from winnow.explain.symbols import (
 from winnow.objectives import KL
 from winnow.ops.advantage import whiten_tokens
 from winnow.ops.value import clipped_value_loss
-from winnow.rule import given, rule_of
+from winnow.rule import reads, rule_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,7 @@ PLAIN_ADVANTAGE = Symbol("Â_t", r"\hat A_t", "advantages", "advantage before wh
 DELTA = Symbol("δ_t", r"\delta_t", "")
 SURROGATE = Symbol("surrogate_t", r"\mathrm{surrogate}_t", "surrogate")
 VALUE_TERM = Symbol("critic_t", r"\mathrm{critic}_t", "critic")
+SCORE = Symbol("s(a)", "s(a)", "score")
 PAIR_LOSS = Symbol("pair", r"\mathrm{pair}", "pair")
 AGGREGATION = Symbol("Σ", r"\Sigma", "")
 COULD_NOT = (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, ArithmeticError)
@@ -150,13 +151,13 @@ def _named(term: Term) -> Symbol:
 def _policy(algorithm: PolicyGradient | ActorCritic) -> Explanation:
     objective, terms = algorithm.objective, list(_selection(algorithm))
     advantage_terms = list(_advantages(algorithm))
-    ratio = term_of(_ratio_symbol(algorithm.ratio), "ratio", algorithm.ratio, "ratio")
     advantage = advantage_terms[-1]
     factor = advantage.formula if isinstance(advantage.formula, Constant) else advantage.name
     if algorithm.uses_correction:
         weight = term_of(WEIGHT, "correction", algorithm.correction, "correction")
         advantage_terms.append(weight)
         factor = WEIGHT * factor
+    ratio = term_of(_ratio_symbol(algorithm.ratio), "ratio", algorithm.ratio, "ratio", advantage=factor)
     quantity = _named(ratio) if objective.uses_ratio else LOGP
     clip = term_of(SURROGATE, "clip", algorithm.clip, "clip", ratio=quantity, advantage=factor)
     inner: Expression = SURROGATE if clip.formula is None else clip.formula
@@ -253,21 +254,12 @@ def _penalty(kl: KL, by_token: bool) -> Iterator[Term]:
 
 
 def _preference(algorithm: Preference) -> Explanation:
-    rule = partial(
-        algorithm.preference, beta=algorithm.beta, **given(algorithm.preference, smoothing=algorithm.smoothing)
-    )
+    smoothing = {"smoothing": algorithm.smoothing} if reads(algorithm.preference, "smoothing") else {}
+    rule = with_settings(algorithm.preference, beta=algorithm.beta, **smoothing)
     pairs = term_of(PAIRS, "select", algorithm.select, "select")
-    loss = term_of(PAIR_LOSS, "preference", rule, "beta")
-    assert loss.formula is not None
-    notes = (f"π_ref is {REFERENCES[algorithm.reference]}",)
-    scores = (
-        Term(CHOSEN_SCORE, total(_log_ratio("⁺", "+"), TOKENS), "reference", notes=notes),
-        Term(REJECTED_SCORE, total(_log_ratio("⁻", "-"), TOKENS), "reference", notes=notes),
-    )
-    return Explanation(((LOSS, mean(loss.formula, PAIR_BATCH)),), (pairs, *scores, loss))
-
-
-def _log_ratio(unicode: str, latex: str) -> Expression:
-    """log π − log π_ref of a token of the chosen or the rejected response."""
-    policy = Symbol(f"log π(a{unicode}_t)", rf"\log\pi(a^{latex}_t)", "")
-    return policy - Symbol(f"log π_ref(a{unicode}_t)", rf"\log\pi_{{\mathrm{{ref}}}}(a^{latex}_t)", "")
+    reference = f"π_ref is {REFERENCES[algorithm.reference]}"
+    log_ratio = Term(LOG_RATIO, total(LOGP - LOGP_REF, TOKENS), "reference", notes=(reference,))
+    score = term_of(SCORE, "divergence", algorithm.divergence, "divergence")
+    loss = term_of(PAIR_LOSS, "preference", rule, "preference")
+    inner = PAIR_LOSS if loss.formula is None else loss.formula
+    return Explanation(((LOSS, mean(inner, PAIR_BATCH)),), (pairs, score, log_ratio, loss))

@@ -64,7 +64,11 @@ MORE = _infix(torch.gt, " > ", ">", COMPARES, ADDS)
 AT_LEAST = _infix(torch.ge, " ≥ ", r"\ge", COMPARES, ADDS)
 EQUAL = _infix(torch.eq, " = ", "=", COMPARES, ADDS)
 AND = _infix(torch.logical_and, " ∧ ", r"\wedge", AND_LEVEL)
-OR = _infix(torch.logical_or, " ∨ ", r"\vee", OR_LEVEL)
+OR = Operation(  # its arguments are put in parentheses, though ∧ binds more tightly
+    torch.logical_or,
+    Form("{0} ∨ {1}", OR_LEVEL, (COMPARES, COMPARES)),
+    Form(r"{0} \vee {1}", OR_LEVEL, (COMPARES, COMPARES)),
+)
 NOT = Operation(torch.logical_not, Form("¬{0}", POWERS, (POWERS,)), Form(r"\neg {0}", POWERS, (POWERS,)))
 
 EXP = _function(torch.exp, "exp", r"\exp")
@@ -89,8 +93,10 @@ IF = Operation(
 def _choose(n: Tensor, k: Tensor) -> Tensor:
     """The binomial coefficient, 0 where k > n."""
     n, k = torch.broadcast_tensors(n.double(), k.double())
-    logs = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma((n - k).clamp(min=0) + 1)
-    return torch.where(k > n, 0.0, logs.exp())
+    product = torch.ones_like(n)
+    for i in range(int(k.max())):
+        product = torch.where(i < k, product * (n - i) / (i + 1), product)
+    return torch.where(k > n, 0.0, product.round())
 
 
 CHOOSE = Operation(_choose, Form("C({0}, {1})", ATOM, (0, 0)), Form(r"\binom{{{0}}}{{{1}}}", ATOM, (0, 0)))

@@ -15,6 +15,7 @@ from winnow.explain.expression import Expression, Symbol, walk
 from winnow.explain.numeric import evaluate
 from winnow.explain.registry import Formula, Rule
 from winnow.objectives import Aggregate, PolicyObjective
+from winnow.rule import given as rule_given
 from winnow.rule import rule_of
 from winnow.types import Batch
 
@@ -88,10 +89,18 @@ def critic(seed: int) -> Inputs:
 
 
 def pairs(seed: int) -> Inputs:
-    """Scores of the responses of pairs; the gradient is that by the chosen ones."""
-    chosen, rejected = (3 * torch.randn(2, ROWS, generator=_draw(seed)).double()).unbind()
-    chosen = chosen.clone().requires_grad_()
-    return {"chosen": chosen, "rejected": rejected, "logprobs": chosen}
+    """Scores of the chosen and the rejected responses of pairs, with the responses' lengths."""
+    draw = _draw(seed)
+    scores = (2 * torch.randn(2, ROWS, generator=draw).double()).requires_grad_()
+    lengths = torch.randint(1, 20, (2, ROWS), generator=draw)
+    return {
+        "chosen": scores[0],
+        "rejected": scores[1],
+        "log_ratio": scores[0],
+        "chosen_lengths": lengths[0],
+        "rejected_lengths": lengths[1],
+        "logprobs": scores,
+    }
 
 
 INPUTS: Mapping[str, tuple[Callable[[int], Inputs], tuple[str, ...]]] = {
@@ -106,6 +115,7 @@ INPUTS: Mapping[str, tuple[Callable[[int], Inputs], tuple[str, ...]]] = {
     "kl": (tokens, ("delta",)),
     "value": (critic, ("values", "old", "returns")),
     "preference": (pairs, ("chosen", "rejected")),
+    "divergence": (pairs, ("log_ratio",)),
 }
 """For each axis its random inputs, and those that its rules take by position."""
 
@@ -198,7 +208,8 @@ def _prove_loss(objective: PolicyObjective, aggregate: Aggregate, loss: Expressi
     given = drawn | {"ref": reference, "entropies": entropies, "advantage": advantage, "advantages": advantage}
     given["weight"] = torch.ones_like(reference)
     del given["ratio"], given["delta"]  # these are computed from their definitions
-    weight, counts = aggregate(given["response"].sum(1))
+    given["prompts"] = torch.arange(ROWS) // 3
+    weight, counts = aggregate(given["response"].sum(1), **rule_given(aggregate, prompts=given["prompts"]))
     batch = Batch(
         response=given["response"],
         row_weight=weight,

@@ -73,6 +73,11 @@ def built(axis: str, rule: Rule, quantities: Mapping[str, Expression] | None = N
     return found if isinstance(found, Formula) else Formula(found)
 
 
+def with_settings(rule: Rule, **settings: object) -> Rule:
+    """The rule with further settings bound. Hydra's own class of partial functions would hide the function in two."""
+    return partial(rule_of(rule), **(dict(rule.keywords) if isinstance(rule, partial) else {}), **settings)
+
+
 def name_of(rule: Rule) -> str:
     """The name of the function behind a rule, or of the class of an object that is called like one."""
     function = rule_of(rule)

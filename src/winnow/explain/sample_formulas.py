@@ -5,6 +5,7 @@ from winnow.explain.domains import (
     GROUP,
     ITERATION,
     OTHERS,
+    PARTS,
     Domain,
     highest,
     later,
@@ -12,11 +13,12 @@ from winnow.explain.domains import (
     mean,
     some,
     std,
+    total,
     var,
 )
 from winnow.explain.expression import ONE, TRUE, ZERO, Apply, Expression, Symbol
-from winnow.explain.functions import either, equal, maximum, minimum, rank_from_bottom, rank_from_top, sqrt
-from winnow.explain.operations import CHOSEN, NEXT, REJECTED
+from winnow.explain.functions import choose, either, equal, indicator, maximum, minimum, sqrt
+from winnow.explain.operations import NEXT
 from winnow.explain.registry import Formula, formula
 from winnow.explain.symbols import INSIDE
 from winnow.ops import advantage, select
@@ -120,15 +122,39 @@ def _(advantages: Expression, eps: float) -> Expression:
     return (advantages - mean(advantages, EVERY_TOKEN)) / sqrt(var(advantages, EVERY_TOKEN) + eps)
 
 
-@formula(select.extremes)
-def _(rewards: Expression, pairs: int) -> Formula:
-    """The condition on samples i and j of a prompt to make a pair of chosen and rejected."""
-    chosen = Symbol("r(a⁺)", "r(a^+)", "", "", Apply(CHOSEN, (rewards,)))
-    rejected = Symbol("r(a⁻)", "r(a^-)", "", "", Apply(REJECTED, (rewards,)))
-    place = Symbol(
-        "rank↓(a⁺)", r"\operatorname{rank}^{\downarrow}(a^+)", "", "", Apply(CHOSEN, (rank_from_top(rewards),))
-    )
-    other = Symbol(
-        "rank↑(a⁻)", r"\operatorname{rank}^{\uparrow}(a^-)", "", "", Apply(REJECTED, (rank_from_bottom(rewards),))
-    )
-    return Formula(equal(place, other) & (place <= pairs) & (chosen > rejected), notes=(TIES,))
+@formula(advantage.batch)
+def _(rewards: Expression, penalty: Expression, spread: str, eps: float) -> Formula:
+    shaped = rewards - penalty
+    centred = shaped - mean(shaped, GROUP)
+    scaled = centred / (std({"rewards": shaped, "advantages": centred}[spread], ITERATION) + eps)
+    tied = all_equal(rewards, ITERATION)
+    return Formula(scaled if penalty == ZERO else either(tied, centred, scaled), notes=(TIES,))
+
+
+@formula(advantage.over_pass_rate)
+def _(correct: Expression) -> Expression:
+    rate = Symbol("p", "p", "", "the share of correct samples of the prompt", mean(indicator(correct), GROUP))
+    return either(rate > 0, (indicator(correct) - rate) / rate, 0)
+
+
+@formula(advantage.length_weighted)
+def _(rewards: Expression, lengths: Expression) -> Formula:
+    return Formula(rewards - total(lengths * rewards, GROUP) / total(lengths, GROUP), notes=(TIES,))
+
+
+@formula(advantage.each_reward)
+def _(parts: Expression, weights: Expression, eps: float) -> Formula:
+    standardised = (parts - mean(parts, GROUP)) / (std(parts, GROUP) + eps)
+    meaning = f"Σ_m ω_m·(r_m − mean_G(r_m))/(std_G(r_m) + {eps:g}), r_m and ω_m reward and weight of function m"
+    added = Symbol("S", "S", "", meaning, total(weights * standardised, PARTS))
+    return Formula((added - mean(added, ITERATION)) / (std(added, ITERATION) + eps), notes=(TIES,))
+
+
+@formula(advantage.pass_at_k)
+def _(correct: Expression, k: int, eps: float) -> Expression:
+    wrong = Symbol("W", "W", "", "the wrong samples of the prompt", total(indicator(~correct), GROUP))
+    size = Symbol("G", "G", "", "the samples of the prompt", wrong + total(indicator(correct), GROUP))
+    none_of_all = choose(wrong, k) / choose(size, k)
+    fails = Symbol("f", "f", "", f"C(W, {k})/C(G, {k}), the chance that {k} samples have no correct one", none_of_all)
+    others = choose(wrong - 1, k - 1) / choose(size - 1, k - 1)
+    return either(correct, fails, fails - others) / (sqrt(fails * (1 - fails)) + eps)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from winnow.explain.domains import BATCH, TOKENS, total
 from winnow.explain.expression import ZERO, Expression, Symbol
-from winnow.explain.functions import exp
+from winnow.explain.functions import exp, log
 
 REWARD = Symbol("r", "r", "rewards", "the reward of a sample")
 CORRECT = Symbol("correct", r"\mathrm{correct}", "correct", "whether the sample is a success")
@@ -36,6 +36,9 @@ ENTROPY = Symbol("H_t", "H_t", "entropies", "entropy of the policy's distributio
 WEIGHT = Symbol("w_t", "w_t", "weight", "weight of the token's advantage, without a gradient")
 SELECTED = Symbol("a∈K", r"a \in K", "selected", "whether algo.select keeps the sample")
 
+LOG_CHANGE = log(PI / PI_OLD)
+"""log π(a_t)/π_old(a_t), of which the importance ratio is the exponential."""
+
 RATIO = Symbol("s_t", "s_t", "ratio", "importance ratio of the present policy to the one that drew the samples")
 ADVANTAGE = Symbol("A", "A", "advantage", "advantage of the sample")
 TRAINER_OVER_SAMPLER = Symbol("ρ_t", r"\rho_t", "ratio", "π_old(a_t) of the trainer's forward over that of the sampler")
@@ -47,8 +50,11 @@ INSIDE = Symbol("", "", "response")
 NEW_VALUE = Symbol("v_t", "v_t", "values", "the critic's value")
 OLD_VALUE = Symbol("V_t", "V_t", "old", "the critic's value before the update")
 TOKEN_ADVANTAGE = Symbol("A_t", "A_t", "advantages", "advantage of the token")
-CHOSEN_SCORE = Symbol("c⁺", "c^+", "chosen", "log-ratio of the chosen response to the reference")
-REJECTED_SCORE = Symbol("c⁻", "c^-", "rejected", "log-ratio of the rejected response to the reference")
+LOG_RATIO = Symbol("L(a)", "L(a)", "log_ratio", "log-ratio of the response to the reference policy")
+CHOSEN_SCORE = Symbol("s(a⁺)", "s(a^+)", "chosen", "score of the chosen response")
+REJECTED_SCORE = Symbol("s(a⁻)", "s(a^-)", "rejected", "score of the rejected response")
+CHOSEN_LENGTH = Symbol("|a⁺|", "|a^+|", "chosen_lengths", "tokens of the chosen response")
+REJECTED_LENGTH = Symbol("|a⁻|", "|a^-|", "rejected_lengths", "tokens of the rejected response")
 
 PART = Symbol("r_m", "r_m", "parts", "the reward of function m")
 PART_WEIGHT = Symbol("ω_m", r"\omega_m", "weights", "the weight of function m")
@@ -65,6 +71,12 @@ OFFERED: dict[str, Mapping[str, Expression]] = {
     "correction": {"ratio": TRAINER_OVER_SAMPLER, "advantage": ADVANTAGE},
     "kl": {"delta": LOG_RATIO_TO_REFERENCE},
     "value": {"values": NEW_VALUE, "old": OLD_VALUE, "returns": RETURN},
-    "preference": {"chosen": CHOSEN_SCORE, "rejected": REJECTED_SCORE},
+    "preference": {
+        "chosen": CHOSEN_SCORE,
+        "rejected": REJECTED_SCORE,
+        "chosen_lengths": CHOSEN_LENGTH,
+        "rejected_lengths": REJECTED_LENGTH,
+    },
+    "divergence": {"log_ratio": LOG_RATIO},
 }
 """The symbols that builders of each axis get, by the names in the signatures of its rules."""

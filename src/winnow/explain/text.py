@@ -23,7 +23,9 @@ def _equations(explanation: Explanation) -> list[tuple[str, str]]:
 
 def _is_shown(term: Term) -> bool:
     """Whether the term is a line of its own; the others stand in the loss."""
-    return term.axis not in ("clip", "aggregate", "value_clip", "beta") or (term.formula is None and bool(term.said))
+    return term.axis not in ("clip", "aggregate", "value_clip", "preference") or (
+        term.formula is None and bool(term.said)
+    )
 
 
 def _right_side(term: Term, notation: Notation) -> str:

@@ -1,10 +1,23 @@
-"""Formulas of the rules on tokens: ratio, surrogate, KL, correction, aggregation, value loss and preference loss."""
+"""Formulas of the rules on tokens: ratio, surrogate, KL, correction, aggregation and value loss."""
 
-from winnow.explain.expression import ONE, Expression
-from winnow.explain.functions import clamp, either, exp, indicator, log_sigmoid, maximum, minimum, stop
+from winnow.explain.domains import SAME_PROMPT, TOKENS, highest, mean, total
+from winnow.explain.expression import ONE, Expression, Symbol
+from winnow.explain.functions import (
+    absolute,
+    clamp,
+    either,
+    exp,
+    indicator,
+    log,
+    maximum,
+    minimum,
+    sigmoid,
+    sign,
+    stop,
+)
 from winnow.explain.registry import Formula, formula
-from winnow.explain.symbols import LOGP, PI, PI_OF_RESPONSE, PI_OLD, PI_OLD_OF_RESPONSE, RESPONSE_LENGTH
-from winnow.ops import aggregate, kl, preference, ratio, value
+from winnow.explain.symbols import LOG_CHANGE, LOGP, PI, PI_OF_RESPONSE, PI_OLD, PI_OLD_OF_RESPONSE, RESPONSE_LENGTH
+from winnow.ops import aggregate, kl, ratio, value
 from winnow.ops import clip as clips
 
 BOUNDED = f"a log-ratio is kept within ±{ratio.MAX_LOG_RATIO:g}, where every clipping rule has long acted"
@@ -72,8 +85,7 @@ def _(ratio: Expression, cap: float) -> Expression:
 
 @formula(ratio.masked)
 def _(ratio: Expression, cap: float, floor: float) -> Expression:
-    inside = (ratio <= cap) if floor <= 0 else (ratio >= floor) & (ratio <= cap)
-    return ratio * indicator(inside)
+    return ratio * indicator(within(ratio, floor, cap))
 
 
 @formula(kl.k1)
@@ -117,7 +129,123 @@ def _(values: Expression, old: Expression, returns: Expression, clip: float) -> 
     return maximum((values - returns) ** 2, (near - returns) ** 2) / 2
 
 
-@formula(preference.sigmoid)
-def _(chosen: Expression, rejected: Expression, beta: float, smoothing: float) -> Expression:
-    margin = chosen - rejected
-    return -(1 - smoothing) * log_sigmoid(beta * margin) - smoothing * log_sigmoid(-(beta * margin))
+@formula(aggregate.prompt_mean)
+def _(lengths: Expression) -> Formula:
+    tokens = Symbol("T_x", "T_x", "", "the tokens of D's responses to the prompt", total(lengths, SAME_PROMPT))
+    rows = Symbol("n_x", "n_x", "", "the number of D's responses to the prompt", total(lengths / lengths, SAME_PROMPT))
+    return Formula(1 / tokens, count=1 / rows)
+
+
+@formula(ratio.clipped_geometric)
+def _(advantage: Expression, low: float, high: float) -> Formula:
+    side = sign(advantage)
+    bounded = side * minimum(side * LOG_CHANGE, side * clamp(LOG_CHANGE, -low, high))
+    return Formula(exp(mean(bounded, TOKENS)), notes=(BOUNDED,))
+
+
+def by_sign(name: tuple[str, str], of: Expression, positive: float, negative: float, zero: str = "negative") -> Symbol:
+    """A setting that depends on the sign of the advantage."""
+    condition, text = (of >= 0, "A ≥ 0") if zero == "positive" else (of > 0, "A > 0")
+    meaning = f"{positive:g} where {text}, else {negative:g}"
+    return Symbol(*name, "", meaning, either(condition, positive, negative))
+
+
+@formula(clips.sapo)
+def _(ratio: Expression, advantage: Expression, positive: float, negative: float) -> Expression:
+    rate = by_sign(("τ", r"\tau"), advantage, positive, negative)
+    return sigmoid(rate * (ratio - 1)) * 4 / rate * advantage
+
+
+@formula(clips.topr)
+def _(ratio: Expression, advantage: Expression, logprobs: Expression) -> Expression:
+    return either(advantage > 0, 1, stop(minimum(ratio, 1))) * advantage * logprobs
+
+
+@formula(clips.vespo)
+def _(
+    ratio: Expression,
+    advantage: Expression,
+    logprobs: Expression,
+    k_pos: float,
+    lambda_pos: float,
+    k_neg: float,
+    lambda_neg: float,
+) -> Expression:
+    k = by_sign(("k", "k"), advantage, k_pos, k_neg, zero="positive")
+    rate = by_sign(("λ", r"\lambda"), advantage, lambda_pos, lambda_neg, zero="positive")
+    return stop(ratio**k * exp(rate * (1 - ratio))) * advantage * logprobs
+
+
+@formula(clips.cpgd)
+def _(advantage: Expression, low: float, high: float) -> Expression:
+    bounded = clamp(LOG_CHANGE, log(1 - low), log(1 + high))
+    return minimum(LOG_CHANGE * advantage, bounded * advantage)
+
+
+@formula(clips.dppo)
+def _(
+    ratio: Expression,
+    advantage: Expression,
+    logprobs: Expression,
+    low: float,
+    high: float,
+    cap: float,
+    divergence: str,
+) -> Expression:
+    p, q = (clamp(of, clips.TINY, 1 - clips.TINY) for of in (PI_OLD, PI))
+    moved, meaning = {
+        "tv": (absolute(PI - PI_OLD), "|π(a_t) − π_old(a_t)|"),
+        "kl": (
+            p * log(p / q) + (1 - p) * log((1 - p) / (1 - q)),
+            "KL(π_old‖π) of two outcomes, this token or another",
+        ),
+    }[divergence]
+    d = Symbol("d_t", "d_t", "", meaning, moved)
+    up = (advantage > 0) & (PI > PI_OLD) & (d > high)
+    down = (advantage <= 0) & (PI < PI_OLD) & (d > low)
+    return stop(minimum(ratio, cap)) * advantage * logprobs * indicator(~(up | down))
+
+
+@formula(clips.stale_negatives_left_out)
+def _(ratio: Expression, advantage: Expression, low: float, high: float, delta: float) -> Expression:
+    kept = (advantage >= 0) | (mean(log(PI_OLD / PI), TOKENS) <= delta)
+    return ppo(ratio, advantage, low, high) * indicator(kept)
+
+
+def within(of: Expression, floor: float, cap: float) -> Expression:
+    return of <= cap if floor <= 0 else (of >= floor) & (of <= cap)
+
+
+def _of_response(ratio: Expression) -> Symbol:
+    return Symbol("ρ(a)", r"\rho(a)", "", "the product of ρ_t over the response", exp(total(log(ratio), TOKENS)))
+
+
+@formula(ratio.sequence_truncated)
+def _(ratio: Expression, cap: float) -> Expression:
+    return minimum(_of_response(ratio), cap)
+
+
+@formula(ratio.sequence_masked)
+def _(ratio: Expression, cap: float, floor: float) -> Expression:
+    whole = _of_response(ratio)
+    return whole * indicator(within(whole, floor, cap))
+
+
+@formula(ratio.geometric_masked)
+def _(ratio: Expression, cap: float, floor: float) -> Expression:
+    return indicator(within(_of_response(ratio) ** (ONE / RESPONSE_LENGTH), floor, cap))
+
+
+@formula(ratio.trust_region_masked)
+def _(ratio: Expression, delta: float) -> Expression:
+    return indicator(highest(ratio - 1 - log(ratio), TOKENS) <= delta)
+
+
+@formula(ratio.negative_rows_masked)
+def _(ratio: Expression, advantage: Expression, delta: float) -> Expression:
+    return indicator((advantage >= 0) | (mean(-log(ratio), TOKENS) <= delta))
+
+
+@formula(kl.drift)
+def _(delta: Expression) -> Expression:
+    return exp(delta) - 1 - delta

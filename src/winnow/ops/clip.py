@@ -64,7 +64,7 @@ def sapo(ratio: PerToken, advantage: PerToken, positive: float, negative: float)
 
     At r = 1 its gradient is that of r·A, and it decays on both sides.
     """
-    rate = torch.where(advantage > 0, positive, negative).to(ratio.dtype)
+    rate = _by_sign(advantage > 0, positive, negative, ratio)
     return torch.sigmoid(rate * (ratio - 1)) * 4 / rate * advantage
 
 
@@ -90,8 +90,13 @@ def vespo(
     The weight is 1 at r = 1, has its peak at r = k/λ and no hard bound.
     """
     positive = advantage >= 0
-    k, rate = torch.where(positive, k_pos, k_neg), torch.where(positive, lambda_pos, lambda_neg)
+    k, rate = _by_sign(positive, k_pos, k_neg, ratio), _by_sign(positive, lambda_pos, lambda_neg, ratio)
     return (ratio**k * torch.exp(rate * (1 - ratio))).detach() * advantage * logprobs
+
+
+def _by_sign(positive: Bool[Tensor, "b s"], a: float, b: float, like: PerToken) -> PerToken:
+    """`a` or `b`. Without tensors of the ratio's type, where() would round both to float32."""
+    return torch.where(positive, like.new_tensor(a), like.new_tensor(b))
 
 
 def cpgd(ratio: PerToken, advantage: PerToken, logprobs: PerToken, old: PerToken, low: float, high: float) -> PerToken:
