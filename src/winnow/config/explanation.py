@@ -4,6 +4,7 @@ import difflib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -121,6 +122,7 @@ def nearest(cfg: DictConfig) -> Nearest:
     return Nearest(name, tuple(_differences(mine, rows[name])))
 
 
+@cache
 def named_algorithms() -> dict[str, DictConfig]:
     """The `algo` node of every algorithm in `conf/algo`, by name, as it is without other overrides."""
     loader = Composer("train", CONF, read_command_line([])).loader
