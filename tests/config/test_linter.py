@@ -40,6 +40,7 @@ from winnow.config.notices import NOTICES
 from winnow.launch import programs
 from winnow.objectives import KL, PolicyObjective
 from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+from winnow.ops.tokens import top_entropy
 
 ZERO_ONE, PLUS_MINUS = Verdicts(1, 0, 0), Verdicts(1, -1, -1)
 PPO = partial(clip.ppo, low=0.2, high=0.2)
@@ -100,6 +101,9 @@ def test_rewards_of_zero_leave_raftpp_and_a_share(rule, chosen, correct: float):
     assert not made(equal_settings.rewards_of_zero_select, setup(None))
     assert not made(equal_settings.rewards_of_zero_select, setup(entropy=0.1))
     assert not made(equal_settings.rewards_of_zero_select, setup(kl=KL(kl.k2, 0.1)))
+    assert not made(equal_settings.rewards_of_zero_select, setup(aggregate=aggregate.prompt_mean))
+    chosen_tokens = partial(top_entropy, share=0.2)
+    assert not made(equal_settings.rewards_of_zero_select, setup(tokens=chosen_tokens))
 
 
 @proves("centring_rejects_uniform_prompts")

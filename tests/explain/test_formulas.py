@@ -27,9 +27,10 @@ from winnow.explain.symbols import PENALTY
 from winnow.explain.text import formulas, latex_text, unicode_text
 from winnow.objectives import KL, no_kl
 from winnow.ops import advantage, aggregate, clip, kl, preference, ratio, select, value
+from winnow.ops import tokens as tokens_ops
 from winnow.rule import reads, rule_of
 
-AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction", "preference", "divergence")
+AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction", "tokens", "preference", "divergence")
 RULES = [path for axis in AXES for path in sorted((CONF / "algo" / axis).glob("*.yaml")) if path.stem != "none"]
 NONE = [CONF / "algo" / axis / "none.yaml" for axis in ("ratio", "clip", "correction")]
 
@@ -68,6 +69,7 @@ OTHER_SETTINGS = [
     ("correction", partial(ratio.masked, cap=1.2)),
     ("value", partial(value.clipped_value_loss, clip=0.5)),
     ("preference", partial(preference.sigmoid, beta=0.1)),
+    ("tokens", partial(tokens_ops.low_covariance, share=0.3)),
     ("advantage", partial(advantage.batch, spread="advantages")),
     ("advantage", partial(advantage.pass_at_k, k=1)),
     ("clip", partial(clip.dppo, low=0.02, high=0.03, cap=1.3, divergence="kl")),
@@ -212,6 +214,13 @@ def test_rejected_samples_that_stay_have_an_advantage_of_zero():
     found = formulas(explained(grpo(select=select.mixed_prompts, rejected="zero")))
     assert "A = 1[a∈K]·(r − mean_G(r))/(std_G(r) + 1e-06)" in found
     assert "D = all samples of the optimiser batch" in found
+
+
+def test_tokens_that_are_chosen_keep_their_advantage():
+    found = explained(grpo(tokens=partial(tokens_ops.top_entropy, share=0.2)))
+    assert formulas(found)[0] == "loss = −1/|D| Σ_{a∈D} 1/|a| Σ_t min(s_t·M_t·A, clip(s_t, 0.8, 1.2)·M_t·A)"
+    assert "M_t = 1[h_t ≥ q]" in formulas(found)
+    assert "the lowest of the 0.2 of the batch's tokens that have the highest h_t" in unicode_text(found)
 
 
 def test_truncated_samples_that_are_dropped_are_not_in_d():

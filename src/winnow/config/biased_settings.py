@@ -11,9 +11,11 @@ def k3_in_the_loss_is_the_forward_kl(setup: Setup) -> str | None:
         return None
     if not setup.every_row_is_in_the_loss:
         return None
+    by_token = rule_of(setup.algorithm.aggregate) in (aggregate.sequence_sum, aggregate.constant_length)
+    weighed = "" if by_token else ", weighed by length,"
     return (
         "algo/kl=k3 in the loss has on average, at each token of the policy that sampled, the gradient of "
-        "KL(π_ref‖π); type algo/kl=k2, or algo.kl.weight=ratio, for that of KL(π‖π_ref)"
+        f"KL(π_ref‖π){weighed} and not that of KL(π‖π_ref); type algo/kl=k2, or algo.kl.weight=ratio"
     )
 
 

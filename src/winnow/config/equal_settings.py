@@ -1,7 +1,7 @@
 """Claims that settings have no effect, or that another configuration is the same but for a stated factor."""
 
 from winnow.config.linting import Kind, LinterRule, Setup
-from winnow.ops import advantage, clip, select
+from winnow.ops import advantage, aggregate, clip, select
 from winnow.rule import rule_of
 
 PROMPTS_WITH = {
@@ -10,6 +10,8 @@ PROMPTS_WITH = {
     select.not_all_correct: "all right",
 }
 """The prompts that a rule of selection leaves out."""
+BY_ROW = (aggregate.sequence_mean, aggregate.token_mean, aggregate.sequence_sum, aggregate.constant_length)
+"""Aggregations in which the weight of a row does not depend on the other rows of its batch."""
 
 
 def rewards_of_zero_select(setup: Setup) -> str | None:
@@ -18,6 +20,8 @@ def rewards_of_zero_select(setup: Setup) -> str | None:
     if rule_of(setup.algorithm.advantage) is not advantage.reward or setup.is_shaped or rewards is None:
         return None
     if (rewards.wrong, rewards.no_answer) != (0, 0) or setup.algorithm.objective.has_gradient_without_advantage:
+        return None
+    if setup.algorithm.chooses_tokens or rule_of(setup.algorithm.aggregate) not in BY_ROW:
         return None
     times = "" if rewards.correct == 1 else f" times {rewards.correct:g}"
     share = (
@@ -35,6 +39,8 @@ def centring_rejects_uniform_prompts(setup: Setup) -> str | None:
     if rule not in PROMPTS_WITH or rule_of(setup.algorithm.advantage) is not advantage.group:
         return None
     if setup.advantage_setting("centre") == "none" or setup.is_shaped or setup.algorithm.truncated == "drop":
+        return None
+    if setup.algorithm.chooses_tokens:
         return None
     if setup.verdicts is None or not setup.verdicts.are_two or setup.algorithm.objective.has_gradient_without_advantage:
         return None

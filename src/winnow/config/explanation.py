@@ -139,14 +139,21 @@ def _axes(leaves: Leaves) -> dict[str, dict[str, object]]:
     axes: dict[str, dict[str, object]] = {}
     for key, value in leaves.items():
         axis, _, setting = key.partition(".")
-        axes.setdefault("algo" if key == TARGET else axis, {})[setting] = value
+        axes.setdefault("algo" if key == TARGET else axis, {})[TARGET if key == TARGET else setting] = value
     return axes
 
 
 def _distance(mine: Leaves, other: Leaves) -> int:
-    """Differing settings; another rule or class counts more than any setting."""
-    keys = [key for key in mine.keys() | other.keys() if mine.get(key) != other.get(key)]
-    return sum(100 if key.endswith(TARGET) else 1 for key in keys)
+    """Differing settings; another rule or class counts more than any number of settings."""
+    here, there = _axes(mine), _axes(other)
+    apart = 0
+    for axis in here.keys() | there.keys():
+        of, instead = here.get(axis), there.get(axis)
+        if of is None or instead is None or _target(of) != _target(instead):
+            apart += 100
+        else:
+            apart += sum(of.get(key) != instead.get(key) for key in of.keys() | instead.keys())
+    return apart
 
 
 def _differences(mine: Leaves, other: Leaves) -> Iterator[str]:

@@ -13,6 +13,7 @@ from winnow.explain.registry import Rule, built, name_of, settings_of, with_sett
 from winnow.explain.sources import first_line, source_of
 from winnow.explain.symbols import (
     ADVANTAGE,
+    CHOSEN_TOKEN,
     ENTROPY,
     LOG_RATIO,
     LOG_RATIO_TO_REFERENCE,
@@ -153,6 +154,12 @@ def _policy(algorithm: PolicyGradient | ActorCritic) -> Explanation:
     advantage_terms = list(_advantages(algorithm))
     advantage = advantage_terms[-1]
     factor = advantage.formula if isinstance(advantage.formula, Constant) else advantage.name
+    if algorithm.chooses_tokens:
+        chosen = term_of(CHOSEN_TOKEN, "tokens", algorithm.tokens, "tokens", advantage=factor)
+        if chosen.formula is not None:
+            chosen = replace(chosen, formula=indicator(chosen.formula))
+        advantage_terms.append(chosen)
+        factor = CHOSEN_TOKEN * factor
     if algorithm.uses_correction:
         weight = term_of(WEIGHT, "correction", algorithm.correction, "correction")
         advantage_terms.append(weight)

@@ -128,3 +128,13 @@ def _next(values: Tensor, response: Tensor) -> Tensor:
 NEXT = _inside(_next, 2)
 CHOSEN = _inside(lambda of: of[:, :, None])
 REJECTED = _inside(lambda of: of[:, None, :])
+
+
+def kth_highest(share: float) -> Operation:
+    """Of the numbers at response tokens, the lowest of the `share` that are highest."""
+
+    def compute(values: Tensor, response: Tensor) -> Tensor:
+        inside = values[response].sort(descending=True).values
+        return inside[max(1, round(share * len(inside))) - 1]
+
+    return _inside(compute, 2)

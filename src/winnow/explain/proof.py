@@ -64,6 +64,7 @@ def tokens(seed: int) -> Inputs:
         "response": response,
         "advantage": advantage,
         "advantages": advantage,
+        "entropies": normal().abs(),
         "ratio": (logprobs - old).exp(),
         "delta": logprobs - old,
         "rewards": normal() * response,
@@ -112,6 +113,7 @@ INPUTS: Mapping[str, tuple[Callable[[int], Inputs], tuple[str, ...]]] = {
     "clip": (tokens, ("ratio", "advantage")),
     "aggregate": (rows, ("lengths",)),
     "correction": (tokens, ("ratio",)),
+    "tokens": (tokens, ("entropies", "response")),
     "kl": (tokens, ("delta",)),
     "value": (critic, ("values", "old", "returns")),
     "preference": (pairs, ("chosen", "rejected")),
@@ -162,7 +164,9 @@ def _prove(axis: str, rule: Rule, found: Formula, given: Inputs) -> Proof:
     if "pairs" in inspect.signature(rule_of(rule)).parameters:
         result = _marked(result, given["rewards"])
     value = evaluate(found.value, given).expand(result.shape)
-    inside = given["response"] if axis in ("gae", "whiten", "ratio") else torch.ones_like(result, dtype=torch.bool)
+    inside = (
+        given["response"] if axis in ("gae", "whiten", "ratio", "tokens") else torch.ones_like(result, dtype=torch.bool)
+    )
     slope = value if found.slope is None else evaluate(found.slope, given).expand(result.shape)
     return Proof(_apart(result[inside], value[inside]), _slopes_apart(result[inside], slope[inside], given))
 
@@ -206,7 +210,7 @@ def _prove_loss(objective: PolicyObjective, aggregate: Aggregate, loss: Expressi
     if not any(isinstance(node, Symbol) and node.key in ("advantage", "advantages") for node in walk(loss)):
         advantage = torch.ones_like(advantage)  # it is in the formula as the constant that it is
     given = drawn | {"ref": reference, "entropies": entropies, "advantage": advantage, "advantages": advantage}
-    given["weight"] = torch.ones_like(reference)
+    given["weight"] = given["chosen_tokens"] = torch.ones_like(reference)
     del given["ratio"], given["delta"]  # these are computed from their definitions
     given["prompts"] = torch.arange(ROWS) // 3
     weight, counts = aggregate(given["response"].sum(1), **rule_given(aggregate, prompts=given["prompts"]))

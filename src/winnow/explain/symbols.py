@@ -34,6 +34,9 @@ ROWS = Symbol("|D|", "|D|", "", "the number of samples of D", total(1.0, BATCH))
 LOGP_REF = Symbol("log π_ref(a_t)", r"\log\pi_{\mathrm{ref}}(a_t)", "ref", "log-probability under the reference policy")
 ENTROPY = Symbol("H_t", "H_t", "entropies", "entropy of the policy's distribution at the token")
 WEIGHT = Symbol("w_t", "w_t", "weight", "weight of the token's advantage, without a gradient")
+SAMPLED_ENTROPY = Symbol("h_t", "h_t", "entropies", "entropy of the sampler's distribution at the token")
+SAMPLED_LOGP = Symbol("log μ(a_t)", r"\log\mu(a_t)", "logprobs", "log-probability of the token under the sampler")
+CHOSEN_TOKEN = Symbol("M_t", "M_t", "chosen_tokens", "1 where the token keeps its advantage, else 0")
 SELECTED = Symbol("a∈K", r"a \in K", "selected", "whether algo.select keeps the sample")
 
 LOG_CHANGE = log(PI / PI_OLD)
@@ -69,6 +72,7 @@ OFFERED: dict[str, Mapping[str, Expression]] = {
     "clip": {"ratio": RATIO, "advantage": ADVANTAGE, "logprobs": LOGP, "old": LOGP_OLD},
     "aggregate": {"lengths": LENGTH},
     "correction": {"ratio": TRAINER_OVER_SAMPLER, "advantage": ADVANTAGE},
+    "tokens": {"entropies": SAMPLED_ENTROPY, "logprobs": SAMPLED_LOGP, "advantage": ADVANTAGE},
     "kl": {"delta": LOG_RATIO_TO_REFERENCE},
     "value": {"values": NEW_VALUE, "old": OLD_VALUE, "returns": RETURN},
     "preference": {

@@ -1,7 +1,7 @@
 """Formulas of the rules on tokens: ratio, surrogate, KL, correction, aggregation and value loss."""
 
-from winnow.explain.domains import SAME_PROMPT, TOKENS, highest, mean, total
-from winnow.explain.expression import ONE, Expression, Symbol
+from winnow.explain.domains import EVERY_TOKEN, SAME_PROMPT, TOKENS, highest, mean, total
+from winnow.explain.expression import ONE, TRUE, Apply, Expression, Symbol
 from winnow.explain.functions import (
     absolute,
     clamp,
@@ -15,9 +15,19 @@ from winnow.explain.functions import (
     sign,
     stop,
 )
+from winnow.explain.operations import kth_highest
 from winnow.explain.registry import Formula, formula
-from winnow.explain.symbols import LOG_CHANGE, LOGP, PI, PI_OF_RESPONSE, PI_OLD, PI_OLD_OF_RESPONSE, RESPONSE_LENGTH
-from winnow.ops import aggregate, kl, ratio, value
+from winnow.explain.symbols import (
+    INSIDE,
+    LOG_CHANGE,
+    LOGP,
+    PI,
+    PI_OF_RESPONSE,
+    PI_OLD,
+    PI_OLD_OF_RESPONSE,
+    RESPONSE_LENGTH,
+)
+from winnow.ops import aggregate, kl, ratio, tokens, value
 from winnow.ops import clip as clips
 
 BOUNDED = f"a log-ratio is kept within ±{ratio.MAX_LOG_RATIO:g}, where every clipping rule has long acted"
@@ -131,9 +141,9 @@ def _(values: Expression, old: Expression, returns: Expression, clip: float) -> 
 
 @formula(aggregate.prompt_mean)
 def _(lengths: Expression) -> Formula:
-    tokens = Symbol("T_x", "T_x", "", "the tokens of D's responses to the prompt", total(lengths, SAME_PROMPT))
+    size = Symbol("T_x", "T_x", "", "the tokens of D's responses to the prompt", total(lengths, SAME_PROMPT))
     rows = Symbol("n_x", "n_x", "", "the number of D's responses to the prompt", total(lengths / lengths, SAME_PROMPT))
-    return Formula(1 / tokens, count=1 / rows)
+    return Formula(1 / size, count=1 / rows)
 
 
 @formula(ratio.clipped_geometric)
@@ -249,3 +259,26 @@ def _(ratio: Expression, advantage: Expression, delta: float) -> Expression:
 @formula(kl.drift)
 def _(delta: Expression) -> Expression:
     return exp(delta) - 1 - delta
+
+
+@formula(tokens.every_token)
+def _() -> Expression:
+    return TRUE
+
+
+def _limit(of: Expression, share: float, name: str) -> Symbol:
+    meaning = f"the lowest of the {share:g} of the batch's tokens that have the highest {name}"
+    return Symbol("q", "q", "", meaning, Apply(kth_highest(share), (of, INSIDE)))
+
+
+@formula(tokens.top_entropy)
+def _(entropies: Expression, share: float) -> Expression:
+    return entropies >= _limit(entropies, share, "h_t")
+
+
+@formula(tokens.low_covariance)
+def _(logprobs: Expression, advantage: Expression, share: float) -> Expression:
+    product = (logprobs - mean(logprobs, EVERY_TOKEN)) * (advantage - mean(advantage, EVERY_TOKEN))
+    meaning = "(log μ(a_t) − mean_T(log μ(a_t)))·(A − mean_T(A)), T the tokens of the iteration's batch"
+    covariance = Symbol("c_t", "c_t", "", meaning, product)
+    return covariance < _limit(covariance, share, "c_t")
