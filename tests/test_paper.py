@@ -78,6 +78,7 @@ GRPO = [
     Setting("algo.aggregate._target_", "winnow.ops.aggregate.sequence_mean", PAPER + "Eq. 5: 1/|D| Σ 1/|a| Σ_t"),
     Setting("algo.kl", {"_target_": "winnow.objectives.no_kl"}, SILENT, "the printed objective has no KL term"),
     Setting("algo.entropy", 0.0, SILENT, "the printed objective has no entropy term"),
+    Setting("algo.tokens._target_", "winnow.ops.tokens.every_token", PAPER + "Eq. 5: Σ_t", "it leaves out no token"),
     Setting("algo.truncated", "keep", SILENT, "nothing is said of truncated answers; DAPO leaves them out"),
     Setting("algo.rejected", "drop", SILENT, "GRPO selects all: nothing is rejected"),
     Setting("eval.sets", ["math500", "minerva_math", "olympiadbench"], PAPER + "§4"),

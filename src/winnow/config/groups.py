@@ -111,8 +111,14 @@ class Groups:
             if f"{group}/{choice}" in IN_EXTRAS and not self.loader.repository.config_exists(f"{group}/{choice}"):
                 raise ConfigError(f"{line}: not installed; {install(IN_EXTRAS[f'{group}/{choice}'])}")
             if choice is not None and not self.loader.repository.config_exists(f"{group}/{choice}"):
-                hint = _meant(group, str(choice)) or choose_hint(group, str(choice), self.choices(group))
+                hint = _meant(group, str(choice)) or self._whole(group, str(choice))
+                hint = hint or choose_hint(group, str(choice), self.choices(group))
                 raise ConfigError(f"{group}={choice}: no such choice; {hint}")
+
+    def _whole(self, group: str, choice: str) -> str | None:
+        """The words to type where a choice for a part of an algorithm is the name of a whole one."""
+        parent = group.split("/")[0]
+        return f"type {parent}={choice}" if parent != group and choice in self.options(parent) else None
 
     def unused(self, choices: Sequence[Override], message: str) -> str | None:
         """The message on a choice from a nested group that the chosen parent lacks, such as `algo=sft algo/select=all`.
