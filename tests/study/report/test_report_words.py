@@ -57,7 +57,7 @@ def test_what_else_differs_is_warned_of(tmp_path):
 def test_objectives_are_shown_once_with_the_arms_that_have_them(tmp_path):
     for number, (arm, loss) in enumerate([("raft", "loss = −A"), ("raftpp", "loss = −A"), ("grpo", "loss = −s·A <b>")]):
         run(tmp_path / str(number), arm, 1)
-        write_objective(next((tmp_path / str(number)).iterdir()), f"{loss}\n\nnote: one <i>note</i>")
+        write_objective(next((tmp_path / str(number)).iterdir()), f"{loss}\n\nequal: one <i>note</i>")
     study = read_study([tmp_path])
     assert [(arms, *of.formula) for arms, of in facts.objectives(study)] == [
         ("RAFT, RAFT++", "loss = −A"),
