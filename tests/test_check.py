@@ -3,17 +3,25 @@
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from running import CONF
 from winnow import cli
-from winnow.conformance.run import RULES, of_rule
+from winnow.algorithm import Preference
+from winnow.conformance.claims import claims_of
+from winnow.conformance.pair_rules import PAIR_SELECT, SCORE, PairSelect, ScoreRule
+from winnow.conformance.run import RULES, findings, of_rule
+from winnow.errors import ConfigError
 from winnow.objectives import KL
+from winnow.ops import select
 
 PAGE = (Path(__file__).parent.parent / "docs/own_objective.md").read_text()
 FILE = re.compile(r"^```(?:python|yaml)\n# ([\w/.]+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -68,6 +76,73 @@ def test_every_rule_keeps_its_promises(path: Path):
     found = list(of_rule(axis, rule.estimator if isinstance(rule, KL) else rule))
     assert [str(finding) for finding in found if finding.failed] == []
     assert len(found) > 5
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "algo/preference").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("divergence", ["reverse_kl", "forward_kl", "jensen_shannon", "alpha"])
+def test_every_loss_of_pairs_keeps_its_promises(path: Path, divergence: str):
+    node = OmegaConf.load(CONF / "algo/divergence" / f"{divergence}.yaml")
+    rules = instantiate(OmegaConf.load(path)), instantiate(node)
+    algorithm = Preference(partial(select.extremes, pairs=1), *rules, 0.1, 0.1, "initial")
+    found = list(findings(algorithm))
+    assert [str(finding) for finding in found if finding.failed] == []
+    assert len(found) == 27
+
+
+def test_pairs_that_prefer_the_worse_response_fail():
+    def worst(rewards: Tensor, correct: Tensor) -> Tensor:
+        return select.extremes(rewards, correct)[:, [0, 2, 1]]
+
+    assert [c.name for c in PAIR_SELECT if c("select", PairSelect(worst)).failed] == ["better chosen"]
+
+
+def test_a_loss_of_pairs_with_its_sign_wrong_fails_at_the_reference():
+    def hopeful(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
+        return torch.nn.functional.softplus(beta * (chosen - rejected))
+
+    tested = ScoreRule("preference", hopeful, {"beta": 0.1})
+    assert [c.name for c in SCORE if c("preference", tested).failed] == ["at the reference"]
+
+
+def _whole(log_ratio: Tensor, like: Tensor) -> Tensor:
+    return log_ratio.exp()[:, None].expand_as(like)
+
+
+@pytest.mark.parametrize(
+    ("axis", "rule", "checks"),
+    [
+        # A whole row's ratio that overflows: e^250.
+        ("ratio", lambda new, old, where: _whole(((new - old) * where).sum(1), new), "extreme log-ratios"),
+        # The mean over the width of the padded row, prompt and padding included.
+        ("ratio", lambda new, old, where: _whole(((new - old) * where).mean(1), new), "padding"),
+        # A gate that forgets what it is multiplied with.
+        ("clip", lambda ratio, a: ratio * a + 0.1 * ratio, "on policy, zero advantage, scale of advantage"),
+        # A constant that nobody claimed.
+        ("clip", lambda ratio, advantage: ratio.clamp(max=1.2).detach() * advantage * ratio.log(), "gradient"),
+        # A bound on the advantage.
+        ("clip", lambda ratio, advantage: ratio * advantage.clamp(-1, 1), "on policy, scale of advantage"),
+        # A batch's mean in place of a row's.
+        ("correction", lambda ratio: ratio / ratio.max(), "rows alone"),
+        ("kl", lambda delta: delta.square() + 1, "at the reference"),
+        ("select", lambda rewards, correct: correct.float(), "shape"),
+        ("select", lambda rewards, correct: rewards > rewards.median(), "regrouping"),
+        ("advantage", lambda rewards: rewards - rewards[:, :1], "order of samples"),
+        ("advantage", lambda rewards: rewards / rewards.std(1, keepdim=True), "equal rewards, extreme rewards"),
+    ],
+)  # fmt: skip
+def test_a_wrong_rule_fails_the_check_of_its_slip(axis: str, rule: Callable, checks: str):
+    assert [finding.check for finding in of_rule(axis, rule) if finding.failed] == checks.split(", ")
+
+
+def test_a_claim_is_held(capsys: pytest.CaptureFixture[str]):
+    def half(rewards: Tensor) -> Tensor:
+        return rewards - 0.5
+
+    half.claims = {"shift"}
+    assert [finding.check for finding in of_rule("advantage", half) if finding.failed] == ["shift of rewards"]
+    half.claims = {"shifty"}
+    with pytest.raises(ConfigError, match=r"shifty.*must be a set of some of shift, scale"):
+        claims_of(half)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,11 @@ def _grpo(*words: str) -> tuple[str, ...]:
     return ("algo=grpo", EPS, *words)
 
 
+def _corrected(mode: str, **bounds: float) -> dict[str, object]:
+    """TRL's correction for its sampler; it has one for vLLM alone."""
+    return {"loss_type": "grpo", "use_vllm": True, "vllm_importance_sampling_mode": mode, **bounds}
+
+
 SEQUENCE = {"importance_sampling_level": "sequence"}
 CASES = (
     Case("GRPO", {"loss_type": "grpo"}, _grpo()),
@@ -103,24 +108,47 @@ CASES = (
     ),
     Case(
         "truncated importance weights (TIS)",
-        {
-            "loss_type": "grpo",
-            "use_vllm": True,
-            "vllm_importance_sampling_mode": "token_truncate",
-            "vllm_importance_sampling_clip_max": 1.2,
-        },
+        _corrected("token_truncate", vllm_importance_sampling_clip_max=1.2),
         _grpo("algo/correction=truncated", "algo.correction.cap=1.2"),
     ),
     Case(
         "masked importance weights",
-        {
-            "loss_type": "grpo",
-            "use_vllm": True,
-            "vllm_importance_sampling_mode": "token_mask",
-            "vllm_importance_sampling_clip_max": 1.2,
-            "vllm_importance_sampling_clip_min": 0.8,
-        },
+        _corrected("token_mask", vllm_importance_sampling_clip_max=1.2, vllm_importance_sampling_clip_min=0.8),
         _grpo("algo/correction=masked", "algo.correction.cap=1.2", "algo.correction.floor=0.8"),
+    ),
+    Case(
+        "truncated importance weights of sequences",
+        _corrected("sequence_truncate", vllm_importance_sampling_clip_max=1.5),
+        _grpo("algo/correction=sequence_truncated", "algo.correction.cap=1.5"),
+    ),
+    Case(
+        "masked importance weights of sequences",
+        _corrected("sequence_mask", vllm_importance_sampling_clip_max=2.0, vllm_importance_sampling_clip_min=0.5),
+        _grpo("algo/correction=sequence_masked", "algo.correction.cap=2.0", "algo.correction.floor=0.5"),
+    ),
+    Case(
+        "off-policy sequence mask",
+        {"loss_type": "grpo", "off_policy_mask_threshold": 0.05},
+        _grpo("algo/clip=stale_negatives_left_out", "algo.clip.delta=0.05"),
+    ),
+    Case("SAPO", {"loss_type": "sapo"}, ("algo=sapo", EPS)),
+    Case(
+        "VESPO",
+        {"loss_type": "vespo"},
+        ("algo=vespo", EPS, "algo/aggregate=token_mean"),
+        note="TRL divides by the tokens of the batch; `algo=vespo` has the mean of sequences.",
+    ),
+    Case(
+        "standard deviation of the batch (Lite-PPO)",
+        {"loss_type": "dapo", "scale_rewards": "batch"},
+        ("algo=lite_ppo", EPS),
+    ),
+    Case(
+        "GDPO",
+        {"loss_type": "grpo", "multi_objective_aggregation": "normalize_then_sum", "reward_weights": [1.0, 0.5]},
+        ("algo=gdpo",),
+        functions=2,
+        weights=(1.0, 0.5),
     ),
     Case(
         "two rewards, weighed",
@@ -139,7 +167,23 @@ CASES = (
 )
 
 
-PREFERENCE = (Case("DPO, sigmoid", {"loss_type": ["sigmoid"]}, ("algo=dpo",), pairs=True),)
+def _pair(name: str, loss: str, word: str, smoothing: float = 0.0, **settings: object) -> Case:
+    words = ("algo=dpo", *([word] if word else []), *([f"algo.smoothing={smoothing}"] if smoothing else []))
+    theirs = {"loss_type": [loss]} | ({"label_smoothing": smoothing} if smoothing else {}) | settings
+    return Case(name, theirs, words, pairs=True)
+
+
+PREFERENCE = (
+    _pair("DPO", "sigmoid", ""),
+    _pair("robust DPO", "robust", "algo/preference=robust", 0.1),
+    _pair("hinge", "hinge", "algo/preference=hinge"),
+    _pair("IPO", "ipo", "algo/preference=ipo"),
+    _pair("EXO", "exo_pair", "algo/preference=exo", 0.001),
+    _pair("SPPO", "sppo_hard", "algo/preference=sppo"),
+    _pair("forward KL", "sigmoid", "algo/divergence=forward_kl", f_divergence_type="forward_kl"),
+    _pair("Jensen-Shannon", "sigmoid", "algo/divergence=jensen_shannon", f_divergence_type="js_divergence"),
+)
+"""TRL's α-divergence computes in float32 and has no branch for float64; it is left out here."""
 
 
 def both(case: Case, of: Numbers | None = None) -> tuple[Loss, Loss]:

@@ -74,6 +74,7 @@ def rollouts_of(of: Numbers, weights: Sequence[float]) -> Rollouts:
         correct=correct,
         policy_version=0,
         rewarded=tuple(tuple(rewarded(p, g) for g in range(SAMPLES)) for p in range(PROMPTS)),
+        weights=tuple(weights),
     )
 
 

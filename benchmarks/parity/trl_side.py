@@ -42,7 +42,7 @@ def trl_loss(settings: Settings, of: Numbers, functions: int = 1, micro_batches:
             [list(ids) for ids in of.tokens],
             None,
             [""] * rows,
-            [row.tolist() for row in of.sampled],
+            [row.tolist() for row in of.sampled] if settings.get("use_vllm") else None,
             {},
             None,
             None,

@@ -71,6 +71,8 @@ BEFORE_TORCH = [
     ("optim.lr=-1e-4", "optim.lr=-0.0001", "above 0"),
     ("rollout.samples=0", "rollout.samples=0", "1 or more"),
     ("rollout.samples=1", "rollout.samples=1", "type rollout.samples=8"),
+    ("algo=opo rollout.samples=1", "rollout.samples=1", "type rollout.samples=8"),
+    ("algo=passk rollout.samples=2", "algo.advantage.k=4", "type algo.advantage.k=2"),
     ("algo=dpo rollout.samples=1", "rollout.samples=1", "type rollout.samples=8"),
     ("rollout.temperature=0", "rollout.temperature=0", "above 0"),
     ("iterations=0", "iterations=0", "1 or more"),

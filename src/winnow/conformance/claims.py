@@ -29,7 +29,15 @@ OWN: dict[Callable, Known] = {
         *(["scale"] if settings.get("scale", "std") != "none" and settings.get("centre", "mean") != "none" else []),
     ],
     advantage.whitened: lambda settings: ("shift", "scale", "iteration"),
+    advantage.batch: lambda settings: ("shift", "scale", "iteration"),
+    advantage.each_reward: lambda settings: ("shift", "scale", "iteration"),
+    advantage.over_pass_rate: lambda settings: ("shift", "scale"),
+    advantage.pass_at_k: lambda settings: ("shift", "scale"),
+    advantage.length_weighted: lambda settings: ("shift",),
     clip.cispo: lambda settings: ("stop_gradient",),
+    clip.topr: lambda settings: ("stop_gradient",),
+    clip.vespo: lambda settings: ("stop_gradient",),
+    clip.dppo: lambda settings: ("stop_gradient",),
     ratio.sequence_product: lambda settings: ("by_length",),
 }
 """The claims of Winnow's own rules, from their settings."""

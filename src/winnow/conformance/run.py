@@ -5,11 +5,22 @@ from functools import partial
 from typing import TypeVar
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
-from winnow.conformance import aggregate_rules, matrix_rules, policy_objective, token_rules
+from winnow.conformance import (
+    aggregate_rules,
+    gae_rules,
+    matrix_rules,
+    pair_objective,
+    pair_rules,
+    policy_objective,
+    token_rules,
+)
 from winnow.conformance.aggregate_rules import AggregateRule
 from winnow.conformance.claims import name_of, settings_of
 from winnow.conformance.finding import Check, Finding, Outcome
+from winnow.conformance.gae_rules import GaeRule
 from winnow.conformance.matrix_rules import MatrixRule
+from winnow.conformance.pair_objective import Pairs
+from winnow.conformance.pair_rules import PairSelect, ScoreRule
 from winnow.conformance.policy_objective import Composed
 from winnow.conformance.token_rules import TokenRule
 from winnow.ops import ratio as ratio_ops
@@ -26,12 +37,23 @@ def findings(algorithm: Algorithm) -> Iterator[Finding]:
             yield from _of_update(algorithm)
         case ActorCritic():
             yield from of_rule("select", algorithm.select)
+            yield from _of(_subject("advantage", algorithm.advantage), gae_rules.GAE, GaeRule(algorithm.advantage))
             yield from _of_update(algorithm)
         case Supervised():
             yield from of_rule("aggregate", algorithm.aggregate)
             yield from of_objective(Composed(algorithm.objective, algorithm.aggregate))
         case Preference():
-            return
+            yield from _of_pairs(algorithm)
+
+
+def _of_pairs(algorithm: Preference) -> Iterator[Finding]:
+    settings = {"beta": algorithm.beta, "smoothing": algorithm.smoothing}
+    select, scores = PairSelect(algorithm.select), ScoreRule("preference", algorithm.preference, settings)
+    yield from _of(_subject("select", algorithm.select), pair_rules.PAIR_SELECT, select)
+    yield from _of(_subject("preference", algorithm.preference), pair_rules.SCORE, scores)
+    divergence = ScoreRule("divergence", algorithm.divergence, {})
+    yield from _of(_subject("divergence", algorithm.divergence), pair_rules.SCORE, divergence)
+    yield from _of("objective", pair_objective.PAIR_OBJECTIVE, Pairs(algorithm.objective))
 
 
 def _of_update(algorithm: PolicyGradient | ActorCritic) -> Iterator[Finding]:
@@ -47,29 +69,34 @@ def _of_update(algorithm: PolicyGradient | ActorCritic) -> Iterator[Finding]:
 
 def of_rule(axis: str, rule: Callable) -> Iterator[Finding]:
     """The findings of one rule alone."""
+    yield from RULES[axis](_subject(axis, rule), rule)
+
+
+def _subject(axis: str, rule: Callable) -> str:
+    """`algo.clip: my_project.clips.soft(width=0.2)`"""
     settings = ", ".join(f"{name}={value}" for name, value in settings_of(rule).items())
-    yield from RULES[axis](f"algo.{axis}: {name_of(rule)}({settings})", rule)
+    return f"algo.{axis}: {name_of(rule)}({settings})"
 
 
 def of_objective(composed: Composed) -> Iterator[Finding]:
     """The findings of an objective as a whole."""
-    yield from _each("objective", policy_objective.OBJECTIVE, composed)
+    yield from _of("objective", policy_objective.OBJECTIVE, composed)
 
 
-def _each(subject: str, checks: Sequence[Check[S]], tested: S) -> Iterator[Finding]:
+def _of(subject: str, checks: Sequence[Check[S]], tested: S) -> Iterator[Finding]:
     return (check(subject, tested) for check in checks)
 
 
 RULES: dict[str, Callable[[str, Callable], Iterator[Finding]]] = {
-    "select": lambda subject, rule: _each(subject, matrix_rules.SELECT, MatrixRule("select", rule)),
-    "advantage": lambda subject, rule: _each(subject, matrix_rules.ADVANTAGE, MatrixRule("advantage", rule)),
-    "ratio": lambda subject, rule: _each(subject, token_rules.RATIO, TokenRule("ratio", rule)),
-    "clip": lambda subject, rule: _each(subject, token_rules.CLIP, TokenRule("clip", rule, ratio_ops.token)),
-    "kl": lambda subject, rule: _each(subject, token_rules.KL, TokenRule("kl", rule)),
-    "correction": lambda subject, rule: _each(
+    "select": lambda subject, rule: _of(subject, matrix_rules.SELECT, MatrixRule("select", rule)),
+    "advantage": lambda subject, rule: _of(subject, matrix_rules.ADVANTAGE, MatrixRule("advantage", rule)),
+    "ratio": lambda subject, rule: _of(subject, token_rules.RATIO, TokenRule("ratio", rule)),
+    "clip": lambda subject, rule: _of(subject, token_rules.CLIP, TokenRule("clip", rule, ratio_ops.token)),
+    "kl": lambda subject, rule: _of(subject, token_rules.KL, TokenRule("kl", rule)),
+    "correction": lambda subject, rule: _of(
         subject, token_rules.CORRECTION, TokenRule("correction", rule, ratio_ops.token)
     ),
-    "aggregate": lambda subject, rule: _each(subject, aggregate_rules.AGGREGATE, AggregateRule(rule)),
+    "aggregate": lambda subject, rule: _of(subject, aggregate_rules.AGGREGATE, AggregateRule(rule)),
 }
 """The checks of a rule by its axis; a clip or correction rule is tried on the ratios of single tokens."""
 

@@ -109,8 +109,10 @@ def _padding(tested: TokenRule) -> Result:
     at = tokens()
     wider, junk = at.padded(2, 3), at.with_junk()
     inside = at.response
+    results = [(tested(junk)[inside], tested(at)[inside])]
+    slopes = [] if tested.axis == "correction" else [(tested.slope(junk)[inside], tested.slope(at)[inside])]
     content = same(
-        [(tested(junk)[inside], tested(at)[inside]), (tested.slope(junk)[inside], tested.slope(at)[inside])],
+        results + slopes,
         "neither padding nor what stands in it has an effect",
         "numbers outside of the responses change the result",
     )
@@ -119,7 +121,7 @@ def _padding(tested: TokenRule) -> Result:
         "neither padding nor what stands in it has an effect",
         "the result depends on the width of the padding",
     )
-    outside = tested.slope(junk)[~inside]
+    outside = torch.zeros(()) if tested.axis == "correction" else tested.slope(junk)[~inside]
     if outside.abs().max() > 0:
         return fails(f"positions outside of the responses have a gradient (up to {float(outside.abs().max()):.3g})")
     return first_failure([content, width])
@@ -129,7 +131,9 @@ def _finite(tested: TokenRule) -> Result:
     for dtype in (torch.float64, torch.float32):
         for size in (FAR, -FAR):
             at = far_tokens(size).to(dtype)
-            for what, found in (("results", tested(at)), ("gradients", tested.slope(at))):
+            # A correction weight is a number, which nothing is differentiated through.
+            slope = {} if tested.axis == "correction" else {"gradients": tested.slope(at)}
+            for what, found in ({"results": tested(at)} | slope).items():
                 broken = ~found[at.response].isfinite()
                 if broken.any():
                     return fails(

@@ -147,9 +147,10 @@ def pass_at_k(
 
     With W wrong samples ρ = 1 − C(W, k) / C(G, k); correct ones have (1 − ρ) / σ and wrong ones
     (1 − ρ − C(W − 1, k − 1) / C(G − 1, k − 1)) / σ, σ = √(ρ(1 − ρ)) + eps (arXiv 2508.10751, section 3.3; its released
-    code). Rewards are not read.
+    code). Rewards are not read. Of a prompt with fewer samples, k is all of them.
     """
     size = rewards.shape[1]
+    k = min(k, size)
     none_of_all = rewards.new_tensor([comb(w, k) / comb(size, k) for w in range(size + 1)])
     none_of_others = rewards.new_tensor([0.0, *(comb(w, k - 1) / comb(size - 1, k - 1) for w in range(size))])
     wrong = (~correct).sum(1, keepdim=True)

@@ -1,15 +1,17 @@
 """Losses of preference pairs (DPO and its kin), per pair, and the divergences that bound them.
 
 A rule reads the scores of the chosen and the rejected response and β. A score is the log-ratio log π/π_ref summed over
-the response's tokens, or a divergence's function of it. arXiv numbers name the source of each.
+the response's tokens, or a divergence's function of it. Where that is an exponential, the log-ratio counts up to ±20,
+beyond which it would overflow. arXiv numbers name the source of each.
 """
 
 from math import log
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from winnow.ops.ratio import bounded
 
 PerPair = Float[Tensor, " b"]
 
@@ -64,7 +66,7 @@ def reverse_kl(log_ratio: PerPair) -> PerPair:
 
 def forward_kl(log_ratio: PerPair) -> PerPair:
     """1 − π_ref/π, with KL(π_ref ‖ π) in the place of KL(π ‖ π_ref) (f-DPO, 2309.16240, Table 1)."""
-    return -(-log_ratio).expm1()
+    return -bounded(-log_ratio).expm1()
 
 
 def jensen_shannon(log_ratio: PerPair) -> PerPair:
@@ -74,4 +76,4 @@ def jensen_shannon(log_ratio: PerPair) -> PerPair:
 
 def alpha(log_ratio: PerPair, order: float) -> PerPair:
     """((π/π_ref)^(order − 1) − 1) / (order − 1), with the divergence of this order; towards 1 it is `reverse_kl`."""
-    return torch.expm1((order - 1) * log_ratio) / (order - 1)
+    return bounded((order - 1) * log_ratio).expm1() / (order - 1)

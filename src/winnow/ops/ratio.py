@@ -47,16 +47,21 @@ def clipped_geometric(
     A ratio is kept above e^−low where A < 0 and below e^high where A > 0, and is free in the other direction.
     """
     change, sign = (logprobs - old) * response, advantage.sign()
-    bounded = sign * torch.minimum(sign * change, sign * change.clamp(-low, high))
+    kept = sign * torch.minimum(sign * change, sign * change.clamp(-low, high))
     length = response.sum(1, keepdim=True).clamp(min=1)
-    return _exp(bounded.sum(1, keepdim=True) / length).expand_as(logprobs)
+    return _exp(kept.sum(1, keepdim=True) / length).expand_as(logprobs)
 
 
 def _exp(log_ratio: Float[Tensor, "b _"]) -> Float[Tensor, "b _"]:
+    return bounded(log_ratio).exp()
+
+
+def bounded(log_ratio: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The log-ratio within ±`MAX_LOG_RATIO`; NaN where it is not finite."""
     # Clamping alone would hide numbers that are not finite: an infinity becomes a bound, and the gradient at a NaN is
     # 0. An infinity minus itself is NaN, which spreads to the loss and to its gradient.
-    bounded = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    return torch.where(log_ratio.isfinite(), bounded, log_ratio - log_ratio).exp()
+    near = log_ratio.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    return torch.where(log_ratio.isfinite(), near, log_ratio - log_ratio)
 
 
 def uncorrected(ratio: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
