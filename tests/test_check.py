@@ -75,7 +75,7 @@ def test_every_rule_keeps_its_promises(path: Path):
     rule, axis = instantiate(node.rule, _convert_="all"), path.parent.name
     found = list(of_rule(axis, rule.estimator if isinstance(rule, KL) else rule))
     assert [str(finding) for finding in found if finding.failed] == []
-    assert len(found) > 5
+    assert len(found) >= 5
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "algo/preference").glob("*.yaml")), ids=lambda p: p.stem)
@@ -127,7 +127,7 @@ def _whole(log_ratio: Tensor, like: Tensor) -> Tensor:
         ("select", lambda rewards, correct: correct.float(), "shape"),
         ("select", lambda rewards, correct: rewards > rewards.median(), "regrouping"),
         ("advantage", lambda rewards: rewards - rewards[:, :1], "order of samples"),
-        ("advantage", lambda rewards: rewards / rewards.std(1, keepdim=True), "equal rewards, extreme rewards"),
+        ("advantage", lambda rewards: rewards / rewards.std(1, correction=0, keepdim=True), "equal rewards, extreme rewards"),
     ],
 )  # fmt: skip
 def test_a_wrong_rule_fails_the_check_of_its_slip(axis: str, rule: Callable, checks: str):

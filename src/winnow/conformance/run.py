@@ -12,6 +12,7 @@ from winnow.conformance import (
     pair_objective,
     pair_rules,
     policy_objective,
+    token_choices,
     token_rules,
 )
 from winnow.conformance.aggregate_rules import AggregateRule
@@ -22,6 +23,7 @@ from winnow.conformance.matrix_rules import MatrixRule
 from winnow.conformance.pair_objective import Pairs
 from winnow.conformance.pair_rules import PairSelect, ScoreRule
 from winnow.conformance.policy_objective import Composed
+from winnow.conformance.token_choices import TokenChoice
 from winnow.conformance.token_rules import TokenRule
 from winnow.ops import ratio as ratio_ops
 
@@ -62,6 +64,8 @@ def _of_update(algorithm: PolicyGradient | ActorCritic) -> Iterator[Finding]:
     yield from of_rule("aggregate", algorithm.aggregate)
     if algorithm.kl is not None:
         yield from of_rule("kl", algorithm.kl.estimator)
+    if algorithm.chooses_tokens:
+        yield from of_rule("tokens", algorithm.tokens)
     if algorithm.uses_correction:
         yield from of_rule("correction", algorithm.correction)
     yield from of_objective(Composed(algorithm.objective, algorithm.aggregate))
@@ -96,6 +100,7 @@ RULES: dict[str, Callable[[str, Callable], Iterator[Finding]]] = {
     "correction": lambda subject, rule: _of(
         subject, token_rules.CORRECTION, TokenRule("correction", rule, ratio_ops.token)
     ),
+    "tokens": lambda subject, rule: _of(subject, token_choices.TOKEN_CHOICE, TokenChoice(rule)),
     "aggregate": lambda subject, rule: _of(subject, aggregate_rules.AGGREGATE, AggregateRule(rule)),
 }
 """The checks of a rule by its axis; a clip or correction rule is tried on the ratios of single tokens."""
