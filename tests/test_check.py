@@ -127,7 +127,7 @@ def _whole(log_ratio: Tensor, like: Tensor) -> Tensor:
         ("select", lambda rewards, correct: correct.float(), "shape"),
         ("select", lambda rewards, correct: rewards > rewards.median(), "regrouping"),
         ("advantage", lambda rewards: rewards - rewards[:, :1], "order of samples"),
-        ("advantage", lambda rewards: rewards / rewards.std(1, correction=0, keepdim=True), "equal rewards, extreme rewards"),
+        ("advantage", lambda r: r / r.std(1, correction=0, keepdim=True), "equal rewards, extreme rewards"),
     ],
 )  # fmt: skip
 def test_a_wrong_rule_fails_the_check_of_its_slip(axis: str, rule: Callable, checks: str):
