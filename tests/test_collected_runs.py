@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ranks import trained
-from running import SMALL, composed, metrics, run, weights
+from running import CONF, SMALL, composed, metrics, run, weights
 from test_world_size import IN_FLOAT64, agree, apart, on
 from winnow.assemble.training import train
 from winnow.errors import Diverged
@@ -109,14 +109,16 @@ def test_several_ranks_are_one(tmp_path: Path, ranks: int):
         agree(alone, several, 1e-9, 1e-12)
 
 
-ALGORITHMS = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo")
+PAPER = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo")
+LATER = tuple(sorted({path.stem for path in (CONF / "algo").glob("*.yaml")} - {*PAPER, "sft"}))
+PAIRS = [(algo, collector) for algo in PAPER for collector in COLLECTORS] + [(algo, "adaptive") for algo in LATER]
 
 
-@pytest.mark.parametrize("collector", COLLECTORS)
 @pytest.mark.parametrize(
-    "algo", [pytest.param(name, marks=() if name in ("ppo", "dpo") else pytest.mark.faults) for name in ALGORITHMS]
+    ("algo", "collector"),
+    [pytest.param(*pair, marks=() if pair[0] in ("ppo", "dpo") else pytest.mark.faults) for pair in PAIRS],
 )
-def test_every_algorithm_trains_on_what_a_collector_passes_on(tmp_path: Path, collector: str, algo: str):
+def test_every_algorithm_trains_on_what_a_collector_passes_on(tmp_path: Path, algo: str, collector: str):
     """With the update check on, which computes advantages, pairs and gradients anew from the records of the draw."""
     extra = ("algo/kl=k1", "algo.kl.place=reward") if algo in ("reinforce", "grpo") else ()
     run(tmp_path, *WORDS, *COLLECTORS[collector], f"algo={algo}", *extra, "iterations=2", "optim.lr=1e-4")
