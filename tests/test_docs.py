@@ -44,7 +44,7 @@ def logged(directory: Path) -> set[str]:
 
 def test_metrics_page_names_what_runs_log_and_nothing_else(tmp_path: Path):
     found: set[str] = set()
-    inexact = ("hardware.precision=bf16-mixed", "algo/correction=truncated")
+    inexact = ("hardware.precision=bf16-mixed", "algo/correction=truncated", "algo/tokens=top_entropy")
     of_functions = ("algo=ppo", "reward=function")
     ahead = ("algo=raftpp", "rollout.staleness=1")
     pairs = ("algo=dpo", "collector=adaptive", "collector.samples=4", *two_sets(tmp_path))
