@@ -6,6 +6,9 @@ from winnow.explain.operations import CHOSEN, REJECTED
 from winnow.explain.registry import Formula, formula
 from winnow.explain.sample_formulas import TIES
 from winnow.ops import preference, select
+from winnow.ops.ratio import MAX_LOG_RATIO
+
+BOUNDED = f"an exponent is kept within ±{MAX_LOG_RATIO:g}"
 
 
 @formula(select.extremes)
@@ -69,8 +72,8 @@ def _(log_ratio: Expression) -> Expression:
 
 
 @formula(preference.forward_kl)
-def _(log_ratio: Expression) -> Expression:
-    return 1 - exp(-log_ratio)
+def _(log_ratio: Expression) -> Formula:
+    return Formula(1 - exp(-log_ratio), notes=(BOUNDED,))
 
 
 @formula(preference.jensen_shannon)
@@ -79,5 +82,5 @@ def _(log_ratio: Expression) -> Expression:
 
 
 @formula(preference.alpha)
-def _(log_ratio: Expression, order: float) -> Expression:
-    return (exp((order - 1) * log_ratio) - 1) / (order - 1)
+def _(log_ratio: Expression, order: float) -> Formula:
+    return Formula((exp((order - 1) * log_ratio) - 1) / (order - 1), notes=(BOUNDED,))

@@ -151,10 +151,11 @@ def _(parts: Expression, weights: Expression, eps: float) -> Formula:
 
 
 @formula(advantage.pass_at_k)
-def _(correct: Expression, k: int, eps: float) -> Expression:
+def _(correct: Expression, k: int, eps: float) -> Formula:
     wrong = Symbol("W", "W", "", "the wrong samples of the prompt", total(indicator(~correct), GROUP))
     size = Symbol("G", "G", "", "the samples of the prompt", wrong + total(indicator(correct), GROUP))
     none_of_all = choose(wrong, k) / choose(size, k)
     fails = Symbol("f", "f", "", f"C(W, {k})/C(G, {k}), the chance that {k} samples have no correct one", none_of_all)
     others = choose(wrong - 1, k - 1) / choose(size - 1, k - 1)
-    return either(correct, fails, fails - others) / (sqrt(fails * (1 - fails)) + eps)
+    advantages = either(correct, fails, fails - others) / (sqrt(fails * (1 - fails)) + eps)
+    return Formula(advantages, notes=(f"of a prompt with fewer than {k} samples, all of them take the place of {k}",))
