@@ -130,8 +130,8 @@ CASES = (
         "off-policy sequence mask",
         {"loss_type": "grpo", "off_policy_mask_threshold": 0.05},
         _grpo("algo/clip=stale_negatives_left_out", "algo.clip.delta=0.05"),
-        note="From the policy before the updates. Where vLLM samples, TRL measures from the sampler's log-probabilities "
-        "instead.",
+        note="From the policy before the updates. Where vLLM samples, TRL measures from the sampler's "
+        "log-probabilities instead.",
     ),
     Case("SAPO", {"loss_type": "sapo"}, ("algo=sapo", EPS)),
     Case(
