@@ -142,6 +142,12 @@ CLIPS = [
     partial(clip.dual, low=0.2, high=0.2, c=3.0),
     partial(clip.dual, low=0.2, high=0.2, c=1.0),
     partial(clip.cispo, low=1.0, high=0.2),
+    partial(clip.sapo, positive=1.0, negative=1.05),
+    clip.topr,
+    partial(clip.vespo, k_pos=2.0, lambda_pos=3.0, k_neg=3.0, lambda_neg=2.0),
+    partial(clip.cpgd, low=0.2, high=0.2),
+    partial(clip.dppo, low=0.2, high=0.2, cap=20.0),
+    partial(clip.dppo, low=0.2, high=0.2, cap=0.5),
 ]
 
 

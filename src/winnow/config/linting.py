@@ -20,7 +20,10 @@ from winnow.objectives import KL
 from winnow.ops import advantage, clip, kl, select
 from winnow.rule import rule_of
 
-KNOWN_CLIPS = (clip.unclipped, clip.ppo, clip.dual, clip.ratio_min, clip.cispo)
+KNOWN_CLIPS = (clip.unclipped, clip.ppo, clip.dual, clip.ratio_min, clip.cispo, clip.sapo)
+"""Rules whose gradient is that of ratio · advantage at ratio 1, but for `dual` with a floor of 1."""
+OF_LOG_PROBABILITY = (clip.topr, clip.vespo, clip.cpgd, clip.dppo)
+"""Rules whose gradient is that of advantage · log π, at ratio 1 without any other weight."""
 
 
 class Kind(StrEnum):
@@ -83,6 +86,12 @@ class Setup:
         rule = self.algorithm.clip
         floor = rule.keywords.get("c") if isinstance(rule, partial) else None
         return rule_of(rule) not in KNOWN_CLIPS or (rule_of(rule) is clip.dual and floor == 1)
+
+    @property
+    def clip_is_log_likelihood_at_one(self) -> bool:
+        """Whether the gradient at ratio 1 is that of advantage · log π, whatever the rule of the ratio."""
+        cap = settings_of(self.algorithm.clip).get("cap", 1)
+        return rule_of(self.algorithm.clip) in OF_LOG_PROBABILITY and isinstance(cap, int | float) and cap >= 1
 
     @property
     def one_advantage_per_response(self) -> bool:

@@ -18,7 +18,8 @@ Notice = Rule
 
 def ratio_and_clip_change_nothing(setup: Setup) -> str | None:
     plain = (ratio.token, ratio.sequence) if setup.one_advantage_per_response else (ratio.token,)
-    if not setup.ratio_is_one or setup.clip_acts_at_one or rule_of(setup.algorithm.ratio) not in plain:
+    known = not setup.clip_acts_at_one and rule_of(setup.algorithm.ratio) in plain
+    if not setup.ratio_is_one or not (known or setup.clip_is_log_likelihood_at_one):
         return None
     return "one update per iteration: the ratio is always 1, so algo/ratio and algo/clip change nothing"
 
