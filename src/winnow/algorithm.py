@@ -16,6 +16,8 @@ from torch import Tensor
 from winnow.errors import ConfigError
 from winnow.objectives import (
     KL,
+    UNUSED,
+    AdaptiveEntropy,
     Aggregate,
     Clip,
     Estimator,
@@ -23,6 +25,8 @@ from winnow.objectives import (
     PolicyObjective,
     PreferenceObjective,
     Ratio,
+    ReferenceKind,
+    Sync,
     ValueObjective,
 )
 from winnow.ops import advantage as advantage_ops
@@ -81,7 +85,7 @@ class PolicyUpdate:
     aggregate: Aggregate
     kl: KL | None
     correction: Correction
-    entropy: float
+    entropy: float | AdaptiveEntropy
     rejected: Rejected
     truncated: Truncated = field(default="keep", kw_only=True)
     tokens: TokenChoice = field(default=token_ops.every_token, kw_only=True)
@@ -246,8 +250,9 @@ class ActorCritic(PolicyUpdate):
 class Preference:
     """Iterative DPO: preference pairs from the policy's own samples.
 
-    `preference` is the loss of a pair, and `divergence` the one that bounds the distance to the reference.
-    The reference policy is the initial model or the previous policy, i.e. the one that drew the samples.
+    `preference` is the loss of a pair, and `divergence` the one that bounds the distance to the reference. The
+    reference policy is the initial model, the previous policy, i.e. the one that drew the samples, or one that follows
+    the policy by `sync`.
     """
 
     select: SelectPairs
@@ -255,9 +260,11 @@ class Preference:
     divergence: Estimator
     beta: float
     smoothing: float
-    reference: Literal["initial", "previous"]
+    reference: ReferenceKind
+    sync: Sync = UNUSED
 
     def __post_init__(self) -> None:
+        self.sync.refuse_unused(self.reference, "algo")
         if rule_of(self.select) is not select_ops.extremes:
             raise ConfigError("algo/select: algo=dpo learns from pairs; type algo/select=extremes, or another algo")
         if rule_of(self.preference) is preference_ops.exo and self.smoothing == 0:

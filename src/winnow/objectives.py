@@ -5,14 +5,16 @@ rows with the same weights and the same denominator, all of which come with the 
 whole optimiser batch, so that the losses of its micro-batches add up to the loss of the batch.
 """
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from winnow.errors import ConfigError
 from winnow.ops import kl as kl_ops
 from winnow.ops import ratio as ratio_ops
 from winnow.ops.value import clipped_value_loss
@@ -31,6 +33,40 @@ Estimator = Callable[[Tensor], Tensor]
 PairRule = Callable[..., Float[Tensor, " b"]]
 """(B,) scores of the chosen and of the rejected responses, and β → the loss of each pair. Offered by name: `smoothing`,
 and the (B,) `chosen_lengths` and `rejected_lengths`."""
+ReferenceKind = Literal["initial", "previous", "synced"]
+"""A reference policy: the initial model, the one that drew the iteration's samples, or one that follows the policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """The rule of a reference policy that follows the policy: after every so many iterations, by a share of the way.
+
+    Each of its weights becomes share · the policy's + (1 − share) · its own. A share of 1 is a reset (ProRL, arXiv
+    2505.24864), a smaller one a moving average (TR-DPO, arXiv 2404.09656).
+    """
+
+    every: int = 100
+    share: float = 1.0
+
+    def is_due(self, iteration: int) -> bool:
+        """Whether the reference moves after `iteration`, counted from 1."""
+        return iteration % self.every == 0
+
+    def refuse_unused(self, reference: ReferenceKind, section: str) -> None:
+        """Refuse settings of a rule that nothing follows, in the configuration's `section`.
+
+        Raises:
+            ConfigError: what to type instead.
+        """
+        if reference != "synced" and self != UNUSED:
+            raise ConfigError(
+                f"{section}.sync: with {section}.reference={reference} no reference policy follows it; "
+                f"type {section}.reference=synced, or leave it out"
+            )
+
+
+UNUSED = Sync()
+"""The rule where no reference policy follows one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +74,23 @@ class KL:
     """A KL penalty against a reference policy, of coefficient β = `coef`.
 
     With `place="loss"` the estimate is a term of the loss and is differentiated; with "reward" it is a number
-    subtracted from the reward. `reference` is the initial model or the previous policy, i.e. the one that drew this
-    iteration's samples. `clamp` bounds the absolute value of each token's estimate (released code: 10). With
-    `weight="ratio"` each token's estimate in the loss is multiplied by its importance ratio π/π_old, which makes the
-    estimate unbiased at a policy that has moved from the one that sampled (DeepSeek-V3.2, arXiv 2512.02556).
+    subtracted from the reward. `reference` is the initial model, the previous policy, i.e. the one that drew this
+    iteration's samples, or one that follows the policy by `sync`. `clamp` bounds the absolute value of each token's
+    estimate (released code: 10). With `weight="ratio"` each token's estimate in the loss is multiplied by its
+    importance ratio π/π_old, which makes the estimate unbiased at a policy that has moved from the one that sampled
+    (DeepSeek-V3.2, arXiv 2512.02556).
     """
 
     estimator: Estimator
     coef: float
     place: Literal["loss", "reward"] = "loss"
-    reference: Literal["initial", "previous"] = "initial"
+    reference: ReferenceKind = "initial"
     clamp: float | None = None
     weight: Literal["none", "ratio"] = "none"
+    sync: Sync = UNUSED
+
+    def __post_init__(self) -> None:
+        self.sync.refuse_unused(self.reference, "algo.kl")
 
     def __call__(self, logprobs: Tensor, reference: Tensor) -> Tensor:
         """The estimate of each token's KL, in the shape of `logprobs`, without the coefficient."""
@@ -59,6 +100,46 @@ class KL:
 
 def no_kl() -> None:
     """No KL term and no reference policy."""
+
+
+@dataclass(eq=False)
+class AdaptiveEntropy:
+    """A coefficient of the entropy bonus that pushes the sampler's entropy towards a target (Skywork-OR1, 2505.22312).
+
+    In an iteration whose samples have an entropy (nats a token) of at most `target`, the bonus counts with the
+    coefficient, and after it the coefficient is `step` larger. In others it counts with 0, and the coefficient is then
+    `step` smaller. It stays from `low` to `high`, and begins at `start`.
+    """
+
+    target: float
+    step: float
+    low: float
+    high: float
+    start: float
+    coef: float = field(init=False)
+    """The state: the coefficient of an iteration whose entropy is low enough."""
+    applied: float = field(init=False, default=0.0)
+    """The coefficient in the present iteration's loss."""
+    _entropy: float = field(init=False, default=math.nan)
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.start <= self.high:
+            raise ConfigError(
+                f"algo.entropy.start={self.start:g}: must lie between algo.entropy.low={self.low:g} and "
+                f"algo.entropy.high={self.high:g}; type algo.entropy.start={self.low:g}"
+            )
+        self.coef = self.start
+
+    def begin(self, entropy: float) -> None:
+        """Begin an iteration whose samples have the mean `entropy`, which is NaN if none of it is known."""
+        self._entropy = entropy
+        self.applied = self.coef if entropy <= self.target else 0.0
+
+    def end(self) -> None:
+        """Move the coefficient after the iteration; without a known entropy it stays."""
+        if not math.isnan(self._entropy):
+            moved = self.coef + (self.step if self._entropy <= self.target else -self.step)
+            self.coef = min(max(moved, self.low), self.high)
 
 
 def _weights(batch: Batch, like: Tensor) -> Float[Tensor, "b s"]:
@@ -88,12 +169,15 @@ def _gradient_magnitudes(loss: Tensor, *logprobs: Tensor) -> list[Tensor]:
 
 @dataclass(frozen=True, slots=True)
 class PolicyObjective:
-    """The policy-gradient loss: − clipped surrogate of ratio and advantage + β · KL − c · entropy, c = `entropy`."""
+    """The policy-gradient loss: − clipped surrogate of ratio and advantage + β · KL − c · entropy.
+
+    `entropy` is the coefficient c, or what moves it from iteration to iteration.
+    """
 
     ratio: Ratio
     clip: Clip
     kl: KL | None
-    entropy: float
+    entropy: float | AdaptiveEntropy
 
     @property
     def uses_ratio(self) -> bool:
@@ -114,12 +198,21 @@ class PolicyObjective:
         return self.kl if self.kl is not None and self.kl.place == "reward" else None
 
     @property
+    def adaptive_entropy(self) -> AdaptiveEntropy | None:
+        return self.entropy if isinstance(self.entropy, AdaptiveEntropy) else None
+
+    @property
+    def entropy_coef(self) -> float:
+        """The coefficient of the entropy bonus in the present iteration."""
+        return self.entropy.applied if isinstance(self.entropy, AdaptiveEntropy) else self.entropy
+
+    @property
     def has_gradient_without_advantage(self) -> bool:
         """Whether rows of advantage zero have a gradient too, from the KL term or the entropy bonus."""
-        return self.kl_in_loss is not None or self.entropy != 0
+        return self.kl_in_loss is not None or self.entropy_coef != 0
 
     def __call__(self, logprobs: Float[Tensor, "b s"], entropies: Float[Tensor, "b s"] | None, batch: Batch) -> Loss:
-        """The loss of one micro-batch with its metrics. `entropies` is read only if `self.entropy` is not zero."""
+        """The loss of one micro-batch with its metrics. `entropies` is read only if the bonus has a coefficient."""
         assert batch.advantages is not None
         weights = _weights(batch, logprobs)
         # Rows come without old log-probabilities where no ratio reads them, and where the iteration has a single
@@ -140,10 +233,10 @@ class PolicyObjective:
             penalty = penalties.sum()
             metrics["train/loss/kl"] = _per_update(penalty, batch)
             total, parts = total + kl.coef * penalty, parts + kl.coef * penalties.detach().sum(1)
-        if self.entropy != 0:
+        if (coef := self.entropy_coef) != 0:
             assert entropies is not None
             bonuses = weights * entropies
-            total, parts = total - self.entropy * bonuses.sum(), parts - self.entropy * bonuses.detach().sum(1)
+            total, parts = total - coef * bonuses.sum(), parts - coef * bonuses.detach().sum(1)
         metrics["train/loss/total"] = _per_update(total, batch)
         if policy.requires_grad:
             slope = _gradient_magnitudes(policy, logprobs)[0]

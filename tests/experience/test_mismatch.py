@@ -122,4 +122,4 @@ def test_the_scorer_names_the_cause():
     with pytest.raises(Diverged, match=r"iteration 2: .*has not taken over any update of the weights"):
         scorer(before, 1, (), (), None)
     with pytest.raises(Diverged, match=r"iteration 2: .*agreed in iteration 1, .* old weights"):
-        replace(scorer, initial=FrozenCopy(policy))(before, 1, (), (), None)
+        replace(scorer, kept=FrozenCopy(policy))(before, 1, (), (), None)

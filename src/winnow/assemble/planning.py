@@ -282,7 +282,7 @@ def shares_of(cfg: DictConfig, algorithm: Algorithm, kept: float, basis: str, dr
     return Shares(
         kept=kept,
         old=max(old, checked),
-        reference=max(logged, kept if kind == "initial" else 0.0),
+        reference=max(logged, kept if kind in ("initial", "synced") else 0.0),
         values=1.0 if isinstance(algorithm, ActorCritic) else 0.0,
         basis=basis,
     )

@@ -82,7 +82,8 @@ def training_plan(cfg: DictConfig, algorithm: Algorithm, has_adapters: bool) -> 
         recompute=cfg.hardware.gradient_checkpointing,
         reference=not has_adapters and needs_reference(cfg, algorithm),
         critic=isinstance(algorithm, ActorCritic),
-        entropies=not isinstance(algorithm, Preference | Supervised) and algorithm.entropy != 0,
+        entropies=not isinstance(algorithm, Preference | Supervised)
+        and algorithm.entropy != 0,  # also a coefficient that moves
         shards=ranks if sharded else 0,
         offload=cfg.hardware.offload,
         buckets=ranks > 1 and not sharded,

@@ -32,6 +32,7 @@ from winnow.config.instantiate import (
     needs_reference,
     precision_of,
     samples_exactly,
+    sync_of,
     token_budget,
 )
 from winnow.config.nodes import plain_config
@@ -70,6 +71,7 @@ from winnow.run_logs.tracker import RunInfo
 from winnow.study.arms import distinguishing_overrides
 from winnow.training.modules import (
     ActorCriticModule,
+    Following,
     IterationModule,
     OptimizerSettings,
     PolicyGradientModule,
@@ -232,7 +234,11 @@ class AlgorithmFactory:
 
     def build(self) -> tuple[ExperienceSource, IterationModule]:
         """The source of the algorithm's experience, and the module that is trained on it."""
-        return self._source(self.critic), module_of(self.cfg, self.algorithm, self.policy, self.critic)
+        module = module_of(self.cfg, self.algorithm, self.policy, self.critic)
+        if (sync := sync_of(self.algorithm)) is not None:
+            assert isinstance(self.reference, FrozenCopy)
+            module.following = Following(self.reference, sync)
+        return self._source(self.critic), module
 
     @cached_property
     def critic(self) -> Critic | None:
@@ -262,7 +268,7 @@ class AlgorithmFactory:
 
     @cached_property
     def reference(self) -> FrozenCopy | AdaptersOff | None:
-        """The initial policy, where the objective or the metrics read it; made before the first update."""
+        """The reference policy that is kept, where objective or metrics read it; made before the first update."""
         needed = needs_reference(self.cfg, self.algorithm)
         return reference_of(self.policy, self.language_model.adapter) if needed else None
 
@@ -304,7 +310,8 @@ class AlgorithmFactory:
     def _scorer(self) -> Scorer:
         return Scorer(
             policy=self.policy,
-            initial=self.reference,
+            kept=self.reference,
+            synced=sync_of(self.algorithm) is not None,
             exact=samples_exactly(self.cfg),
             budget=token_budget_of(self.cfg, self.language_model),
             kl_rows=self.cfg.metrics.kl_rows,

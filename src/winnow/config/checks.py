@@ -45,6 +45,7 @@ def check_components(cfg: DictConfig) -> list[str]:
     for section in ("algo", "engine"):
         check_nodes(cfg, section)
     algorithm = build_algorithm(cfg)
+    _check_entropy(cfg)
     _check_machine(cfg)
     _check_engine(cfg, algorithm)
     notices = notices_of(cfg, algorithm)
@@ -61,6 +62,15 @@ def check_environment(cfg: DictConfig) -> None:
     check_nodes(cfg, "engine")
     _check_machine(cfg)
     _check_classes(cfg)
+
+
+def _check_entropy(cfg: DictConfig) -> None:
+    """Refuse a choice of the entropy coefficient that a number in an experiment's file replaces."""
+    if choice("algo/entropy") == "adaptive" and not isinstance(cfg.algo.get("entropy"), DictConfig):
+        raise ConfigError(
+            f"algo/entropy=adaptive: an experiment or an override sets algo.entropy={cfg.algo.get('entropy')} in its "
+            "place; leave out algo/entropy, or what sets the number"
+        )
 
 
 def _check_machine(cfg: DictConfig) -> None:

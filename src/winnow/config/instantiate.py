@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.config.nodes import build_node
+from winnow.objectives import ReferenceKind, Sync
 
 if TYPE_CHECKING:
     from winnow.engines.base import Engine
@@ -91,8 +92,8 @@ def max_mismatch_kl(cfg: DictConfig) -> float:
     return limit
 
 
-def reference_kind(algorithm: Algorithm) -> str | None:
-    """The reference policy in the algorithm's objective: `initial`, `previous`, or None without one."""
+def reference_kind(algorithm: Algorithm) -> ReferenceKind | None:
+    """The reference policy in the algorithm's objective, None without one."""
     match algorithm:
         case Preference():
             return algorithm.reference
@@ -103,7 +104,20 @@ def reference_kind(algorithm: Algorithm) -> str | None:
 
 
 def needs_reference(cfg: DictConfig, algorithm: Algorithm) -> bool:
-    """Whether the run keeps the initial policy, for its objective or for the metric `train/kl_ref`."""
+    """Whether the run keeps a reference policy of its own, for its objective or for the metric `train/kl_ref`."""
     if isinstance(algorithm, Supervised):
         return False
-    return cfg.metrics.kl_rows > 0 or reference_kind(algorithm) == "initial"
+    return cfg.metrics.kl_rows > 0 or reference_kind(algorithm) in ("initial", "synced")
+
+
+def sync_of(algorithm: Algorithm) -> Sync | None:
+    """The rule by which the reference policy follows the policy; None if it does not."""
+    if reference_kind(algorithm) != "synced":
+        return None
+    match algorithm:
+        case Preference():
+            return algorithm.sync
+        case PolicyGradient() | ActorCritic():
+            return algorithm.kl.sync if algorithm.kl is not None else None
+        case Supervised():
+            return None

@@ -170,7 +170,7 @@ def _combinations(cfg: DictConfig) -> list[str]:
             f"rollout.staleness={rollout.staleness}: curriculum=pass_rate chooses problems by the results of the "
             "iteration before, which are not there yet; type curriculum=column, or leave one of them out"
         )
-    problems += _collector_problems(cfg, supervised)
+    problems += [*_collector_problems(cfg, supervised), *_reference_problems(cfg)]
     if supervised and curriculum.endswith("ByPassRate"):
         problems.append(
             "curriculum=pass_rate: demonstrations are not sampled, so that there are no pass rates; type "
@@ -237,6 +237,17 @@ def _collector_problems(cfg: DictConfig, supervised: bool) -> list[str]:
             "collector.gradient=all"
         )
     return problems
+
+
+def _reference_problems(cfg: DictConfig) -> list[str]:
+    """Reference policies that cannot follow the policy, because they are its own frozen weights."""
+    adapters = "rank" in (cfg.model.get("lora") or {})
+    return [
+        f"{key}=synced: with model/lora=adapter the reference is the model without its adapters, which has no weights "
+        f"of its own to move; type {key}=initial, or leave the adapters out"
+        for key in ("algo.reference", "algo.kl.reference")
+        if adapters and OmegaConf.select(cfg, key) == "synced"
+    ]
 
 
 def _scale_problems(reward: DictConfig) -> list[str]:

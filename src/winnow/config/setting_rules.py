@@ -306,19 +306,21 @@ RULES = {
 }
 """A setting that a configuration does not have, such as `limit` in training, is not checked."""
 
+REFERENCE = _one_of("initial", "previous", "synced")
+REFERENCE_RULES = {"reference": REFERENCE, "sync": NODE, "sync.every": ONE_OR_MORE, "sync.share": SHARE}
 ALGORITHM_RULES = {
     **{f"algo.{axis}": NODE for axis in ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction")},
     **{f"algo.{axis}": NODE for axis in ("preference", "divergence", "tokens")},
     "algo.rejected": _one_of("drop", "zero"),
     "algo.truncated": _one_of("keep", "drop"),
-    "algo.reference": _one_of("initial", "previous"),
-    "algo.entropy": NOT_NEGATIVE,
+    **{f"{of}.{key}": rule for of in ("algo", "algo.kl") for key, rule in REFERENCE_RULES.items()},
+    "algo.entropy": Rule("0 or more, or algo/entropy=adaptive", lambda x: NODE.holds(x) or NOT_NEGATIVE.holds(x)),
+    **{f"algo.entropy.{name}": NOT_NEGATIVE for name in ("target", "low", "high", "start")},
+    "algo.entropy.step": POSITIVE,
     "algo.beta": POSITIVE,
     "algo.smoothing": _number("from 0, and below 0.5", lambda x: 0 <= x < 0.5),
-    "algo.whiten": FLAG,
-    "algo.shuffle": FLAG,
-    "algo.critic_lr_ratio": POSITIVE,
-    "algo.value_clip": POSITIVE,
+    **{f"algo.{name}": FLAG for name in ("whiten", "shuffle")},
+    **{f"algo.{name}": POSITIVE for name in ("critic_lr_ratio", "value_clip")},
     "algo.select.pairs": ONE_OR_MORE,
     "algo.advantage.centre": _one_of("none", "mean", "leave_one_out"),
     "algo.advantage.scale": _one_of("none", "std"),
@@ -348,7 +350,6 @@ ALGORITHM_RULES = {
     "algo.kl.coef": Rule("above 0; without the term, type algo/kl=none", POSITIVE.holds),
     "algo.kl.clamp": POSITIVE.or_null("or null for none"),
     "algo.kl.place": _one_of("loss", "reward"),
-    "algo.kl.reference": _one_of("initial", "previous"),
     "algo.kl.weight": _one_of("none", "ratio"),
 }
 

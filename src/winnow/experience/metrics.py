@@ -63,6 +63,12 @@ class Clock:
         return taken
 
 
+def mean_entropy(rollouts: Rollouts) -> float:
+    """The sampler's mean entropy over the tokens of all samples; NaN if none of it is finite."""
+    entropies = torch.cat([c.entropies for c in rollouts.all_completions])
+    return float(entropies[entropies.isfinite()].mean())
+
+
 def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[str, float]:
     """Metrics over all sampled rows, kept or not, so that they are comparable across algorithms."""
     completions = rollouts.all_completions
@@ -72,7 +78,6 @@ def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[s
     solved = rollouts.correct.float().sum(1) / rollouts.sizes
     ties = torch.cat([tied(rollouts.rewards[part], (1,)) for part in rollouts.by_size()])
     count = len(completions)
-    entropies = torch.cat([c.entropies for c in completions])
     return {
         **_reward_metrics(rollouts),
         **_collector_metrics(rollouts),
@@ -81,7 +86,7 @@ def rollout_metrics(rollouts: Rollouts, selected: Bool[Tensor, "p g"]) -> dict[s
         "train/groups/frac_mixed": float(((solved > 0) & (solved < 1)).float().mean()),
         "train/groups/frac_all_wrong": float((solved == 0).float().mean()),
         "train/samples/kept_frac": float(rollouts.rows(selected).float().mean()),
-        "train/entropy": float(entropies[entropies.isfinite()].mean()),
+        "train/entropy": mean_entropy(rollouts),
         "rollout/acc": float(solved.mean()),
         "rollout/length/mean": float(lengths.mean()),
         "rollout/length/max": float(lengths.max()),

@@ -12,7 +12,7 @@ from winnow.experience.batching import Experience
 from winnow.experience.collect import Collector
 from winnow.experience.evidence import Evidence
 from winnow.experience.left_out import Site, faults_of, first_of, left_out, sampled_faults, without
-from winnow.experience.metrics import Clock, gradient_mass_metrics, rollout_metrics, sample_records
+from winnow.experience.metrics import Clock, gradient_mass_metrics, mean_entropy, rollout_metrics, sample_records
 from winnow.experience.scoring import ByRow, Scored, Scorer, score_sequences
 from winnow.experience.token_choice import choice_metrics, chosen_tokens, of_chosen
 from winnow.finite import finite_rows
@@ -67,6 +67,7 @@ class PolicyGradientExperience:
     def __call__(self, iteration: int, clock: Clock) -> Experience:
         rollouts = self.collector.collect(iteration, clock)
         objective = self.algorithm.objective
+        entropy = _begun(objective, rollouts)
         faults = sampled_faults(rollouts)
         selected = without(_selected(self.algorithm, rollouts), faults, rollouts)
         in_batch = without(_in_batch(self.algorithm, rollouts, selected), faults, rollouts)
@@ -95,7 +96,8 @@ class PolicyGradientExperience:
             records=sample_records(rollouts, iteration, selected, advantage),
             metrics=_metrics(self.algorithm, rollouts, scored, selected, advantage[in_batch], kept)
             | corrections
-            | choice_metrics(chosen, scored),
+            | choice_metrics(chosen, scored)
+            | entropy,
             left_out=left_out(faults, found, rollouts),
             evidence=Evidence(rollouts, scored.old, scored.reference, tuple((i,) for i in rows), chosen),
         )
@@ -117,6 +119,14 @@ class PolicyGradientExperience:
         if self.algorithm.objective.kl_in_reward is not None or self.algorithm.objective.has_gradient_without_advantage:
             return in_batch
         return in_batch & (self.algorithm.advantages(rollouts.rewards, None, selected, rollouts.facts) != 0)
+
+
+def _begun(objective: PolicyObjective, rollouts: Rollouts) -> dict[str, float]:
+    """The entropy coefficient of the iteration as a metric, if it moves: it follows from the iteration's samples."""
+    if (adaptive := objective.adaptive_entropy) is None:
+        return {}
+    adaptive.begin(mean_entropy(rollouts))
+    return {"train/entropy_coef": adaptive.applied}
 
 
 def _selected(algorithm: PolicyGradient | ActorCritic, rollouts: Rollouts) -> Bool[Tensor, "p g"]:
@@ -206,6 +216,7 @@ class ActorCriticExperience:
     def __call__(self, iteration: int, clock: Clock) -> Experience:
         rollouts = self.collector.collect(iteration, clock)
         objective = self.algorithm.objective
+        entropy = _begun(objective, rollouts)
         faults = sampled_faults(rollouts)
         selected = without(_selected(self.algorithm, rollouts), faults, rollouts)
         in_batch = without(_in_batch(self.algorithm, rollouts, selected), faults, rollouts)
@@ -251,6 +262,7 @@ class ActorCriticExperience:
             metrics=_metrics(self.algorithm, rollouts, scored, selected, advantages[mask], kept)
             | corrections
             | choice_metrics(chosen, scored)
+            | entropy
             | {"train/value/explained_var": explained},
             left_out=left_out(faults, found, rollouts),
             evidence=Evidence(rollouts, scored.old, scored.reference, tuple((i,) for i in rows), chosen),

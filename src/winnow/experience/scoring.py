@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -16,7 +15,7 @@ from winnow.experience.left_out import Faults, Site, faults_of, first_of, sample
 from winnow.experience.mismatch import Mismatch
 from winnow.models.policy import Policy, Reference
 from winnow.models.sharding import is_sharded
-from winnow.objectives import PolicyObjective
+from winnow.objectives import PolicyObjective, ReferenceKind
 from winnow.ops.kl import k3
 from winnow.packed import Packed, pack
 from winnow.rng import permutation, seed_of
@@ -28,7 +27,6 @@ ByRow = Mapping[int, Float[Tensor, " _"]]
 """Row number (0 … N − 1, prompt by prompt) → an (S,) tensor that is 0 on the prompt."""
 CHECKED_ROWS = 8
 """Rows per iteration on which an exact sampler's log-probabilities are checked against the training forward's."""
-ReferenceKind = Literal["initial", "previous"]
 
 
 def sequences_of(rollouts: Rollouts) -> list[Row]:
@@ -92,19 +90,21 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """Forwards of the policy and of the frozen `initial` policy over sampled rows.
+    """Forwards of the policy and of the `kept` reference policy over sampled rows.
+
+    That is the initial policy, or, if it is `synced`, one that follows the policy.
 
     `exact` says that the sampler's log-probabilities equal the training forward's up to rounding, so that they serve as
     old log-probabilities without a forward.
 
     In every iteration `kl_rows` rows, drawn by seed and iteration whatever is kept, are scored for the metrics: under
-    the initial policy, for a KL that is comparable across algorithms, and under the policy, for the mismatch with the
+    the kept reference, for a KL that is comparable across algorithms, and under the policy, for the mismatch with the
     sampler. For an exact sampler `CHECKED_ROWS` rows of them are enough for the latter. `max_mismatch_kl` bounds the
     mismatch in nats per token: training treats all samples as the policy's own.
     """
 
     policy: Policy
-    initial: Reference | None
+    kept: Reference | None
     exact: bool
     budget: TokenBudget
     kl_rows: int
@@ -112,6 +112,7 @@ class Scorer:
     max_mismatch_kl: float
     ahead: bool = False
     """Whether samples may be of an earlier policy, which drew them ahead of their training."""
+    synced: bool = False
     agreed: list[int] = field(default_factory=list)
     """The iterations of this process, counted from 1, in which sampler and policy agreed."""
 
@@ -138,9 +139,9 @@ class Scorer:
         checked = logged[:CHECKED_ROWS] if self.exact else logged
         forwarded = self._scored(self.policy, sequences, sorted({*checked, *(() if self.exact else wanted)}))
         olds = {i: sampled[i] if self.exact else forwarded[i] for i in wanted}
-        initial = self._initial_scores(sequences, sorted({*logged, *(reference if kind == "initial" else ())}))
+        kept = self._kept_scores(sequences, sorted({*logged, *(reference if kind != "previous" else ())}))
         faults = first_of(
-            sampled_faults(rollouts), faults_of(forwarded.items(), Site.OLD), faults_of(initial.items(), Site.REFERENCE)
+            sampled_faults(rollouts), faults_of(forwarded.items(), Site.OLD), faults_of(kept.items(), Site.REFERENCE)
         )
         compared = [i for i in checked if i not in faults]
         if self.ahead and rollouts.policy_version != iteration:
@@ -150,8 +151,8 @@ class Scorer:
         else:
             metrics = self._mismatch(sequences, sampled, forwarded, compared, faults, iteration)
         if counted := [i for i in logged if i not in faults]:
-            metrics["train/kl_ref"] = _mean_kl(sampled if self.exact else forwarded, initial, sequences, counted)
-        return Scored(sequences, sampled, olds, olds if kind == "previous" else initial, metrics, faults)
+            metrics["train/kl_ref"] = _mean_kl(sampled if self.exact else forwarded, kept, sequences, counted)
+        return Scored(sequences, sampled, olds, olds if kind == "previous" else kept, metrics, faults)
 
     def check_sampler(
         self, prompts: Sequence[Prompt], completions: Sequence[Sequence[Completion]], iteration: int
@@ -229,7 +230,8 @@ class Scorer:
             finally:
                 self.policy.temperature = usual
 
-        initial = None if self.initial is None else responses(self._initial_scores(sequences, rows))
+        lacking = self.kept is None or self.synced
+        initial = None if lacking else responses(self._kept_scores(sequences, rows))
         starts = [sequences[i].prompt_length for i in rows]
         return Mismatch(
             sampled=responses(sampled),
@@ -242,13 +244,13 @@ class Scorer:
             limit=self.max_mismatch_kl,
         ).cause()
 
-    def _initial_scores(self, sequences: Sequence[Row], rows: Sequence[int]) -> ByRow:
+    def _kept_scores(self, sequences: Sequence[Row], rows: Sequence[int]) -> ByRow:
         if not rows:
             return {}
-        if self.initial is None:
-            raise RuntimeError("no initial policy was kept, but this run needs one")
-        self.initial.to(next(self.policy.parameters()).device)
-        return self._scored(self.initial, sequences, rows)
+        if self.kept is None:
+            raise RuntimeError("no reference policy was kept, but this run needs one")
+        self.kept.to(next(self.policy.parameters()).device)
+        return self._scored(self.kept, sequences, rows)
 
     def _scored(self, policy: Policy | Reference, sequences: Sequence[Row], rows: Sequence[int]) -> ByRow:
         if not rows:

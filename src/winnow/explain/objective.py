@@ -15,6 +15,7 @@ from winnow.explain.symbols import (
     ADVANTAGE,
     CHOSEN_TOKEN,
     ENTROPY,
+    ENTROPY_COEF,
     LOG_RATIO,
     LOG_RATIO_TO_REFERENCE,
     LOGP,
@@ -31,7 +32,7 @@ from winnow.explain.symbols import (
     TRUNCATED,
     WEIGHT,
 )
-from winnow.objectives import KL
+from winnow.objectives import KL, AdaptiveEntropy, ReferenceKind, Sync
 from winnow.ops.advantage import whiten_tokens
 from winnow.ops.value import clipped_value_loss
 from winnow.rule import reads, rule_of
@@ -103,7 +104,11 @@ SCORE = Symbol("s(a)", "s(a)", "score")
 PAIR_LOSS = Symbol("pair", r"\mathrm{pair}", "pair")
 AGGREGATION = Symbol("Σ", r"\Sigma", "")
 COULD_NOT = (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, ArithmeticError)
-REFERENCES = {"initial": "the initial model", "previous": "the policy that drew the samples"}
+REFERENCES: dict[ReferenceKind, str] = {
+    "initial": "the initial model",
+    "previous": "the policy that drew the samples",
+    "synced": "the initial model, whose weights become {share:g} · π + {rest:g} · π_ref every {every} iterations",
+}
 
 
 def explained(algorithm: Algorithm) -> Explanation:
@@ -171,8 +176,9 @@ def _policy(algorithm: PolicyGradient | ActorCritic) -> Explanation:
     kl_terms = [] if algorithm.kl is None else list(_penalty(algorithm.kl, isinstance(algorithm, ActorCritic)))
     if (kl := objective.kl_in_loss) is not None:
         inner = inner - kl.coef * _named(kl_terms[-1])
-    inner = inner + objective.entropy * ENTROPY
-    terms += [*advantage_terms, *([ratio] if objective.uses_ratio else []), clip, *kl_terms]
+    moving = [] if (adaptive := objective.adaptive_entropy) is None else [_moving(adaptive)]
+    inner = inner + (ENTROPY_COEF if moving else objective.entropy_coef) * ENTROPY
+    terms += [*advantage_terms, *([ratio] if objective.uses_ratio else []), clip, *kl_terms, *moving]
     losses = [(LOSS, -_summed(inner, algorithm.aggregate))]
     if isinstance(algorithm, ActorCritic):
         value = term_of(VALUE_TERM, "value", partial(clipped_value_loss, clip=algorithm.value_clip), "value_clip")
@@ -180,6 +186,16 @@ def _policy(algorithm: PolicyGradient | ActorCritic) -> Explanation:
         losses.append((VALUE_LOSS, _summed(value.formula, algorithm.aggregate)))
         terms.append(value)
     return Explanation(tuple(losses), (*terms, _weights(algorithm.aggregate)))
+
+
+def _moving(entropy: AdaptiveEntropy) -> Term:
+    """The coefficient of the entropy bonus that moves from iteration to iteration."""
+    said = (
+        f"0 in an iteration whose samples have more than {entropy.target:g} nats of entropy a token; it begins at "
+        f"{entropy.start:g}, moves after each iteration by {entropy.step:g}, up at or below this entropy, else down, "
+        f"and stays from {entropy.low:g} to {entropy.high:g}"
+    )
+    return Term(ENTROPY_COEF, None, "entropy", said=said)
 
 
 def _ratio_symbol(rule: Rule) -> Symbol:
@@ -248,7 +264,7 @@ def _advantages(algorithm: PolicyGradient | ActorCritic) -> Iterator[Term]:
 def _penalty(kl: KL, by_token: bool) -> Iterator[Term]:
     """Δ_t and the KL estimate of a token; in the reward of a response, their sum over it."""
     yield Term(
-        LOG_RATIO_TO_REFERENCE, LOG_RATIO_TO_REFERENCE.definition, "kl", notes=(f"π_ref is {REFERENCES[kl.reference]}",)
+        LOG_RATIO_TO_REFERENCE, LOG_RATIO_TO_REFERENCE.definition, "kl", notes=(_reference(kl.reference, kl.sync),)
     )
     estimate = term_of(KL_TERM, "kl", kl.estimator, "kl")
     if estimate.formula is not None and kl.clamp is not None:
@@ -260,11 +276,16 @@ def _penalty(kl: KL, by_token: bool) -> Iterator[Term]:
         yield Term(PENALTY, kl.coef * total(KL_TERM, TOKENS), "kl", notes=("a number without a gradient",))
 
 
+def _reference(kind: ReferenceKind, sync: Sync) -> str:
+    said = REFERENCES[kind].format(every=sync.every, share=sync.share, rest=round(1 - sync.share, 12))
+    return f"π_ref is {said}"
+
+
 def _preference(algorithm: Preference) -> Explanation:
     smoothing = {"smoothing": algorithm.smoothing} if reads(algorithm.preference, "smoothing") else {}
     rule = with_settings(algorithm.preference, beta=algorithm.beta, **smoothing)
     pairs = term_of(PAIRS, "select", algorithm.select, "select")
-    reference = f"π_ref is {REFERENCES[algorithm.reference]}"
+    reference = _reference(algorithm.reference, algorithm.sync)
     log_ratio = Term(LOG_RATIO, total(LOGP - LOGP_REF, TOKENS), "reference", notes=(reference,))
     score = term_of(SCORE, "divergence", algorithm.divergence, "divergence")
     loss = term_of(PAIR_LOSS, "preference", rule, "preference")

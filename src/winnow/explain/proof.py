@@ -211,6 +211,7 @@ def _prove_loss(objective: PolicyObjective, aggregate: Aggregate, loss: Expressi
         advantage = torch.ones_like(advantage)  # it is in the formula as the constant that it is
     given = drawn | {"ref": reference, "entropies": entropies, "advantage": advantage, "advantages": advantage}
     given["weight"] = given["chosen_tokens"] = torch.ones_like(reference)
+    given["entropy_coef"] = torch.full_like(reference, objective.entropy_coef)
     del given["ratio"], given["delta"]  # these are computed from their definitions
     given["prompts"] = torch.arange(ROWS) // 3
     weight, counts = aggregate(given["response"].sum(1), **rule_given(aggregate, prompts=given["prompts"]))

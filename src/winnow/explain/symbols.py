@@ -33,6 +33,7 @@ RESPONSE_LENGTH = Symbol("|a|", "|a|", "", "the number of tokens of a response",
 ROWS = Symbol("|D|", "|D|", "", "the number of samples of D", total(1.0, BATCH))
 LOGP_REF = Symbol("log π_ref(a_t)", r"\log\pi_{\mathrm{ref}}(a_t)", "ref", "log-probability under the reference policy")
 ENTROPY = Symbol("H_t", "H_t", "entropies", "entropy of the policy's distribution at the token")
+ENTROPY_COEF = Symbol("c", "c", "entropy_coef", "coefficient of the entropy bonus")
 WEIGHT = Symbol("w_t", "w_t", "weight", "weight of the token's advantage, without a gradient")
 SAMPLED_ENTROPY = Symbol("h_t", "h_t", "entropies", "entropy of the sampler's distribution at the token")
 SAMPLED_LOGP = Symbol("log μ(a_t)", r"\log\mu(a_t)", "logprobs", "log-probability of the token under the sampler")

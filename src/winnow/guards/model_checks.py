@@ -41,7 +41,7 @@ class PlainLoss:
 class PlainRow:
     """A row with its scores, and its values if there is a critic, by plain forwards with their graphs.
 
-    `reference` are its log-probabilities under the initial policy, where that is kept.
+    `reference` are its log-probabilities under the reference policy that is kept, if one is.
     """
 
     row: Row
@@ -97,8 +97,8 @@ def plain_policy_loss(objective: PolicyObjective, row: PlainRow, weight: float) 
         if kl.weight == "ratio":
             estimates = (logprobs - logprobs.detach() + delta).exp() * estimates
         loss = loss + kl.coef * estimates.sum()
-    mass = float(advantage.abs().sum()) + len(logprobs) * (objective.entropy + (kl.coef if kl is not None else 0))
-    return PlainLoss(weight * (loss - objective.entropy * entropies.sum()), weight * mass)
+    mass = float(advantage.abs().sum()) + len(logprobs) * (objective.entropy_coef + (kl.coef if kl is not None else 0))
+    return PlainLoss(weight * (loss - objective.entropy_coef * entropies.sum()), weight * mass)
 
 
 def plain_value_loss(row: PlainRow, weight: float) -> PlainLoss:

@@ -87,6 +87,7 @@ class UpdateCheck:
     seed: int
     _done: int = field(default=0, init=False)
     _reference: str | None = field(default=None, init=False)
+    _moves: int = field(default=0, init=False)
     _chosen: _Chosen | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -221,11 +222,13 @@ class UpdateCheck:
         return is_sharded(self.checked.policy)
 
     def _wrong_reference(self) -> Finding | None:
-        now = self._fingerprint_of_reference()
+        now, moves = self._fingerprint_of_reference(), getattr(self.checked.reference, "moves", 0)
+        if moves != self._moves:
+            self._reference, self._moves = None, moves  # it has followed the policy, or is of a checkpoint
         self._reference = self._reference or now  # a sharded one had no weights when the check was made
         if self._reference == now:
             return None
-        return Finding("reference", "its weights", "those that the run began with", "others")
+        return Finding("reference", "its weights", "those of its last synchronisation, or of the run's start", "others")
 
     def _fingerprint_of_reference(self) -> str | None:
         match self.checked.reference:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from winnow.distributed import local
 from winnow.models.backbone import has_plain_head, hidden_states, logits
 from winnow.models.logprobs import head_scores, logit_scores
 from winnow.models.sharding import is_sharded, is_without_memory
@@ -90,17 +91,30 @@ class Critic(nn.Module):
 
 @runtime_checkable
 class Reference(Protocol):
-    """Reference policy: scores under weights that never change, without gradients."""
+    """Reference policy: scores under weights that no update changes, without gradients."""
 
     def __call__(self, rows: Packed) -> Scores: ...
     def to(self, device: torch.device) -> object: ...
 
 
 class FrozenCopy:
-    """Reference policy with its own copy of all weights."""
+    """Reference policy with its own copy of all weights; `moves` counts how often they have been changed."""
 
     def __init__(self, policy: Policy) -> None:
         self.copied = copy.deepcopy(policy).requires_grad_(False).eval()
+        self.moves = 0
+
+    def follow(self, policy: Policy, share: float) -> None:
+        """Move each weight by `share` of the way to the policy's. Of sharded weights, each rank moves its own part."""
+        with torch.no_grad():
+            for mine, other in zip(self.copied.parameters(), policy.parameters(), strict=True):
+                own = local(mine)
+                own.lerp_(local(other).to(own), share)
+        self.moves += 1
+
+    def weights(self) -> dict[str, Tensor]:
+        """The weights by name, tied ones once."""
+        return {name: parameter.detach() for name, parameter in self.copied.named_parameters()}
 
     def __call__(self, rows: Packed) -> Scores:
         with torch.no_grad():

@@ -80,7 +80,7 @@ class GradientEstimator:
         estimate = torch.zeros_like(policy.table)
         for batch in plan.micro_batches(experience, plan.optimiser_batches(experience, 0)):
             assert isinstance(batch, MicroBatch)
-            scores = policy(batch.rows, entropies=self.algorithm.entropy != 0)
+            scores = policy(batch.rows, entropies=self.algorithm.objective.entropy_coef != 0)
             loss = self.algorithm.objective(scores.logprobs, scores.entropies, batch.terms)
             estimate -= torch.autograd.grad(loss.value, policy.table)[0]
         return estimate

@@ -108,6 +108,8 @@ def ask(algorithm: object, setting: Setting) -> Answer:
             f"algo: {type(algorithm).__name__} is no estimator of the gradient of the expected reward; type algo=grpo, "
             "or another of raft, raftpp, reinforce and reinforce_rej"
         )
+    if algorithm.objective.adaptive_entropy is not None:
+        raise ConfigError("algo/entropy=adaptive: the oracle knows no run that moves it; type algo.entropy=0.01")
     with in_float64():
         tables = setting.tables
         estimator = GradientEstimator(setting.environment, tables, algorithm)
@@ -132,9 +134,9 @@ def truth_of(algorithm: PolicyGradient, environment: Environment, tables: Tables
     """The gradient of expected reward − β · KL + c · entropy, by enumeration of the responses."""
     found = gradient(environment.expected_reward, tables.new)
     if (kl := algorithm.kl) is not None:
-        other = tables.reference if kl.reference == "initial" else tables.old
+        other = tables.old if kl.reference == "previous" else tables.reference
         measure = environment.kl_of_steps if of_steps else environment.kl
         found = found - kl.coef * gradient(lambda table: measure(table, other), tables.new)
-    if algorithm.entropy:
-        found = found + algorithm.entropy * gradient(environment.entropy, tables.new)
+    if coef := algorithm.objective.entropy_coef:
+        found = found + coef * gradient(environment.entropy, tables.new)
     return found

@@ -110,6 +110,7 @@ class IterationBookkeeping(pl.Callback):
         assert outcome is not None
         iteration = data.loader.iteration + 1
         self._count(data, outcome, iteration)
+        module.end_iteration(iteration)
         row: MetricRow = {"iteration": iteration, **outcome.experience.metrics, **module.take_metrics()}
         row |= _counters(data, outcome) | {"train/lr": trainer.optimizers[0].param_groups[0]["lr"]}
         before = data.progress.seconds

@@ -21,8 +21,9 @@ from winnow.experience.batching import without_items
 from winnow.finite import finite_rows
 from winnow.guards.non_finite import NonFiniteGuard
 from winnow.guards.settings import NonFiniteSettings
-from winnow.models.policy import Critic, Policy
-from winnow.objectives import PolicyObjective, PreferenceObjective, ValueObjective
+from winnow.models.policy import Critic, FrozenCopy, Policy
+from winnow.objectives import PolicyObjective, PreferenceObjective, Sync, ValueObjective
+from winnow.training import sharded_state
 from winnow.training.sharded import ShardedParts
 from winnow.types import Loss, Mean, MicroBatch, PairBatch
 
@@ -70,6 +71,16 @@ class Computed:
         return {name: of for name, of in named.items() if of is not None} | {"loss": self.loss.parts}
 
 
+@dataclass(frozen=True)
+class Following:
+    """A reference policy that follows the policy, and the rule by which it does."""
+
+    reference: FrozenCopy
+    sync: Sync
+
+
+ENTROPY_COEF = "entropy_coef"
+"""Entry of a checkpoint with the state of an adaptive entropy coefficient."""
 NO_END = NonFiniteSettings(max_consecutive=2**31, weights_mb=0)
 """Settings of a guard that ends nothing, for training steps outside of updates."""
 
@@ -86,6 +97,7 @@ class IterationModule(pl.LightningModule):
         self.optim = optim
         self.guard = NonFiniteGuard(NonFiniteSettings(max_consecutive=5, weights_mb=0))
         self.sharded: ShardedParts | None = None
+        self.following: Following | None = None
         self._means: dict[str, Mean] = {}
 
     def configure_model(self) -> None:
@@ -156,6 +168,15 @@ class IterationModule(pl.LightningModule):
         # optimiser batch of an iteration the same number of them, so that the steps fall on the ends of optimiser
         # batches.
         self.trainer.accumulate_grad_batches = batch.terms.num_micro_batches // distributed.world_size()
+
+    def end_iteration(self, iteration: int) -> None:
+        """Move what moves between iterations, after `iteration`, counted from 1.
+
+        That is after its updates and before its checkpoint, in which the moved state stands: a resume does not move it
+        again, and the next iteration is scored with it.
+        """
+        if (f := self.following) is not None and f.sync.is_due(iteration):
+            f.reference.follow(self.policy, f.sync.share)
 
     def on_train_epoch_end(self) -> None:
         for optimizer in self.trainer.optimizers:
@@ -235,9 +256,14 @@ class IterationModule(pl.LightningModule):
         frozen = {name for name, parameter in parameters if not parameter.requires_grad}
         checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
         checkpoint["bad_in_a_row"] = self.guard.in_a_row
+        if self.following is not None:
+            checkpoint[sharded_state.REFERENCE] = self.following.reference.weights()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.guard.in_a_row = checkpoint["bad_in_a_row"]
+        if self.following is not None:
+            sharded_state.load_reference(self.following.reference.weights(), checkpoint)
+            self.following.reference.moves += 1
 
 
 class PolicyGradientModule(IterationModule):
@@ -248,9 +274,24 @@ class PolicyGradientModule(IterationModule):
         self.objective = objective
 
     def compute(self, batch: MicroBatch) -> Computed:
-        scores = self.policy(batch.rows, entropies=self.objective.entropy != 0)
+        scores = self.policy(batch.rows, entropies=self.objective.entropy_coef != 0)
         loss = self.objective(scores.logprobs, scores.entropies, batch.terms)
         return Computed(loss, scores.logprobs, scores.entropies)
+
+    def end_iteration(self, iteration: int) -> None:
+        super().end_iteration(iteration)
+        if (adaptive := self.objective.adaptive_entropy) is not None:
+            adaptive.end()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        if (adaptive := self.objective.adaptive_entropy) is not None:
+            checkpoint[ENTROPY_COEF] = adaptive.coef
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        if (adaptive := self.objective.adaptive_entropy) is not None and ENTROPY_COEF in checkpoint:
+            adaptive.coef = checkpoint[ENTROPY_COEF]
 
 
 class ActorCriticModule(PolicyGradientModule):

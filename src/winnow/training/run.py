@@ -385,11 +385,12 @@ class Run:
 
 
 def _need(module: IterationModule, language_model: LanguageModel, intervals: Intervals) -> Need:
-    """The room that a run takes: a checkpoint holds trained weights and two moments of each, an export all weights."""
+    """The room that a run takes: a checkpoint holds weights, their two moments and a reference that follows them."""
     trained = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
     every = -(-intervals.iterations // intervals.save)
     kept = every if intervals.keep is None else min(intervals.keep + intervals.keep_best, every)
-    return Need(3 * trained, kept, sum(4 * p.numel() for p in language_model.model.parameters()))
+    exported = sum(4 * p.numel() for p in language_model.model.parameters())
+    return Need((3 + (module.following is not None)) * trained, kept, exported)
 
 
 def _status_of(stop: Stopped) -> Status:

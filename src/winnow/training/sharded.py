@@ -103,6 +103,7 @@ class Sharded(ModelParallelStrategy):
         assert self.lightning_module is not None
         checkpoint[sharded_state.LAYOUT] = sharded_state.layout(self.lightning_module, self.optimizers[0])
         tensors = {"state_dict": checkpoint.pop("state_dict"), "moments": checkpoint.pop("optimizer_states")[0]}
+        tensors |= {sharded_state.REFERENCE: checkpoint.pop(sharded_state.REFERENCE, {})}
         sharded_state.save(tensors, checkpoint, path, first=self.global_rank == 0)
         self.barrier()
 

@@ -29,6 +29,10 @@ from winnow.tensor_files import read_tensors
 REST = "rest.pt"
 """File with all of a checkpoint that is no weight and no moment."""
 WEIGHT, MOMENT = "state_dict.", "moments."
+REFERENCE = "reference"
+"""Entry of a checkpoint with the weights of a reference policy that follows the policy, by name."""
+SHARDS = "shards"
+"""Entry of a loaded state: the folder from which each rank reads its shards of what is not in the state."""
 LAYOUT = "layout"
 """Entry of the rest with what `layout` says."""
 
@@ -152,7 +156,7 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
             parameters, moments_of, optimizer
         )
         _read(flat, path, together=True)
-        return rest_of(path)
+        return {**rest_of(path), SHARDS: path}
     state = read_tensors(path, mmap=True)
     if not isinstance(state, dict):
         raise ValueError(f"{path}: no checkpoint")
@@ -166,6 +170,20 @@ def load(path: Path, module: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
         for key in moments_of[name]:
             _take(flat[f"{MOMENT}{name}:{key}"], moments[of_index[name]][key])
     return {**state, "state_dict": {}, "optimizer_states": []}
+
+
+def load_reference(into: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Fill the weights of a reference policy from a loaded state, if it has any; all ranks call this together.
+
+    A checkpoint of a run whose reference policy did not follow the policy has none, and the weights stay.
+    """
+    if (path := state.get(SHARDS)) is not None:
+        index = _index(path)
+        flat = {f"{REFERENCE}.{name}": tensor for name, tensor in into.items() if f"{REFERENCE}.{name}" in index}
+        if flat:
+            _read(flat, path, together=True)
+    for name, whole in state.get(REFERENCE, {}).items():
+        _take(into[name], whole)
 
 
 def _read(flat: dict[str, Tensor], path: Path, together: bool) -> None:
@@ -233,7 +251,9 @@ def whole_state(path: Path) -> dict[str, Any]:
                 state[i] = {key: flat[f"{MOMENT}{name}:{key}"] for key in saved[name]}
         first += len(names)
     weights |= {other: weights[name] for other, name in order["aliases"].items()}
-    return {**rest, "state_dict": weights, "optimizer_states": [{"state": state, "param_groups": groups}]}
+    kept = {name.removeprefix(f"{REFERENCE}."): t for name, t in flat.items() if name.startswith(f"{REFERENCE}.")}
+    found = {**rest, "state_dict": weights, "optimizer_states": [{"state": state, "param_groups": groups}]}
+    return {**found, REFERENCE: kept} if kept else found
 
 
 def outline(path: Path) -> dict[str, Any]:
