@@ -64,7 +64,7 @@ def changes(name: str) -> dict[str, str]:
 def functions(name: str) -> set[str]:
     """The functions that an algorithm is made of, by their dotted names."""
     base = base_of(name)
-    own = {target(ALGO / axis / f"{value}.yaml") for axis, value in changes(name).items()}
+    own = {target(ALGO / axis / f"{value}.yaml") for axis, value in changes(name).items() if axis in AXES}
     return own | (functions(base) if base else set())
 
 
@@ -101,8 +101,17 @@ def target(path: Path) -> str:
     return node["estimator"]["_target_"] if "estimator" in node else node["_target_"]
 
 
+def flat(node: dict, prefix: str = "") -> dict[str, object]:
+    """The settings of a node by dotted key, those of nodes inside of it included."""
+    found: dict[str, object] = {}
+    for key, value in node.items():
+        inner = flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        found |= {} if key.startswith("_") else inner
+    return found
+
+
 def settings(path: Path) -> str:
-    node = {k: v for k, v in read(path).items() if not k.startswith("_") and k != "estimator"}
+    node = {k: v for k, v in flat(read(path)).items() if not k.startswith("estimator")}
     return ", ".join(f"`{k}` {'–' if v is None else v}" for k, v in node.items()) or "–"
 
 

@@ -18,7 +18,7 @@ from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm
 from winnow.errors import ConfigError
 from winnow.objectives import KL, PolicyObjective, PreferenceObjective, ValueObjective
-from winnow.ops import clip, kl, ratio
+from winnow.ops import clip, kl, preference, ratio
 from winnow.packed import pack
 from winnow.types import Batch, Mean, PairBatch, Row
 
@@ -261,10 +261,14 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
 
+def dpo(smoothing: float) -> PreferenceObjective:
+    return PreferenceObjective(preference.sigmoid, preference.reverse_kl, BETA, smoothing)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_preference_loss(smoothing: float):
     """Margins 4 and −3, times β: 2 and −1.5."""
-    loss = PreferenceObjective(BETA, smoothing)(CHOSEN, REJECTED, two_pairs()).value
+    loss = dpo(smoothing)(CHOSEN, REJECTED, two_pairs()).value
     right = -math.log(sigmoid(2)) - math.log(sigmoid(-1.5))
     wrong = -math.log(sigmoid(-2)) - math.log(sigmoid(1.5))
     assert loss.item() == pytest.approx(((1 - smoothing) * right + smoothing * wrong) / 4)
@@ -272,7 +276,7 @@ def test_preference_loss(smoothing: float):
 
 def test_preference_raises_the_chosen_and_lowers_the_rejected():
     chosen, rejected = CHOSEN.clone().requires_grad_(), REJECTED.clone().requires_grad_()
-    PreferenceObjective(BETA, 0.0)(chosen, rejected, two_pairs()).value.backward()
+    dpo(0.0)(chosen, rejected, two_pairs()).value.backward()
     easy, hard = BETA * sigmoid(-2) / 4, BETA * sigmoid(1.5) / 4
     expected = torch.tensor([[0, -easy, -easy], [0, -hard, 0]], dtype=torch.float64)
     torch.testing.assert_close(chosen.grad, expected)
@@ -281,7 +285,7 @@ def test_preference_raises_the_chosen_and_lowers_the_rejected():
 
 
 def test_metrics_of_preference():
-    loss = PreferenceObjective(BETA, 0.0)(CHOSEN, REJECTED, two_pairs())
+    loss = dpo(0.0)(CHOSEN, REJECTED, two_pairs())
     assert loss.metrics["train/dpo/acc"] == Mean(1, 2)
     assert loss.metrics["train/dpo/margin"] == Mean(BETA * (4 - 3), 2)
     assert loss.metrics["train/dpo/reward_chosen"] == Mean(BETA * (3 - 1), 2)
@@ -294,9 +298,7 @@ def test_metrics_of_preference():
 
 def test_gradient_mass_of_chosen_and_rejected():
     """Pair 0 has two chosen tokens and one rejected, pair 1 one and three."""
-    metrics = PreferenceObjective(BETA, 0.0)(
-        CHOSEN.clone().requires_grad_(), REJECTED.clone().requires_grad_(), two_pairs()
-    ).metrics
+    metrics = dpo(0.0)(CHOSEN.clone().requires_grad_(), REJECTED.clone().requires_grad_(), two_pairs()).metrics
     easy, hard = BETA * sigmoid(-2) / 4, BETA * sigmoid(1.5) / 4
     for sign, expected in (("positive", 2 * easy + hard), ("negative", easy + 3 * hard)):
         assert metrics[f"train/gradient_mass/{sign}"].total == pytest.approx(expected)
@@ -304,7 +306,7 @@ def test_gradient_mass_of_chosen_and_rejected():
 
 
 def test_a_pair_of_weight_zero_has_no_effect():
-    loss = PreferenceObjective(BETA, 0.0)(CHOSEN, REJECTED, two_pairs(weight=(1.0, 0.0)))
+    loss = dpo(0.0)(CHOSEN, REJECTED, two_pairs(weight=(1.0, 0.0)))
     assert loss.value.item() == pytest.approx(-math.log(sigmoid(2)) / 4)
     assert loss.metrics["train/dpo/acc"] == Mean(1, 1)
     assert loss.metrics["train/dpo/margin"] == Mean(BETA * 4, 1)

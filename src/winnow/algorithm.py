@@ -103,7 +103,7 @@ class PolicyUpdate:
                 "algo.kl.weight=ratio: in the reward, the KL is of the policy that samples, whose ratio is 1; "
                 "type algo.kl.weight=none, or algo.kl.place=loss"
             )
-        if in_reward is not None and in_reward.reference == "previous":
+        if in_reward is not None and in_reward.is_of_sampler:
             raise ConfigError(
                 "algo.kl: in the reward, the KL to the policy that drew the samples is zero; "
                 "type algo.kl.reference=initial"

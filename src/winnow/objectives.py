@@ -92,6 +92,11 @@ class KL:
     def __post_init__(self) -> None:
         self.sync.refuse_unused(self.reference, "algo.kl")
 
+    @property
+    def is_of_sampler(self) -> bool:
+        """Whether the reference is the policy that drew the samples."""
+        return self.reference == "previous" or (self.reference == "synced" and self.sync == Sync(every=1, share=1.0))
+
     def __call__(self, logprobs: Tensor, reference: Tensor) -> Tensor:
         """The estimate of each token's KL, in the shape of `logprobs`, without the coefficient."""
         estimate = self.estimator(logprobs - reference)

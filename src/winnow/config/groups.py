@@ -150,9 +150,10 @@ class Groups:
         loaded = self.loader.repository.load_config(f"{group}/{option}")
         if loaded is None or not isinstance(loaded.config, DictConfig):
             return set()
-        package, is_global = group.replace("/", "."), loaded.header["package"] == "_global_"
-        node = OmegaConf.select(loaded.config, package) if is_global else loaded.config
-        found = {str(key) for key in node or {} if not str(key).startswith("_")}
+        package, home = group.replace("/", "."), loaded.header["package"] or ""
+        inside = package if home == "_global_" else package.removeprefix(f"{home}.") if home else ""
+        node = OmegaConf.select(loaded.config, inside) if inside else loaded.config
+        found = {str(key) for key in node if not str(key).startswith("_")} if isinstance(node, DictConfig) else set()
         for default in loaded.defaults_list or []:
             if isinstance(default, ConfigDefault) and default.path is not None and not default.is_self():
                 found |= self._settings(group, default.path)  # a file that it builds on, as llama does on qwen

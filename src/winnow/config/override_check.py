@@ -93,7 +93,7 @@ class OverrideCheck:
         a node that other packages read. Nodes of Winnow accept no further settings."""
         node = _selected(self.cfg, self.anchor) if self.anchor else None
         if not isinstance(node, DictConfig):
-            return node is not None
+            return isinstance(node, ListConfig)
         foreign = not str(node.get("_target_", "winnow.")).startswith("winnow.")
         adds = self.override.is_add() or self.override.is_force_add()
         return (adds and (foreign or self.key.startswith("hydra."))) or self.key.endswith("._target_")
@@ -110,7 +110,8 @@ class OverrideCheck:
 
     def _refuse_kind(self) -> None:
         value, group = self.override.value(), self.key.replace(".", "/")
-        if isinstance(self.old, DictConfig) and isinstance(value, str) and self.groups.options(group):
+        choices = self.groups.options(group) if isinstance(value, str) else []
+        if choices and (isinstance(self.old, DictConfig) or value in choices):
             raise ConfigError(f"{self.line}: {group} is a group; type {group}={value}")
         if self.key.split(".")[-1] in ONE_OR_SEVERAL and _is_one_or_several(value):
             return
@@ -134,7 +135,8 @@ class OverrideCheck:
             case DictConfig() if not self.old:
                 return ""
             case DictConfig():
-                return f"; set its keys, such as {self.key}.{next(iter(self.old))}"
+                own = [str(key) for key in self.old if not str(key).startswith("_")]
+                return f"; set its keys, such as {self.key}.{own[0]}" if own else ""
             case ListConfig() if not self.old:
                 return f"; type {self.key}=[{self.override.value()}]"
             case ListConfig():

@@ -169,6 +169,11 @@ class IterationModule(pl.LightningModule):
         # batches.
         self.trainer.accumulate_grad_batches = batch.terms.num_micro_batches // distributed.world_size()
 
+    @property
+    def copies(self) -> int:
+        """The numbers in a checkpoint for each trained weight: itself, two moments, and a reference that follows it."""
+        return 3 + (self.following is not None)
+
     def end_iteration(self, iteration: int) -> None:
         """Move what moves between iterations, after `iteration`, counted from 1.
 

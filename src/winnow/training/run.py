@@ -385,12 +385,11 @@ class Run:
 
 
 def _need(module: IterationModule, language_model: LanguageModel, intervals: Intervals) -> Need:
-    """The room that a run takes: a checkpoint holds weights, their two moments and a reference that follows them."""
+    """The room that a run takes: a checkpoint holds some copies of the trained weights, an export all weights."""
     trained = sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad)
     every = -(-intervals.iterations // intervals.save)
     kept = every if intervals.keep is None else min(intervals.keep + intervals.keep_best, every)
-    exported = sum(4 * p.numel() for p in language_model.model.parameters())
-    return Need((3 + (module.following is not None)) * trained, kept, exported)
+    return Need(module.copies * trained, kept, sum(4 * p.numel() for p in language_model.model.parameters()))
 
 
 def _status_of(stop: Stopped) -> Status:
