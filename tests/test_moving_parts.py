@@ -1,8 +1,10 @@
 """What moves between iterations: a reference policy that follows the policy, and an entropy coefficient."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,7 +35,7 @@ MOVING = {
 }
 
 
-def state(directory: Path, iteration: int) -> dict:
+def state(directory: Path, iteration: int) -> Mapping[str, Any]:
     return load_state(directory / "checkpoints" / f"iteration_{iteration:06d}" / "state.ckpt")
 
 
