@@ -134,12 +134,7 @@ CASES = (
         "log-probabilities instead.",
     ),
     Case("SAPO", {"loss_type": "sapo"}, ("algo=sapo", EPS)),
-    Case(
-        "VESPO",
-        {"loss_type": "vespo"},
-        ("algo=vespo", EPS, "algo/aggregate=token_mean"),
-        note="TRL divides by the tokens of the batch; `algo=vespo` has the mean of sequences.",
-    ),
+    Case("VESPO", {"loss_type": "vespo"}, ("algo=vespo", EPS)),
     Case(
         "standard deviation of the batch (Lite-PPO)",
         {"loss_type": "dapo", "scale_rewards": "batch"},

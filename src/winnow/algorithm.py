@@ -175,7 +175,7 @@ class PolicyGradient(PolicyUpdate):
             facts = SampleFacts.of_verdicts(rewards, torch.zeros_like(usable))
         if usable.all():
             found = self._advantages(rewards, penalty, facts, usable)
-        elif reads(self.advantage, "usable"):
+        elif reads(self.advantage, "usable") and usable.any():
             filled = [None if of is None else torch.where(usable, of, 0.0) for of in (rewards, penalty)]
             assert filled[0] is not None
             known = replace(facts, parts=torch.where(usable.unsqueeze(2), facts.parts, 0.0))

@@ -274,7 +274,7 @@ def test_k1_in_the_loss_lowers_kept_samples_and_with_a_clamp_those_near_the_refe
 
 @proves("kl_to_the_previous_policy_changes_nothing")
 @pytest.mark.parametrize("rule", [ratio.log_probability, ratio.token])
-@pytest.mark.parametrize("estimator", [kl.k1, kl.k2, kl.k3])
+@pytest.mark.parametrize("estimator", [kl.k1, kl.k2, kl.k3, partial(kl.drift, cap=0.2)])
 def test_kl_to_the_policy_itself_has_no_gradient_where_the_notice_says_so(estimator, rule):
     term = KL(estimator, coef=0.3, reference="previous")
     objective = PolicyObjective(rule, clip.unclipped, term, 0.0)

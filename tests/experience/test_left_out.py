@@ -126,6 +126,12 @@ def test_whitening_is_over_the_finite_rewards_of_all_prompts():
     torch.testing.assert_close(found, torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]) * math.sqrt(2))
 
 
+@pytest.mark.parametrize("of", [advantage.group, advantage.whitened, advantage.batch])
+def test_an_iteration_without_a_finite_reward_has_no_advantage(of: Callable[..., Tensor]):
+    rule = PolicyGradient(**{**COMMON, "select": select.all_samples, "advantage": of})  # pyright: ignore
+    assert not rule.advantages(torch.full((2, 3), math.nan), None, torch.ones(2, 3, dtype=torch.bool)).any()
+
+
 @pytest.mark.parametrize("algo", [grpo, ppo])
 def test_a_reward_that_is_not_finite_leaves_out_its_row_alone(algo: Callable[..., ExperienceSource]):
     found = algo(collector(spoilt("reward", math.nan)))(0, Clock())

@@ -1,5 +1,6 @@
 """Rules of the algorithms since the paper, each against numbers that a person can check."""
 
+from functools import partial
 from math import e, exp, log, sqrt
 from typing import Any
 
@@ -99,6 +100,28 @@ def test_the_advantage_for_the_chance_of_one_in_k():
     assert ends.tolist() == [[0.0] * 4, [0.0] * 4]
 
 
+@pytest.mark.parametrize("k", [4, 5])
+def test_k_samples_of_no_more_say_nothing_of_each(k: int):
+    """All four samples are one choice: whether it has a correct one does not depend on which sample is meant."""
+    for right in range(5):
+        correct = torch.arange(4)[None] < right
+        assert not advantage.pass_at_k(torch.zeros(1, 4), correct, k=k).any()
+
+
+def test_a_single_sample_has_no_advantage_over_its_group():
+    reward, correct, usable = torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
+    assert advantage.over_pass_rate(reward, correct).item() == 0.0
+    assert advantage.length_weighted(reward, torch.tensor([[7]])).item() == 0.0
+    assert advantage.pass_at_k(reward, correct, k=1).item() == 0.0
+    assert advantage.batch(reward, usable).item() == 0.0
+    assert advantage.each_reward(reward, reward[:, :, None], torch.ones(1), usable).item() == 0.0
+
+
+def test_responses_without_tokens_have_no_weight_in_a_baseline():
+    assert advantage.length_weighted(torch.tensor([[1.0, 0.0]]), torch.tensor([[0, 4]])).tolist() == [[1.0, 0.0]]
+    assert advantage.length_weighted(torch.tensor([[1.0, 0.0]]), torch.tensor([[0, 0]])).tolist() == [[1.0, 0.0]]
+
+
 def test_one_in_one_is_the_standardised_verdict():
     correct = torch.tensor([[True, False, False, True, False]])
     verdicts = correct.double()
@@ -170,6 +193,15 @@ def test_a_smooth_weight_with_a_peak():
     logprobs = torch.zeros(1, 2, requires_grad=True)
     found = slope(clip.vespo(r, advantages, logprobs, 2.0, 3.0, 3.0, 2.0), logprobs)
     assert found[0] == [near([4 * exp(-3), -8 * exp(-2)])]
+
+
+@pytest.mark.parametrize("k", [3.0, 8.0])
+def test_a_smooth_weight_of_a_response_that_has_gone_far(k: float):
+    """At W = e^±20: W^8 alone is e^160, more than float32 holds, and e^{λ(1 − W)} is 0; W^−8 is 0."""
+    r, logprobs = torch.tensor([[20.0, -20.0]]).exp(), torch.zeros(1, 2, requires_grad=True)
+    for sign in (1.0, -1.0):
+        found = slope(clip.vespo(r, torch.full((1, 2), sign), logprobs, k, 2.0, k, 2.0), logprobs)
+        assert found[0] == [near([0.0, 0.0])]
 
 
 def test_a_log_ratio_within_bounds():
@@ -263,10 +295,25 @@ def test_a_correction_of_a_response_is_that_of_the_response_alone(rule: Any):
     assert rule(RATIOS.log().mul(0).exp(), RESPONSE).tolist() == [[1.0] * 3] * 2
 
 
+def test_a_correction_of_a_response_with_an_unknown_token_is_unknown():
+    unknown = torch.tensor([[1.0, float("nan"), 1.0]])
+    for rule in (ratio.sequence_truncated, ratio.sequence_masked, partial(ratio.geometric_masked, floor=0.5)):
+        assert rule(unknown, RESPONSE[:1], cap=2.0).isnan().all()
+
+
 def test_the_drift_is_the_kl_of_the_policy_that_sampled():
     """π_old = (½, ½), π = (¾, ¼): Σ π_old · drift(log π/π_old) = KL(π_old ‖ π) = ½ log 4/3."""
     delta = torch.tensor([1.5, 0.5]).log()
-    assert (0.5 * kl.drift(delta)).sum().item() == near(0.5 * log(4 / 3))
+    assert (0.5 * kl.drift(delta, cap=0.5)).sum().item() == near(0.5 * log(4 / 3))
+
+
+def test_the_slope_of_the_drift_is_the_ratio_less_one_up_to_a_cap():
+    """Ratios of ½, 1, 1.1, 3 and e^100 with a cap of 0.2; the value goes on along the tangent at 1.2."""
+    delta = torch.tensor([log(0.5), 0.0, log(1.1), log(3.0), 100.0], requires_grad=True)
+    found = kl.drift(delta, cap=0.2)
+    assert slope(found, delta)[0] == near([-0.5, 0.0, 0.1, 0.2, 0.2])
+    assert found[3].item() == near(0.2 - log(1.2) + 0.2 * log(3 / 1.2))
+    assert found[4].item() == pytest.approx(0.2 - log(1.2) + 0.2 * (100 - log(1.2)))
 
 
 # Preferences, at scores of log 3 and 0, so that m = log 3 and σ(m) = ¾.
@@ -296,6 +343,21 @@ def test_a_loss_that_is_robust_to_wrong_labels_has_that_of_the_right_ones_as_its
     s = 0.2
     found = (1 - s) * preference.robust(CHOSEN, REJECTED, 1.0, s) + s * preference.robust(REJECTED, CHOSEN, 1.0, s)
     assert found.item() == near(-log(0.75))
+
+
+@pytest.mark.parametrize(
+    "score", [preference.forward_kl, preference.jensen_shannon, partial(preference.alpha, order=0.5)]
+)
+def test_scores_of_responses_that_have_gone_far_are_numbers(score: Any):
+    """Log-ratios of ±200, those of a long response: e^200 is more than float32 holds."""
+    chosen = torch.tensor([-200.0, 200.0, -200.0], requires_grad=True)
+    rejected = torch.tensor([200.0, -200.0, -200.0], requires_grad=True)
+    losses = preference.sigmoid(score(chosen), score(rejected), 0.1)
+    found = torch.tensor(slope(losses, chosen, rejected))
+    assert losses.isfinite().all()
+    assert found.isfinite().all()
+    assert (found[0] <= 0).all()
+    assert (found[1] >= 0).all()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """KL estimators against exact sums over a toy policy of three actions."""
 
+import math
+
 import pytest
 import torch
 
@@ -50,3 +52,15 @@ def test_as_a_loss_k1_has_no_gradient_k2_the_reverse_and_k3_the_forward_one():
 
 def test_k3_is_never_negative():
     assert kl.k3(torch.linspace(-5, 5, 101)).min() >= 0
+
+
+def test_k3_of_a_token_that_has_become_very_unlikely_pulls_it_back():
+    """At log π/π_ref = −100 exp(100) overflows; the slope is that at −20, and the value goes on along it."""
+    delta = torch.tensor([-100.0, -20.0, -1.0, 30.0], requires_grad=True)
+    value = kl.k3(delta)
+    (slope,) = torch.autograd.grad(value.sum(), delta)
+    at_bound = math.exp(20) - 21
+    assert value.tolist() == pytest.approx([at_bound + 80 * (math.exp(20) - 1), at_bound, math.e - 2, 29.0])
+    assert slope.tolist() == pytest.approx([1 - math.exp(20), 1 - math.exp(20), 1 - math.e, 1.0])
+    assert kl.k3(torch.tensor(math.nan)).isnan()
+    assert not kl.k3(torch.tensor(-math.inf)).isfinite()

@@ -28,6 +28,14 @@ def test_all_tokens_but_those_of_the_highest_covariance():
     assert more.tolist() == [[False, False, True], [False, True, False]]
 
 
+@pytest.mark.parametrize("of", [1.0, 0.7])
+def test_no_token_is_left_out_where_all_advantages_are_equal(of: float):
+    """Every product is 0 then, as with algo=raftpp: none makes entropy fall more than another."""
+    logprobs = torch.tensor([[0.0, -1.0, -3.0], [0.0, -1.0, -3.5]])
+    found = tokens.low_covariance(ENTROPIES, RESPONSE, logprobs, torch.full((2, 3), of), share=0.5)
+    assert found.equal(RESPONSE)
+
+
 def test_every_token_of_every_response():
     assert tokens.every_token(ENTROPIES, RESPONSE).equal(RESPONSE)
 

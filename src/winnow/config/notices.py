@@ -93,7 +93,7 @@ def kl_to_the_previous_policy_changes_nothing(setup: Setup) -> str | None:
     term = setup.algorithm.objective.kl_in_loss
     if term is None or not term.is_of_sampler or setup.updates != 1 or setup.rounds_coarsely:
         return None
-    if rule_of(term.estimator) not in (kl.k2, kl.k3):
+    if rule_of(term.estimator) not in (kl.k2, kl.k3, kl.drift):
         return None
     return "one update per iteration: the previous policy is the current one, so algo.kl changes nothing"
 

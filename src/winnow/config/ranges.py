@@ -16,7 +16,7 @@ REWARD_ROUNDING = 8 * 2.0**-23
 """Relative difference up to which two rewards are the same number in float32, as in `ops.spread`, which needs torch."""
 
 COMPARE_SAMPLES = tuple(
-    f"advantage.{rule}" for rule in ("group", "batch", "length_weighted", "over_pass_rate", "pass_at_k")
+    f"advantage.{rule}" for rule in ("group", "batch", "length_weighted", "over_pass_rate", "pass_at_k", "each_reward")
 )
 """Ends of the names of rules under which a prompt with one sample never has an advantage."""
 LOGGING_CALLBACKS = ("timer", "device_stats", "learning_rate_monitor")
@@ -146,10 +146,10 @@ def _combinations(cfg: DictConfig) -> list[str]:
         problems.append(f"callbacks={unseen[0]}: its figures go to the loggers, and there is none; type logger=csv")
     if rollout.samples == 1 and advantage.endswith(COMPARE_SAMPLES):
         problems.append("rollout.samples=1: a group advantage compares samples of one prompt; type rollout.samples=8")
-    elif advantage.endswith("advantage.pass_at_k") and cfg.algo.advantage.k > rollout.samples:
+    elif advantage.endswith("advantage.pass_at_k") and (k := cfg.algo.advantage.k) >= rollout.samples:
         problems.append(
-            f"algo.advantage.k={cfg.algo.advantage.k}: of rollout.samples={rollout.samples} there are no sets of so "
-            f"many; type algo.advantage.k={rollout.samples}, or more samples"
+            f"algo.advantage.k={k}: must be below rollout.samples={rollout.samples}, for all samples are a single choice, "
+            f"which says nothing of each; type rollout.samples={2 * k}, or algo.advantage.k={rollout.samples // 2}"
         )
     if rollout.samples == 1 and select.endswith(("select.mixed_prompts", "select.extremes")):
         problems.append("rollout.samples=1: one sample cannot disagree with itself; type rollout.samples=8")

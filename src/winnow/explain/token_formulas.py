@@ -1,5 +1,7 @@
 """Formulas of the rules on tokens: ratio, surrogate, KL, correction, aggregation and value loss."""
 
+from math import log1p
+
 from winnow.explain.domains import EVERY_TOKEN, SAME_PROMPT, TOKENS, highest, mean, total
 from winnow.explain.expression import ONE, TRUE, Apply, Expression, Symbol
 from winnow.explain.functions import (
@@ -257,8 +259,9 @@ def _(ratio: Expression, advantage: Expression, delta: float) -> Expression:
 
 
 @formula(kl.drift)
-def _(delta: Expression) -> Expression:
-    return exp(delta) - 1 - delta
+def _(delta: Expression, cap: float) -> Expression:
+    near = minimum(delta, log1p(cap))
+    return exp(near) - 1 - near + cap * (delta - near)
 
 
 @formula(tokens.every_token)
@@ -281,4 +284,4 @@ def _(logprobs: Expression, advantage: Expression, share: float) -> Expression:
     product = (logprobs - mean(logprobs, EVERY_TOKEN)) * (advantage - mean(advantage, EVERY_TOKEN))
     meaning = "(log μ(a_t) − mean_T(log μ(a_t)))·(A − mean_T(A)), T the tokens of the iteration's batch"
     covariance = Symbol("c_t", "c_t", "", meaning, product)
-    return covariance < _limit(covariance, share, "c_t")
+    return (covariance < _limit(covariance, share, "c_t")) | (covariance <= 0)

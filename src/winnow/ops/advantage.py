@@ -101,8 +101,10 @@ def batch(
 def over_pass_rate(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) -> Float[Tensor, "p g"]:
     """(c − p) / p with the verdict c of a sample, 0 or 1, and its prompt's share p of correct samples; 0 if p is 0.
 
-    On average over groups that is the gradient of −Σ_{k<G} (1 − p)^k / k, the first terms of log p (MaxRL, arXiv
-    2602.02710). Rewards are not read.
+    On average over groups that is the gradient of −Σ_{k<G} (1 − p)^k / k, the first G − 1 terms of log p, of responses
+    whose tokens are summed (MaxRL, arXiv 2602.02710). The paper counts G terms, which holds where the mean of all scores
+    is subtracted from groups without a correct sample too; its algorithm drops these, and so does this function.
+    Rewards are not read.
     """
     rate = correct.to(rewards.dtype).mean(1, keepdim=True)
     return torch.where(rate > 0, (correct.to(rewards.dtype) - rate) / rate, 0.0)
@@ -112,9 +114,9 @@ def length_weighted(rewards: Float[Tensor, "p g"], lengths: Int[Tensor, "p g"]) 
     """Rewards minus the mean of their prompt's, in which each counts by its length: Σ l·r / Σ l.
 
     This is the baseline of least variance if the square of a response's gradient grows with its length (OPO, arXiv
-    2505.23585, Eq. 10).
+    2505.23585), as it may where its tokens are summed and not averaged.
     """
-    weights = lengths.to(rewards.dtype) / lengths.sum(1, keepdim=True)
+    weights = lengths.to(rewards.dtype) / lengths.sum(1, keepdim=True).clamp(min=1)
     return torch.where(tied(rewards, (1,)), 0.0, rewards - (weights * rewards).sum(1, keepdim=True))
 
 
@@ -127,7 +129,7 @@ def each_reward(
 ) -> Float[Tensor, "p g"]:
     """Each reward standardised within its prompt, then added by its weight, and the sums whitened (GDPO).
 
-    arXiv 2601.05242, Eq. 4 to 6: a reward of small spread is not drowned by one of large spread.
+    arXiv 2601.05242, Eq. 4 to 7: a reward of small spread is not drowned by one of large spread.
     """
     total = torch.zeros_like(rewards)
     degrees = (usable.sum(1, keepdim=True) - 1).clamp(min=1)
@@ -146,8 +148,8 @@ def pass_at_k(
     """The advantage of a sample for the chance ρ that k samples of its prompt's G have a correct one among them.
 
     With W wrong samples ρ = 1 − C(W, k) / C(G, k); correct ones have (1 − ρ) / σ and wrong ones
-    (1 − ρ − C(W − 1, k − 1) / C(G − 1, k − 1)) / σ, σ = √(ρ(1 − ρ)) + eps (arXiv 2508.10751, section 3.3; its released
-    code). Rewards are not read. Of a prompt with fewer samples, k is all of them.
+    (1 − ρ − C(W − 1, k − 1) / C(G − 1, k − 1)) / σ, σ = √(ρ(1 − ρ)) + eps (arXiv 2508.10751, section 2.4; its released
+    code). Where G is not above k, every sample has 0. Rewards are not read.
     """
     size = rewards.shape[1]
     k = min(k, size)

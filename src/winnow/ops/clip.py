@@ -60,7 +60,7 @@ def cispo(ratio: PerToken, advantage: PerToken, low: float, high: float) -> PerT
 
 
 def sapo(ratio: PerToken, advantage: PerToken, positive: float, negative: float) -> PerToken:
-    """σ(τ(r − 1))·4/τ·A: a soft gate instead of a bound, τ by the sign of A (SAPO, arXiv 2511.20347, Eq. 5 and 6).
+    """σ(τ(r − 1))·4/τ·A: a soft gate instead of a bound, τ by the sign of A (SAPO, arXiv 2511.20347).
 
     At r = 1 its gradient is that of r·A, and it decays on both sides.
     """
@@ -69,7 +69,7 @@ def sapo(ratio: PerToken, advantage: PerToken, positive: float, negative: float)
 
 
 def topr(ratio: PerToken, advantage: PerToken, logprobs: PerToken) -> PerToken:
-    """A·log π where A > 0, else sg[min(r, 1)]·A·log π (TOPR, arXiv 2503.14286, Eq. 9; r of the whole response).
+    """A·log π where A > 0, else sg[min(r, 1)]·A·log π (TOPR, arXiv 2503.14286, Eq. 8; r of the whole response).
 
     Good responses are imitated however unlikely they have become; bad ones are pushed down only while they are likely.
     """
@@ -85,13 +85,14 @@ def vespo(
     k_neg: float,
     lambda_neg: float,
 ) -> PerToken:
-    """sg[r^k · e^{λ(1 − r)}]·A·log π, with k and λ by the sign of A (VESPO, arXiv 2602.10693; r of the whole response).
+    """sg[r^k · e^{λ(1 − r)}]·A·log π, with k and λ by the sign of A (VESPO, arXiv 2602.10693, Eq. 20).
 
-    The weight is 1 at r = 1, has its peak at r = k/λ and no hard bound.
+    r is that of the whole response. The weight is 1 at r = 1, has its peak at r = k/λ and no hard bound; it is taken as
+    one exponential, because r^k alone can overflow where e^{λ(1 − r)} is 0.
     """
     positive = advantage >= 0
     k, rate = _by_sign(positive, k_pos, k_neg, ratio), _by_sign(positive, lambda_pos, lambda_neg, ratio)
-    return (ratio**k * torch.exp(rate * (1 - ratio))).detach() * advantage * logprobs
+    return torch.exp(k * ratio.log() + rate * (1 - ratio)).detach() * advantage * logprobs
 
 
 def _by_sign(positive: Bool[Tensor, "b s"], a: float, b: float, like: PerToken) -> PerToken:

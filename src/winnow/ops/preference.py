@@ -43,7 +43,10 @@ def ipo(
     chosen_lengths: Int[Tensor, " b"],
     rejected_lengths: Int[Tensor, " b"],
 ) -> PerPair:
-    """(m − 1/(2β))², m of scores divided by their lengths: the margin has a target (IPO, 2310.12036, Eq. 17)."""
+    """(m − 1/(2β))², m of scores divided by their lengths: the margin has a target (IPO, 2310.12036, Eq. 17).
+
+    The paper's margin is of sums; that of means is TRL's and does not depend on how long the responses are.
+    """
     return (chosen / chosen_lengths - rejected / rejected_lengths - 1 / (2 * beta)).square()
 
 
@@ -55,7 +58,10 @@ def exo(chosen: PerPair, rejected: PerPair, beta: float, smoothing: float) -> Pe
 
 
 def sppo(chosen: PerPair, rejected: PerPair, beta: float) -> PerPair:
-    """(chosen − 1/(2β))² + (rejected + 1/(2β))²: each score has a target of its own (SPPO, 2405.00675, Eq. 4.7)."""
+    """(chosen − 1/(2β))² + (rejected + 1/(2β))²: each score has a target of its own (SPPO, 2405.00675, Eq. 4.7).
+
+    The equation's chances of winning are 1 and 0 here, as in TRL's `sppo_hard`.
+    """
     return (chosen - 0.5 / beta).square() + (rejected + 0.5 / beta).square()
 
 
@@ -65,12 +71,12 @@ def reverse_kl(log_ratio: PerPair) -> PerPair:
 
 
 def forward_kl(log_ratio: PerPair) -> PerPair:
-    """1 − π_ref/π, with KL(π_ref ‖ π) in the place of KL(π ‖ π_ref) (f-DPO, 2309.16240, Table 1)."""
+    """1 − π_ref/π, with KL(π_ref ‖ π) in the place of KL(π ‖ π_ref) (f-DPO, 2309.16240)."""
     return -bounded(-log_ratio).expm1()
 
 
 def jensen_shannon(log_ratio: PerPair) -> PerPair:
-    """log 2π/(π + π_ref), with the Jensen-Shannon divergence (f-DPO, 2309.16240, Table 1)."""
+    """log 2π/(π + π_ref), with the Jensen-Shannon divergence (f-DPO, 2309.16240)."""
     return log(2) + F.logsigmoid(log_ratio)
 
 

@@ -96,10 +96,10 @@ def geometric_masked(ratio: PerToken, response: Bool[Tensor, "b s"], cap: float,
     """1 at each token if the geometric mean of the response's ratios is within [floor, cap], else 0.
 
     Unlike the product, the mean does not leave the interval because a response is long (verl, rejection sampling of
-    rollouts).
+    rollouts). A mean that is NaN stays NaN.
     """
     mean = (_of_responses(ratio, response).sum(1, keepdim=True) / response.sum(1, keepdim=True).clamp(min=1)).exp()
-    return torch.where((mean < floor) | (mean > cap), 0.0, torch.ones_like(ratio))
+    return torch.where((mean < floor) | (mean > cap), 0.0, (mean - mean).exp()).expand_as(ratio)
 
 
 def trust_region_masked(ratio: PerToken, response: Bool[Tensor, "b s"], delta: float) -> PerToken:

@@ -8,6 +8,8 @@ update: neither micro-batches nor ranks change them.
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from winnow.ops.spread import rounding
+
 PerToken = Float[Tensor, "n s"]
 
 
@@ -26,12 +28,15 @@ def low_covariance(
 ) -> Bool[Tensor, "n s"]:
     """All tokens but the `share` of the highest (log π − mean)·(A − mean), which make entropy fall (Clip-Cov).
 
-    arXiv 2505.22617, Eq. 10; the released code draws the tokens at random above a bound, and here they are the first.
+    arXiv 2505.22617, Eq. 10; the paper draws them at random among those within bounds, and here they are the first. A
+    covariance that is not above 0 raises entropy or says nothing, as where all advantages are equal: no token of one
+    is left out.
     """
     inside = response.to(logprobs.dtype)
     centred = [(of - (of * inside).sum() / inside.sum()) for of in (logprobs, advantage)]
     covariance = centred[0] * centred[1]
-    return response & (covariance < _kth_highest(covariance[response], share))
+    nothing = rounding(logprobs[response].abs().max() * advantage[response].abs().max())
+    return response & ((covariance < _kth_highest(covariance[response], share)) | (covariance <= nothing))
 
 
 def _kth_highest(values: Float[Tensor, " t"], share: float) -> Float[Tensor, ""]:
