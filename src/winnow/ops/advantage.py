@@ -102,8 +102,8 @@ def over_pass_rate(rewards: Float[Tensor, "p g"], correct: Bool[Tensor, "p g"]) 
     """(c − p) / p with the verdict c of a sample, 0 or 1, and its prompt's share p of correct samples; 0 if p is 0.
 
     On average over groups that is the gradient of −Σ_{k<G} (1 − p)^k / k, the first G − 1 terms of log p, of responses
-    whose tokens are summed (MaxRL, arXiv 2602.02710). The paper counts G terms, which holds where the mean of all scores
-    is subtracted from groups without a correct sample too; its algorithm drops these, and so does this function.
+    whose tokens are summed (MaxRL, arXiv 2602.02710). The paper counts G terms, which holds where the mean of all
+    scores is subtracted from groups without a correct sample too; its algorithm drops these, and so does this function.
     Rewards are not read.
     """
     rate = correct.to(rewards.dtype).mean(1, keepdim=True)
