@@ -148,7 +148,7 @@ def _combinations(cfg: DictConfig) -> list[str]:
         problems.append("rollout.samples=1: a group advantage compares samples of one prompt; type rollout.samples=8")
     elif advantage.endswith("advantage.pass_at_k") and (k := cfg.algo.advantage.k) >= rollout.samples:
         problems.append(
-            f"algo.advantage.k={k}: must be below rollout.samples={rollout.samples}, because all samples are one choice "
+            f"algo.advantage.k={k}: must be below rollout.samples={rollout.samples}, as all samples are one choice "
             f"and say nothing of each; type rollout.samples={2 * k}, or algo.advantage.k={rollout.samples // 2}"
         )
     if rollout.samples == 1 and select.endswith(("select.mixed_prompts", "select.extremes")):
