@@ -152,3 +152,22 @@ def test_ranks_that_train_py_has_started(tmp_path: Path, strategy: str, rank: in
     assert len(told(run)) == (harm != "SIGTERM" and not killed), run.output
     assert "Traceback" not in run.output
     assert saved(tmp_path / "run") == (3 if (harm, moment) == ("SIGTERM", "updating") else 2)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_rank_that_does_not_start_is_told(tmp_path: Path, strategy: str):
+    """The variables of torchrun without the second process."""
+    of_torchrun = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"}
+    store = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29777", "TORCHELASTIC_RUN_ID": "alone"}
+    words = [*WORDS, "hardware.devices=2", f"hardware.strategy={strategy}", "hardware.timeout=10"]
+    run = subprocess.run(
+        [sys.executable, "train.py", *words, f"hydra.run.dir={tmp_path / 'run'}"],
+        cwd=CONF.parent,
+        env=os.environ | of_torchrun | store | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 1
+    assert "ranks: not all have started" in run.stderr
+    assert "Traceback" not in run.stderr

@@ -83,7 +83,8 @@ def _values(cfg: DictConfig, algorithm: bool = True) -> list[str]:
             problems.append(f"eval.sets: no benchmark {name}; {hint}there are {', '.join(known)}")
         if sets.count(name) > 1:
             problems.append(f"eval.sets: {name} is named twice")
-    for name in cfg.eval.get("files") or {}:
+    files = cfg.eval.get("files")
+    for name in files if isinstance(files, DictConfig) else ():  # anything else is told above
         if name in known:
             problems.append(f"eval.files.{name}: is the name of another evaluation set; choose another name")
     return problems

@@ -5,15 +5,17 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from subprocess import Popen
 from typing import Any
 
 from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
+from torch.distributed import DistError
 
-from winnow.errors import BUG
+from winnow.errors import BUG, LostRank
 from winnow.signals import FIRST_RANK
 
 LOOK_SECONDS, GRACE_SECONDS = 0.5, 20.0
@@ -46,6 +48,26 @@ class Launched(DDPStrategy):
 
     def _configure_launcher(self) -> None:
         launch_by_ours(self)
+
+    def setup_environment(self) -> None:
+        with joining():
+            super().setup_environment()
+
+
+@contextmanager
+def joining() -> Iterator[None]:
+    """A context in which the ranks find each other.
+
+    Raises:
+        LostRank: some have not come within `hardware.timeout`, which is then said.
+    """
+    try:
+        yield
+    except DistError as error:
+        said = str(error).splitlines()[0].rstrip(".")
+        line = f"ranks: not all have started ({said}); type a longer hardware.timeout where a start takes its time"
+        print(line, file=sys.stderr, flush=True)
+        raise LostRank(line) from error
 
 
 def launch_by_ours(strategy: Any) -> None:

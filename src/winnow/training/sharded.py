@@ -19,7 +19,7 @@ from winnow.models.policy import Critic, FrozenCopy, Policy
 from winnow.models.precision import new_tensors_in_float64
 from winnow.models.sharding import Sharding, fill, is_without_memory, shard, take_whole, without_memory
 from winnow.training import sharded_state
-from winnow.training.launcher import launch_by_ours
+from winnow.training.launcher import joining, launch_by_ours
 
 
 @dataclass(eq=False)
@@ -84,6 +84,10 @@ class Sharded(ModelParallelStrategy):
 
     def _configure_launcher(self) -> None:
         launch_by_ours(self)
+
+    def setup_environment(self) -> None:
+        with joining():
+            super().setup_environment()
 
     def model_to_device(self) -> None:
         """Nothing: shards are made on their device, and with offloading they rest in main memory."""
