@@ -150,6 +150,11 @@ def evaluation_sets(
     ]
 
 
+def of_the_policy(engine: Engine) -> Engine:
+    """The sampler of a run's evaluations: an alteration (`engine.alter`) is of the samples that are trained on alone."""
+    return engine.unaltered() if isinstance(engine, TorchEngine) else engine
+
+
 def evaluation_sampler(cfg: DictConfig, engine: Engine) -> EvaluationSampler:
     """Draws `eval.samples` responses per prompt."""
     return EvaluationSampler(engine, cfg.eval.samples, Sampling(cfg.eval.temperature, cfg.eval.max_tokens), cfg.seed)

@@ -194,7 +194,7 @@ def build_run(
         evaluator=HeldOutEvaluator(
             sets,
             language_model.model,
-            common.evaluation_sampler(cfg, engine),
+            common.evaluation_sampler(cfg, common.of_the_policy(engine)),
         ),
         tracker=trackers_of(cfg),
         lines=[

@@ -251,6 +251,14 @@ class TorchEngine:
         self._alter = alter
         self._model: PreTrainedModel | None = None
 
+    def unaltered(self) -> "TorchEngine":
+        """An engine of the same settings that draws from the policy itself; this one, if it does."""
+        if self.exact:
+            return self
+        other = TorchEngine(self._eos_ids, self._pad_id, self._max_rows, self._graphs)
+        other.bare = self.bare
+        return other
+
     def require_model(self, model: "PreTrainedModel") -> None:
         """Check at start-up that samples of `model` will have the log-probabilities of its plain forward.
 
