@@ -151,7 +151,7 @@ def evaluation_sets(
 
 
 def of_the_policy(engine: Engine) -> Engine:
-    """The sampler of a run's evaluations: an alteration (`engine.alter`) is of the samples that are trained on alone."""
+    """The sampler of a run's evaluations: `engine.alter` is of the samples that are trained on alone."""
     return engine.unaltered() if isinstance(engine, TorchEngine) else engine
 
 
