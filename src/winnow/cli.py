@@ -26,6 +26,7 @@ ORACLE_NUMBERS = (
     ("seed", 0, "of the policies"),
 )
 """Options of `winnow oracle`, each with its default and what it is."""
+ORACLE_TABLES = ("algorithms", "select_and_advantage", "aggregate", "ratio", "clip", "kl", "correction")
 AXES = ("iterations", "sampled_tokens", "trained_tokens", "seconds")
 
 
@@ -151,6 +152,7 @@ def _parser() -> "_Parser":
         "--reward", choices=("verdict", "graded", "none"), default="verdict", help="default %(default)s"
     )
     oracle.add_argument("--draws", type=int, help="draw so many iterations; default: enumerate all")
+    oracle.add_argument("--table", choices=ORACLE_TABLES, help="every option of an axis, as Markdown")
     oracle.add_argument("--json", action="store_true", help="numbers for programs")
 
     check = command("check", "test whether an algorithm, and each of its rules, keeps the promises that runs build on")
@@ -317,6 +319,14 @@ def _plan(args: argparse.Namespace) -> None:
 def _oracle(args: argparse.Namespace) -> None:
     from winnow.assemble.oracle import Asked, as_json, oracle, text
 
+    if args.table is not None:
+        if args.overrides:
+            raise ConfigError(f"--table {args.table}: has words of its own; leave {args.overrides[0]} out")
+        from winnow.assemble.oracle_tables import lines
+
+        for line in lines(args.table):
+            print(line, flush=True)
+        return
     asked = Asked(reward=args.reward, draws=args.draws, **{name: getattr(args, name) for name, _, _ in ORACLE_NUMBERS})
     setting, answer = oracle(args.overrides, asked)
     print(as_json(setting, answer) if args.json else visible(text(setting, answer)))

@@ -7,6 +7,8 @@ from typing import Literal
 
 from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm
+from winnow.config.nodes import build_node
+from winnow.engines.alteration import UNALTERED
 from winnow.oracle.environment import Environment
 from winnow.oracle.measure import Measured
 from winnow.oracle.setting import Answer, Setting, ask
@@ -35,14 +37,17 @@ def oracle(words: Sequence[str], asked: Asked) -> tuple[Setting, Answer]:
     Raises:
         ConfigError: a word is wrong, or there is nothing to measure.
     """
-    cfg = composed("train", words, ("algo",))
+    cfg = composed("train", words, ("algo", "engine.alter"))
     correct, wrong = cfg.reward.get("correct", 1.0), cfg.reward.get("wrong", 0.0)
     if asked.reward == "none":
         correct = wrong = 0.0
     environment = Environment(
         asked.vocabulary, asked.horizon, asked.prompts, correct, wrong, graded=asked.reward == "graded"
     )
-    setting = Setting(environment, asked.samples, asked.moved, asked.mismatch, asked.draws, asked.seed)
+    alter = build_node(cfg.engine.alter) if "alter" in cfg.engine else UNALTERED
+    setting = Setting(
+        environment, asked.samples, asked.moved, asked.mismatch, alter, draws=asked.draws, seed=asked.seed
+    )
     return setting, ask(build_algorithm(cfg), setting)
 
 

@@ -38,6 +38,9 @@ class Unaltered:
                 parameter.copy_(self.weight(parameter))
 
 
+UNALTERED = Unaltered()
+
+
 @dataclass(frozen=True, slots=True)
 class Rounded(Unaltered):
     """Weights rounded to a shorter type. Products and sums stay in the type of the trainer's."""

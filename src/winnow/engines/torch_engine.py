@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from winnow import signals
-from winnow.engines.alteration import Unaltered
+from winnow.engines.alteration import UNALTERED, Unaltered
 from winnow.engines.base import OnCompletion, ignore_completion
 from winnow.errors import ConfigError
 from winnow.rng import uniforms
@@ -99,7 +99,6 @@ def _first_beyond(masses: Float[Tensor, "r k"], share: Float[Tensor, " r"]) -> t
     return first, ((goal - before) / mass).clamp(0, 1)
 
 
-UNALTERED = Unaltered()
 COMPACT_AT = 1 / 8
 """The share of finished rows at which they are dropped and waiting prompts take their place. Until then each of them
 costs a useless step; dropping them copies the cache of all others. Measured on a CPU with 256 rows: flat from 0.1 to

@@ -110,6 +110,15 @@ class Environment:
         """The probability of each response; they add up to 1 for each prompt."""
         return self.token_logprobs(table).sum(2).exp()
 
+    def values(self, table: Table) -> Float[Tensor, " states"]:
+        """The expected reward from each state on: the mean over the responses that pass through it."""
+        states, _, drawn = self._steps
+        passing = torch.where(drawn, self.probabilities(table)[:, :, None], 0.0).flatten()
+        found, visits = torch.zeros(2, self.states, dtype=torch.float64)
+        found.index_add_(0, states.flatten(), passing * self.rewards[:, :, None].expand_as(drawn).flatten())
+        visits.index_add_(0, states.flatten(), passing)
+        return found / visits
+
     def expected_reward(self, table: Table) -> Float[Tensor, ""]:
         """The mean over prompts of the expected reward."""
         return (self.probabilities(table) * self.rewards).sum(1).mean()

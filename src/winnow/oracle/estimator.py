@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from winnow.algorithm import PolicyGradient
+from winnow.algorithm import ActorCritic, PolicyGradient
 from winnow.experience.batching import Plan, TokenBudget
 from winnow.experience.collect import Collector
 from winnow.experience.metrics import Clock
-from winnow.experience.policy_gradient import PolicyGradientExperience
+from winnow.experience.policy_gradient import ActorCriticExperience, PolicyGradientExperience
 from winnow.experience.scoring import Scorer
 from winnow.oracle.environment import EOS, Environment, Table
-from winnow.oracle.policy import TabularPolicy
+from winnow.oracle.policy import TabularCritic, TabularPolicy
 from winnow.types import Completion, Finish, MicroBatch, Prompt, Rollouts
 from winnow.verdict import Judgement, Verdict
 
@@ -51,11 +51,12 @@ class Tables:
 
 @dataclass(frozen=True)
 class GradientEstimator:
-    """An algorithm on an environment with given policies."""
+    """An algorithm on an environment with given policies and, if it has a critic, the critic's `values`."""
 
     environment: Environment
     tables: Tables
-    algorithm: PolicyGradient
+    algorithm: PolicyGradient | ActorCritic
+    values: Float[Tensor, " states"] | None = None
     _completions: dict[tuple[int, int], Completion] = field(default_factory=dict)
 
     @property
@@ -72,9 +73,7 @@ class GradientEstimator:
         policy = TabularPolicy(self.environment, self.tables.old)
         initial = TabularPolicy(self.environment, self.tables.reference)
         scorer = Scorer(policy, initial, self.exact, BUDGET, kl_rows=0, seed=0, max_mismatch_kl=float("inf"))
-        updates = 1 if torch.equal(self.tables.new, self.tables.old) else 2
-        samples = Given(self.rollouts(drawn))
-        experience = PolicyGradientExperience(samples, scorer, self.algorithm, updates)(0, Clock())
+        experience = self._source(Given(self.rollouts(drawn)), scorer)(0, Clock())
         policy.become(self.tables.new)
         plan = Plan(minibatches=1, epochs=1, budget=BUDGET, aggregate=self.algorithm.aggregate, seed=0)
         estimate = torch.zeros_like(policy.table)
@@ -84,6 +83,13 @@ class GradientEstimator:
             loss = self.algorithm.objective(scores.logprobs, scores.entropies, batch.terms)
             estimate -= torch.autograd.grad(loss.value, policy.table)[0]
         return estimate
+
+    def _source(self, samples: Given, scorer: Scorer) -> PolicyGradientExperience | ActorCriticExperience:
+        if isinstance(self.algorithm, PolicyGradient):
+            updates = 1 if torch.equal(self.tables.new, self.tables.old) else 2
+            return PolicyGradientExperience(samples, scorer, self.algorithm, updates)
+        assert self.values is not None
+        return ActorCriticExperience(samples, scorer, TabularCritic(self.environment, self.values), self.algorithm)
 
     def rollouts(self, drawn: Sequence[Sequence[int]]) -> Rollouts:
         """The rollouts of an iteration in which prompt i got the responses of the numbers `drawn[i]`."""

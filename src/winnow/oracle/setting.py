@@ -5,8 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
-from winnow.algorithm import PolicyGradient
+from winnow.algorithm import ActorCritic, PolicyGradient, PolicyUpdate
+from winnow.engines.alteration import UNALTERED, Unaltered
 from winnow.errors import ConfigError
 from winnow.oracle.environment import Environment, Table, gradient
 from winnow.oracle.estimator import GradientEstimator, Tables
@@ -37,13 +40,16 @@ class Setting:
 
     `moved` and `mismatch` are standard deviations of differences in logits: of the policy whose gradient is estimated
     from the one before the updates, and of the sampler from the latter. With `draws`, so many iterations are drawn
-    instead of all enumerated.
+    instead of all enumerated. `alter` is what a sampler is altered by besides. A critic's values are the true ones of
+    the policy before the updates, but for noise of the standard deviation `critic_error`.
     """
 
     environment: Environment = field(default_factory=Environment)
     samples: int = 2
     moved: float = 0.0
     mismatch: float = 0.0
+    alter: Unaltered = UNALTERED
+    critic_error: float = 0.2
     draws: int | None = None
     seed: int = 0
 
@@ -69,8 +75,16 @@ class Setting:
             return torch.randn(env.states, env.vocabulary, generator=generator, dtype=torch.float64)
 
         old = normal()
-        new, sampler, reference = (old + size * normal() for size in (self.moved, self.mismatch, REFERENCE))
-        return Tables(sampler, old, new, reference)
+        new, off, reference = (old + size * normal() for size in (self.moved, self.mismatch, REFERENCE))
+        return Tables(self.alter.logits(self.alter.weight(off)), old, new, reference)
+
+    @property
+    def values(self) -> Float[Tensor, " states"]:
+        """The critic's values of the states."""
+        noise = torch.randn(
+            self.environment.states, generator=torch.Generator().manual_seed(self.seed + 1), dtype=torch.float64
+        )
+        return self.environment.values(self.tables.old) + self.critic_error * noise
 
     @property
     def distances(self) -> dict[str, float]:
@@ -103,16 +117,16 @@ def ask(algorithm: object, setting: Setting) -> Answer:
     Raises:
         ConfigError: the algorithm estimates no gradient of the expected reward, or the gradient is zero.
     """
-    if not isinstance(algorithm, PolicyGradient):
+    if not isinstance(algorithm, PolicyGradient | ActorCritic):
         raise ConfigError(
             f"algo: {type(algorithm).__name__} is no estimator of the gradient of the expected reward; type algo=grpo, "
-            "or another of raft, raftpp, reinforce and reinforce_rej"
+            "or another of raft, raftpp, reinforce, reinforce_rej and ppo"
         )
     if algorithm.objective.adaptive_entropy is not None:
         raise ConfigError("algo/entropy=adaptive: the oracle knows no run that moves it; type algo.entropy=0.01")
     with in_float64():
         tables = setting.tables
-        estimator = GradientEstimator(setting.environment, tables, algorithm)
+        estimator = GradientEstimator(setting.environment, tables, algorithm, setting.values)
         probabilities = setting.environment.probabilities(tables.sampler)
         if setting.draws is None:
             moments = enumerated(estimator, probabilities, setting.samples)
@@ -130,7 +144,7 @@ def ask(algorithm: object, setting: Setting) -> Answer:
     )
 
 
-def truth_of(algorithm: PolicyGradient, environment: Environment, tables: Tables, of_steps: bool = False) -> Table:
+def truth_of(algorithm: PolicyUpdate, environment: Environment, tables: Tables, of_steps: bool = False) -> Table:
     """The gradient of expected reward − β · KL + c · entropy, by enumeration of the responses."""
     found = gradient(environment.expected_reward, tables.new)
     if (kl := algorithm.kl) is not None:
