@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from winnow import cli
-from winnow.algorithm import PolicyGradient
+from winnow.algorithm import ActorCritic, PolicyGradient
 from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm
+from winnow.engines.alteration import TopK
 from winnow.errors import ConfigError
 from winnow.oracle.environment import Environment, gradient
 from winnow.oracle.estimator import GradientEstimator
@@ -31,9 +32,9 @@ SUM = ("algo/aggregate=sequence_sum", "algo/clip=none")
 EXACT = 1e-10
 
 
-def algorithm(*words: str) -> PolicyGradient:
+def algorithm(*words: str) -> PolicyGradient | ActorCritic:
     found = build_algorithm(composed("train", words, ("algo",)))
-    assert isinstance(found, PolicyGradient)
+    assert isinstance(found, PolicyGradient | ActorCritic)
     return found
 
 
@@ -78,6 +79,15 @@ UNBIASED = {
         Setting(ONE, moved=0.5),
     ),
     "ratio of tokens, moved, one token": ("algo=reinforce", Setting(SHORT, moved=0.5)),
+    "a critic that is off": ("algo=ppo algo.whiten=false", Setting(ONE)),
+    "a critic that is far off, graded": (
+        "algo=ppo algo.whiten=false",
+        Setting(Environment(prompts=1, graded=True), samples=1, critic_error=5.0),
+    ),
+    "k1 in the reward, critic": (
+        "algo=ppo algo.whiten=false algo/kl=k1 algo.kl.place=reward algo.kl.coef=0.5",
+        Setting(ONE, samples=1),
+    ),
     "corrected sampler, one token": (
         "algo=reinforce algo/correction=truncated algo.correction.cap=1e9",
         Setting(SHORT, mismatch=0.5),
@@ -154,6 +164,12 @@ def test_a_mean_over_tokens_follows_the_reward_per_token():
 
 
 BIASED = {
+    "a critic that is off, λ below 1": (
+        "algo=ppo algo.whiten=false algo.advantage.lam=0.5",
+        Setting(ONE, samples=1, critic_error=1.0),
+    ),
+    "whitened": ("algo=ppo", Setting(ONE)),
+    "a ratio of sequences, summed": ("algo=reinforce algo/ratio=sequence_product", Setting(ONE, moved=0.5)),
     "ratio of tokens, moved": ("algo=reinforce", Setting(ONE, moved=0.5)),
     "no ratio, moved": ("algo=reinforce algo/ratio=none", Setting(ONE, moved=0.5)),
     "sampler off, uncorrected": ("algo=reinforce", Setting(ONE, mismatch=0.5)),
@@ -170,8 +186,20 @@ def test_these_estimators_are_biased(words: str, setting: Setting):
 
 
 def test_a_correction_by_token_takes_away_most_of_the_bias_of_a_sampler_that_is_off():
-    plain, corrected = (BIASED[name] for name in list(BIASED)[2:])
+    plain, corrected = (BIASED[name] for name in list(BIASED)[-2:])
     assert answer(*corrected).measured.bias < 0.5 * answer(*plain).measured.bias
+
+
+def test_at_lambda_below_one_a_critic_that_is_right_is_all_that_is_wanted():
+    words = "algo=ppo algo.whiten=false algo.advantage.lam=0.5"
+    assert answer(words, Setting(ONE, samples=1, critic_error=0.0)).measured.bias < EXACT
+
+
+def test_a_response_that_is_never_drawn_cannot_be_weighed_back_in():
+    """Weights make the gradient of what is left right, and no weight that of what is cut off."""
+    uncapped = "algo=reinforce algo/correction=truncated algo.correction.cap=1e9"
+    some, none = (answer(uncapped, Setting(replace(SHORT, graded=True), alter=TopK(k))).measured for k in (2, 3))
+    assert none.bias < EXACT < some.bias
 
 
 def test_drawn_iterations_have_the_moments_of_all_within_their_error():
@@ -213,6 +241,8 @@ def test_the_command_prints_figures_and_numbers(capfd: pytest.CaptureFixture[str
         ("algo=grpo --samples 0", "1 sample or more"),
         ("algo=grpo --horizon 60", "type --draws 2000, or fewer samples"),
         ("algo=grpo --vocabulary 9 --horizon 9", "type fewer of either"),
+        ("algo=grpo --table kl", "leave algo=grpo out"),
+        ("algo=grpo engine/alter=int9", "engine/alter=int9: no such choice"),
         ("algo=grpo --moved nan", "distances of 0 or more"),
     ],
 )
