@@ -26,7 +26,7 @@ ORACLE_NUMBERS = (
     ("seed", 0, "of the policies"),
 )
 """Options of `winnow oracle`, each with its default and what it is."""
-ORACLE_TABLES = ("algorithms", "select_and_advantage", "aggregate", "ratio", "clip", "kl", "correction")
+ORACLE_TABLES = ("algorithms", "select_and_advantage", "aggregate", "ratio", "clip", "tokens", "kl", "correction")
 AXES = ("iterations", "sampled_tokens", "trained_tokens", "seconds")
 
 

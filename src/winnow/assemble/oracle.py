@@ -3,7 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
+
+from omegaconf import DictConfig
 
 from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm
@@ -37,7 +40,7 @@ def oracle(words: Sequence[str], asked: Asked) -> tuple[Setting, Answer]:
     Raises:
         ConfigError: a word is wrong, or there is nothing to measure.
     """
-    cfg = composed("train", words, ("algo", "engine.alter"))
+    cfg = _composed(tuple(words))
     correct, wrong = cfg.reward.get("correct", 1.0), cfg.reward.get("wrong", 0.0)
     if asked.reward == "none":
         correct = wrong = 0.0
@@ -49,6 +52,12 @@ def oracle(words: Sequence[str], asked: Asked) -> tuple[Setting, Answer]:
         environment, asked.samples, asked.moved, asked.mismatch, alter, draws=asked.draws, seed=asked.seed
     )
     return setting, ask(build_algorithm(cfg), setting)
+
+
+@lru_cache(maxsize=8)
+def _composed(words: tuple[str, ...]) -> DictConfig:
+    """The configuration of the words, kept for the next setting that they are measured in."""
+    return composed("train", words, ("algo", "engine.alter"))
 
 
 def text(setting: Setting, answer: Answer) -> str:

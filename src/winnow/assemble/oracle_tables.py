@@ -14,7 +14,9 @@ SMALL = Asked(horizon=2)
 KL_ALONE = Asked(horizon=2, samples=2, reward="none")
 THREE = Asked(vocabulary=3, horizon=2, prompts=1, samples=2)
 """Seven responses, two samples of one prompt: 28 iterations, in which a cut-off leaves something out."""
-MOVED = 0.5
+MOVED = 0.2
+"""A move of which ratios of tokens come near the usual bounds of clipping."""
+NO_ESTIMATORS = ("dpo", "sft")
 SUM = ("algo/aggregate=sequence_sum",)
 PLAIN: tuple[str, ...] = ("algo=reinforce", "algo/clip=none", *SUM)
 
@@ -95,8 +97,8 @@ def _moved(asked: Asked, cells: Sequence[Cell]) -> tuple[Column, ...]:
 
 
 def algorithms() -> Table:
-    """The named algorithms, at the first update of an iteration and at a later one."""
-    names = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo")
+    """The named algorithms that follow the reward, at the first update of an iteration and at a later one."""
+    names = sorted(path.stem for path in (CONF / "algo").glob("*.yaml") if path.stem not in NO_ESTIMATORS)
     rows = tuple((f"`algo={name}`", (f"algo={name}",)) for name in names)
     return Table(rows, (*_on_policy(SMALL, (scale, cosine, noise)), *_moved(SMALL, (cosine, noise))))
 
@@ -134,13 +136,25 @@ def clip() -> Table:
     return Table(rows, _moved(SMALL, (scale, cosine, noise)))
 
 
+def tokens() -> Table:
+    """Every choice of tokens."""
+    rows = tuple((f"**{name}**", (*PLAIN, f"algo/tokens={name}")) for name in options("tokens"))
+    return Table(rows, (*_on_policy(SMALL, (scale, cosine, noise)), *_moved(SMALL, (cosine, noise))))
+
+
+PLACES = (
+    ("in the loss", ("algo.kl.place=loss",)),
+    ("in the loss, weighted by the ratio", ("algo.kl.place=loss", "algo.kl.weight=ratio")),
+    ("in the reward", ("algo.kl.place=reward",)),
+)
+
+
 def kl() -> Table:
     """Every estimator of the KL, in the loss and in the reward, without any reward besides."""
     rows = tuple(
-        (f"**{name}**, in the {place}", (*PLAIN, f"algo/kl={name}", "algo.kl.coef=1.0", f"algo.kl.place={place}"))
-        for place in ("loss", "reward")
-        for name in options("kl")
-        if name != "none"
+        (f"**{name}**, {title}", (*PLAIN, f"algo/kl={name}", "algo.kl.coef=1.0", *place))
+        for title, place in PLACES
+        for name in ("k1", "k2", "k3")
     )
     cells = (bias, bias_of_steps, noise)
     return Table(rows, (*_on_policy(KL_ALONE, cells), *_moved(KL_ALONE, cells[:2])))
@@ -157,14 +171,18 @@ SAMPLERS = (
 def correction() -> Table:
     """Every correction for samplers that are off in different ways."""
     rows = tuple((f"**{name}**", (*PLAIN, f"algo/correction={name}")) for name in options("correction"))
-    uncapped = (*PLAIN, "algo/correction=truncated", "algo.correction.cap=1e9")
-    return Table(
-        (*rows, ("truncated, no cap", uncapped)),
-        tuple(Column(title, asked, accuracy, words) for title, asked, words in SAMPLERS),
+    uncapped = tuple(
+        (f"{name}, no cap", (*PLAIN, f"algo/correction={name}", "algo.correction.cap=1e9"))
+        for name in ("truncated", "sequence_truncated")
     )
+    columns = tuple(Column(title, asked, accuracy, words) for title, asked, words in SAMPLERS)
+    return Table((*rows, *uncapped), columns)
 
 
-TABLES = {table.__name__: table for table in (algorithms, select_and_advantage, aggregate, ratio, clip, kl, correction)}
+TABLES = {
+    table.__name__: table
+    for table in (algorithms, select_and_advantage, aggregate, ratio, clip, tokens, kl, correction)
+}
 
 
 def lines(name: str) -> Iterator[str]:
