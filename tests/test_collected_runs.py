@@ -120,7 +120,8 @@ PAIRS = [(algo, collector) for algo in PAPER for collector in COLLECTORS] + [(al
 )
 def test_every_algorithm_trains_on_what_a_collector_passes_on(tmp_path: Path, algo: str, collector: str):
     """With the update check on, which computes advantages, pairs and gradients anew from the records of the draw."""
-    extra = ("algo/kl=k1", "algo.kl.place=reward") if algo in ("reinforce", "grpo") else ()
+    in_reward = ("algo/kl=k1", "algo.kl.place=reward")
+    extra = {"reinforce": in_reward, "grpo": in_reward, "passk": ("algo.advantage.k=2",)}.get(algo, ())
     run(tmp_path, *WORDS, *COLLECTORS[collector], f"algo={algo}", *extra, "iterations=2", "optim.lr=1e-4")
     assert sum(row["train/updates"] for row in metrics(tmp_path)[1:]) > 0
     records = [record for number in (1, 2) for record in samples_of(tmp_path, number)]
