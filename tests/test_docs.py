@@ -45,7 +45,7 @@ def logged(directory: Path) -> set[str]:
 def test_metrics_page_names_what_runs_log_and_nothing_else(tmp_path: Path):
     found: set[str] = set()
     inexact = ("hardware.precision=bf16-mixed", "algo/correction=truncated", "algo/tokens=top_entropy")
-    of_functions = ("algo=ppo", "reward=function")
+    of_functions = ("algo=ppo", "reward=function", "algo/entropy=adaptive")
     ahead = ("algo=raftpp", "rollout.staleness=1")
     pairs = ("algo=dpo", "collector=adaptive", "collector.samples=4", *two_sets(tmp_path))
     for words in (("algo=grpo", "algo/kl=k3", *inexact), of_functions, pairs, ahead):
