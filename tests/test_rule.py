@@ -1,17 +1,19 @@
 """Rules of an algorithm's axes see the quantities that they name, and no others."""
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from winnow.algorithm import PolicyGradient
+from winnow.algorithm import PolicyGradient, Preference
+from winnow.conformance.run import of_rule
 from winnow.errors import ConfigError
 from winnow.experience.batching import Experience, Plan, TokenBudget
 from winnow.objectives import KL, PolicyObjective
-from winnow.ops import advantage, aggregate, clip, kl, ratio, select
-from winnow.rule import given, reads
+from winnow.ops import advantage, aggregate, clip, kl, preference, ratio, select
+from winnow.rule import given, reads, require_callable
 from winnow.types import Batch, Row, SampleFacts
 
 
@@ -135,3 +137,84 @@ def test_a_ratio_rule_may_read_the_advantage_and_a_clip_rule_the_probabilities()
         (PolicyObjective(ratio.token, difference, None, 0.0), -(0.25 - 0.5)),
     ):
         assert float(objective(logprobs, None, rows).value) == pytest.approx(expected)
+
+
+def needs_entropies(ratio: Tensor, advantage: Tensor, entropies: Tensor) -> Tensor:
+    return ratio * advantage * entropies
+
+
+def needs_width(ratio: Tensor, advantage: Tensor, width: float) -> Tensor:
+    return ratio * advantage * width
+
+
+def needs_penalty(rewards: Tensor, penalty: Tensor) -> Tensor:
+    return rewards - penalty
+
+
+@pytest.mark.parametrize(
+    ("axis", "wrong", "words"),
+    [
+        ("clip", needs_entropies, "needs `entropies`, which algo/tokens gives, and algo/clip does not"),
+        ("clip", needs_width, "needs `width`, which nothing gives; type +algo.clip.width=VALUE"),
+        ("clip", partial(needs_width, advantage=1.0), "cannot be called"),
+        ("clip", lambda ratio: ratio, "by position ratio, advantage, by name logprobs, old, response"),
+        ("clip", 3, "a int and no function; add `_partial_: true`"),
+        ("advantage", needs_penalty, "needs `penalty`, which this run does not have; give it a default value"),
+        ("kl", lambda delta, reference: delta, "needs `reference`, which nothing gives"),
+    ],
+)
+def test_a_rule_that_its_axis_cannot_call_is_refused(axis: str, wrong: object, words: str):
+    with pytest.raises(ConfigError) as refusal:
+        require_callable(axis, wrong, absent=["penalty"])
+    assert words in str(refusal.value)
+    require_callable("advantage", needs_penalty)
+    require_callable("clip", partial(needs_width, width=1.0))
+
+
+def test_what_a_rule_returns_is_of_the_kind_that_its_axis_wants():
+    like = torch.ones(2, 3)
+    with pytest.raises(ConfigError, match="it has to return True or False for each place"):
+        policy_gradient(select=lambda rewards, correct: rewards).selected(like, SampleFacts.of_verdicts(like, like > 0))
+    with pytest.raises(ConfigError, match=r"algo\.kl: <lambda> returned shape \(\)"):
+        KL(lambda delta: delta.mean(), 0.1)(like, like)
+    for wrong in (torch.ones(2), None, (torch.ones(2),)):
+        plan = Plan(1, 1, TokenBudget(9, packed=False), lambda lengths, wrong=wrong: wrong, seed=0)
+        with pytest.raises(ConfigError, match="it has to return two tensors"):
+            list(plan.micro_batches(Experience(rows((1, 1), (2, 2)), [False] * 2), [[0, 1]]))
+
+
+class Scaled:
+    """A rule that is an object."""
+
+    def __init__(self, factor: float = 2.0):
+        self.factor = factor
+
+    def __call__(self, rewards: Tensor) -> Tensor:
+        return rewards * self.factor
+
+
+def test_a_rule_may_be_an_object_and_not_its_class():
+    require_callable("advantage", Scaled())
+    with pytest.raises(ConfigError, match="is a class, of which an object is called; leave out `_partial_: true`"):
+        require_callable("advantage", partial(Scaled, factor=1.0))
+    with pytest.raises(ConfigError, match=r"Scaled of algo\.advantage takes no penalty"):
+        policy_gradient(advantage=Scaled(), kl=KL(kl.k1, 0.1, "reward"))
+
+
+@pytest.mark.parametrize("rule", [preference.ipo, preference.hinge, preference.sppo])
+def test_smoothing_is_refused_where_the_loss_of_a_pair_does_not_read_it(rule: Callable):
+    settings = (select.extremes, rule, preference.reverse_kl, 0.1)
+    Preference(*settings, 0.0, "initial")
+    with pytest.raises(
+        ConfigError, match=f"{rule.__name__} of algo.preference does not read it; type algo.smoothing=0"
+    ):
+        Preference(*settings, 0.1, "initial")
+
+
+def test_a_rule_that_ends_the_program_has_failed_its_checks():
+    def ends(rewards: Tensor) -> Tensor:
+        raise SystemExit(0)
+
+    found = list(of_rule("advantage", ends))
+    assert found
+    assert any(finding.failed and "SystemExit" in str(finding) for finding in found)

@@ -36,7 +36,7 @@ from winnow.ops import ratio as ratio_ops
 from winnow.ops import select as select_ops
 from winnow.ops import tokens as token_ops
 from winnow.ops.advantage import whiten_tokens
-from winnow.rule import given, reads, returned, rule_of
+from winnow.rule import given, mask_returned, reads, returned, rule_of, spoken_name
 from winnow.types import SampleFacts
 
 Select = Callable[..., Bool[Tensor, "p g"]]
@@ -116,7 +116,7 @@ class PolicyUpdate:
     def selected(self, rewards: Float[Tensor, "p g"], facts: SampleFacts) -> Bool[Tensor, "p g"]:
         """The samples that the algorithm keeps."""
         kept = self.select(rewards, facts.correct, **_named(self.select, facts))
-        kept = returned("select", self.select, kept, rewards).bool()
+        kept = mask_returned("select", self.select, kept, rewards)
         return kept & ~facts.truncated if self.truncated == "drop" else kept
 
     @property
@@ -154,7 +154,7 @@ class PolicyGradient(PolicyUpdate):
             raise ConfigError("algo/advantage=gae needs a critic; type algo=ppo")
         if self.objective.kl_in_reward is not None and not reads(self.advantage, "penalty"):
             raise ConfigError(
-                f"algo.kl.place=reward: {rule_of(self.advantage).__name__} of algo.advantage takes no penalty; "
+                f"algo.kl.place=reward: {spoken_name(self.advantage)} of algo.advantage takes no penalty; "
                 "add an argument `penalty` to it, or type algo.kl.place=loss"
             )
 
@@ -270,6 +270,11 @@ class Preference:
         if rule_of(self.preference) is preference_ops.exo and self.smoothing == 0:
             raise ConfigError(
                 "algo/preference=exo compares with label probabilities that must not be 0; type algo.smoothing=0.001"
+            )
+        if self.smoothing != 0 and not reads(self.preference, "smoothing"):
+            raise ConfigError(
+                f"algo.smoothing={self.smoothing}: {spoken_name(self.preference)} of algo.preference does not "
+                "read it; type algo.smoothing=0, or algo/preference=sigmoid"
             )
         if not 0 <= self.smoothing < 0.5:
             raise ConfigError(

@@ -99,7 +99,7 @@ class KL:
 
     def __call__(self, logprobs: Tensor, reference: Tensor) -> Tensor:
         """The estimate of each token's KL, in the shape of `logprobs`, without the coefficient."""
-        estimate = self.estimator(logprobs - reference)
+        estimate = returned("kl", self.estimator, self.estimator(logprobs - reference), logprobs)
         return estimate if self.clamp is None else estimate.clamp(-self.clamp, self.clamp)
 
 
@@ -354,7 +354,7 @@ class PreferenceObjective:
         self, chosen: Float[Tensor, " b"], rejected: Float[Tensor, " b"], **lengths: Tensor
     ) -> Float[Tensor, " b"]:
         """The loss of each pair from the log-ratios of its responses; `lengths` are theirs, for rules that ask."""
-        scores = self.divergence(chosen), self.divergence(rejected)
+        scores = [returned("divergence", self.divergence, self.divergence(of), of) for of in (chosen, rejected)]
         more = given(self.rule, smoothing=self.smoothing, **lengths)
         return returned("preference", self.rule, self.rule(*scores, self.beta, **more), chosen)
 

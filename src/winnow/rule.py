@@ -5,17 +5,47 @@ Each axis passes a few quantities by position and offers more by name. A rule th
 of clipping.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, signature
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from winnow.errors import ConfigError
 
 T = TypeVar("T")
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """The quantities that the rules of an axis are called with: by position, and by name where they name them."""
+
+    by_position: tuple[str, ...]
+    by_name: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        names = f", by name {', '.join(self.by_name)}" if self.by_name else ""
+        return f"by position {', '.join(self.by_position)}{names}"
+
+
+FACTS = ("lengths", "truncated", "parts", "weights")
+AXES = {
+    "select": Axis(("rewards", "correct"), FACTS),
+    "advantage": Axis(("rewards",), ("correct", *FACTS, "penalty", "usable")),
+    "ratio": Axis(("logprobs", "old", "response"), ("advantage",)),
+    "clip": Axis(("ratio", "advantage"), ("logprobs", "old", "response")),
+    "aggregate": Axis(("lengths",), ("prompts",)),
+    "kl": Axis(("delta",)),
+    "correction": Axis(("ratio",), ("response", "advantage")),
+    "tokens": Axis(("entropies", "response"), ("logprobs", "advantage")),
+    "preference": Axis(("chosen", "rejected", "beta"), ("smoothing", "chosen_lengths", "rejected_lengths")),
+    "divergence": Axis(("log_ratio",)),
+}
+"""What each axis offers, as the table "Rules that read more" of docs/algorithms.md has it."""
 
 
 def rule_of(rule: Callable) -> Callable:
@@ -35,6 +65,52 @@ def given(rule: Callable, **offered: T | None) -> dict[str, T]:
     return {name: value for name, value in offered.items() if value is not None and reads(rule, name)}
 
 
+def require_callable(axis: str, rule: object, absent: Collection[str] = ()) -> None:
+    """Check that a rule can be called with what its axis offers, but for the quantities that are `absent` in this run.
+
+    Raises:
+        ConfigError: it is no function, or has an argument that nothing gives.
+    """
+    if not callable(rule):
+        raise ConfigError(
+            f"algo.{axis}: a {type(rule).__name__} and no function; add `_partial_: true` beside its `_target_`"
+        )
+    of = AXES[axis]
+    names = given(rule, **{name: True for name in of.by_name if name not in absent})
+    try:
+        signature(rule).bind(*of.by_position, **names)
+    except TypeError as error:
+        lacking = _lacking(axis, rule, names)
+        why = f"cannot be called: {error}" if lacking is None else lacking
+        if isinstance(rule_of(rule), type):
+            why = "is a class, of which an object is called; leave out `_partial_: true` beside its `_target_`"
+        raise ConfigError(f"algo.{axis}: {spoken_name(rule)} {why}; algo/{axis} gives {of}") from error
+
+
+def _lacking(axis: str, rule: Callable, names: Collection[str]) -> str | None:
+    """The first argument that nothing gives, in words; None if that is not what is wrong."""
+    rest = [p for p in signature(rule).parameters.values() if p.kind in NAMED]
+    taken = sum(p.kind is Parameter.POSITIONAL_OR_KEYWORD for p in rest)
+    if taken < len(AXES[axis].by_position):
+        return None
+    for parameter in rest[len(AXES[axis].by_position) :]:
+        name = parameter.name
+        if parameter.default is not Parameter.empty or name in names:
+            continue
+        if name in AXES[axis].by_name:
+            return f"needs `{name}`, which this run does not have; give it a default value"
+        others = [f"algo/{other}" for other, of in AXES.items() if name in (*of.by_position, *of.by_name)]
+        if others:
+            return f"needs `{name}`, which {', '.join(others)} gives, and algo/{axis} does not"
+        return f"needs `{name}`, which nothing gives; type +algo.{axis}.{name}=VALUE, or add it to the YAML file"
+    return None
+
+
+def spoken_name(rule: Callable) -> str:
+    """The name of the function behind a rule."""
+    return getattr(rule_of(rule), "__name__", type(rule).__name__)
+
+
 def returned(axis: str, rule: Callable, result: object, like: Tensor) -> Tensor:
     """The result of a rule, once it is known to have the shape of `like`: others would be broadcast in silence.
 
@@ -44,5 +120,33 @@ def returned(axis: str, rule: Callable, result: object, like: Tensor) -> Tensor:
     if isinstance(result, Tensor) and result.shape == like.shape:
         return result
     found = f"shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {type(result).__name__}"
-    name = getattr(rule_of(rule), "__name__", type(rule).__name__)
-    raise ConfigError(f"algo.{axis}: {name} returned {found}; it has to return a tensor of shape {tuple(like.shape)}")
+    shape = tuple(like.shape)
+    raise ConfigError(f"algo.{axis}: {spoken_name(rule)} returned {found}; it has to return a tensor of shape {shape}")
+
+
+def mask_returned(axis: str, rule: Callable, result: object, like: Tensor) -> Tensor:
+    """The result of a rule that says of each place of `like` yes or no.
+
+    Raises:
+        ConfigError: it is something else, such as rewards, of which -1 would count as yes.
+    """
+    found = returned(axis, rule, result, like)
+    if found.dtype is torch.bool:
+        return found
+    kind = str(found.dtype).removeprefix("torch.")
+    raise ConfigError(
+        f"algo.{axis}: {spoken_name(rule)} returned numbers of type {kind}; it has to return True or False for each "
+        "place, as `rewards > 0` does"
+    )
+
+
+def both_returned(axis: str, rule: Callable, result: object, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The two tensors of a rule that returns a pair.
+
+    Raises:
+        ConfigError: it returns something else, such as one tensor.
+    """
+    if not isinstance(result, tuple | list) or len(result) != 2:
+        found = f"{len(result)} things" if isinstance(result, tuple | list) else f"a {type(result).__name__}"
+        raise ConfigError(f"algo.{axis}: {spoken_name(rule)} returned {found}; it has to return two tensors")
+    return returned(axis, rule, result[0], like), returned(axis, rule, result[1], like)

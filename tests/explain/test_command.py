@@ -31,7 +31,7 @@ def test_explain_prints_latex(capfd: pytest.CaptureFixture[str]):
     [
         (["explain", "algo=grop"], "algo=grop"),
         (["explain", "algo.clip.hihg=0.3"], "algo.clip.hihg"),
-        (["explain", "algo=raft,grpo"], "several values are a sweep"),
+        (["explain", "algo=raft,grpo"], "several values are a sweep, and this command takes one; type algo=raft"),
         (["diff", "algo=grpo", "algo=grop"], "algo=grop"),
         (["diff", "algo='grpo", "algo=raft"], "No closing quotation; type overrides as for train.py, in quotes"),
     ],

@@ -136,6 +136,15 @@ MORE: list[Case] = [
     ("collector=adaptive rollout.samples=33", "draws 32 samples of a prompt at most", "type rollout.samples=32"),
     ("algo=raft collector=budgets hardware=fsdp", "collector=budgets reads gradients", "type hardware=ddp"),
     ("algo=raft collector=budgets model/lora=adapter", "the embeddings are not trained", "collector.gradient=all"),
+    ("collector=adaptive collector.positives=3", "collector.goal=balance does not read it", "goal=positives, or leave"),
+    (
+        "collector=adaptive collector.goal=positives collector.positives=33",
+        "collector.positives=33: collector=adaptive draws 32 samples",
+        "type collector.positives=32 or fewer",
+    ),
+    ("engine/alter=temperature engine.alter.factor=1", "engine.alter.factor=1: must be", "type engine/alter=none"),
+    ("algo/tokens=top_entropy algo.tokens.share=1", "algo.tokens.share=1: must be", "type algo/tokens=all"),
+    ("''", "an override is empty", "leave it out, or type KEY=VALUE"),
     ("collector.rounds=3", "collector=fixed has no `rounds`", "type collector="),
     ("curriculum.start=0.5", "curriculum=none has no `start`", "type curriculum=column curriculum.start=0.5"),
     (

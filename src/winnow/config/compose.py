@@ -63,14 +63,16 @@ class Composer:
         if not self.loader.repository.config_exists(self.config_name):
             raise ConfigError(f"--config-name {self.config_name}: no such configuration; leave it out for {program}")
 
-    def compose(self, lines: Sequence[str], multirun: bool = False) -> DictConfig:
+    def compose(self, lines: Sequence[str], multirun: bool = False, may_sweep: bool = True) -> DictConfig:
         """The configuration with its `hydra` node; with `multirun`, without the overrides that are swept over.
+
+        `may_sweep` says whether the command could take several values with -m.
 
         Raises:
             ConfigError: an override is wrong; the message says what to type instead.
         """
         overrides = [o for o in self.parse(lines) if not (multirun and o.is_sweep_override())]
-        self._refuse_sweeps(overrides)
+        self._refuse_sweeps(overrides, may_sweep)
         import_beside(self.config_dir, self._plugins(overrides))
         choices = [o for o in overrides if self.groups.chosen_by(o)]
         for override in choices:
@@ -130,14 +132,17 @@ class Composer:
             raise ConfigError(f"{key}: has no value; type {key}=" + ("|".join(choices) if choices else "VALUE"))
         return part
 
-    def _refuse_sweeps(self, overrides: Sequence[Override]) -> None:
+    def _refuse_sweeps(self, overrides: Sequence[Override], may_sweep: bool) -> None:
         for o in overrides:
             if o.is_sweep_override():
                 line, is_list = str(o.input_line), o.value_type == ValueType.SIMPLE_CHOICE_SWEEP
                 as_list = f", or for a list {line.replace('=', '=[', 1)}]"
                 takes_list = not self.groups.chosen_by(o) or o.key_or_group in SEVERAL
                 other = as_list if is_list and takes_list else ""
-                raise ConfigError(f"{line}: several values are a sweep; type -m {line}{other}")
+                if may_sweep:
+                    raise ConfigError(f"{line}: several values are a sweep; type -m {line}{other}")
+                one = line.split(",")[0] if is_list else "one of them"
+                raise ConfigError(f"{line}: several values are a sweep, and this command takes one; type {one}{other}")
 
     def _base(self, overrides: Sequence[Override], mode: RunMode) -> DictConfig:
         try:
@@ -179,6 +184,8 @@ def _search_path(conf: Path, command: CommandLine) -> ConfigSearchPath:
 
 def _malformed(line: str) -> str:
     key = line.split("=")[0]
+    if not line.strip():
+        return "an override is empty; leave it out, or type KEY=VALUE"
     if "=" not in line:
         return f"{line}: not an override; type {key}=VALUE"
     return f"{line}: cannot be read as key=value; quote a value with special characters: '{key}=\"…\"'"
@@ -196,7 +203,7 @@ def composed(program: str, words: Sequence[str], sections: Sequence[str] | None 
     register_unique_name()
     command = read_command_line(words)
     composer = Composer(program, CONF, command.within(unnamed_directory(installed=True)))
-    cfg = composer.for_task(composer.compose(command.overrides))
+    cfg = composer.for_task(composer.compose(command.overrides, may_sweep=False))
     ranges.check_values(cfg)
     if sections is not None:
         check_plugins(cfg.plugins)

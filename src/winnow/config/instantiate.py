@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.config.nodes import build_node
 from winnow.objectives import ReferenceKind, Sync
+from winnow.rule import AXES, require_callable
 
 if TYPE_CHECKING:
     from winnow.engines.base import Engine
@@ -20,8 +21,22 @@ if TYPE_CHECKING:
 
 
 def build_algorithm(cfg: DictConfig) -> Algorithm:
-    """The algorithm that the `algo` node describes."""
-    return build_node(cfg.algo)
+    """The algorithm that the `algo` node describes.
+
+    Raises:
+        ConfigError: its rules do not go together, or one of them cannot be called with what its axis offers.
+    """
+    algorithm = build_node(cfg.algo)
+    absent: tuple[str, ...] = ()
+    if isinstance(algorithm, PolicyGradient | ActorCritic):
+        absent = () if algorithm.objective.kl_in_reward is not None else ("penalty",)
+        if algorithm.kl is not None:
+            require_callable("kl", algorithm.kl.estimator)
+    others = {"kl", "advantage"} if isinstance(algorithm, ActorCritic) else {"kl"}  # GAE is called otherwise
+    for axis in AXES:
+        if axis not in others and hasattr(algorithm, axis):
+            require_callable(axis, getattr(algorithm, axis), absent)
+    return algorithm
 
 
 def on_cuda(cfg: DictConfig) -> bool:

@@ -226,6 +226,16 @@ def _collector_problems(cfg: DictConfig, supervised: bool) -> list[str]:
             f"rollout.samples={rollout.samples}: {word} draws {drawn} samples of a prompt at most, and is to keep "
             f"that many of them; type rollout.samples={drawn}, or more collector.rounds"
         )
+    if name == "Adaptive" and cfg.collector.goal == "balance" and cfg.collector.positives != 1:
+        problems.append(
+            f"collector.positives={cfg.collector.positives}: collector.goal=balance does not read it; type "
+            "collector.goal=positives, or leave it out"
+        )
+    if name == "Adaptive" and cfg.collector.goal == "positives" and cfg.collector.positives > drawn:
+        problems.append(
+            f"collector.positives={cfg.collector.positives}: {word} draws {drawn} samples of a prompt at most; type "
+            f"collector.positives={drawn} or fewer, or more collector.rounds"
+        )
     if name == "Budgets" and cfg.hardware.strategy == "fsdp":
         problems.append(
             f"hardware.strategy=fsdp: {word} reads gradients of single responses, which sharded weights do not have; "

@@ -271,7 +271,9 @@ RULES = {
     "engine.alter": NODE,
     "engine.alter.dtype": _one_of("bfloat16", "float16"),
     "engine.alter.bits": _whole("from 2 to 8", lambda x: 2 <= x <= 8, 8),
-    "engine.alter.factor": TEMPERATURE,
+    "engine.alter.factor": _number(
+        "from 0.0001 to 10,000 and not 1; without it, type engine/alter=none", lambda x: 1e-4 <= x <= 1e4 and x != 1
+    ),
     "engine.alter.k": ONE_OR_MORE,
     "engine.max_rows": ONE_OR_MORE.or_null(),
     "engine.graphs": FLAG,
@@ -343,7 +345,7 @@ ALGORITHM_RULES = {
     "algo.correction.cap": AT_LEAST_ONE,
     "algo.correction.floor": FRACTION,
     "algo.correction.delta": NOT_NEGATIVE,
-    "algo.tokens.share": SHARE,
+    "algo.tokens.share": _number("above 0 and below 1; for all of them, type algo/tokens=all", lambda x: 0 < x < 1),
     "algo.divergence.order": _number("a finite number other than 1", lambda x: isfinite(x) and x != 1),
     "algo.kl.coef": Rule("above 0; without the term, type algo/kl=none", POSITIVE.holds),
     "algo.kl.estimator.cap": POSITIVE,

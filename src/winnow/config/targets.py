@@ -115,10 +115,23 @@ def _require_settings(path: str, node: DictConfig, found: object) -> None:
     for name, parameter in inspect.signature(found).parameters.items():
         is_named = parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         if is_named and parameter.default is inspect.Parameter.empty and name not in node:
+            if _is_of_axis(path, name):
+                raise ConfigError(
+                    f"{path}: {node['_target_']} is called without `{name}`, which it gets in each call; type "
+                    f"+{path}._partial_=true, or add `_partial_: true` beside its `_target_`"
+                )
             raise ConfigError(
                 f"{path}: has no `{name}`, which {node['_target_']} needs; leave out what removes it (~{path}.{name}), "
                 f"or type +{path}.{name}=VALUE"
             )
+
+
+def _is_of_axis(path: str, argument: str) -> bool:
+    """Whether a node is a rule of an algorithm's axis that offers the argument."""
+    from winnow.rule import AXES  # imports torch, which takes seconds
+
+    axis = AXES.get(path.removeprefix("algo.").split(".")[0])
+    return axis is not None and argument in (*axis.by_position, *axis.by_name)
 
 
 def check_function(key: str, name: str, trusted: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from winnow.conformance.calling import call, leaves_its_inputs
 from winnow.conformance.claims import claims_of
 from winnow.conformance.example import generator
 from winnow.conformance.finding import Check, Result, fails, not_applicable, passes, same
-from winnow.rule import reads, returned
+from winnow.rule import both_returned, reads
 
 LENGTHS = (3, 1, 5, 4, 2, 1, 7)
 PROMPTS = (0, 0, 0, 1, 1, 2, 2)
@@ -26,9 +26,8 @@ class AggregateRule:
 
     def __call__(self, lengths: Int[Tensor, " n"], prompts: Int[Tensor, " n"]) -> Tensor:
         """(2, N): weights and contributions."""
-        weights, parts = call(self.rule, lengths, prompts=prompts)
-        checked = [returned("aggregate", self.rule, result, lengths).double() for result in (weights, parts)]
-        return torch.stack(checked)
+        found = both_returned("aggregate", self.rule, call(self.rule, lengths, prompts=prompts), lengths)
+        return torch.stack([each.double() for each in found])
 
     @property
     def reads_prompts(self) -> bool:

@@ -62,7 +62,7 @@ class Check(Generic[S]):
             result = self.run(tested)
         except ConfigError as error:
             result = fails(message(str(error)))
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a rule that ends the program would end it with code 0
             result = fails(message(f"raised {type(error).__name__}: {error}"))
         return Finding(subject, self.name, result)
 

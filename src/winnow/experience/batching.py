@@ -15,7 +15,7 @@ from winnow.experience.left_out import LeftOut
 from winnow.objectives import Aggregate
 from winnow.packed import MAX_PROMPT_REPEATS, PromptedSequence, pack
 from winnow.rng import permutation, seed_of
-from winnow.rule import given, returned
+from winnow.rule import both_returned, given
 from winnow.run_logs.run_files import SampleRecord
 from winnow.types import Batch, MicroBatch, Pair, PairBatch, Row
 
@@ -267,9 +267,8 @@ class Plan:
         lengths = torch.tensor([row.response_length for row in rows])
         number: dict[tuple[int, ...], int] = {}
         prompts = torch.tensor([number.setdefault(_prompt_of(row), len(number)) for row in rows])
-        weights, parts = self.aggregate(lengths, **given(self.aggregate, prompts=prompts))
-        checked = [returned("aggregate", self.aggregate, result, lengths) for result in (weights, parts)]
-        return checked[0], checked[1]
+        result = self.aggregate(lengths, **given(self.aggregate, prompts=prompts))
+        return both_returned("aggregate", self.aggregate, result, lengths)
 
 
 def _collated(

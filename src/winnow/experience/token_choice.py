@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from winnow.algorithm import ActorCritic, PolicyGradient
 from winnow.experience.scoring import ByRow, Scored
-from winnow.rule import given, returned
+from winnow.rule import given, mask_returned
 from winnow.types import Rollouts
 
 Chosen = Mapping[int, Bool[Tensor, " _"]]
@@ -32,8 +32,8 @@ def chosen_tokens(
         logprobs=_padded([scored.sampled[i] for i in rows]),
         advantage=_padded([advantages[i] for i in rows]),
     )
-    chosen = returned("tokens", algorithm.tokens, algorithm.tokens(entropies, response, **more), response).bool()
-    return {i: chosen[n, : len(advantages[i])] for n, i in enumerate(rows)}
+    kept = mask_returned("tokens", algorithm.tokens, algorithm.tokens(entropies, response, **more), response)
+    return {i: kept[n, : len(advantages[i])] for n, i in enumerate(rows)}
 
 
 def of_chosen(advantages: ByRow, chosen: Chosen) -> dict[int, Float[Tensor, " _"]]:
