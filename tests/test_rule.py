@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -156,7 +157,7 @@ def needs_penalty(rewards: Tensor, penalty: Tensor) -> Tensor:
     [
         ("clip", needs_entropies, "needs `entropies`, which algo/tokens gives, and algo/clip does not"),
         ("clip", needs_width, "needs `width`, which nothing gives; type +algo.clip.width=VALUE"),
-        ("clip", partial(needs_width, advantage=1.0), "cannot be called"),
+        ("clip", partial(needs_width, advantage=torch.ones(1)), "cannot be called"),
         ("clip", lambda ratio: ratio, "by position ratio, advantage, by name logprobs, old, response"),
         ("clip", 3, "a int and no function; add `_partial_: true`"),
         ("advantage", needs_penalty, "needs `penalty`, which this run does not have; give it a default value"),
@@ -178,7 +179,8 @@ def test_what_a_rule_returns_is_of_the_kind_that_its_axis_wants():
     with pytest.raises(ConfigError, match=r"algo\.kl: <lambda> returned shape \(\)"):
         KL(lambda delta: delta.mean(), 0.1)(like, like)
     for wrong in (torch.ones(2), None, (torch.ones(2),)):
-        plan = Plan(1, 1, TokenBudget(9, packed=False), lambda lengths, wrong=wrong: wrong, seed=0)
+        returning: Any = {"aggregate": lambda lengths, wrong=wrong: wrong}
+        plan = Plan(1, 1, TokenBudget(9, packed=False), **returning, seed=0)
         with pytest.raises(ConfigError, match="it has to return two tensors"):
             list(plan.micro_batches(Experience(rows((1, 1), (2, 2)), [False] * 2), [[0, 1]]))
 

@@ -24,7 +24,7 @@ BEFORE_TORCH = [
     ("model/settings=qwen", "model/settings=qwen: the group has been removed", "type model=NAME"),
     ("algo/family=policy_gradient", "the group has been removed", "type algo=NAME"),
     ("algo/clip=outside", "algo/clip=outside: has been renamed", "type algo/clip=ratio_min"),
-    ("algo/clip=hihg", "algo/clip=hihg: no such choice", "choices: cispo, dual, none, ppo, ratio_min"),
+    ("algo/clip=hihg", "algo/clip=hihg: no such choice", "choices: cispo, cpgd, dppo, dual, none, ppo, ratio_min"),
     ("study.noise=-1", "study.noise=-1.0", "must be above 0, or null"),
     ("arm=grpo algo=raft", "algo=raft: arm=grpo says which algorithm", "leave one of them out"),
     (
