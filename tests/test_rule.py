@@ -220,3 +220,13 @@ def test_a_rule_that_ends_the_program_has_failed_its_checks():
     found = list(of_rule("advantage", ends))
     assert found
     assert any(finding.failed and "SystemExit" in str(finding) for finding in found)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan")])
+def test_weights_of_which_no_mean_can_be_made_are_refused(weight: float):
+    def rule(lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones(len(lengths)), torch.full((len(lengths),), weight)
+
+    plan = Plan(1, 1, TokenBudget(9, packed=False), rule, seed=0)
+    with pytest.raises(ConfigError, match=r"algo\.aggregate: rule returned weights or parts"):
+        list(plan.micro_batches(Experience(rows((1, 1), (2, 2)), [False] * 2), [[0, 1]]))

@@ -219,6 +219,14 @@ def test_what_cannot_be_measured_is_one_line():
         answer("algo=reinforce", Setting(NOTHING))
 
 
+def test_entropies_of_tokens_add_up_to_that_of_responses_and_a_choice_of_tokens_reads_them():
+    table = Setting(TWO).tables.old
+    total = (TWO.probabilities(table) * TWO.token_entropies(table).sum(2)).sum(1).mean()
+    assert float(total) == pytest.approx(float(TWO.entropy(table)), abs=1e-13)
+    every, chosen = (mean_of(Setting(ONE), "algo=reinforce", *words) for words in ((), ("algo/tokens=top_entropy",)))
+    assert not torch.allclose(every, chosen, atol=1e-3)
+
+
 def test_the_command_prints_figures_and_numbers(capfd: pytest.CaptureFixture[str]):
     small = ["oracle", "algo=raft", "algo/kl=k2", "--prompts", "1", "--samples", "1", "--horizon", "2"]
     assert cli.exit_code(small) == 0
@@ -243,6 +251,7 @@ def test_the_command_prints_figures_and_numbers(capfd: pytest.CaptureFixture[str
         ("algo=grpo --vocabulary 9 --horizon 9", "type fewer of either"),
         ("algo=grpo --table kl", "leave algo=grpo out"),
         ("algo=grpo engine/alter=int9", "engine/alter=int9: no such choice"),
+        ("algo=passk --samples 4", "algo.advantage.k=4: must be below --samples 4"),
         ("algo=grpo --moved nan", "distances of 0 or more"),
     ],
 )

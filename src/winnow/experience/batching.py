@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from winnow import distributed
+from winnow.errors import ConfigError
 from winnow.experience.evidence import Evidence
 from winnow.experience.left_out import LeftOut
 from winnow.objectives import Aggregate
 from winnow.packed import MAX_PROMPT_REPEATS, PromptedSequence, pack
 from winnow.rng import permutation, seed_of
-from winnow.rule import both_returned, given
+from winnow.rule import both_returned, given, spoken_name
 from winnow.run_logs.run_files import SampleRecord
 from winnow.types import Batch, MicroBatch, Pair, PairBatch, Row
 
@@ -268,7 +269,17 @@ class Plan:
         number: dict[tuple[int, ...], int] = {}
         prompts = torch.tensor([number.setdefault(_prompt_of(row), len(number)) for row in rows])
         result = self.aggregate(lengths, **given(self.aggregate, prompts=prompts))
-        return both_returned("aggregate", self.aggregate, result, lengths)
+        weights, counts = both_returned("aggregate", self.aggregate, result, lengths)
+        if len(rows) and not (_is_weight(weights) and _is_weight(counts)):
+            raise ConfigError(
+                f"algo.aggregate: {spoken_name(self.aggregate)} returned weights or parts of the denominator that "
+                "are negative, not finite or all 0, of which no mean can be made; winnow check tries such a rule"
+            )
+        return weights, counts
+
+
+def _is_weight(numbers: Float[Tensor, " n"]) -> bool:
+    return bool((numbers.isfinite() & (numbers >= 0)).all() and numbers.any())
 
 
 def _collated(

@@ -106,6 +106,12 @@ class Environment:
         logs = table - table.logsumexp(1, keepdim=True)
         return torch.where(drawn, logs[states, tokens], 0.0)
 
+    def token_entropies(self, table: Table) -> Float[Tensor, "p n t"]:
+        """The entropy in nats of the distribution that each draw of each response is from, 0 after its end."""
+        states, _, drawn = self._steps
+        logs = table - table.logsumexp(1, keepdim=True)
+        return torch.where(drawn, -(logs.exp() * logs).sum(1)[states], 0.0)
+
     def probabilities(self, table: Table) -> Float[Tensor, "p n"]:
         """The probability of each response; they add up to 1 for each prompt."""
         return self.token_logprobs(table).sum(2).exp()

@@ -112,7 +112,8 @@ class GradientEstimator:
             tokens = self.environment.responses[number]
             logprobs: Float[Tensor, " t"] = self._sampled[prompt, number, : len(tokens)].clone()
             finish = Finish.EOS if tokens[-1] == EOS else Finish.LENGTH
-            found = Completion(tokens, logprobs, torch.zeros_like(logprobs), finish)
+            entropies = self.environment.token_entropies(self.tables.sampler)[prompt, number, : len(tokens)].clone()
+            found = Completion(tokens, logprobs, entropies, finish)
             self._completions[prompt, number] = found
         return found
 

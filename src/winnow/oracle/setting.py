@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -11,9 +12,11 @@ from torch import Tensor
 from winnow.algorithm import ActorCritic, PolicyGradient, PolicyUpdate
 from winnow.engines.alteration import UNALTERED, Unaltered
 from winnow.errors import ConfigError
+from winnow.ops.advantage import pass_at_k
 from winnow.oracle.environment import Environment, Table, gradient
 from winnow.oracle.estimator import GradientEstimator, Tables
 from winnow.oracle.measure import Measured, enumerated, number_of_iterations, sampled
+from winnow.rule import rule_of
 
 MOST_ITERATIONS = 20_000
 """Iterations that are enumerated at most; each takes some 5 to 10 ms."""
@@ -124,6 +127,12 @@ def ask(algorithm: object, setting: Setting) -> Answer:
         )
     if algorithm.objective.adaptive_entropy is not None:
         raise ConfigError("algo/entropy=adaptive: the oracle knows no run that moves it; type algo.entropy=0.01")
+    rule = algorithm.advantage
+    if rule_of(rule) is pass_at_k and isinstance(rule, partial) and (k := rule.keywords["k"]) >= setting.samples:
+        raise ConfigError(
+            f"algo.advantage.k={k}: must be below --samples {setting.samples}; type --samples {2 * k} --draws 2000, or "
+            f"algo.advantage.k={max(1, setting.samples // 2)}"
+        )
     with in_float64():
         tables = setting.tables
         estimator = GradientEstimator(setting.environment, tables, algorithm, setting.values)
