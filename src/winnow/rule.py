@@ -45,7 +45,7 @@ AXES = {
     "preference": Axis(("chosen", "rejected", "beta"), ("smoothing", "chosen_lengths", "rejected_lengths")),
     "divergence": Axis(("log_ratio",)),
 }
-"""What each axis offers, as the table "Rules that read more" of docs/algorithms.md has it."""
+"""The quantities of each axis, as the table "Rules that read more" of docs/algorithms.md has it."""
 
 
 def rule_of(rule: Callable) -> Callable:

@@ -271,9 +271,7 @@ RULES = {
     "engine.alter": NODE,
     "engine.alter.dtype": _one_of("bfloat16", "float16"),
     "engine.alter.bits": _whole("from 2 to 8", lambda x: 2 <= x <= 8, 8),
-    "engine.alter.factor": _number(
-        "from 0.0001 to 10,000 and not 1; without it, type engine/alter=none", lambda x: 1e-4 <= x <= 1e4 and x != 1
-    ),
+    "engine.alter.factor": _number("1e-4 to 1e4; for 1, type engine/alter=none", lambda x: 1e-4 <= x <= 1e4 and x != 1),
     "engine.alter.k": ONE_OR_MORE,
     "engine.max_rows": ONE_OR_MORE.or_null(),
     "engine.graphs": FLAG,
