@@ -182,7 +182,8 @@ def test_they_are_the_same_on_two_ranks(tmp_path: Path):
     trained(back, 2, "small_gpt2")
     for name in ("ddp", "fsdp", "parts", "back"):
         assert apart(tmp_path / "one", tmp_path / name) < 1e-9, name
-        agree(tmp_path / "one", tmp_path / name, 1e-9, 1e-12)
+        if name in ("ddp", "fsdp"):  # the others were evaluated where they paused
+            agree(tmp_path / "one", tmp_path / name, 1e-9, 1e-12)
         one, other = state(tmp_path / "one", 5), state(tmp_path / name, 5)
         assert one["entropy_coef"] == other["entropy_coef"]
         assert {*one[REFERENCE]} == {*other[REFERENCE]}
