@@ -230,3 +230,12 @@ def test_weights_of_which_no_mean_can_be_made_are_refused(weight: float):
     plan = Plan(1, 1, TokenBudget(9, packed=False), rule, seed=0)
     with pytest.raises(ConfigError, match=r"algo\.aggregate: rule returned weights or parts"):
         list(plan.micro_batches(Experience(rows((1, 1), (2, 2)), [False] * 2), [[0, 1]]))
+
+
+def test_a_rule_that_changes_its_inputs_or_raises_is_named():
+    rewards = torch.ones(1, 2)
+    none = SampleFacts.of_verdicts(rewards, rewards > 0)
+    with pytest.raises(ConfigError, match=r"algo\.advantage: <lambda> changes one of its inputs in place"):
+        policy_gradient(advantage=lambda rewards: rewards.sub_(1)).advantages(rewards, None, rewards > 0, none)
+    with pytest.raises(ConfigError, match=r"algo\.select: <lambda> raised IndexError: .*test_rule\.py:\d+"):
+        policy_gradient(select=lambda rewards, correct: [][1]).selected(rewards, none)

@@ -36,7 +36,7 @@ from winnow.ops import ratio as ratio_ops
 from winnow.ops import select as select_ops
 from winnow.ops import tokens as token_ops
 from winnow.ops.advantage import whiten_tokens
-from winnow.rule import given, mask_returned, reads, returned, rule_of, spoken_name
+from winnow.rule import called, given, mask_returned, reads, returned, rule_of, spoken_name
 from winnow.types import SampleFacts
 
 Select = Callable[..., Bool[Tensor, "p g"]]
@@ -115,7 +115,7 @@ class PolicyUpdate:
 
     def selected(self, rewards: Float[Tensor, "p g"], facts: SampleFacts) -> Bool[Tensor, "p g"]:
         """The samples that the algorithm keeps."""
-        kept = self.select(rewards, facts.correct, **_named(self.select, facts))
+        kept = called("select", self.select, rewards, facts.correct, **_named(self.select, facts))
         kept = mask_returned("select", self.select, kept, rewards)
         return kept & ~facts.truncated if self.truncated == "drop" else kept
 
@@ -191,7 +191,7 @@ class PolicyGradient(PolicyUpdate):
         self, rewards: Float[Tensor, "p g"], penalty: Tensor | None, facts: SampleFacts, usable: Bool[Tensor, "p g"]
     ) -> Float[Tensor, "p g"]:
         more = given(self.advantage, penalty=penalty, usable=usable, **facts.offered)
-        return returned("advantage", self.advantage, self.advantage(rewards, **more), rewards)
+        return returned("advantage", self.advantage, called("advantage", self.advantage, rewards, **more), rewards)
 
 
 def _parts(usable: Bool[Tensor, "p g"]) -> Iterator[tuple[Int[Tensor, "q h"], Int[Tensor, "q h"]]]:

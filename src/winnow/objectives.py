@@ -18,7 +18,7 @@ from winnow.errors import ConfigError
 from winnow.ops import kl as kl_ops
 from winnow.ops import ratio as ratio_ops
 from winnow.ops.value import clipped_value_loss
-from winnow.rule import given, reads, returned, rule_of
+from winnow.rule import called, given, reads, returned, rule_of
 from winnow.types import Batch, Loss, Mean, PairBatch
 
 Ratio = Callable[..., Float[Tensor, "b s"]]
@@ -225,7 +225,9 @@ class PolicyObjective:
         # that of log π.
         old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
         more = given(self.ratio, advantage=batch.advantages)
-        quantity = returned("ratio", self.ratio, self.ratio(logprobs, old, batch.response, **more), logprobs)
+        quantity = returned(
+            "ratio", self.ratio, called("ratio", self.ratio, logprobs, old, batch.response, **more), logprobs
+        )
         surrogate = self._surrogate(quantity, logprobs, old, batch)
         policy = -(weights * surrogate).sum()
         metrics = {"train/loss/policy": _per_update(policy, batch)}
@@ -255,7 +257,7 @@ class PolicyObjective:
 
     def _surrogate(self, ratio: Tensor, logprobs: Tensor, old: Tensor, batch: Batch) -> Float[Tensor, "b s"]:
         more = given(self.clip, logprobs=logprobs, old=old, response=batch.response)
-        return returned("clip", self.clip, self.clip(ratio, batch.advantages, **more), logprobs)
+        return returned("clip", self.clip, called("clip", self.clip, ratio, batch.advantages, **more), logprobs)
 
     def _gradient_coefficient(
         self, ratio: Float[Tensor, "b s"], logprobs: Float[Tensor, "b s"], old: Tensor, batch: Batch

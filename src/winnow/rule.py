@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, signature
+from traceback import extract_tb
 from typing import TypeVar
 
 import torch
@@ -109,6 +110,36 @@ def _lacking(axis: str, rule: Callable, names: Collection[str]) -> str | None:
 def spoken_name(rule: Callable) -> str:
     """The name of the function behind a rule."""
     return getattr(rule_of(rule), "__name__", type(rule).__name__)
+
+
+def called(axis: str, rule: Callable, *positional: object, **named: object) -> object:
+    """The result of a rule.
+
+    Raises:
+        ConfigError: the rule has changed one of its inputs, which others read as well, or one of a plug-in has raised.
+    """
+    tensors = [each for each in (*positional, *named.values()) if isinstance(each, Tensor) and not each.is_inference()]
+    before = [each._version for each in tensors]
+    try:
+        result = rule(*positional, **named)
+    except (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError) as error:
+        if str(getattr(rule_of(rule), "__module__", "")).split(".")[0] == "winnow":
+            raise
+        raise ConfigError(
+            f"algo.{axis}: {spoken_name(rule)} raised {type(error).__name__}: {error}{_place_of(error)}; type winnow "
+            "check with the words of this run to try the rule alone"
+        ) from error
+    if [each._version for each in tensors] != before:
+        raise ConfigError(
+            f"algo.{axis}: {spoken_name(rule)} changes one of its inputs in place, which others read as well; return a "
+            "new tensor (winnow check says which)"
+        )
+    return result
+
+
+def _place_of(error: BaseException) -> str:
+    frames = extract_tb(error.__traceback__)
+    return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
 
 
 def returned(axis: str, rule: Callable, result: object, like: Tensor) -> Tensor:

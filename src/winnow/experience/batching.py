@@ -16,7 +16,7 @@ from winnow.experience.left_out import LeftOut
 from winnow.objectives import Aggregate
 from winnow.packed import MAX_PROMPT_REPEATS, PromptedSequence, pack
 from winnow.rng import permutation, seed_of
-from winnow.rule import both_returned, given, spoken_name
+from winnow.rule import both_returned, called, given, spoken_name
 from winnow.run_logs.run_files import SampleRecord
 from winnow.types import Batch, MicroBatch, Pair, PairBatch, Row
 
@@ -268,7 +268,7 @@ class Plan:
         lengths = torch.tensor([row.response_length for row in rows])
         number: dict[tuple[int, ...], int] = {}
         prompts = torch.tensor([number.setdefault(_prompt_of(row), len(number)) for row in rows])
-        result = self.aggregate(lengths, **given(self.aggregate, prompts=prompts))
+        result = called("aggregate", self.aggregate, lengths, **given(self.aggregate, prompts=prompts))
         weights, counts = both_returned("aggregate", self.aggregate, result, lengths)
         if len(rows) and not (_is_weight(weights) and _is_weight(counts)):
             raise ConfigError(

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from winnow.algorithm import ActorCritic, PolicyGradient
 from winnow.experience.scoring import ByRow, Scored
-from winnow.rule import given, mask_returned
+from winnow.rule import called, given, mask_returned
 from winnow.types import Rollouts
 
 Chosen = Mapping[int, Bool[Tensor, " _"]]
@@ -32,7 +32,9 @@ def chosen_tokens(
         logprobs=_padded([scored.sampled[i] for i in rows]),
         advantage=_padded([advantages[i] for i in rows]),
     )
-    kept = mask_returned("tokens", algorithm.tokens, algorithm.tokens(entropies, response, **more), response)
+    kept = mask_returned(
+        "tokens", algorithm.tokens, called("tokens", algorithm.tokens, entropies, response, **more), response
+    )
     return {i: kept[n, : len(advantages[i])] for n, i in enumerate(rows)}
 
 
