@@ -43,6 +43,20 @@ def test_wrong_overrides_are_one_line(capfd: pytest.CaptureFixture[str], words: 
     assert part in err
 
 
+def test_explain_says_which_samples_a_collector_passes_on():
+    """DAPO's formula is that of its objective; that its prompts are mixed ones stands below it."""
+    text = explain(["algo=dapo", "collector=refill", "rollout.prompts=4", "rollout.samples=2"])
+    assert "\nsamples: rounds of 4 prompts × 2 samples, 10 at most, until 4 prompts are mixed = 8 responses\n" in text
+    assert "\nsamples:" not in explain(["algo=dapo"])
+
+
+def test_pairs_are_explained_with_their_own_sources():
+    text = explain(["algo=dpo", "algo/preference=ipo", "algo/divergence=jensen_shannon"])
+    assert "IPO, 2310.12036, Eq. 17\n" in text
+    assert "rank↓(a⁺)       its place among the prompt's samples, the highest reward first" in text
+    assert "DeepSeek-V3.2, Eq. 9\n" in explain(["algo=grpo", "algo/clip=stale_negatives_left_out"])
+
+
 def test_diff_says_what_changes_in_formula_and_settings():
     text = difference(["algo=raftpp", "algo/clip=none"], ["algo=raftpp", "seed=3"])
     assert text.splitlines() == [

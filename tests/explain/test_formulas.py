@@ -220,7 +220,9 @@ def test_tokens_that_are_chosen_keep_their_advantage():
     found = explained(grpo(tokens=partial(tokens_ops.top_entropy, share=0.2)))
     assert formulas(found)[0] == "loss = −1/|D| Σ_{a∈D} 1/|a| Σ_t min(s_t·M_t·A, clip(s_t, 0.8, 1.2)·M_t·A)"
     assert "M_t = 1[h_t ≥ q]" in formulas(found)
-    assert "the lowest of the 0.2 of the batch's tokens that have the highest h_t" in unicode_text(found)
+    assert "the lowest h_t among the 20 % of all tokens of the iteration's batch where it is highest" in unicode_text(
+        found
+    )
 
 
 def test_truncated_samples_that_are_dropped_are_not_in_d():

@@ -14,7 +14,7 @@ from winnow.config.command_line import read_command_line
 from winnow.config.compose import CONF, Composer, composed
 from winnow.config.equal_runs import essence
 from winnow.config.instantiate import build_algorithm
-from winnow.config.nodes import choice
+from winnow.config.nodes import build_node, choice
 from winnow.config.notices import findings_of
 from winnow.config.reward_functions import has_functions, penalises_length
 from winnow.explain.objective import explained
@@ -38,7 +38,7 @@ def explain(words: Sequence[str], latex: bool = False) -> str:
     Raises:
         ConfigError: an override is wrong; the message says what to type instead.
     """
-    cfg = composed("train", words, ("algo",))
+    cfg = composed("train", words, ("algo", "collector"))
     if latex:
         return latex_text(explained(build_algorithm(cfg)))
     return explanation_of(cfg)
@@ -55,8 +55,15 @@ def explanation_of(cfg: DictConfig) -> str:
 
 def run_text(cfg: DictConfig, algorithm: Algorithm) -> str:
     """The formula of a run, and what is said of its settings."""
-    lines = [unicode_text(explained(algorithm)), "", f"rewards: {rewards_in_words(cfg)}"]
+    lines = [unicode_text(explained(algorithm)), "", f"rewards: {rewards_in_words(cfg)}", *_samples_in_words(cfg)]
     return "\n".join([*lines, *map(str, findings_of(cfg, algorithm))])
+
+
+def _samples_in_words(cfg: DictConfig) -> Iterator[str]:
+    """The samples that D is made of, where it is not every sample of a fixed number."""
+    node = cfg.get("collector")  # which a run of an earlier version does not have
+    if node is not None and not str(node[TARGET]).endswith(".Fixed"):
+        yield f"samples: {build_node(node).in_words(cfg.rollout.prompts, cfg.rollout.samples)}"
 
 
 def rewards_in_words(cfg: DictConfig) -> str:

@@ -17,10 +17,18 @@ def _(rewards: Expression, pairs: int) -> Formula:
     chosen = Symbol("r(a⁺)", "r(a^+)", "", "", Apply(CHOSEN, (rewards,)))
     rejected = Symbol("r(a⁻)", "r(a^-)", "", "", Apply(REJECTED, (rewards,)))
     place = Symbol(
-        "rank↓(a⁺)", r"\operatorname{rank}^{\downarrow}(a^+)", "", "", Apply(CHOSEN, (rank_from_top(rewards),))
+        "rank↓(a⁺)",
+        r"\operatorname{rank}^{\downarrow}(a^+)",
+        "",
+        "its place among the prompt's samples, the highest reward first",
+        Apply(CHOSEN, (rank_from_top(rewards),)),
     )
     other = Symbol(
-        "rank↑(a⁻)", r"\operatorname{rank}^{\uparrow}(a^-)", "", "", Apply(REJECTED, (rank_from_bottom(rewards),))
+        "rank↑(a⁻)",
+        r"\operatorname{rank}^{\uparrow}(a^-)",
+        "",
+        "its place among the prompt's samples, the lowest reward first",
+        Apply(REJECTED, (rank_from_bottom(rewards),)),
     )
     return Formula(equal(place, other) & (place <= pairs) & (chosen > rejected), notes=(TIES,))
 

@@ -8,6 +8,8 @@ from winnow.rule import rule_of
 
 PAPER = "arXiv 2504.11343"
 """The paper whose equations the package cites by their number alone."""
+ITS_OWN = re.compile(r"((RAFT(\+\+)?|Reinforce(-Rej)?), )?(Eq\.|section)")
+"""Citations of that paper; one that begins with another name is of whatever has this name."""
 CITES = re.compile(r"arXiv|Eq\.|section \d|[Rr]elease|[A-Z]{3,}|R(?:einforce|EINFORCE)|et al\.|[a-z]+\.net/\S+")
 
 
@@ -15,6 +17,8 @@ def source_of(rule: Rule) -> str:
     """The sources that the docstring of a rule names in parentheses, or else that of its module; "" without one."""
     function = rule_of(rule)
     found = _cited(inspect.getdoc(function) or "")
+    if function.__module__.split(".")[0] == "winnow":
+        found = [_in_full(part) for part in found]
     if not found and (module := inspect.getmodule(function)) is not None:
         found = _addresses(inspect.getdoc(module) or "")
     return "; ".join(found)
@@ -27,12 +31,14 @@ def first_line(rule: Rule) -> str:
 
 
 def _cited(doc: str) -> list[str]:
-    text = " ".join(doc.split())
-    inside = [part for part in re.findall(r"\(([^()]*)\)", text) if CITES.search(part)]
-    return [
-        re.sub(r"(Eq\. ?\d+|section \d[\d.]*)$", rf"\1 of {PAPER}", part) if "arXiv" not in part else part
-        for part in inside
-    ]
+    return [part for part in re.findall(r"\(([^()]*)\)", " ".join(doc.split())) if CITES.search(part)]
+
+
+def _in_full(part: str) -> str:
+    """A citation with the paper's number where it has none of its own."""
+    if "arXiv" in part or not ITS_OWN.match(part):
+        return part
+    return re.sub(r"(Eq\. ?\d+|section \d[\d.]*)$", rf"\1 of {PAPER}", part)
 
 
 def _addresses(doc: str) -> list[str]:

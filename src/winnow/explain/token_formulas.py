@@ -270,7 +270,9 @@ def _() -> Expression:
 
 
 def _limit(of: Expression, share: float, name: str) -> Symbol:
-    meaning = f"the lowest of the {share:g} of the batch's tokens that have the highest {name}"
+    meaning = (
+        f"the lowest {name} among the {100 * share:g} % of all tokens of the iteration's batch where it is highest"
+    )
     return Symbol("q", "q", "", meaning, Apply(kth_highest(share), (of, INSIDE)))
 
 
