@@ -17,6 +17,7 @@ BEFORE_TORCH = [
     # words typed, what the line must hold: what is wrong and what to type instead
     ("algo.clip.hihg=.3", "algo.clip.hihg", "did you mean algo.clip.high?"),
     ("lr=1e-4", "lr=1e-4: no such key", "did you mean optim.lr?"),
+    ("output_dir=mine", "output_dir=mine: ", "hydra.run.dir=mine"),
     ("samples=4", "samples=4: no such key", "rollout.samples or eval.samples"),
     ("algo=grop", "algo=grop: no such choice", "did you mean algo=grpo?"),
     ("algos=grpo", "algos=grpo: no such key", "did you mean algo?"),

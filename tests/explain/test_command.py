@@ -46,7 +46,9 @@ def test_wrong_overrides_are_one_line(capfd: pytest.CaptureFixture[str], words: 
 def test_explain_says_which_samples_a_collector_passes_on():
     """DAPO's formula is that of its objective; that its prompts are mixed ones stands below it."""
     text = explain(["algo=dapo", "collector=refill", "rollout.prompts=4", "rollout.samples=2"])
-    assert "\nsamples: rounds of 4 prompts × 2 samples, 10 at most, until 4 prompts are mixed = 8 responses\n" in text
+    assert (
+        "\nsamples: rounds of 4 prompts × 2 samples, 10 at most, until 4 prompts are mixed: their 8 responses\n" in text
+    )
     assert "\nsamples:" not in explain(["algo=dapo"])
 
 

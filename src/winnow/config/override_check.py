@@ -123,6 +123,11 @@ class OverrideCheck:
         if problem is not None:
             raise ConfigError(f"{self.line}: {problem}{self.example}")
 
+    @property
+    def settable(self) -> list[str]:
+        """The known keys but those that Hydra sets, which are no answer to a misspelt one."""
+        return [key for key in self.known if not key.startswith(SET_BY_HYDRA)]
+
     @cached_property
     def old(self) -> object:
         """The value before the override."""
@@ -152,14 +157,14 @@ class OverrideCheck:
         if (renamed := RENAMED_KEYS.get(self.key)) is not None:
             return f"has been renamed; type {renamed}={self._typed_value}"
         siblings = self.groups.holders(group) if choice is not None else {}
-        has_namesake = any(other.endswith(f".{self.key}") for other in self.known)
+        has_namesake = any(other.endswith(f".{self.key}") for other in self.settable)
         if not has_namesake and (other := named_exactly(self.key)) is not None:
             return other.answer(self._typed_value)
         if missing in siblings:
             best, *others = siblings[missing]
             also = f" (or {or_list(others)})" if others else ""
             return f"{group}={choice} has no `{missing}`; type {group}={best} {self.line}{also}"
-        similar = similar_keys(self.key, self.known)
+        similar = similar_keys(self.key, self.settable)
         near = get_close_matches(missing, siblings, n=1)
         beside = [key for key in similar if self.anchor and key.startswith(f"{self.anchor}.")]
         other = None if has_namesake or near or beside else named_like_its_end(self.key)

@@ -78,7 +78,7 @@ class Refill:
 
     def in_words(self, prompts: int, samples: int) -> str:
         round_of = f"rounds of {self.prompts or prompts} prompts × {samples} samples, {self.rounds} at most"
-        return f"{round_of}, until {prompts} prompts are mixed = {prompts * samples} responses"
+        return f"{round_of}, until {prompts} prompts are mixed: their {prompts * samples} responses"
 
     def __call__(self, drawing: Drawing) -> Rollouts:
         found, mixed = None, torch.zeros(0, dtype=torch.bool)
