@@ -5,6 +5,8 @@ import pytest
 from winnow import cli
 from winnow.config.compose import composed
 from winnow.config.explanation import difference, explain, named_algorithms, nearest
+from winnow.explain.sources import source_of
+from winnow.ops import ratio
 
 
 def test_explain_prints_formula_rules_notices_and_the_nearest_algorithm(capfd: pytest.CaptureFixture[str]):
@@ -57,6 +59,15 @@ def test_pairs_are_explained_with_their_own_sources():
     assert "IPO, 2310.12036, Eq. 17\n" in text
     assert "rank↓(a⁺)       its place among the prompt's samples, the highest reward first" in text
     assert "DeepSeek-V3.2, Eq. 9\n" in explain(["algo=grpo", "algo/clip=stale_negatives_left_out"])
+
+
+def test_an_equation_without_a_paper_is_the_papers_in_this_package_alone():
+    def mine(ratio: float) -> float:
+        """A rule (Eq. 3)."""
+        return ratio
+
+    assert source_of(mine) == "Eq. 3"
+    assert source_of(ratio.token) == "Eq. 5 of arXiv 2504.11343"
 
 
 def test_diff_says_what_changes_in_formula_and_settings():
