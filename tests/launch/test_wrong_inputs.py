@@ -144,6 +144,7 @@ MORE: list[Case] = [
     ),
     ("engine/alter=temperature engine.alter.factor=1", "engine.alter.factor=1: must be", "type engine/alter=none"),
     ("algo/tokens=top_entropy algo.tokens.share=1", "algo.tokens.share=1: must be", "type algo/tokens=all"),
+    ("experiment=recipe/gvm_raft algo=sft", "experiment=recipe/gvm_raft: sets algo/kl", "leave that algo out"),
     ("''", "an override is empty", "leave it out, or type KEY=VALUE"),
     ("collector.rounds=3", "collector=fixed has no `rounds`", "type collector="),
     ("curriculum.start=0.5", "curriculum=none has no `start`", "type curriculum=column curriculum.start=0.5"),

@@ -134,11 +134,17 @@ def composition_error(error: Exception) -> str:
 
 IN_FILE = re.compile(r"In '(?P<file>.+)': \w+ raised while composing config:\n(?P<what>.*)\n +full_key: ?(?P<key>.*)")
 BUILDING = re.compile(r"Error in call to target '(?P<what>.+)':\n(?P<why>.*)\nfull_key: (?P<key>.*)")
+NO_SUCH_AXIS = re.compile(
+    r"In '(?P<file>.+)': Could not override '(?P<group>algo/\w+)'\. No match in the defaults list"
+)
 
 
 def _hydra_error(text: str, cause: BaseException | None) -> str:
     if match := IN_FILE.match(text):
         return f"{match['file']}.yaml{', ' * bool(match['key'])}{match['key']}: {match['what']}"
+    if match := NO_SUCH_AXIS.match(text):
+        file = match["file"].replace("/", "=", 1)
+        return f"{file}: sets {match['group']}, which the algo that was typed does not have; leave that algo out"
     if match := BUILDING.match(text):
         return f"{match['key']}: {match['why']}"
     hydras = one_line(re.split(r"\nTo append|\nConfig search path|\nSearch path|\n +full_key", text)[0])
