@@ -168,7 +168,8 @@ def test_a_table_is_cut_to_64_rows_of_4_kb(tmp_path: Path) -> None:
     assert (first["sample"], first["reward"], first["advantage"], first["kept"]) == (1, 0.125, None, True)
     (artifact,) = records(leg, "artifact")
     assert (artifact["type"], artifact["name"]) == ("run_table", f"run-{run_id}-samples")
-    assert records(leg, "exit") == [{"exit_code": 1}]
+    # A leg that took seconds has its runtime beside the code.
+    assert [record["exit_code"] for record in records(leg, "exit")] == [1]
 
 
 def test_runs_of_one_process_are_separate(tmp_path: Path) -> None:
