@@ -25,6 +25,7 @@ from winnow.conformance.run import RULES, findings, of_objective, of_rule
 from winnow.errors import ConfigError
 from winnow.objectives import KL
 from winnow.ops import select
+from winnow.rule import reads
 
 PAGE = (Path(__file__).parent.parent / "docs/own_objective.md").read_text()
 FILE = re.compile(r"^```(?:python|yaml)\n# ([\w/.]+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -105,7 +106,8 @@ PREFERENCES, DIVERGENCES = (
 def test_every_loss_of_pairs_keeps_its_promises(loss: str, divergence: str):
     files = CONF / "algo/preference" / f"{loss}.yaml", CONF / "algo/divergence" / f"{divergence}.yaml"
     rules = [instantiate(OmegaConf.load(file)) for file in files]
-    algorithm = Preference(partial(select.extremes, pairs=1), *rules, 0.1, 0.1, "initial")
+    smoothing = 0.1 if reads(rules[0], "smoothing") else 0.0
+    algorithm = Preference(partial(select.extremes, pairs=1), *rules, 0.1, smoothing, "initial")
     found = list(findings(algorithm))
     assert [str(finding) for finding in found if finding.failed] == []
     assert len(found) == 27

@@ -10,7 +10,7 @@ import torch
 from learning import float64_policy, gradient, made_up_rows
 from winnow.models.policy import Policy
 from winnow.objectives import KL, PolicyObjective, PreferenceObjective
-from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+from winnow.ops import advantage, aggregate, clip, kl, preference, ratio, select
 from winnow.packed import pack
 from winnow.types import Pair, Row
 
@@ -70,7 +70,7 @@ def test_a_gradient_does_not_depend_on_row_order_padding_or_micro_batches(policy
 def test_a_preference_gradient_does_not_depend_on_them_either(policy):
     rows = made_up_rows([0.0] * 8)
     pairs = [Pair(replace(a, advantage=None), replace(b, advantage=None)) for a, b in itertools.pairwise(rows)]
-    objective = PreferenceObjective(beta=0.3, smoothing=0.1)
+    objective = PreferenceObjective(preference.sigmoid, preference.reverse_kl, beta=0.3, smoothing=0.1)
     whole = gradient(policy, objective, pairs)
     assert whole.abs().max() > 1e-6
     torch.testing.assert_close(gradient(policy, objective, pairs[::-1], token_budget=1), whole, **CLOSE)

@@ -1,6 +1,7 @@
 """All checks of an algorithm: of each of its rules, and of the objective that they make together."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from winnow.conformance import (
 )
 from winnow.conformance.aggregate_rules import AggregateRule
 from winnow.conformance.claims import name_of, settings_of
-from winnow.conformance.finding import Check, Finding, Outcome
+from winnow.conformance.finding import Check, Finding, Outcome, not_applicable
 from winnow.conformance.gae_rules import GaeRule
 from winnow.conformance.matrix_rules import MatrixRule
 from winnow.conformance.pair_objective import Pairs
@@ -28,10 +29,20 @@ from winnow.conformance.token_rules import TokenRule
 from winnow.ops import ratio as ratio_ops
 
 S = TypeVar("S")
+OBJECTIVE, UNCHANGED = "objective", "inputs unchanged"
+REFUSED = "one of its rules changes its inputs, and training refuses it"
 
 
 def findings(algorithm: Algorithm) -> Iterator[Finding]:
     """The findings of an algorithm, rule by rule, the whole objective last."""
+    refused = False
+    for finding in _findings(algorithm):
+        refused = refused or (finding.failed and finding.check == UNCHANGED)
+        is_objective = finding.subject == OBJECTIVE
+        yield replace(finding, result=not_applicable(REFUSED)) if refused and is_objective else finding
+
+
+def _findings(algorithm: Algorithm) -> Iterator[Finding]:
     match algorithm:
         case PolicyGradient():
             yield from of_rule("select", algorithm.select)
@@ -55,7 +66,7 @@ def _of_pairs(algorithm: Preference) -> Iterator[Finding]:
     yield from _of(_subject("preference", algorithm.preference), pair_rules.SCORE, scores)
     divergence = ScoreRule("divergence", algorithm.divergence, {})
     yield from _of(_subject("divergence", algorithm.divergence), pair_rules.SCORE, divergence)
-    yield from _of("objective", pair_objective.PAIR_OBJECTIVE, Pairs(algorithm.objective))
+    yield from _of(OBJECTIVE, pair_objective.PAIR_OBJECTIVE, Pairs(algorithm.objective))
 
 
 def _of_update(algorithm: PolicyGradient | ActorCritic) -> Iterator[Finding]:
@@ -84,7 +95,7 @@ def _subject(axis: str, rule: Callable) -> str:
 
 def of_objective(composed: Composed) -> Iterator[Finding]:
     """The findings of an objective as a whole."""
-    yield from _of("objective", policy_objective.OBJECTIVE, composed)
+    yield from _of(OBJECTIVE, policy_objective.OBJECTIVE, composed)
 
 
 def _of(subject: str, checks: Sequence[Check[S]], tested: S) -> Iterator[Finding]:
