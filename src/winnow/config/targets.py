@@ -115,7 +115,7 @@ def _require_settings(path: str, node: DictConfig, found: object) -> None:
     for name, parameter in inspect.signature(found).parameters.items():
         is_named = parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         if is_named and parameter.default is inspect.Parameter.empty and name not in node:
-            if _is_of_axis(path, name):
+            if path.startswith("algo.") and _is_of_axis(path, name):
                 raise ConfigError(
                     f"{path}: {node['_target_']} is called without `{name}`, which it gets in each call; type "
                     f"+{path}._partial_=true, or add `_partial_: true` beside its `_target_`"
