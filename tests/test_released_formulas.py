@@ -177,8 +177,9 @@ def test_reinforce_plus_plus_whitens_the_rewards_of_the_iteration():
 
 def test_online_dpos_loss_with_its_smoothing():
     """β = 0.1 and a margin of 5: −0.9 · log σ(0.5) − 0.1 · log σ(−0.5)."""
-    from winnow.ops.value import dpo
+    from winnow.ops.preference import sigmoid
 
-    found = float(dpo(torch.tensor([5.0], dtype=torch.float64), 0.1, 0.1))
+    chosen, rejected = torch.tensor([[3.0], [-2.0]], dtype=torch.float64)
+    found = float(sigmoid(chosen, rejected, 0.1, 0.1))
     log_sigmoid = [-math.log1p(math.exp(-x)) for x in (0.5, -0.5)]
     assert found == pytest.approx(-0.9 * log_sigmoid[0] - 0.1 * log_sigmoid[1])

@@ -18,7 +18,7 @@ from winnow.experience.metrics import Clock
 from winnow.experience.policy_gradient import ActorCriticExperience, PolicyGradientExperience
 from winnow.experience.preference import PreferenceExperience
 from winnow.objectives import KL
-from winnow.ops import advantage, aggregate, clip, kl, ratio, select
+from winnow.ops import advantage, aggregate, clip, kl, preference, ratio, select
 from winnow.types import Pair, Rollouts, Row
 
 COMMON = {
@@ -67,7 +67,11 @@ def ppo(made: HandMade, **axes: object) -> ExperienceSource:
 
 
 def dpo(made: HandMade) -> ExperienceSource:
-    return PreferenceExperience(made, spied(kl_rows=6).scorer, Preference(select.extremes, 0.1, 0.0, "initial"))
+    return PreferenceExperience(
+        made,
+        spied(kl_rows=6).scorer,
+        Preference(select.extremes, preference.sigmoid, preference.reverse_kl, 0.1, 0.0, "initial"),
+    )
 
 
 def rows_of(found: Experience) -> list[Row]:

@@ -120,5 +120,5 @@ def test_kl_rows_may_exceed_the_number_of_rows():
 def test_a_missing_initial_policy_is_an_error_only_if_it_is_needed():
     scorer = replace(spied().scorer, kept=None)
     assert sorted(scorer(rollouts(), 0, [0], [0], "previous").reference) == [0]
-    with pytest.raises(RuntimeError, match="no initial policy was kept"):
+    with pytest.raises(RuntimeError, match="no reference policy was kept"):
         scorer(rollouts(), 0, (), [0], "initial")
