@@ -14,10 +14,10 @@ from winnow.guards.plain_rules import estimate
 from winnow.models.plain_forward import PlainScores, plain_scores, plain_values
 from winnow.models.policy import AdaptersOff, Critic, FrozenCopy, Policy
 from winnow.models.sharding import is_sharded
-from winnow.objectives import PolicyObjective, PreferenceObjective
+from winnow.objectives import Clip, PolicyObjective, PreferenceObjective
 from winnow.ops import preference
 from winnow.ops import ratio as ratio_ops
-from winnow.rule import rule_of
+from winnow.rule import given, reads, rule_of
 from winnow.types import Row
 
 CHECKED_NUMBERS = 2**22
@@ -79,18 +79,22 @@ def plain_policy_loss(objective: PolicyObjective, row: PlainRow, weight: float) 
     logprobs, entropies = row.scores
     advantage, old = row.own(row.row.advantage), row.row.old_logprobs
     delta = torch.zeros_like(logprobs) if old is None else logprobs.detach() - row.own(old)
+    change = logprobs - logprobs.detach() + delta
     match rule_of(objective.ratio):
         case ratio_ops.log_probability:
-            coefficient = advantage
+            ratio, coefficient = logprobs, advantage
         case ratio_ops.token:
-            coefficient = delta.exp() * advantage
+            ratio, coefficient = change.exp(), delta.exp() * advantage
         case ratio_ops.sequence_product:
-            coefficient = (delta.sum().exp() * advantage.sum()).expand_as(advantage)
+            ratio, coefficient = change.sum().exp(), (delta.sum().exp() * advantage.sum()).expand_as(advantage)
         case ratio_ops.sequence:
-            coefficient = (delta.mean().exp() * advantage.mean()).expand_as(advantage)
+            ratio, coefficient = change.mean().exp(), (delta.mean().exp() * advantage.mean()).expand_as(advantage)
         case _:
             return None
     loss = -(coefficient * logprobs).sum()
+    if reads(objective.clip, "logprobs"):
+        # Such a rule may put a number without a gradient on log π, where the others differentiate the ratio.
+        loss = -_surrogate(objective.clip, ratio.expand_as(logprobs), advantage, logprobs, logprobs.detach() - delta)
     if (kl := objective.kl_in_loss) is not None:
         assert row.row.ref_logprobs is not None
         estimates = estimate(kl, logprobs - row.own(row.row.ref_logprobs))
@@ -99,6 +103,13 @@ def plain_policy_loss(objective: PolicyObjective, row: PlainRow, weight: float) 
         loss = loss + kl.coef * estimates.sum()
     mass = float(advantage.abs().sum()) + len(logprobs) * (objective.entropy_coef + (kl.coef if kl is not None else 0))
     return PlainLoss(weight * (loss - objective.entropy_coef * entropies.sum()), weight * mass)
+
+
+def _surrogate(rule: Clip, ratio: Tensor, advantage: Tensor, logprobs: Tensor, old: Tensor) -> Float[Tensor, ""]:
+    """The sum of the surrogate over the tokens of one response, by the clipping rule itself."""
+    response = torch.ones_like(logprobs, dtype=torch.bool)
+    more = given(rule, logprobs=logprobs[None], old=old[None], response=response[None])
+    return rule(ratio[None], advantage[None], **more).sum()
 
 
 def plain_value_loss(row: PlainRow, weight: float) -> PlainLoss:
