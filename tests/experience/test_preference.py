@@ -11,14 +11,14 @@ from winnow.experience.batching import Experience
 from winnow.experience.metrics import Clock
 from winnow.experience.preference import PreferenceExperience
 from winnow.experience.scoring import Scorer
-from winnow.ops import select
+from winnow.ops import preference, select
 from winnow.types import Pair
 
 
 def experience(
     reference: Literal["initial", "previous"] = "initial", scorer: Scorer | None = None, asked=ASKED
 ) -> Experience:
-    algorithm = Preference(select.extremes, beta=0.1, smoothing=0.0, reference=reference)
+    algorithm = Preference(select.extremes, preference.sigmoid, preference.reverse_kl, 0.1, 0.0, reference)
     return PreferenceExperience(HandMade(asked), scorer or spied().scorer, algorithm)(0, Clock())
 
 

@@ -14,7 +14,7 @@ from winnow.experience.metrics import Clock
 from winnow.experience.policy_gradient import ActorCriticExperience, PolicyGradientExperience
 from winnow.experience.preference import PreferenceExperience
 from winnow.objectives import KL
-from winnow.ops import advantage, kl, select
+from winnow.ops import advantage, kl, preference, select
 from winnow.types import Pair, Rollouts
 
 A, B = (11, 12), (13,)
@@ -105,7 +105,9 @@ def test_a_penalty_goes_to_the_rows_of_its_own_responses():
 
 def test_pairs_are_of_what_was_passed_on():
     """Of A's three wrong ones only the second sample may be rejected; row numbers go on after four samples."""
-    rule = Preference(partial(select.extremes, pairs=1), 0.1, 0.0, "previous")
+    rule = Preference(
+        partial(select.extremes, pairs=1), preference.sigmoid, preference.reverse_kl, 0.1, 0.0, "previous"
+    )
     found = PreferenceExperience(ragged(), spied().scorer, rule)(0, Clock())
     pairs = [item for item in found.items if isinstance(item, Pair)]
     assert [(p.chosen.token_ids[-2:], p.rejected.token_ids[-2:]) for p in pairs] == [((4, 2), (5, 2)), ((3, 2), (8, 2))]

@@ -109,8 +109,9 @@ class Environment:
     def token_entropies(self, table: Table) -> Float[Tensor, "p n t"]:
         """The entropy in nats of the distribution that each draw of each response is from, 0 after its end."""
         states, _, drawn = self._steps
-        logs = table - table.logsumexp(1, keepdim=True)
-        return torch.where(drawn, -(logs.exp() * logs).sum(1)[states], 0.0)
+        # A token that is never drawn has probability 0, and 0 · log 0 counts 0.
+        of_states = torch.special.entr(table.softmax(1)).sum(1)
+        return torch.where(drawn, of_states[states], 0.0)
 
     def probabilities(self, table: Table) -> Float[Tensor, "p n"]:
         """The probability of each response; they add up to 1 for each prompt."""
