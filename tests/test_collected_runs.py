@@ -89,7 +89,8 @@ ON_SUMS = {
 }
 
 
-@pytest.mark.parametrize("ranks", [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("ranks", [2, 4])
 def test_several_ranks_are_one(tmp_path: Path, ranks: int):
     """In float64 weights and metrics are those of one process to 1e-9, whole and sharded."""
     trained({tmp_path / name: (*words, *IN_FLOAT64) for name, words in ON_SUMS.items()}, 1, "small_gpt2")

@@ -100,7 +100,7 @@ def test_an_evaluation_interrupted_at_any_batch_resumes_exactly(
     assert rows(here / "broken") == rows(here / "whole")
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_an_evaluation_killed_again_and_again_resumes_exactly(here: Path):
     """SIGKILL, SIGTERM and SIGKILL from outside, each with a resume."""
     command = [sys.executable, str(ROOT / "evaluate.py"), "limit=64", "batch=8", "hardware=cpu", "hardware.threads=1"]

@@ -116,8 +116,8 @@ def reward_of(sample: SampleRecord) -> tuple[object, ...]:
     return (sample.prompt_key, sample.response, sample.rewards, sample.logged, sample.lost, repr(sample.reward))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("names", ["ppo", pytest.param("grpo adapter", marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("names", ["ppo", "grpo adapter"])
 def test_a_sharded_checkpoint_goes_on_elsewhere(tmp_path: Path, names: str):
     """From two ranks to one, to two with whole models, and from a whole model to shards."""
     kinds = {name: KINDS[name] for name in names.split()}
