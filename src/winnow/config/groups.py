@@ -108,12 +108,18 @@ class Groups:
         for choice in value if isinstance(value, list) else [value]:
             if (renamed := RENAMED_CHOICES.get(f"{group}={choice}")) is not None:
                 raise ConfigError(f"{group}={choice}: has been renamed; type {renamed}")
-            if f"{group}/{choice}" in IN_EXTRAS and not self.loader.repository.config_exists(f"{group}/{choice}"):
+            if f"{group}/{choice}" in IN_EXTRAS and not self._has(group, choice):
                 raise ConfigError(f"{line}: not installed; {install(IN_EXTRAS[f'{group}/{choice}'])}")
-            if choice is not None and not self.loader.repository.config_exists(f"{group}/{choice}"):
+            if choice is not None and not self._has(group, choice):
                 hint = _meant(group, str(choice)) or self._whole(group, str(choice))
                 hint = hint or choose_hint(group, str(choice), self.choices(group))
                 raise ConfigError(f"{group}={choice}: no such choice; {hint}")
+
+    def _has(self, group: str, choice: object) -> bool:
+        try:
+            return self.loader.repository.config_exists(f"{group}/{choice}")
+        except OSError:  # a name that is too long for a file is none
+            return False
 
     def _whole(self, group: str, choice: str) -> str | None:
         """The words to type where a choice for a part of an algorithm is the name of a whole one."""
