@@ -20,7 +20,7 @@ from winnow.errors import ConfigError
 from winnow.objectives import KL, PolicyObjective, PreferenceObjective, ValueObjective
 from winnow.ops import clip, kl, preference, ratio
 from winnow.packed import pack
-from winnow.types import Batch, Mean, PairBatch, Row
+from winnow.types import Batch, Mean, PairBatch, Row, SampleFacts
 
 JUNK = 7.0
 PPO = partial(clip.ppo, low=0.2, high=0.2)
@@ -331,5 +331,6 @@ def test_an_advantage_of_one_number_a_prompt_is_not_broadcast_over_as_many_sampl
     algorithm = build_algorithm(composed("train", ["algo=grpo"]))
     assert isinstance(algorithm, PolicyGradient)
     mine = replace(algorithm, advantage=lambda rewards: rewards.mean(1))
+    every = torch.ones(4, 4, dtype=torch.bool)
     with pytest.raises(ConfigError, match=r"algo\.advantage: <lambda> returned shape \(4,\).*\(4, 4\)"):
-        mine.advantages(torch.ones(4, 4), None, torch.ones(4, 4, dtype=torch.bool))
+        mine.advantages(torch.ones(4, 4), None, every, SampleFacts.of_verdicts(torch.ones(4, 4), every))

@@ -1,7 +1,5 @@
 """The numbers that both sides are given: one iteration of 4 prompts with 4 responses each, of 1 to 6 tokens."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -64,14 +62,3 @@ class Loss:
 
     value: float
     gradient: list[Tensor]
-
-
-@contextmanager
-def in_float64() -> Iterator[None]:
-    """New tensors are of float64, as under `hardware.precision=64-true`."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

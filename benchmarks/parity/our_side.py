@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from benchmarks.parity.numbers import PROMPTS, SAMPLES, Loss, Numbers, in_float64
+from benchmarks.parity.numbers import PROMPTS, SAMPLES, Loss, Numbers
 from winnow.algorithm import PolicyGradient
 from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm
@@ -16,6 +16,7 @@ from winnow.experience.collect import Collector
 from winnow.experience.metrics import Clock
 from winnow.experience.policy_gradient import PolicyGradientExperience
 from winnow.experience.scoring import Scored, Scorer, sequences_of
+from winnow.models.precision import new_tensors_in_float64
 from winnow.objectives import PolicyObjective
 from winnow.types import Completion, Finish, Prompt, Rewarded, Rollouts
 from winnow.verdict import Judgement, Verdict
@@ -84,7 +85,7 @@ def our_loss(
     """The loss of the iteration as one optimiser batch, in micro-batches of up to `budget` tokens."""
     algorithm = build_algorithm(composed("train", words, ("algo",)))
     assert isinstance(algorithm, PolicyGradient)
-    with in_float64():
+    with new_tensors_in_float64():
         collect = PolicyGradientExperience(_Given(rollouts_of(of, weights)), _GivenScores(of), algorithm, updates)
         found = collect(0, Clock())
         assert found.evidence is not None

@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
-from benchmarks.parity.numbers import PROMPTS, SAMPLES, Loss, Numbers, in_float64
+from benchmarks.parity.numbers import PROMPTS, SAMPLES, Loss, Numbers
 from winnow.algorithm import Preference
 from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm
 from winnow.experience.batching import collate_pairs
+from winnow.models.precision import new_tensors_in_float64
 from winnow.types import Pair, Row
 
 PAIRS = [(prompt * SAMPLES + chosen, prompt * SAMPLES + 1 - chosen) for prompt in range(PROMPTS) for chosen in (0,)]
@@ -27,7 +28,7 @@ def our_pair_loss(words: Sequence[str], of: Numbers) -> Loss:
     """Winnow's loss of all pairs as one optimiser batch."""
     algorithm = build_algorithm(composed("train", words, ("algo",)))
     assert isinstance(algorithm, Preference)
-    with in_float64():
+    with new_tensors_in_float64():
         leaves = [row.clone().requires_grad_() for row in of.current]
 
         def row(i: int) -> Row:
@@ -48,7 +49,7 @@ def trl_pair_loss(settings: Mapping[str, object], of: Numbers) -> Loss:
     from accelerate import Accelerator
     from trl import DPOConfig, DPOTrainer  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
-    with in_float64(), tempfile.TemporaryDirectory() as folder:
+    with new_tensors_in_float64(), tempfile.TemporaryDirectory() as folder:
         args = DPOConfig(output_dir=folder, use_cpu=True, report_to="none", bf16=False, **settings)  # pyright: ignore[reportArgumentType]
         leaves = [row.clone().requires_grad_() for row in of.current]
         rows = [*CHOSEN, *REJECTED]

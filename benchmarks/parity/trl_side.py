@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from benchmarks.parity.numbers import EOS, MAX_TOKENS, PAD, SAMPLES, Loss, Numbers, in_float64
+from benchmarks.parity.numbers import EOS, MAX_TOKENS, PAD, SAMPLES, Loss, Numbers
+from winnow.models.precision import new_tensors_in_float64
 
 Settings = Mapping[str, object]
 AFTER = ("use_vllm",)
@@ -32,7 +33,7 @@ def trl_version() -> str:
 
 def trl_loss(settings: Settings, of: Numbers, functions: int = 1, micro_batches: int = 1) -> Loss:
     """The loss of the iteration as one optimiser step, summed over equal micro-batches as TRL accumulates them."""
-    with in_float64(), tempfile.TemporaryDirectory() as folder:
+    with new_tensors_in_float64(), tempfile.TemporaryDirectory() as folder:
         trainer = _trainer(folder, settings, functions, micro_batches)
         rows = len(of.tokens)
         given = {"old": _padded(of.old), "reference": _padded(of.reference)}

@@ -36,7 +36,7 @@ from winnow.ops import ratio as ratio_ops
 from winnow.ops import select as select_ops
 from winnow.ops import tokens as token_ops
 from winnow.ops.advantage import whiten_tokens
-from winnow.rule import called, given, mask_returned, reads, returned, rule_of, spoken_name
+from winnow.rule import applied, called, given, mask_returned, reads, rule_of, spoken_name
 from winnow.types import SampleFacts
 
 Select = Callable[..., Bool[Tensor, "p g"]]
@@ -163,16 +163,14 @@ class PolicyGradient(PolicyUpdate):
         rewards: Float[Tensor, "p g"],
         penalty: Float[Tensor, "p g"] | None,
         selected: Bool[Tensor, "p g"],
-        facts: SampleFacts | None = None,
+        facts: SampleFacts,
     ) -> Float[Tensor, "p g"]:
         """The advantage of each sample from the rewards of all samples; 0 where a sample is not selected.
 
         `penalty` is what a KL term in the reward subtracts, None without one. A sample whose reward or penalty is not
-        finite counts as if it had not been drawn. `facts` may be missing if no rule reads them.
+        finite counts as if it had not been drawn.
         """
         usable = rewards.isfinite() if penalty is None else rewards.isfinite() & penalty.isfinite()
-        if facts is None:
-            facts = SampleFacts.of_verdicts(rewards, torch.zeros_like(usable))
         if usable.all():
             found = self._advantages(rewards, penalty, facts, usable)
         elif reads(self.advantage, "usable") and usable.any():
@@ -190,8 +188,8 @@ class PolicyGradient(PolicyUpdate):
     def _advantages(
         self, rewards: Float[Tensor, "p g"], penalty: Tensor | None, facts: SampleFacts, usable: Bool[Tensor, "p g"]
     ) -> Float[Tensor, "p g"]:
-        more = given(self.advantage, penalty=penalty, usable=usable, **facts.offered)
-        return returned("advantage", self.advantage, called("advantage", self.advantage, rewards, **more), rewards)
+        more = {"penalty": penalty, "usable": usable, **facts.offered}
+        return applied("advantage", self.advantage, rewards, like=rewards, **more)
 
 
 def _parts(usable: Bool[Tensor, "p g"]) -> Iterator[tuple[Int[Tensor, "q h"], Int[Tensor, "q h"]]]:
@@ -284,7 +282,9 @@ class Preference:
 
     def pairs(self, rewards: Float[Tensor, "p g"], facts: SampleFacts) -> Int[Tensor, "n 3"]:
         """The preference pairs (prompt, chosen, rejected)."""
-        return self.select(rewards, facts.correct, **_named(self.select, facts))
+        found = called("select", self.select, rewards, facts.correct, **_named(self.select, facts))
+        assert isinstance(found, Tensor)
+        return found
 
     @property
     def objective(self) -> PreferenceObjective:

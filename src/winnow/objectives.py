@@ -18,7 +18,7 @@ from winnow.errors import ConfigError
 from winnow.ops import kl as kl_ops
 from winnow.ops import ratio as ratio_ops
 from winnow.ops.value import clipped_value_loss
-from winnow.rule import called, given, reads, returned, rule_of
+from winnow.rule import applied, reads, rule_of
 from winnow.types import Batch, Loss, Mean, PairBatch
 
 Ratio = Callable[..., Float[Tensor, "b s"]]
@@ -99,7 +99,7 @@ class KL:
 
     def __call__(self, logprobs: Tensor, reference: Tensor) -> Tensor:
         """The estimate of each token's KL, in the shape of `logprobs`, without the coefficient."""
-        estimate = returned("kl", self.estimator, self.estimator(logprobs - reference), logprobs)
+        estimate = applied("kl", self.estimator, logprobs - reference, like=logprobs)
         return estimate if self.clamp is None else estimate.clamp(-self.clamp, self.clamp)
 
 
@@ -224,10 +224,8 @@ class PolicyObjective:
         # optimiser step: then this forward itself is of the policy that sampled, the ratio is 1, and its gradient is
         # that of log π.
         old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs
-        more = given(self.ratio, advantage=batch.advantages)
-        quantity = returned(
-            "ratio", self.ratio, called("ratio", self.ratio, logprobs, old, batch.response, **more), logprobs
-        )
+        advantage = batch.advantages
+        quantity = applied("ratio", self.ratio, logprobs, old, batch.response, like=logprobs, advantage=advantage)
         surrogate = self._surrogate(quantity, logprobs, old, batch)
         policy = -(weights * surrogate).sum()
         metrics = {"train/loss/policy": _per_update(policy, batch)}
@@ -256,8 +254,8 @@ class PolicyObjective:
         return Loss(total, metrics, parts)
 
     def _surrogate(self, ratio: Tensor, logprobs: Tensor, old: Tensor, batch: Batch) -> Float[Tensor, "b s"]:
-        more = given(self.clip, logprobs=logprobs, old=old, response=batch.response)
-        return returned("clip", self.clip, called("clip", self.clip, ratio, batch.advantages, **more), logprobs)
+        more = {"logprobs": logprobs, "old": old, "response": batch.response}
+        return applied("clip", self.clip, ratio, batch.advantages, like=logprobs, **more)
 
     def _gradient_coefficient(
         self, ratio: Float[Tensor, "b s"], logprobs: Float[Tensor, "b s"], old: Tensor, batch: Batch
@@ -356,9 +354,8 @@ class PreferenceObjective:
         self, chosen: Float[Tensor, " b"], rejected: Float[Tensor, " b"], **lengths: Tensor
     ) -> Float[Tensor, " b"]:
         """The loss of each pair from the log-ratios of its responses; `lengths` are theirs, for rules that ask."""
-        scores = [returned("divergence", self.divergence, self.divergence(of), of) for of in (chosen, rejected)]
-        more = given(self.rule, smoothing=self.smoothing, **lengths)
-        return returned("preference", self.rule, self.rule(*scores, self.beta, **more), chosen)
+        scores = [applied("divergence", self.divergence, of, like=of) for of in (chosen, rejected)]
+        return applied("preference", self.rule, *scores, self.beta, like=chosen, smoothing=self.smoothing, **lengths)
 
 
 def _sequence_log_ratio(logprobs: Float[Tensor, "b s"], batch: Batch) -> Float[Tensor, " b"]:

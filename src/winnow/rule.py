@@ -137,6 +137,11 @@ def called(axis: str, rule: Callable, *positional: object, **named: object) -> o
     return result
 
 
+def applied(axis: str, rule: Callable, *positional: object, like: Tensor, **offered: object) -> Tensor:
+    """The result of a rule, of the shape of `like`, from what it has by position and what it names of the `offered`."""
+    return returned(axis, rule, called(axis, rule, *positional, **given(rule, **offered)), like)
+
+
 def _place_of(error: BaseException) -> str:
     frames = extract_tb(error.__traceback__)
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""

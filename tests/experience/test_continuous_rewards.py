@@ -9,6 +9,7 @@ from torch import Tensor
 from running import composed
 from winnow.algorithm import PolicyGradient, Preference
 from winnow.config.instantiate import build_algorithm
+from winnow.types import SampleFacts
 
 # Two prompts with four samples. In the first the highest reward belongs to a wrong sample; in the second two correct
 # samples tie, as far as float32 can tell.
@@ -24,7 +25,7 @@ def learning(algo: str, rewards: Tensor) -> tuple[list[list[bool]], list[list[fl
     algorithm = build_algorithm(composed(f"algo={algo}"))
     assert isinstance(algorithm, PolicyGradient)
     kept = algorithm.select(rewards, CORRECT)
-    return kept.tolist(), algorithm.advantages(rewards, None, kept).tolist()
+    return kept.tolist(), algorithm.advantages(rewards, None, kept, SampleFacts.of_verdicts(rewards, CORRECT)).tolist()
 
 
 @pytest.mark.parametrize("algo", ["raft", "raftpp"])
@@ -70,5 +71,6 @@ def test_a_kl_term_in_the_reward_is_subtracted_from_a_continuous_one():
     algorithm = build_algorithm(composed("algo=reinforce", "algo/kl=k1", "algo.kl.place=reward"))
     assert isinstance(algorithm, PolicyGradient)
     penalty = torch.full((2, 4), 0.1)
-    found = algorithm.advantages(REWARDS, penalty, torch.ones(2, 4, dtype=torch.bool))
+    every = torch.ones(2, 4, dtype=torch.bool)
+    found = algorithm.advantages(REWARDS, penalty, every, SampleFacts.of_verdicts(REWARDS, every))
     assert torch.allclose(found, REWARDS - 0.1)

@@ -19,7 +19,7 @@ from winnow.experience.policy_gradient import ActorCriticExperience, PolicyGradi
 from winnow.experience.preference import PreferenceExperience
 from winnow.objectives import KL
 from winnow.ops import advantage, aggregate, clip, kl, preference, ratio, select
-from winnow.types import Pair, Rollouts, Row
+from winnow.types import Pair, Rollouts, Row, SampleFacts
 
 COMMON = {
     "ratio": ratio.token,
@@ -115,9 +115,10 @@ def test_the_advantages_of_a_prompt_are_those_of_its_finite_rewards():
     rule = PolicyGradient(**{**COMMON, "select": select.all_samples, "advantage": partial(advantage.group, eps=0.0)})  # pyright: ignore
     rewards = torch.tensor([[1.0, math.nan, 0.0, -1.0], [-1.0, -1.0, 1.0, 1.0]])
     kept = torch.ones(2, 4, dtype=torch.bool)
-    found = rule.advantages(rewards, None, kept)
+    found = rule.advantages(rewards, None, kept, SampleFacts.of_verdicts(rewards, kept))
     torch.testing.assert_close(found[0], torch.tensor([1.0, 0.0, 0.0, -1.0]))
-    torch.testing.assert_close(found[1], rule.advantages(rewards[1:], None, kept[1:])[0])
+    alone = rule.advantages(rewards[1:], None, kept[1:], SampleFacts.of_verdicts(rewards[1:], kept[1:]))
+    torch.testing.assert_close(found[1], alone[0])
 
 
 def test_whitening_is_over_the_finite_rewards_of_all_prompts():
@@ -126,14 +127,16 @@ def test_whitening_is_over_the_finite_rewards_of_all_prompts():
         **{**COMMON, "select": select.all_samples, "advantage": partial(advantage.whitened, eps=0.0)}  # pyright: ignore
     )
     rewards = torch.tensor([[1.0, math.inf, 0.0], [-1.0, 0.0, 0.0]])
-    found = rule.advantages(rewards, None, torch.ones(2, 3, dtype=torch.bool))
+    every = torch.ones(2, 3, dtype=torch.bool)
+    found = rule.advantages(rewards, None, every, SampleFacts.of_verdicts(rewards, every))
     torch.testing.assert_close(found, torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]]) * math.sqrt(2))
 
 
 @pytest.mark.parametrize("of", [advantage.group, advantage.whitened, advantage.batch])
 def test_an_iteration_without_a_finite_reward_has_no_advantage(of: Callable[..., Tensor]):
     rule = PolicyGradient(**{**COMMON, "select": select.all_samples, "advantage": of})  # pyright: ignore
-    assert not rule.advantages(torch.full((2, 3), math.nan), None, torch.ones(2, 3, dtype=torch.bool)).any()
+    rewards, every = torch.full((2, 3), math.nan), torch.ones(2, 3, dtype=torch.bool)
+    assert not rule.advantages(rewards, None, every, SampleFacts.of_verdicts(rewards, every)).any()
 
 
 @pytest.mark.parametrize("algo", [grpo, ppo])

@@ -9,7 +9,7 @@ from torch import Tensor
 from winnow.conformance.example import Tokens, far_tokens, tokens
 from winnow.conformance.finding import Check, Result, fails, passes, same
 from winnow.conformance.gradient import autograd
-from winnow.conformance.policy_objective import aligned, row_of
+from winnow.conformance.policy_objective import add_up, aligned, row_of
 from winnow.conformance.token_rules import FAR, gradient_is_that_of
 from winnow.experience.batching import Experience, Plan, TokenBudget
 from winnow.objectives import PreferenceObjective
@@ -70,12 +70,7 @@ def _terms(of: Tokens) -> Batch:
 def _micro_batches(tested: Pairs) -> Result:
     at = tokens()
     whole = tested.both(tested.loss, at)
-    cuts = [TokenBudget(size, packed) for size in (1, 20, 1000) for packed in (True, False)]
-    return same(
-        [(tested.both(lambda a, budget=budget: tested.loss_of_plan(a, budget), at), whole) for budget in cuts],
-        "the sum over micro-batches is the whole, packed and padded",
-        "the sum over micro-batches is not the loss of the whole batch",
-    )
+    return add_up(whole, lambda cut: tested.both(lambda a: tested.loss_of_plan(a, cut), at), (1, 20, 1000))
 
 
 def _ranks(tested: Pairs) -> Result:

@@ -116,15 +116,19 @@ def row_of(at: Tokens, row: int) -> Row:
     )
 
 
-def _micro_batches(tested: Composed) -> Result:
-    at = tokens()
-    whole = tested.both(tested.loss, at)
-    cuts = [TokenBudget(size, packed) for size in (1, 12, 1000) for packed in (True, False)]
+def add_up(whole: Tensor, of_cut: Callable[[TokenBudget], Tensor], sizes: Sequence[int]) -> Result:
+    """Whether a loss and its gradient are the same in micro-batches of each size, packed and padded."""
     return same(
-        [(tested.both(lambda a, budget=budget: tested.loss_of_plan(a, budget), at), whole) for budget in cuts],
+        [(of_cut(TokenBudget(size, packed)), whole) for size in sizes for packed in (True, False)],
         "the sum over micro-batches is the whole, packed and padded",
         "the sum over micro-batches is not the loss of the whole batch",
     )
+
+
+def _micro_batches(tested: Composed) -> Result:
+    at = tokens()
+    whole = tested.both(tested.loss, at)
+    return add_up(whole, lambda cut: tested.both(lambda a: tested.loss_of_plan(a, cut), at), (1, 12, 1000))
 
 
 def _ranks(tested: Composed) -> Result:

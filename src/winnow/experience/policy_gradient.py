@@ -21,8 +21,8 @@ from winnow.models.sharding import is_sharded
 from winnow.objectives import KL, PolicyObjective
 from winnow.ops.ratio import token
 from winnow.ops.value import explained_variance
-from winnow.rule import given, returned
-from winnow.types import Rollouts, Row
+from winnow.rule import applied
+from winnow.types import Rollouts, Row, SampleFacts
 
 
 def corrected_advantages(
@@ -40,8 +40,8 @@ def corrected_advantages(
     for i, advantage in advantages.items():
         response = torch.arange(len(advantage)) >= scored.sequences[i].prompt_length
         ratio = token(scored.old[i][None], scored.sampled[i][None], response[None])[0]
-        more = given(algorithm.correction, response=response[None], advantage=advantage[None])
-        weight = returned("correction", algorithm.correction, algorithm.correction(ratio[None], **more), ratio[None])[0]
+        more = {"response": response[None], "advantage": advantage[None]}
+        weight = applied("correction", algorithm.correction, ratio[None], like=ratio[None], **more)[0]
         found[i] = advantage * weight
         ratios.append(ratio[response])
         weights.append(weight[response])
@@ -67,15 +67,15 @@ class PolicyGradientExperience:
     def __call__(self, iteration: int, clock: Clock) -> Experience:
         rollouts = self.collector.collect(iteration, clock)
         objective = self.algorithm.objective
-        entropy = _begun(objective, rollouts)
-        faults = sampled_faults(rollouts)
-        selected = without(_selected(self.algorithm, rollouts), faults, rollouts)
+        entropy = _entropy_coefficient(objective, rollouts)
+        faults, facts = sampled_faults(rollouts), rollouts.facts
+        selected = without(_selected(self.algorithm, rollouts, facts), faults, rollouts)
         in_batch = without(_in_batch(self.algorithm, rollouts, selected), faults, rollouts)
-        live = _numbers(rollouts.rows(self._moving(rollouts, selected, in_batch)))
+        live = _numbers(rollouts.rows(self._moving(rollouts, facts, selected, in_batch)))
         with clock.of("score"):
             scored = self.scorer.for_objective(objective, self.needs_old, rollouts, iteration, live)
         penalty = kl_of_responses(objective.kl_in_reward, scored, rollouts)
-        advantage = self.algorithm.advantages(rollouts.rewards, penalty, selected, rollouts.facts)
+        advantage = self.algorithm.advantages(rollouts.rewards, penalty, selected, facts)
         flat = rollouts.rows(advantage).tolist()
         rows = _numbers(rollouts.rows(in_batch))
         tokens = {i: on_response_tokens(scored.sequences[i], flat[i]) for i in rows}
@@ -113,15 +113,15 @@ class PolicyGradientExperience:
         return self.algorithm.uses_correction or (self.algorithm.objective.uses_old and not given_by_the_update)
 
     def _moving(
-        self, rollouts: Rollouts, selected: Bool[Tensor, "p g"], in_batch: Bool[Tensor, "p g"]
+        self, rollouts: Rollouts, facts: SampleFacts, selected: Bool[Tensor, "p g"], in_batch: Bool[Tensor, "p g"]
     ) -> Bool[Tensor, "p g"]:
         """The rows of the batch that will be forwarded, as far as is known before a KL penalty shapes the reward."""
         if self.algorithm.objective.kl_in_reward is not None or self.algorithm.objective.has_gradient_without_advantage:
             return in_batch
-        return in_batch & (self.algorithm.advantages(rollouts.rewards, None, selected, rollouts.facts) != 0)
+        return in_batch & (self.algorithm.advantages(rollouts.rewards, None, selected, facts) != 0)
 
 
-def _begun(objective: PolicyObjective, rollouts: Rollouts) -> dict[str, float]:
+def _entropy_coefficient(objective: PolicyObjective, rollouts: Rollouts) -> dict[str, float]:
     """The entropy coefficient of the iteration as a metric, if it moves: it follows from the iteration's samples."""
     if (adaptive := objective.adaptive_entropy) is None:
         return {}
@@ -129,13 +129,13 @@ def _begun(objective: PolicyObjective, rollouts: Rollouts) -> dict[str, float]:
     return {"train/entropy_coef": adaptive.applied}
 
 
-def _selected(algorithm: PolicyGradient | ActorCritic, rollouts: Rollouts) -> Bool[Tensor, "p g"]:
+def _selected(algorithm: PolicyGradient | ActorCritic, rollouts: Rollouts, facts: SampleFacts) -> Bool[Tensor, "p g"]:
     """The samples that collector and algorithm keep. One whose reward is not finite is never the best.
 
     The algorithm decides on all drawn samples of a prompt, those that the collector has set aside included.
     """
     rewards = rollouts.rewards.masked_fill(~rollouts.rewards.isfinite(), -torch.inf)
-    facts, selected = rollouts.facts, torch.zeros_like(rollouts.correct)
+    selected = torch.zeros_like(rollouts.correct)
     for part in rollouts.by_size():
         selected[part] = algorithm.selected(rewards[part], facts.at(part))
     return selected & rollouts.kept
@@ -216,9 +216,9 @@ class ActorCriticExperience:
     def __call__(self, iteration: int, clock: Clock) -> Experience:
         rollouts = self.collector.collect(iteration, clock)
         objective = self.algorithm.objective
-        entropy = _begun(objective, rollouts)
-        faults = sampled_faults(rollouts)
-        selected = without(_selected(self.algorithm, rollouts), faults, rollouts)
+        entropy = _entropy_coefficient(objective, rollouts)
+        faults, facts = sampled_faults(rollouts), rollouts.facts
+        selected = without(_selected(self.algorithm, rollouts, facts), faults, rollouts)
         in_batch = without(_in_batch(self.algorithm, rollouts, selected), faults, rollouts)
         rows = _numbers(rollouts.rows(in_batch))
         with clock.of("score"):

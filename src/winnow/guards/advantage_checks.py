@@ -59,7 +59,7 @@ def _wrong_of_responses(
     # A sample whose reward is lost counts as if it had not been drawn.
     drawn = [[g for g, reward in enumerate(group) if isfinite(reward)] for group in every]
     rewards = [[group[g] for g in places] for group, places in zip(every, drawn, strict=True)]
-    penalties, of_row = None, evidence.rollouts.places
+    penalties, of_row, facts = None, evidence.rollouts.places, evidence.rollouts.facts
     if kl is not None:
         totals = {
             place: kl.coef * float(estimate(kl, evidence.old[i] - evidence.reference[i]).sum())
@@ -68,7 +68,7 @@ def _wrong_of_responses(
         penalties = [[totals[p, g] for g in places] for p, places in enumerate(drawn)]
     for row in rows:
         p, g = of_row[row.number]
-        of_prompt = plain_advantages(a.advantage, rewards, penalties, evidence.rollouts.facts, p)
+        of_prompt = plain_advantages(a.advantage, rewards, penalties, facts, p)
         if of_prompt is None:
             continue
         expected = of_prompt[drawn[p].index(g)] if _is_kept(a, evidence, row) else 0.0
