@@ -29,13 +29,14 @@ from config.test_notices import (
 )
 from config.test_notices import loss as loss_of
 from config.test_notices import setup as plain_setup
+from running import SINCE
 from winnow.algorithm import PolicyGradient
 from winnow.config import biased_settings, equal_settings, notices
 from winnow.config.command_line import read_command_line
 from winnow.config.compose import composed
 from winnow.config.equal_runs import essence
 from winnow.config.instantiate import build_algorithm
-from winnow.config.linting import Setup, Verdicts
+from winnow.config.linting import Kind, Setup, Verdicts
 from winnow.config.notices import NOTICES
 from winnow.launch import programs
 from winnow.objectives import KL, PolicyObjective
@@ -283,6 +284,9 @@ def test_a_deviation_divides_the_advantages_of_its_prompt():
     weight = 1 / rewards.std(1)
     assert weight[1] > weight[0]  # one right of four weighs more than two of four
     assert made(biased_settings.deviations_weigh_prompts, setup(advantage=advantage.group))
+    few = torch.tensor([[1.0, 0, 0], [1, 1, 0]]).std(1)
+    assert few[0] == pytest.approx(float(few[1]))
+    assert not made(biased_settings.deviations_weigh_prompts, setup(samples=3, advantage=advantage.group))
     plain = partial(advantage.group, scale="none")
     assert not made(biased_settings.deviations_weigh_prompts, setup(advantage=plain))
 
@@ -336,6 +340,12 @@ def test_a_default_run_of_each_algorithm_says_little():
     for name in ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft"):
         cfg = composed("train", [f"algo={name}"], ("algo",))
         assert notices.notices_of(cfg, build_algorithm(cfg)) == [], name
+
+
+@pytest.mark.parametrize("algo", SINCE)
+def test_no_later_algorithm_is_called_unstable_where_its_own_rule_is_the_bound(algo: str):
+    cfg = composed("train", [f"algo={algo}"], ("algo",))
+    assert [found for found in notices.findings_of(cfg, build_algorithm(cfg)) if found.kind is Kind.UNSTABLE] == []
 
 
 def test_a_resumed_run_does_not_tell_of_its_biases_again():

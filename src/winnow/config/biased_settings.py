@@ -31,6 +31,8 @@ def lengths_divide_gradients(setup: Setup) -> str | None:
 def deviations_weigh_prompts(setup: Setup) -> str | None:
     if rule_of(setup.algorithm.advantage) is not advantage.group or setup.advantage_setting("scale") != "std":
         return None
+    if setup.samples < 4:  # two or three samples that differ in a verdict all have one deviation
+        return None
     return (
         "algo.advantage.scale=std divides a prompt's gradient by the deviation of its rewards: prompts that are nearly "
         "all right or all wrong weigh most (scale=none does not)"
@@ -39,6 +41,8 @@ def deviations_weigh_prompts(setup: Setup) -> str | None:
 
 def product_of_ratios_grows(setup: Setup) -> str | None:
     if rule_of(setup.algorithm.ratio) is not ratio.sequence_product or setup.updates == 1:
+        return None
+    if rule_of(setup.algorithm.clip) in (clip.topr, clip.vespo):  # their weight on log π is bounded
         return None
     return (
         "algo/ratio=sequence_product multiplies the second moments of its tokens' ratios, so that its variance grows "
@@ -49,6 +53,8 @@ def product_of_ratios_grows(setup: Setup) -> str | None:
 def nothing_bounds_the_ratio(setup: Setup) -> str | None:
     uses_ratio = setup.algorithm.objective.uses_ratio
     if not uses_ratio or rule_of(setup.algorithm.clip) is not clip.unclipped or setup.updates == 1:
+        return None
+    if rule_of(setup.algorithm.ratio) is ratio.clipped_geometric:  # its tokens are bounded before their mean
         return None
     return (
         f"{setup.updates} updates per iteration and algo/clip=none: a token's gradient grows with its ratio, without "
