@@ -22,9 +22,16 @@ SETTINGS = ("iterations=2", "hardware.token_budget=300", "optim.lr=1e-4")
 IN_FLOAT64 = ("iterations=5", "hardware.token_budget=60", "optim.lr=1e-3", "checkpoint.every=5")
 """Words for `small_gpt2`, whose rows have some 12 tokens: several micro-batches an update."""
 
-NEEDED = {"passk": ("algo.advantage.k=2",), "dro": ("optim.eps=1e-3",)}
+LARGE_EPS = ("optim.eps=1e-3",)
+NEEDED = {
+    "passk": ("algo.advantage.k=2",),
+    "dro": LARGE_EPS,
+    "reinforce_pp_baseline": LARGE_EPS,
+    "cpgd": LARGE_EPS,
+}
 """Words that an algorithm needs there. A prompt has four samples, and its k is four. Where no sample has an advantage,
-DRO has the gradient of a KL that is rounding, 1e-6, which AdamW's own epsilon of 1e-8 makes a whole step of."""
+a KL in the loss, or a drift from the old policy, has a gradient that is rounding, of which AdamW's own epsilon of 1e-8
+makes a whole step."""
 
 
 def on(strategy: str, ranks: int) -> tuple[str, str]:
@@ -45,8 +52,12 @@ def agree(one: Path, other: Path, relative: float, absolute: float) -> None:
 
 
 def comparable(row: dict[str, float]) -> dict[str, float]:
-    """Without the share of positive margins: before the first update every margin is zero but for rounding."""
-    return {key: value for key, value in row.items() if key != "train/dpo/acc"}
+    """Without the signs and shares of what is zero but for rounding: every margin before the first update, and all
+    advantages of an iteration without a correct answer whose only reward is a KL to the weights themselves."""
+    rounding = {"train/dpo/acc"}
+    if row.get("train/grad_norm", 1.0) < 1e-12:
+        rounding |= {"train/gradient_mass/effective_rows", "train/entropy/positive", "train/entropy/negative"}
+    return {key: value for key, value in row.items() if key not in rounding}
 
 
 def require_one_result(folder: Path, algorithms: Sequence[str], ways: Sequence[tuple[str, int]]) -> None:

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from winnow import signals
 from winnow.errors import ConfigError, Diverged, Stopped
@@ -27,6 +27,7 @@ iterations: 3
 resume: null
 resume_force: false
 end: done
+idle: 1
 hardware: {devices: 1, nodes: 1}
 hydra:
   run: {dir: "outputs/${hydra:runtime.choices.algo}-${winnow.unique:}"}
@@ -122,8 +123,13 @@ def _wait_for_a_signal(directory: Path) -> None:
     raise Stopped(codes[received])
 
 
+def essence(cfg: DictConfig) -> str:
+    """Of what the program does: `idle` has no influence."""
+    return OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "idle"]))
+
+
 def program(folder: Path) -> Program:
-    return Program("toy", validate, run, folder)
+    return Program("toy", validate, run, folder, essence=essence)
 
 
 if __name__ == "__main__":

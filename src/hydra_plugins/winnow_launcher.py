@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, filter_overrides
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from winnow.errors import CONFIG, EXIT_CODE_OF_SIGNAL, ConfigError, Stopped
 
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class ProcessesConf:
-    """Settings `hydra.launcher.jobs` and `hydra.launcher.threads`."""
+    """Settings `hydra.launcher.jobs`, `hydra.launcher.threads` and `hydra.launcher.merge`."""
 
     _target_: str = "hydra_plugins.winnow_launcher.Processes"
     jobs: int = 1  # at a time
     threads: int | None = None  # OMP_NUM_THREADS of a job; null: as it is set outside, else cores // jobs
+    merge: bool = True  # jobs that provably train the same are one run
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="processes", node=ProcessesConf, provider="winnow")
@@ -42,10 +43,11 @@ class Processes(Launcher):
 
     For a job that fails the sweeper receives None, and the sweep continues; `summary.csv` has its exit code. A job
     whose run is in the sweep's directory already, under whatever number, is skipped if it is done, and else resumed.
+    With `merge`, a job that provably trains what an earlier one trains is not run: that run stands for both.
     """
 
-    def __init__(self, jobs: int, threads: int | None) -> None:
-        self.at_once, self.threads = jobs, threads
+    def __init__(self, jobs: int, threads: int | None, merge: bool) -> None:
+        self.at_once, self.threads, self.merge = jobs, threads, merge
         self.results: SweepResults | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -54,7 +56,7 @@ class Processes(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from winnow.launch.program import Task
         from winnow.launch.run_directory import CHECKPOINTS, sweep_directory
-        from winnow.launch.sweep_plan import PreviousRuns, minimum_detectable_effect
+        from winnow.launch.sweep_plan import PreviousRuns, equal_jobs, minimum_detectable_effect
         from winnow.launch.sweep_results import HELD_OUT, SweepResults
 
         top = Path(str(self.config.hydra.sweep.dir))
@@ -73,13 +75,16 @@ class Processes(Launcher):
             # A search may propose one trial twice; in a grid that is a mistake, which `place` refuses.
             proposed = dict.fromkeys(map(tuple, job_overrides)) if results.is_search else job_overrides
             planned = [self._plan(list(o), initial_job_idx + n, top, previous) for n, o in enumerate(proposed)]
-            jobs, rows = [job for job, _ in planned], [row for _, row in planned]
+            jobs, rows = [job for job, _, _ in planned], [row for _, row, _ in planned]
             results.expect(rows)
+            merged = equal_jobs([(row, essence) for _, row, essence in planned], previous) if self.merge else {}
             threads = self._threads()
             told = "" if threads is None else f", OMP_NUM_THREADS={threads}"
             print(f"{len(jobs)} jobs, {self.at_once} at a time{told}: {top}", flush=True)
-            for line in minimum_detectable_effect(rows, self.config):
+            for line in minimum_detectable_effect([row for row in rows if row.job not in merged], self.config):
                 print(line, flush=True)
+            for number, into in merged.items():
+                results.merge(number, into)
             for row in rows:
                 if previous.is_done(row.directory):
                     results.skip_done(row.job)
@@ -106,7 +111,10 @@ class Processes(Launcher):
 
         return JobPool(self.at_once, threads or cores(), (lock,))
 
-    def _plan(self, overrides: list[str], number: int, top: Path, previous: "PreviousRuns") -> "tuple[Job, JobRow]":
+    def _plan(
+        self, overrides: list[str], number: int, top: Path, previous: "PreviousRuns"
+    ) -> "tuple[Job, JobRow, str | None]":
+        """A job, its row of the table, and the essence of what it trains."""
         from winnow.launch.jobs import Job
         from winnow.launch.resume import quoted
         from winnow.launch.sweep_results import JobRow
@@ -129,7 +137,16 @@ class Processes(Launcher):
         # A run that is not known by its configuration gets its overrides too: it refuses those that change it.
         again = (*start, f"resume={quoted(directory)}", *(() if previous.identifiable else overrides))
         job = Job(number, again if previous.is_resumable(directory) else begin, directory, again)
-        return job, JobRow(number, " ".join(filter_overrides(overrides)), directory, labels)
+        row = JobRow(number, " ".join(filter_overrides(overrides)), directory, labels)
+        return job, row, self._essence(cfg) if self.merge else None
+
+    def _essence(self, cfg: DictConfig) -> str | None:
+        from winnow.launch.program import Task
+
+        if not isinstance(self.task, Task):
+            return None
+        part = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        return self.task.program.essence(part)
 
     def _program(self) -> list[str]:
         """The command that starts a job, without its words."""

@@ -21,9 +21,16 @@ class Submitted(Processes):
     """
 
     def __init__(
-        self, cluster: str, submitit_folder: str, jobs: int, threads: int | None, max_num_timeout: int, **queue: object
+        self,
+        cluster: str,
+        submitit_folder: str,
+        jobs: int,
+        threads: int | None,
+        merge: bool,
+        max_num_timeout: int,
+        **queue: object,
     ) -> None:
-        super().__init__(jobs, threads)
+        super().__init__(jobs, threads, merge)
         self.cluster, self.folder, self.max_num_timeout = cluster, submitit_folder, max_num_timeout
         plain = {key: OmegaConf.to_container(v) if isinstance(v, DictConfig) else v for key, v in queue.items()}
         self.queue = {key: value for key, value in plain.items() if value not in (None, {})}

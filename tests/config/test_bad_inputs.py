@@ -59,6 +59,7 @@ BEFORE_TORCH = [
     ("-m seed=range(5,5)", "seed=range(5,5): a sweep over nothing", "give it values"),
     ("-m algo=raft,grop seed=1,2", "algo=grop: no such choice", "did you mean algo=grpo?"),
     ("-m seed=1,2 hydra.launcher.jobs=0", "hydra.launcher.jobs=0", "1 or more"),
+    ("-m seed=1,2 hydra/launcher=submitit_local hydra.launcher.merge=3", "hydra.launcher.merge=3", "true or false"),
     ("-m resume=last", "resume=last", "start one without resume"),
     ("resume=last", "resume=last: no run under outputs/ has a checkpoint", "start one without resume"),
     ("resume=outputs/yesterday", "resume=outputs/yesterday: no such directory", "without resume"),

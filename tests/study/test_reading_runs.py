@@ -9,6 +9,7 @@ import pytest
 from study.studies import ACCURACY, SETTINGS, rows, write_run, write_study, write_summary_csv
 from winnow.errors import ConfigError
 from winnow.run_logs.run_record import RunRecord, Start, now, write_record
+from winnow.study.report.facts import merged_arms
 from winnow.study.study import read_study
 
 
@@ -26,6 +27,22 @@ def test_a_sweep_by_arm_and_seed(tmp_path: Path):
     assert run.choices["model"] == "tiny"
     assert study.failed == study.differences == ()
     assert study.arm("ppo") is None
+
+
+def test_a_job_that_was_merged_is_told_and_is_no_failure(tmp_path: Path):
+    jobs = []
+    for seed in (0, 1):
+        run = write_run(tmp_path / f"{2 * seed}", None, seed, table(), algo="raftpp", overrides=["iterations=8"])
+        words = f"algo=raftpp seed={seed} iterations=8"
+        jobs.append((2 * seed, words, "done", 0, run))
+        jobs.append((2 * seed + 1, f"{words} algo.clip.low=0.5", "merged", 0, run))
+    write_summary_csv(tmp_path, jobs)
+    study = read_study([tmp_path])
+    assert (len(study.arms), study.failed) == (1, ())
+    assert merged_arms(study) == [
+        "Not run: algo=raftpp algo.clip.low=0.5. It trains what algo=raftpp trains, up to rounding, and that run "
+        "stands for it."
+    ]
 
 
 def test_runs_at_any_depth_each_once(tmp_path: Path):

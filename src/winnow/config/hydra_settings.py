@@ -75,6 +75,8 @@ def check_hydra(cfg: DictConfig) -> None:
         value = cfg.hydra.launcher.get(key)
         if isinstance(value, int) and not 1 <= value <= MOST_PROCESSES:
             raise ConfigError(f"hydra.launcher.{key}={value}: must be 1 or more, and at most {MOST_PROCESSES:,}")
+    if not isinstance(merge := cfg.hydra.launcher.get("merge", True), bool):
+        raise ConfigError(f"hydra.launcher.merge={merge}: must be true or false")
     for name, callback in (cfg.hydra.callbacks or {}).items():
         _check_class(f"hydra.callbacks.{name}", callback, Callback, trusted)
     directories = _directories(numbered)

@@ -70,7 +70,7 @@ class Program:
         complete: Adds the overrides that typed ones stand for, such as those of the run that `evaluate.py run=` names.
         trace: Glob pattern of what a run must have left in its directory to be resumed.
         report: Called with the directory of a sweep whose jobs have all ended; returns what to print about them.
-        essence: A hash of what a configuration computes; jobs of a sweep that have one hash are the same run.
+        essence: A hash of what a configuration computes; jobs of a sweep with one hash are merged.
         installed: Whether the program is `winnow NAME`, and not a script `NAME.py`.
     """
 

@@ -19,6 +19,7 @@ from winnow.errors import ConfigError
 from winnow.launch.run_directory import CHECKPOINTS, can_begin_again, has_trace, holds_run
 from winnow.launch.sweep_results import JobRow
 from winnow.study.arms import IDLE_SECTIONS
+from winnow.study.runs import own_words
 
 
 def jobs_of(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> list[list[str]]:
@@ -174,16 +175,31 @@ def minimum_detectable_effect(rows: Sequence[JobRow], cfg: DictConfig) -> list[s
     return [f"{compared} only differences above {effect} are detectable"]
 
 
-def same_runs(essences: Sequence[str | None], jobs: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A line for each job that trains what an earlier one trains, although their settings differ."""
-    first: dict[str, Sequence[str]] = {}
-    for essence, job in zip(essences, jobs, strict=True):
+def equal_jobs(planned: Sequence[tuple[JobRow, str | None]], previous: PreviousRuns) -> dict[int, int]:
+    """Numbers of jobs that train what an earlier one trains, by their essences, with the number of that.
+
+    A job whose own run has begun before, in an earlier start of the sweep, is none of them.
+    """
+    first: dict[str, int] = {}
+    equal: dict[int, int] = {}
+    for row, essence in planned:
         if essence is None:
             continue
-        before = first.setdefault(essence, job)
-        if before is not job:
+        into = first.setdefault(essence, row.job)
+        if into != row.job and not (previous.is_done(row.directory) or previous.is_resumable(row.directory)):
+            equal[row.job] = into
+    return equal
+
+
+def same_runs(essences: Sequence[str | None], jobs: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A line for each job that trains what an earlier one trains, although their settings differ."""
+    first: dict[str, int] = {}
+    own = own_words(jobs)
+    for number, essence in enumerate(essences):
+        before = number if essence is None else first.setdefault(essence, number)
+        if before != number:
             yield (
-                f"{' '.join(before)} and {' '.join(job)} are the same run, up to rounding: the settings in which they "
+                f"{own[before]} and {own[number]} are the same run, up to rounding: the settings in which they "
                 "differ change nothing"
             )
 

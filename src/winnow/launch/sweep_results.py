@@ -15,6 +15,7 @@ from winnow.files import disk_errno, write_atomically
 from winnow.launch.jobs import EndedJob, Job
 from winnow.launch.run_directory import CHECKPOINTS, has_trace
 from winnow.run_logs.run_files import RunFiles
+from winnow.study.runs import MERGED
 from winnow.visible_text import visible
 
 LABELS = ("algo", "model", "dataset", "seed")
@@ -143,9 +144,22 @@ class SweepResults:
     def expect(self, rows: list[JobRow]) -> None:
         """Add jobs that are about to be started. A row that an earlier start left for one of their directories goes."""
         self.rows |= {row.job: row for row in rows}
-        directories = {str(row.directory) for row in rows}
-        self.others = [cells for cells in self.others if cells.get("directory") not in directories]
+        directories, overrides = {str(row.directory) for row in rows}, {row.overrides for row in rows}
+        self.others = [
+            cells
+            for cells in self.others
+            if (
+                cells.get("overrides") not in overrides
+                if _is_merged(cells)
+                else cells.get("directory") not in directories
+            )
+        ]
         self._write()
+
+    def merge(self, job: int, into: int) -> None:
+        """Record and print that the run of the job `into` stands for `job` too."""
+        row = replace(self.rows[job], status=MERGED, directory=self.rows[into].directory)
+        self._end(row, f"the run of job {into} stands for it; with hydra.launcher.merge=false both are run")
 
     def end(self, ended: EndedJob) -> None:
         """Record and print how a job ended."""
@@ -159,6 +173,9 @@ class SweepResults:
 
     def _end(self, row: JobRow, outcome: str) -> None:
         self.rows[row.job] = row
+        for other in self.rows.values():
+            if other.status == MERGED and other.directory == row.directory:
+                self.rows[other.job] = replace(other, exit_code=row.exit_code)
         self._write()
         self.ended.add(row.job)
         print(visible(f"[{len(self.ended)}/{len(self.rows)}] {row.job} {row.overrides}: {outcome}"), flush=True)
@@ -251,6 +268,10 @@ class SweepResults:
             raise self.unwritten
         finished = sum(row.exit_code == DONE for row in self.rows.values())
         print(f"{finished} of {len(self.rows)} jobs done; figures in {self.path}", flush=True)
+
+
+def _is_merged(cells: Mapping[str, str]) -> bool:
+    return cells.get("status") == MERGED
 
 
 def status_of(exit_code: int | None) -> str:

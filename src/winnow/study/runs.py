@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +16,9 @@ from winnow.run_logs.run_files import EvaluationCounts as Counts
 from winnow.run_logs.run_files import RunFiles
 from winnow.run_logs.run_record import read_record
 
+TABLE = "summary.csv"
+MERGED = "merged"
+"""Status, in a sweep's table, of a job that another one's run stands for."""
 UNENDED = ("waiting", "not started", "running", "never ended")
 """Statuses of jobs and runs that have not ended, or of which nobody knows."""
 EVALUATION_FILES = ("evaluation.json", "results.json")
@@ -60,6 +63,18 @@ class FailedJob:
     def has_ended(self) -> bool:
         """Whether it is known to have ended: a run that was killed without a word counts as going on."""
         return self.status not in UNENDED
+
+
+@dataclass(frozen=True, slots=True)
+class MergedJob:
+    """A job of a sweep that was not run, because the run in `directory`, of `other` overrides, trains the same.
+
+    Overrides are without the seed and without those that all jobs of the sweep share.
+    """
+
+    directory: Path
+    overrides: str
+    other: str
 
 
 def is_run(directory: Path) -> bool:
@@ -240,22 +255,47 @@ def _walk(top: Path) -> Iterator[Path]:
 
 
 def _sweep_jobs(top: Path) -> Iterator[FailedJob]:
-    """Every job of the sweeps under `top`. A job that the table calls done counts as failed if its run is missing."""
+    """Every job of the sweeps under `top`, but those for which another's run stands. A job that the table calls done
+    counts as failed if its run is missing."""
+    for path, rows in _tables(top):
+        for number, row in enumerate(rows, 1):
+            if {"overrides", "status", "exit_code", "directory"} <= row.keys() and row["status"] != MERGED:
+                try:
+                    yield _job(path, row)
+                except (TypeError, ValueError) as error:
+                    raise ConfigError(f"{path / TABLE}: row {number} is not that of a job") from error
+
+
+def own_words(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """The words of each job without those that all share, but for the choice of its arm or algorithm."""
+    shared = set.intersection(*map(set, jobs)) if jobs else set[str]()
+    own = [[word for word in job if word not in shared or word.startswith(("algo=", "arm="))] for job in jobs]
+    return [" ".join(words or job) for words, job in zip(own, jobs, strict=True)]
+
+
+def merged_jobs(directories: Iterable[Path]) -> tuple[MergedJob, ...]:
+    """The jobs of sweeps that were not run, because another's run stands for them, each once."""
+    found: dict[MergedJob, None] = {}
+    for path, rows in (table for top in directories for table in _tables(top)):
+        own = own_words([[w for w in row.get("overrides", "").split() if not w.startswith("seed=")] for row in rows])
+        ran = {row.get("directory"): words for row, words in zip(rows, own, strict=True) if row.get("status") != MERGED}
+        for row, words in zip(rows, own, strict=True):
+            if row.get("status") == MERGED and (other := ran.get(row.get("directory"))) is not None:
+                found[MergedJob(_moved_directory(path, Path(row["directory"])), words, other)] = None
+    return tuple(found)
+
+
+def _tables(top: Path) -> Iterator[tuple[Path, list[dict[str, str]]]]:
+    """The sweeps under `top`, with the rows of their tables."""
     for path in _walk(top):
-        table = path / "summary.csv"
+        table = path / TABLE
         if not table.is_file():
             continue
         try:
             with table.open(encoding="utf-8", newline="") as file:
-                rows = list(csv.DictReader(file))
+                yield path, list(csv.DictReader(file))
         except (OSError, ValueError, csv.Error) as error:
             raise ConfigError(f"{table}: cannot be read ({error})") from error
-        for number, row in enumerate(rows, 1):
-            if {"overrides", "status", "exit_code", "directory"} <= row.keys():
-                try:
-                    yield _job(path, row)
-                except (TypeError, ValueError) as error:
-                    raise ConfigError(f"{table}: row {number} is not that of a job") from error
 
 
 def _job(sweep: Path, row: dict[str, str]) -> FailedJob:

@@ -8,7 +8,16 @@ from pathlib import Path
 from winnow.errors import ConfigError
 from winnow.run_logs.plugin_code import SHOWN, edited_modules
 from winnow.study.arms import IDLE_SECTIONS, arm_labels, arm_rank, arm_title, override_key
-from winnow.study.runs import FailedJob, StudyRun, failed_jobs, read_run, run_directories, run_status
+from winnow.study.runs import (
+    FailedJob,
+    MergedJob,
+    StudyRun,
+    failed_jobs,
+    merged_jobs,
+    read_run,
+    run_directories,
+    run_status,
+)
 
 NO_EFFECT = IDLE_SECTIONS | {"seed", "hardware"}
 """Sections of a configuration that a comparison ignores: seeds are repetitions, the rest does not affect results."""
@@ -108,7 +117,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """Arms of a comparison in the order of `arm_rank`, and the jobs that failed.
+    """Arms of a comparison in the order of `arm_rank`, the jobs that failed, and those that other runs stand for.
 
     `differences` has a line for everything that makes arms less comparable than they look: each setting in which runs
     differ although their arms' labels do not name it, and seeds of an arm with identical results.
@@ -118,6 +127,7 @@ class Study:
     arms: tuple[Arm, ...]
     failed: tuple[FailedJob, ...]
     differences: tuple[str, ...] = ()
+    merged: tuple[MergedJob, ...] = ()
 
     def arm(self, label: str) -> Arm | None:
         return next((arm for arm in self.arms if arm.label == label), None)
@@ -149,6 +159,7 @@ def read_study(directories: Sequence[Path]) -> Study:
         arms=tuple(Arm(label, arm_title(label, of_arm), tuple(of_arm)) for label, of_arm in by_label.items()),
         failed=failed,
         differences=(*setting_differences(by_label), *code_differences(by_label), *repeated),
+        merged=merged_jobs(directories),
     )
 
 

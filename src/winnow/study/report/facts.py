@@ -81,9 +81,19 @@ def _part_of(arm: Arm, seeds: Sequence[str]) -> str:
     return f"{len(seeds)} of {counted_noun(len(arm.runs), 'run')} ({which})"
 
 
+def merged_arms(study: Study) -> list[str]:
+    """A sentence for each arm that was not run in some seeds, because it trains what another one trains."""
+    pairs = dict.fromkeys((job.overrides, job.other) for job in study.merged)
+    return [
+        f"Not run: {arm}. It trains what {other} trains, up to rounding, and that run stands for it."
+        for arm, other in pairs
+    ]
+
+
 def warnings_of(study: Study) -> list[str]:
     """Sentences on differences between arms that are not the arms' own, changed settings, and missing intervals."""
     warnings = [f"Runs differ in more than their arm: {line}" for line in study.differences]
+    warnings += merged_arms(study)
     warnings += [
         f"A resume changed settings of {run.directory}: {'; '.join(run.changes)}."
         for run in runs_of(study)

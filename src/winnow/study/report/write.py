@@ -215,7 +215,14 @@ def write_study(study: Study, target: Target, out: Path | None, x: Axis) -> str:
         for job in study.failed
     ]
     outcomes = [f"{verdict.outcome}: {verdict.claim.question} {verdict.claim.statement}" for verdict in measured]
-    lines = [*facts.shortfalls(study), facts.study_scope(study), *failed, *outcomes, str(target.page)]
+    lines = [
+        *facts.shortfalls(study),
+        facts.study_scope(study),
+        *facts.merged_arms(study),
+        *failed,
+        *outcomes,
+        str(target.page),
+    ]
     return visible("\n".join(lines))
 
 
