@@ -43,3 +43,30 @@ def test_shards_are_half_of_what_a_whole_model_takes_on_two():
     assert shared.masters == whole.masters / 2 == 2 * shape.parameters
     assert shared.optimiser == whole.optimiser / 2 == 4 * shape.parameters
     assert shared.gradients == whole.gradients / 4 == 2 * shape.parameters
+
+
+@pytest.mark.parametrize(
+    ("words", "rows", "samples"),
+    [
+        ((), 12, 4),
+        (("collector=refill", "collector.prompts=9"), 36, 4),
+        (("collector=adaptive", "collector.samples=7", "collector.rounds=2"), 21, 7),
+        (("collector=budgets", "collector.presamples=6"), 18, 6),
+    ],
+)
+def test_a_collector_samples_its_largest_round_at_once(words: tuple[str, ...], rows: int, samples: int):
+    cfg = composed(*SMALL, "rollout.prompts=3", "rollout.samples=4", *words)
+    plan = training_plan(cfg, build_algorithm(cfg), False)
+    assert (plan.rows, plan.samples) == (rows, samples)
+    assert plan.batch_rows == -(-12 // cfg["update"].minibatches)
+
+
+def test_a_sampler_of_altered_weights_has_a_copy_of_them():
+    cfg = composed(*SMALL)
+    algorithm, shape = build_algorithm(cfg), shape_of(model_source(cfg))
+    assert shape is not None
+    plain, altered = (
+        estimate(shape, training_plan(composed(*SMALL, f"engine/alter={name}"), algorithm, False))
+        for name in ("temperature", "int8")
+    )
+    assert altered.sampling - plain.sampling == 4 * shape.parameters

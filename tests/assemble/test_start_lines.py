@@ -10,7 +10,7 @@ from transformers import CohereConfig, CohereForCausalLM, PreTrainedModel
 
 from engines.models import tiny
 from running import composed
-from winnow.assemble.start_lines import batch_arithmetic, slow_path_notices
+from winnow.assemble.start_lines import algorithm_summary, batch_arithmetic, slow_path_notices
 from winnow.config.instantiate import build_algorithm
 from winnow.experience.batching import deal
 from winnow.models.backbone import pack_where_exact
@@ -62,3 +62,15 @@ def test_updates_are_as_many_and_as_large_as_the_line_says(algo, prompts, sample
     if algo != "dpo":
         assert int(re.findall(r"\d+", line.split("of")[-1])[0]) == max(map(len, batches))
         assert ("up to" in line) == (len(set(map(len, batches))) > 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "clip ppo(low=0.2, high=0.2)"),
+        (("algo.clip._target_=winnow.ops.clip.dual", "+algo.clip.c=3.0"), "clip winnow.ops.clip.dual(low=0.2, "),
+        (("algo/clip=dual",), "clip dual("),
+    ],
+)
+def test_a_function_that_was_typed_over_the_choice_is_named(words: tuple[str, ...], said: str):
+    assert said in algorithm_summary(composed("algo=grpo", *words))

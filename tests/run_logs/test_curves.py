@@ -145,4 +145,4 @@ def test_a_picture_says_which_command_made_it(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("- algo=grpo\n- dataset.levels=[4,6]\n")
     with Image.open(draw_run(tmp_path)) as picture:
-        assert picture.info["Description"] == "python train.py algo=grpo 'dataset.levels=[4,6]'"
+        assert picture.info["Description"] == "winnow train algo=grpo 'dataset.levels=[4,6]'"

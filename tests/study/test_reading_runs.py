@@ -45,6 +45,14 @@ def test_a_job_that_was_merged_is_told_and_is_no_failure(tmp_path: Path):
     ]
 
 
+def test_what_an_arm_of_ours_chooses_is_no_difference_beside_it(tmp_path: Path):
+    for number, (arm, alter) in enumerate({"mismatch/exact": {"_target_": "no"}, "mismatch/tis": {"bits": 4}}.items()):
+        settings = {"engine": {"alter": alter, "max_rows": number}}
+        write_run(tmp_path / str(number), arm, 0, table(), settings=settings)
+    (line,) = read_study([tmp_path]).differences
+    assert line.startswith("engine.max_rows: ")
+
+
 def test_runs_at_any_depth_each_once(tmp_path: Path):
     write_run(tmp_path / "day/time/raft/seed_0", "raft", 0, table())
     write_run(tmp_path / "alone", "raft", 1, table(0.6))

@@ -7,11 +7,14 @@ import torch
 from omegaconf import DictConfig
 
 from winnow.algorithm import ActorCritic, Algorithm, Preference, Supervised
+from winnow.assemble.start_lines import collector_of
 from winnow.config.instantiate import needs_reference, on_cuda, precision_of, token_budget
+from winnow.config.nodes import build_node
 from winnow.data.problems import Problem
 from winnow.data.prompts import prompt_bytes
 from winnow.errors import ConfigError
 from winnow.evaluation.sets import EvaluationSet
+from winnow.experience.collectors import Adaptive, Budgets, Refill
 from winnow.models.language_model import ModelSource
 from winnow.models.logprobs import LOGITS_AT_ONCE
 from winnow.models.memory import (
@@ -74,10 +77,10 @@ def training_plan(cfg: DictConfig, algorithm: Algorithm, has_adapters: bool) -> 
     """The settings of a training run that its memory depends on; with adapters, no copy of the weights is needed."""
     rollout, ranks = cfg.rollout, ranks_of(cfg)
     supervised, sharded = isinstance(algorithm, Supervised), cfg.hardware.strategy == "fsdp"
-    samples = 1 if supervised else rollout.samples
-    rows = rollout.prompts * samples
+    rows = rollout.prompts * (1 if supervised else rollout.samples)
+    prompts, samples = (0, 1) if supervised else largest_round(cfg)
     return replace(
-        _sampling_plan(cfg, 0 if supervised else -(-rows // ranks), samples, rollout.max_tokens),
+        _sampling_plan(cfg, -(-prompts * samples // ranks), samples, rollout.max_tokens),
         batch_rows=-(-rows // (cfg["update"].minibatches * ranks)),
         recompute=cfg.hardware.gradient_checkpointing,
         reference=not has_adapters and needs_reference(cfg, algorithm),
@@ -87,7 +90,23 @@ def training_plan(cfg: DictConfig, algorithm: Algorithm, has_adapters: bool) -> 
         shards=ranks if sharded else 0,
         offload=cfg.hardware.offload,
         buckets=ranks > 1 and not sharded,
+        altered="alter" in cfg.engine and build_node(cfg.engine.alter).of_weights,
     )
+
+
+def largest_round(cfg: DictConfig) -> tuple[int, int]:
+    """Prompts, and samples of each, that a training run's collector asks for at once; of one that is not known here,
+    those of an iteration."""
+    prompts, samples = cfg.rollout.prompts, cfg.rollout.samples
+    match collector_of(cfg):
+        case Refill() as rule:
+            return rule.prompts or prompts, samples
+        case Adaptive() as rule:
+            return prompts, rule.samples
+        case Budgets() as rule:
+            return prompts, max(rule.presamples, samples)
+        case _:
+            return prompts, samples
 
 
 def before_evaluation(cfg: DictConfig, source: ModelSource) -> Preflight:

@@ -1,8 +1,9 @@
 """Lines that a run says at its start: its arithmetic, its budget, its algorithm, and optimisations it cannot have."""
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from winnow.algorithm import Algorithm, Preference, Supervised
+from winnow.config.compose import CONF
 from winnow.config.nodes import build_node, choice
 from winnow.experience.collectors import CollectorRule, Fixed
 from winnow.models.attention import is_packed
@@ -58,8 +59,17 @@ def algorithm_summary(cfg: DictConfig) -> str:
 def _chosen(node: DictConfig, axis: str) -> str:
     scalars = {k: v for k, v in node.items() if not str(k).startswith("_") and not isinstance(v, DictConfig)}
     arguments = ", ".join(f"{k}={v}" for k, v in scalars.items() if v is not None)
-    name = choice(f"algo/{axis}")
+    name = _name(node, axis)
     return f"{name}({arguments})" if arguments else name
+
+
+def _name(node: DictConfig, axis: str) -> str:
+    """The choice on an axis, or the function itself where one was typed over that of the choice."""
+    name, target = choice(f"algo/{axis}"), node.get("_target_")
+    path = CONF / "algo" / axis / f"{name}.yaml"
+    packaged = OmegaConf.load(path) if path.is_file() else None
+    typed_over = isinstance(packaged, DictConfig) and packaged.get("_target_") != target
+    return str(target) if typed_over and target else str(name)
 
 
 def slow_path_notices(cfg: DictConfig, policy: Policy) -> list[str]:

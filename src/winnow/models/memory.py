@@ -53,7 +53,7 @@ class MemoryPlan:
     `token_budget` tokens. `reference` stands for a frozen copy of the weights, which adapters do not need; `recompute`
     for gradient checkpointing. FSDP divides weights, gradients and AdamW's moments among `shards` processes (0: no
     FSDP); with `offload` they lie in main memory. `buckets` stands for DDP's second copy of the gradients, in which it
-    sums them.
+    sums them, and `altered` for a sampler's own copy of the weights.
     """
 
     rows: int
@@ -71,6 +71,7 @@ class MemoryPlan:
     shards: int = 0
     offload: bool = False
     buckets: bool = False
+    altered: bool = False
 
     @property
     def weight(self) -> int:
@@ -135,7 +136,7 @@ class Estimate:
 
     @property
     def sampling(self) -> float:
-        """Bytes of sampling: the whole weights that FSDP gathers for it, and the key-value cache."""
+        """Bytes of sampling: the sampler's own copy of the whole weights, if it has one, and the key-value cache."""
         return self.gathered + self.cache
 
     @property
@@ -227,7 +228,6 @@ def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
     shared = shape.trainable < shape.parameters
     critic = (shape.backbone_trainable if shared else shape.backbone) if plan.critic else 0
     running = shape.parameters + critic
-    gathers = plan.shards > 0 and plan.rows > 0
     here = 0 if plan.offload else 1 / max(plan.shards, 1)
     return Estimate(
         shape=shape,
@@ -237,12 +237,19 @@ def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
         products=_products(shape, plan, learned),
         gradients=plan.weight * learned * (2 if plan.buckets else 1) * here,
         optimiser=2 * plan.weight * learned * here,
-        gathered=plan.product * shape.parameters if gathers else 0,  # computes in it, so that nothing is cast
+        gathered=_gathered(shape, plan),
         cache=plan.rows * _row(shape, plan),
         logits=_logits(shape, plan),
         activations=plan.micro_batch * _activations(shape, plan),
         step=plan.weight * learned * here,  # torch's AdamW takes the square roots of all second moments at once
     )
+
+
+def _gathered(shape: ModelShape, plan: MemoryPlan) -> int:
+    """Bytes of a sampler's own copy of the weights: under FSDP in the type of its products, so that nothing is cast."""
+    if plan.rows == 0:
+        return 0
+    return (plan.product if plan.shards else plan.weight if plan.altered else 0) * shape.parameters
 
 
 def _cast(shape: ModelShape, plan: MemoryPlan, learned: int) -> float:

@@ -170,10 +170,10 @@ def _scale(axes: Axes, panel: CurvePanel) -> None:
 
 
 def _command(directory: Path) -> str:
-    """`python train.py algo=grpo seed=1`; without overrides if the run did not record any."""
+    """`winnow train algo=grpo seed=1`; without overrides if the run did not record any."""
     path = directory / ".hydra" / "overrides.yaml"
     typed = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return shlex.join(["python", "train.py", *map(str, typed or [])])
+    return shlex.join(["winnow", "train", *map(str, typed or [])])
 
 
 def _headline(directory: Path, rows: Sequence[Mapping[str, float]]) -> str:

@@ -51,10 +51,24 @@ def arm_title(label: str, runs: Iterable[StudyRun] = ()) -> str:
     return " ".join([title, *typed])
 
 
-@cache
 def _packaged_title(name: str) -> str | None:
+    return _title_in(_packaged(name))
+
+
+@cache
+def choices_of_arm(name: str) -> tuple[str, ...]:
+    """Dotted names of the groups from which `conf/arm/NAME.yaml` chooses, `algo` and its axes apart: `engine.alter`."""
+    defaults = _packaged(name).get("defaults")
+    entries = defaults if isinstance(defaults, list) else []
+    chosen = [str(key) for entry in entries if isinstance(entry, Mapping) for key in entry]
+    keys = [key.removeprefix("override ").strip("/").replace("/", ".") for key in chosen]
+    return tuple(key for key in keys if key.split(".")[0] != "algo")
+
+
+@cache
+def _packaged(name: str) -> Mapping[str, object]:
     path = files("winnow") / "conf" / "arm" / f"{name}.yaml"
-    return _title_in(yaml.safe_load(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _title_in(config: Mapping[str, object]) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from winnow.errors import ConfigError
 from winnow.run_logs.plugin_code import SHOWN, edited_modules
-from winnow.study.arms import IDLE_SECTIONS, arm_labels, arm_rank, arm_title, override_key
+from winnow.study.arms import IDLE_SECTIONS, arm_labels, arm_rank, arm_title, choices_of_arm, override_key
 from winnow.study.runs import (
     FailedJob,
     MergedJob,
@@ -30,8 +30,11 @@ def differing_keys(a: Mapping[str, object], b: Mapping[str, object]) -> list[str
 
 
 def setting_differences(by_label: Mapping[str, Sequence[StudyRun]]) -> tuple[str, ...]:
-    """A line for each setting that varies between arms (outside `algo`) or within an arm, and that no label names."""
+    """A line for each setting that varies between arms (outside `algo`) or within an arm, and that neither a label nor
+    the choices of an arm's own file name."""
     in_labels = {override_key(typed).replace("/", ".") for label in by_label for typed in label.split(" ")[1:]}
+    arms = {run.choices["arm"] for runs in by_label.values() for run in runs if run.choices.get("arm")}
+    in_labels |= {key for arm in arms for key in choices_of_arm(arm)}
     configs = [(label, flat_settings(run.config)) for label, runs in by_label.items() for run in runs]
     keys = dict.fromkeys(key for _, config in configs for key in config)
     lines = (

@@ -31,7 +31,7 @@ def test_runs_of_a_grid_are_one_command(tmp_path):
         for seed in (1, 2):
             run(tmp_path, arm, seed, "experiment=miniature/figure4")
     (command,) = facts.rerun_commands(read_study([tmp_path]))
-    assert command == "python train.py -m seed=1,2 arm=raft,grpo experiment=miniature/figure4"
+    assert command == "winnow train -m seed=1,2 arm=raft,grpo experiment=miniature/figure4"
 
 
 def test_runs_of_no_grid_are_a_command_an_arm(tmp_path):
@@ -39,8 +39,8 @@ def test_runs_of_no_grid_are_a_command_an_arm(tmp_path):
     run(tmp_path, "raft", 2)
     run(tmp_path, "grpo", 1, "dataset.levels=[5,6]")
     assert facts.rerun_commands(read_study([tmp_path])) == [
-        "python train.py -m seed=1,2 arm=raft",
-        "python train.py seed=1 arm=grpo 'dataset.levels=[5,6]'",
+        "winnow train -m seed=1,2 arm=raft",
+        "winnow train seed=1 arm=grpo 'dataset.levels=[5,6]'",
     ]
 
 

@@ -157,7 +157,7 @@ def rerun_commands(study: Study) -> list[str]:
 
 
 def _one_by_one(runs: Sequence[StudyRun]) -> str:
-    return "\n".join(shlex.join(["python", "train.py", *run.overrides]) for run in runs)
+    return "\n".join(shlex.join(["winnow", "train", *run.overrides]) for run in runs)
 
 
 def _sweep(runs: Sequence[StudyRun]) -> str | None:
@@ -169,7 +169,7 @@ def _sweep(runs: Sequence[StudyRun]) -> str | None:
     if prod(map(len, values.values())) != len(runs):
         return None
     words = [f"{key}={','.join(choices)}" for key, choices in values.items()]
-    return shlex.join(["python", "train.py", *(["-m"] if len(runs) > 1 else []), *words])
+    return shlex.join(["winnow", "train", *(["-m"] if len(runs) > 1 else []), *words])
 
 
 def _values(key: str, configs: Sequence[Mapping[str, object]]) -> str:
