@@ -26,7 +26,17 @@ ORACLE_NUMBERS = (
     ("seed", 0, "of the policies"),
 )
 """Options of `winnow oracle`, each with its default and what it is."""
-ORACLE_TABLES = ("algorithms", "select_and_advantage", "aggregate", "ratio", "clip", "tokens", "kl", "correction")
+ORACLE_TABLES = (
+    "algorithms",
+    "select_and_advantage",
+    "aggregate",
+    "ratio",
+    "clip",
+    "tokens",
+    "kl",
+    "correction",
+    "collector",
+)
 AXES = ("iterations", "sampled_tokens", "trained_tokens", "seconds")
 
 
@@ -53,7 +63,7 @@ def exit_code(words: Sequence[str]) -> int:
 
 def _tool(words: Sequence[str]) -> int:
     try:
-        args = _parser().parse_args(list(words))
+        args = _arguments(words)
         with signals.caught(), DiskErrors(Path.cwd(), lambda: "make room there, or type another directory"):
             code = args.command(args) or DONE
             sys.stdout.flush()
@@ -182,6 +192,17 @@ def _directory(name: str) -> Path:
     if not name:  # which pathlib takes for the current directory
         raise argparse.ArgumentTypeError("the name is empty; type the name of a new directory, or . for this one")
     return Path(name)
+
+
+def _arguments(words: Sequence[str]) -> argparse.Namespace:
+    """The words read by the parser; overrides may stand before and after the options, which argparse alone refuses."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(list(words))
+    if rest and ("overrides" not in args or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides += rest
+    return args
 
 
 def _overrides(parser: argparse.ArgumentParser, which: str) -> None:

@@ -70,3 +70,15 @@ def test_a_sampler_of_altered_weights_has_a_copy_of_them():
         for name in ("temperature", "int8")
     )
     assert altered.sampling - plain.sampling == 4 * shape.parameters
+
+
+@pytest.mark.parametrize(("words", "said"), [((), "1 of the 8"), (("hardware.devices=3",), "3 of the 8")])
+def test_gpus_that_nobody_uses_are_told(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str):
+    monkeypatch.setattr(preflight, "on_cuda", lambda cfg: True)
+    monkeypatch.setattr(preflight.torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(preflight, "available_bytes", lambda cfg: 1e9)
+    cfg = composed(*SMALL, *words)
+    lines = before_training(cfg, build_algorithm(cfg), model_source(cfg)).lines
+    assert [line for line in lines if "hardware.devices=8" in line and said in line]
+    cfg = composed(*SMALL, "hardware.devices=8")
+    assert not [line for line in before_training(cfg, build_algorithm(cfg), model_source(cfg)).lines if "GPUs" in line]

@@ -56,7 +56,14 @@ DISK: dict[str, tuple[str, Calls]] = {
 }
 
 
-RANKS = {"one gets a signal", "one is killed", "one hangs", "the first is killed, or hangs", "full disk under one"}
+RANKS = {
+    "one gets a signal",
+    "one is killed",
+    "one hangs",
+    "one does not start within `hardware.timeout`",
+    "the first is killed, or hangs",
+    "full disk under one",
+}
 """Rows that tests/faults/test_ranks.py brings about."""
 
 

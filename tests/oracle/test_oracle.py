@@ -15,6 +15,7 @@ from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm
 from winnow.engines.alteration import TopK
 from winnow.errors import ConfigError
+from winnow.experience.collectors import Adaptive, Budgets, CollectorRule, Refill
 from winnow.oracle.environment import Environment, gradient
 from winnow.oracle.estimator import GradientEstimator
 from winnow.oracle.measure import enumerated, iterations
@@ -260,3 +261,65 @@ def test_bad_words_are_one_line(capfd: pytest.CaptureFixture[str], words: str, p
     line = capfd.readouterr().err
     assert part in line
     assert line.count("\n") == 1
+
+
+def drawn(words: str, collector: CollectorRule, samples: int = 3, draws: int = 1500) -> tuple[Tensor, float, float]:
+    """Mean estimate, its standard error and the responses of an iteration, with one prompt and a collector."""
+    setting = Setting(FEW, samples=samples, collector=collector, draws=draws, seed=3)
+    found = answer(words, setting)
+    return found.measured.mean, found.measured.error, found.responses
+
+
+PLAIN_GROUP = "algo=grpo algo.advantage.scale=none"
+
+
+def test_one_round_of_adaptive_sampling_is_fixed_sampling():
+    """A round of as many samples as are kept keeps all of them."""
+    mean, error, count = drawn(PLAIN_GROUP, Adaptive(1, 3, "balance", 1, None))
+    exact = answer(PLAIN_GROUP, Setting(FEW, samples=3, seed=3)).measured.mean
+    assert count == 3
+    assert float((mean - exact).norm()) < 4 * error < float(exact.norm())
+
+
+def test_refilling_is_sampling_given_that_the_prompt_is_mixed():
+    """With one prompt, and rounds enough, the mean is the expectation over mixed groups, which enumeration gives."""
+    mean, error, count = drawn(PLAIN_GROUP, Refill(100, None, None))
+    setting = Setting(FEW, samples=3, seed=3)
+    with in_float64():
+        estimator = GradientEstimator(FEW, setting.tables, algorithm(*SUM, *PLAIN_GROUP.split()))
+        correct = [FEW.is_correct(0, response) for response in FEW.responses]
+        mixed = [
+            (group, probability)
+            for (group,), probability in iterations(FEW.probabilities(setting.tables.old), 3)
+            if len({correct[number] for number in group}) == 2
+        ]
+        share = sum(probability for _, probability in mixed)
+        expected = sum((probability * estimator([group]) for group, probability in mixed), torch.zeros(())) / share
+    assert float((mean - expected.flatten()).norm()) < 4 * error < float(expected.norm())
+    assert count == pytest.approx(3 / share, rel=0.1)
+
+
+def test_budgets_are_spent_and_presamples_are_not_trained_on():
+    """With one prompt the second part is all samples, or none where no presample is correct: RAFT of the rest."""
+    mean, error, count = drawn("algo=raft", Budgets(2, 1e-3, 2.0, "all", None), draws=3000)
+    setting = Setting(FEW, samples=3, seed=3)
+    right = float(FEW.probabilities(setting.tables.old)[0, [FEW.is_correct(0, each) for each in FEW.responses]].sum())
+    solved = 1 - (1 - right) ** 2
+    exact = solved * answer("algo=raft", setting).measured.mean
+    assert count == pytest.approx(2 + 3 * solved, rel=0.05)
+    assert float((mean - exact).norm()) < 4 * error < float(exact.norm())
+
+
+def test_a_collector_is_drawn_and_not_enumerated():
+    with pytest.raises(ConfigError, match=r"type --draws 2000"):
+        Setting(FEW, collector=Refill(3, None, None))
+    with pytest.raises(ConfigError, match=r"type collector\.gradient=all"):
+        drawn("algo=raft", Budgets(2, 1e-3, 2.0, "embeddings", None))
+
+
+def test_words_may_stand_on_both_sides_of_the_options(capsys: pytest.CaptureFixture[str]):
+    words = ["algo=grpo", "--samples", "2", "algo/clip=none", "--json", "collector=refill", "--draws", "20"]
+    assert cli.exit_code(["oracle", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["responses"] >= 4
+    assert cli.exit_code(["oracle", "algo=grpo", "--nothing"]) == 2
+    assert cli.exit_code(["doctor", "algo=grpo"]) == 2

@@ -8,6 +8,7 @@ from typing import Literal
 
 from omegaconf import DictConfig
 
+from winnow.assemble.start_lines import collector_of
 from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm
 from winnow.config.nodes import build_node
@@ -49,7 +50,14 @@ def oracle(words: Sequence[str], asked: Asked) -> tuple[Setting, Answer]:
     )
     alter = build_node(cfg.engine.alter) if "alter" in cfg.engine else UNALTERED
     setting = Setting(
-        environment, asked.samples, asked.moved, asked.mismatch, alter, draws=asked.draws, seed=asked.seed
+        environment,
+        asked.samples,
+        asked.moved,
+        asked.mismatch,
+        alter,
+        collector_of(cfg),
+        draws=asked.draws,
+        seed=asked.seed,
     )
     return setting, ask(build_algorithm(cfg), setting)
 
@@ -57,7 +65,7 @@ def oracle(words: Sequence[str], asked: Asked) -> tuple[Setting, Answer]:
 @lru_cache(maxsize=8)
 def _composed(words: tuple[str, ...]) -> DictConfig:
     """The configuration of the words, kept for the next setting that they are measured in."""
-    return composed("train", words, ("algo", "engine.alter"))
+    return composed("train", words, ("algo", "engine.alter", "collector"))
 
 
 def text(setting: Setting, answer: Answer) -> str:
@@ -65,8 +73,9 @@ def text(setting: Setting, answer: Answer) -> str:
     env, far = setting.environment, setting.distances
     how = f"all {answer.count:,} iterations enumerated" if answer.of_all else f"{answer.count:,} iterations drawn"
     lines = [
-        f"{env.prompts} prompts × {setting.samples} samples, {env.vocabulary} tokens, responses of up to "
+        f"{setting.collector.in_words(env.prompts, setting.samples)}, {env.vocabulary} tokens, responses of up to "
         f"{env.horizon}: {how}",
+        *([] if answer.of_all else [f"{answer.responses:.1f} responses drawn in an iteration on average"]),
         f"KL in nats a response: {far['moved']:.3g} of the policy from the one before its updates, "
         f"{far['mismatch']:.3g} of the sampler from it, {far['reference']:.3g} to the reference",
     ]
@@ -87,7 +96,8 @@ def text(setting: Setting, answer: Answer) -> str:
 
 def as_json(setting: Setting, answer: Answer) -> str:
     """The answer for programs."""
-    found = {"iterations": answer.count, "enumerated": answer.of_all, "kl": setting.distances}
+    found = {"iterations": answer.count, "enumerated": answer.of_all, "responses": answer.responses}
+    found |= {"kl": setting.distances}
     found |= {"estimate": _figures(answer.measured)}
     if answer.of_steps is not None:
         found |= {"estimate_against_kl_of_steps": _figures(answer.of_steps)}

@@ -82,6 +82,10 @@ def direction(answer: Answer) -> str:
     return f"{cosine(answer)} · {noise(answer)}" if answer.measured.mean.norm() > ZERO else "no gradient"
 
 
+def responses(answer: Answer) -> str:
+    return f"{answer.responses:.1f}"
+
+
 def accuracy(answer: Answer) -> str:
     """Bias and noise in one cell."""
     return f"{bias(answer)} · {noise(answer)}"
@@ -96,10 +100,14 @@ def _moved(asked: Asked, cells: Sequence[Cell]) -> tuple[Column, ...]:
     return tuple(Column(f"{cell.__name__}, moved", moved, cell) for cell in cells)
 
 
+NEEDED = dict.fromkeys(("passk", "pass_at_k"), ("algo.advantage.k=2",))
+"""Words that an option needs with four samples: k of pass@k is below their number."""
+
+
 def algorithms() -> Table:
     """The named algorithms that follow the reward, at the first update of an iteration and at a later one."""
     names = sorted(path.stem for path in (CONF / "algo").glob("*.yaml") if path.stem not in NO_ESTIMATORS)
-    rows = tuple((f"`algo={name}`", (f"algo={name}",)) for name in names)
+    rows = tuple((f"`algo={name}`", (f"algo={name}", *NEEDED.get(name, ()))) for name in names)
     return Table(rows, (*_on_policy(SMALL, (scale, cosine, noise)), *_moved(SMALL, (cosine, noise))))
 
 
@@ -107,7 +115,9 @@ def select_and_advantage() -> Table:
     """Every rule of selection with every advantage, for sums over tokens on the policy's own samples."""
     rows = tuple((f"**{name}**", (*PLAIN, f"algo/select={name}")) for name in options("select") if name != "extremes")
     columns = tuple(
-        Column(name, SMALL, direction, (f"algo/advantage={name}",)) for name in options("advantage") if name != "gae"
+        Column(name, SMALL, direction, (f"algo/advantage={name}", *NEEDED.get(name, ())))
+        for name in options("advantage")
+        if name != "gae"
     )
     return Table(rows, columns)
 
@@ -179,9 +189,33 @@ def correction() -> Table:
     return Table((*rows, *uncapped), columns)
 
 
+COLLECTORS = (
+    ("fixed", ()),
+    ("refill", ("collector=refill",)),
+    ("adaptive, positives", ("collector=adaptive", "collector.samples=4", "collector.goal=positives")),
+    ("adaptive, balance", ("collector=adaptive", "collector.samples=4", "collector.goal=balance")),
+    ("budgets", ("collector=budgets", "collector.presamples=4", "collector.gradient=all")),
+)
+DRAWN = replace(SMALL, draws=4000)
+
+
+def collector() -> Table:
+    """Every collector, with group advantages and with RAFT, over iterations that are drawn."""
+    rows = tuple((f"**{name}**", words) for name, words in COLLECTORS)
+    group = ("algo=grpo", "algo/clip=none", "algo.advantage.scale=none", *SUM)
+    return Table(
+        rows,
+        (
+            Column("responses", DRAWN, responses, group),
+            *(Column(cell.__name__, DRAWN, cell, group) for cell in (scale, cosine, noise)),
+            *(Column(f"{cell.__name__}, RAFT", DRAWN, cell, ("algo=raft", *SUM)) for cell in (cosine, noise)),
+        ),
+    )
+
+
 TABLES = {
     table.__name__: table
-    for table in (algorithms, select_and_advantage, aggregate, ratio, clip, tokens, kl, correction)
+    for table in (algorithms, select_and_advantage, aggregate, ratio, clip, tokens, kl, correction, collector)
 }
 
 

@@ -53,6 +53,7 @@ def before_training(cfg: DictConfig, algorithm: Algorithm, source: ModelSource) 
     longest, ranks = max(cfg.rollout.max_tokens, cfg.eval.max_tokens), ranks_of(cfg)
     plan = training_plan(cfg, algorithm, source.lora is not None)
     found = replace(_preflight(cfg, source, plan, longest), strategy=cfg.hardware.strategy)
+    found = replace(found, lines=[*found.lines, *_unused_gpus(cfg)])
     if cfg.hardware.strategy != "auto" or ranks == 1:
         return found
     shape = shape_of(source)
@@ -61,6 +62,13 @@ def before_training(cfg: DictConfig, algorithm: Algorithm, source: ModelSource) 
     sharded = _preflight(cfg, source, replace(plan, shards=ranks, buckets=False), longest)
     why = f"a whole model does not fit each process, so that it is sharded over {ranks} (hardware.strategy=fsdp)"
     return replace(sharded, lines=[*sharded.lines, why], strategy="fsdp")
+
+
+def _unused_gpus(cfg: DictConfig) -> list[str]:
+    present, used = torch.cuda.device_count() if on_cuda(cfg) else 0, cfg.hardware.devices
+    if present <= used or cfg.hardware.nodes > 1:
+        return []
+    return [f"note: {used} of the {present} GPUs here will be used; hardware.devices={present} uses all of them"]
 
 
 def fits_whole(shape: ModelShape, plan: MemoryPlan, available: float) -> bool:

@@ -65,7 +65,11 @@ class GradientEstimator:
         return torch.equal(self.tables.sampler, self.tables.old)
 
     def __call__(self, drawn: Sequence[Sequence[int]]) -> Table:
-        """The estimate, in the direction of ascent, from the numbers of each prompt's responses.
+        """The estimate, in the direction of ascent, from the numbers of each prompt's responses."""
+        return self.of(self.rollouts(drawn))
+
+    def of(self, rollouts: Rollouts) -> Table:
+        """The estimate, in the direction of ascent, from the samples of an iteration.
 
         It is that of the only optimiser step of its iteration or, where the policy has moved since the samples were
         drawn, of a later one. Where nothing of an iteration can be learnt from there is no step: the estimate is 0.
@@ -73,7 +77,7 @@ class GradientEstimator:
         policy = TabularPolicy(self.environment, self.tables.old)
         initial = TabularPolicy(self.environment, self.tables.reference)
         scorer = Scorer(policy, initial, self.exact, BUDGET, kl_rows=0, seed=0, max_mismatch_kl=float("inf"))
-        experience = self._source(Given(self.rollouts(drawn)), scorer)(0, Clock())
+        experience = self._source(Given(rollouts), scorer)(0, Clock())
         policy.become(self.tables.new)
         plan = Plan(minibatches=1, epochs=1, budget=BUDGET, aggregate=self.algorithm.aggregate, seed=0)
         estimate = torch.zeros_like(policy.table)
@@ -93,21 +97,28 @@ class GradientEstimator:
 
     def rollouts(self, drawn: Sequence[Sequence[int]]) -> Rollouts:
         """The rollouts of an iteration in which prompt i got the responses of the numbers `drawn[i]`."""
-        env = self.environment
-        correct = [[env.is_correct(p, env.responses[n]) for n in group] for p, group in enumerate(drawn)]
+        judgements = tuple(tuple(self.judgement(p, n) for n in group) for p, group in enumerate(drawn))
         return Rollouts(
-            prompts=tuple(Prompt(f"{p}", env.prompt(p), "", "") for p in range(len(drawn))),
-            completions=tuple(tuple(self._completion(p, n) for n in group) for p, group in enumerate(drawn)),
+            prompts=tuple(map(self.prompt, range(len(drawn)))),
+            completions=tuple(tuple(self.completion(p, n) for n in group) for p, group in enumerate(drawn)),
             texts=tuple(tuple("" for _ in group) for group in drawn),
-            judgements=tuple(
-                tuple(Judgement(Verdict.correct if of else Verdict.wrong, None) for of in group) for group in correct
-            ),
-            rewards=torch.stack([env.rewards[p, list(group)] for p, group in enumerate(drawn)]),
-            correct=torch.tensor(correct),
+            judgements=judgements,
+            rewards=torch.stack([self.environment.rewards[p, list(group)] for p, group in enumerate(drawn)]),
+            correct=torch.tensor([[of.verdict is Verdict.correct for of in group] for group in judgements]),
             policy_version=0,
         )
 
-    def _completion(self, prompt: int, number: int) -> Completion:
+    def prompt(self, number: int) -> Prompt:
+        """A prompt of the environment, whose key is its number."""
+        return Prompt(f"{number}", self.environment.prompt(number), "", "")
+
+    def judgement(self, prompt: int, number: int) -> Judgement:
+        """The judgement on a response to a prompt."""
+        correct = self.environment.is_correct(prompt, self.environment.responses[number])
+        return Judgement(Verdict.correct if correct else Verdict.wrong, None)
+
+    def completion(self, prompt: int, number: int) -> Completion:
+        """A response to a prompt as the sampler reports it."""
         if (found := self._completions.get((prompt, number))) is None:
             tokens = self.environment.responses[number]
             logprobs: Float[Tensor, " t"] = self._sampled[prompt, number, : len(tokens)].clone()

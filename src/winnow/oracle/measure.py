@@ -104,10 +104,12 @@ def enumerated(estimator: Estimator, probabilities: Float[Tensor, "p n"], sample
 def sampled(estimator: Estimator, probabilities: Float[Tensor, "p n"], samples: int, draws: int, seed: int) -> Moments:
     """The moments over `draws` iterations that are drawn, for environments with too many to enumerate."""
     generator = torch.Generator().manual_seed(seed)
-    estimates = []
-    for _ in range(draws):
-        drawn = torch.multinomial(probabilities, samples, replacement=True, generator=generator)
-        estimates.append(estimator([tuple(group) for group in drawn.tolist()]))
-    every = torch.stack(estimates).flatten(1)
+    drawn = (torch.multinomial(probabilities, samples, replacement=True, generator=generator) for _ in range(draws))
+    return of_draws([estimator([tuple(group) for group in groups.tolist()]) for groups in drawn])
+
+
+def of_draws(estimates: Sequence[Tensor]) -> Moments:
+    """The moments of an estimator by its estimates in iterations that were drawn."""
+    every = torch.stack(list(estimates)).flatten(1)
     variance = float(every.var(0).sum())
-    return Moments(every.mean(0), variance, draws, math.sqrt(variance / draws))
+    return Moments(every.mean(0), variance, len(every), math.sqrt(variance / len(every)))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import fmean
 
 import torch
 from jaxtyping import Float
@@ -12,12 +13,15 @@ from torch import Tensor
 from winnow.algorithm import ActorCritic, PolicyGradient, PolicyUpdate
 from winnow.engines.alteration import UNALTERED, Unaltered
 from winnow.errors import ConfigError
+from winnow.experience.collectors import CollectorRule, Fixed
 from winnow.ops.advantage import pass_at_k
+from winnow.oracle.collected import CollectedEstimator
 from winnow.oracle.environment import Environment, Table, gradient
 from winnow.oracle.estimator import GradientEstimator, Tables
-from winnow.oracle.measure import Measured, enumerated, number_of_iterations, sampled
+from winnow.oracle.measure import Measured, enumerated, number_of_iterations, of_draws, sampled
 from winnow.rule import rule_of
 
+FIXED = Fixed()
 MOST_ITERATIONS = 20_000
 """Iterations that are enumerated at most; each takes some 5 to 10 ms."""
 FARTHEST = 100.0
@@ -43,8 +47,9 @@ class Setting:
 
     `moved` and `mismatch` are standard deviations of differences in logits: of the policy whose gradient is estimated
     from the one before the updates, and of the sampler from the latter. With `draws`, so many iterations are drawn
-    instead of all enumerated. `alter` is what a sampler is altered by besides. A critic's values are the true ones of
-    the policy before the updates, but for noise of the standard deviation `critic_error`.
+    instead of all enumerated; a `collector` that draws other numbers of samples needs that. `alter` is what a sampler
+    is altered by besides. A critic's values are the true ones of the policy before the updates, but for noise of the
+    standard deviation `critic_error`.
     """
 
     environment: Environment = field(default_factory=Environment)
@@ -52,6 +57,7 @@ class Setting:
     moved: float = 0.0
     mismatch: float = 0.0
     alter: Unaltered = UNALTERED
+    collector: CollectorRule = FIXED
     critic_error: float = 0.2
     draws: int | None = None
     seed: int = 0
@@ -61,6 +67,11 @@ class Setting:
         if self.samples < 1 or not distances or (self.draws is not None and self.draws < 2):
             raise ConfigError(
                 "the oracle needs 1 sample or more, distances of 0 or more (100 at most), and 2 draws or more"
+            )
+        if self.draws is None and not isinstance(self.collector, Fixed):
+            raise ConfigError(
+                f"collector: iterations of {type(self.collector).__name__} have other numbers of samples each, and are "
+                "not enumerated; type --draws 2000"
             )
         count = number_of_iterations(len(self.environment.responses), self.environment.prompts, self.samples)
         if self.draws is None and count > MOST_ITERATIONS:
@@ -105,13 +116,14 @@ class Answer:
     """An estimator measured in a setting.
 
     `of_steps` compares it with the gradient in which the KL term is that of the next-token distributions, in states
-    visited as often as they are; None without a KL term.
+    visited as often as they are; None without a KL term. `responses` are drawn in an iteration, on average.
     """
 
     count: int
     of_all: bool
     measured: Measured
     of_steps: Measured | None = None
+    responses: float = 0.0
 
 
 def ask(algorithm: object, setting: Setting) -> Answer:
@@ -137,10 +149,16 @@ def ask(algorithm: object, setting: Setting) -> Answer:
         tables = setting.tables
         estimator = GradientEstimator(setting.environment, tables, algorithm, setting.values)
         probabilities = setting.environment.probabilities(tables.sampler)
+        responses: float = setting.samples * setting.environment.prompts
         if setting.draws is None:
             moments = enumerated(estimator, probabilities, setting.samples)
-        else:
+        elif isinstance(setting.collector, Fixed):
             moments = sampled(estimator, probabilities, setting.samples, setting.draws, setting.seed)
+        else:
+            collected = CollectedEstimator(estimator, setting.collector, setting.samples, setting.seed)
+            found = [collected(iteration) for iteration in range(setting.draws)]
+            moments = of_draws([estimate for estimate, _ in found])
+            responses = fmean(drawn for _, drawn in found)
         truth = truth_of(algorithm, setting.environment, tables)
         steps = None if algorithm.kl is None else truth_of(algorithm, setting.environment, tables, of_steps=True)
     if not bool(truth.any()):
@@ -150,6 +168,7 @@ def ask(algorithm: object, setting: Setting) -> Answer:
         setting.draws is None,
         moments.against(truth),
         None if steps is None else moments.against(steps),
+        responses,
     )
 
 
