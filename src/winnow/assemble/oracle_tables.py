@@ -100,7 +100,7 @@ def _moved(asked: Asked, cells: Sequence[Cell]) -> tuple[Column, ...]:
     return tuple(Column(f"{cell.__name__}, moved", moved, cell) for cell in cells)
 
 
-NEEDED = dict.fromkeys(("passk", "pass_at_k"), ("algo.advantage.k=2",))
+NEEDED: dict[str, tuple[str, ...]] = dict.fromkeys(("passk", "pass_at_k"), ("algo.advantage.k=2",))
 """Words that an option needs with four samples: k of pass@k is below their number."""
 
 
