@@ -200,8 +200,7 @@ def _arguments(words: Sequence[str]) -> argparse.Namespace:
     args, rest = parser.parse_known_args(list(words))
     if rest and ("overrides" not in args or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        args.overrides += rest
+    args.overrides = [*getattr(args, "overrides", []), *rest]
     return args
 
 
