@@ -340,8 +340,8 @@ def _oracle(args: argparse.Namespace) -> None:
     from winnow.assemble.oracle import Asked, as_json, oracle, text
 
     if args.table is not None:
-        if args.overrides:
-            raise ConfigError(f"--table {args.table}: has words of its own; leave {args.overrides[0]} out")
+        if more := args.overrides or ["--json"] * args.json:
+            raise ConfigError(f"--table {args.table}: is Markdown, with words of its own; leave {more[0]} out")
         from winnow.assemble.oracle_tables import lines
 
         for line in lines(args.table):
