@@ -16,10 +16,11 @@ from winnow.config.instantiate import build_algorithm
 from winnow.engines.alteration import TopK
 from winnow.errors import ConfigError
 from winnow.experience.collectors import Adaptive, Budgets, CollectorRule, Refill
+from winnow.models.precision import new_tensors_in_float64
 from winnow.oracle.environment import Environment, gradient
 from winnow.oracle.estimator import GradientEstimator
 from winnow.oracle.measure import enumerated, iterations
-from winnow.oracle.setting import Answer, Setting, ask, in_float64
+from winnow.oracle.setting import Answer, Setting, ask
 
 ONE = Environment(prompts=1)
 """One prompt with seven responses of one or two tokens; the reward of verdicts is 0 or 1."""
@@ -44,7 +45,7 @@ def answer(words: str, setting: Setting) -> Answer:
 
 
 def mean_of(setting: Setting, *words: str) -> Tensor:
-    with in_float64():
+    with new_tensors_in_float64():
         estimator = GradientEstimator(setting.environment, setting.tables, algorithm(*words))
         return enumerated(estimator, setting.environment.probabilities(setting.tables.sampler), setting.samples).mean
 
@@ -58,7 +59,7 @@ def test_probabilities_of_responses_and_of_iterations_add_up_to_one():
 
 def test_the_order_of_samples_is_no_part_of_an_iteration():
     setting = Setting(ONE)
-    with in_float64():
+    with new_tensors_in_float64():
         estimator = GradientEstimator(ONE, setting.tables, algorithm("algo=grpo"))
         p = ONE.probabilities(setting.tables.old)[0]
         ordered = sum(p[a] * p[b] * estimator([(a, b)]) for a, b in product(range(len(p)), repeat=2))
@@ -285,7 +286,7 @@ def test_refilling_is_sampling_given_that_the_prompt_is_mixed():
     """With one prompt, and rounds enough, the mean is the expectation over mixed groups, which enumeration gives."""
     mean, error, count = drawn(PLAIN_GROUP, Refill(100, None, None))
     setting = Setting(FEW, samples=3, seed=3)
-    with in_float64():
+    with new_tensors_in_float64():
         estimator = GradientEstimator(FEW, setting.tables, algorithm(*SUM, *PLAIN_GROUP.split()))
         correct = [FEW.is_correct(0, response) for response in FEW.responses]
         mixed = [

@@ -1,7 +1,5 @@
 """A setting of the oracle: environment, policies and number of samples, and what an algorithm's estimate is in it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean
@@ -14,6 +12,7 @@ from winnow.algorithm import ActorCritic, PolicyGradient, PolicyUpdate
 from winnow.engines.alteration import UNALTERED, Unaltered
 from winnow.errors import ConfigError
 from winnow.experience.collectors import CollectorRule, Fixed
+from winnow.models.precision import new_tensors_in_float64
 from winnow.ops.advantage import pass_at_k
 from winnow.oracle.collected import CollectedEstimator
 from winnow.oracle.environment import Environment, Table, gradient
@@ -28,17 +27,6 @@ FARTHEST = 100.0
 """Largest distance in logits; far above, probabilities underflow."""
 REFERENCE = 0.7
 """Standard deviation of the difference between the logits of the reference policy and those of the policy."""
-
-
-@contextmanager
-def in_float64() -> Iterator[None]:
-    """Context in which new tensors are float64, as in a run with `hardware.precision=64-true`."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 @dataclass(frozen=True)
@@ -145,7 +133,7 @@ def ask(algorithm: object, setting: Setting) -> Answer:
             f"algo.advantage.k={k}: must be below --samples {setting.samples}; type --samples {2 * k} --draws 2000, or "
             f"algo.advantage.k={max(1, setting.samples // 2)}"
         )
-    with in_float64():
+    with new_tensors_in_float64():
         tables = setting.tables
         estimator = GradientEstimator(setting.environment, tables, algorithm, setting.values)
         probabilities = setting.environment.probabilities(tables.sampler)
