@@ -93,7 +93,7 @@ class Injection:
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        original = Scorer._initial_scores
+        original = Scorer._kept_scores
 
         def scores(scorer: Scorer, sequences: Sequence[Row], rows: Sequence[int]) -> ByRow:
             found = dict(original(scorer, sequences, rows))
@@ -102,7 +102,7 @@ class Injection:
                 found[first] = self._at_end(found[first])
             return found
 
-        with mock.patch.object(Scorer, "_initial_scores", scores):
+        with mock.patch.object(Scorer, "_kept_scores", scores):
             yield
 
     @contextmanager
