@@ -36,6 +36,7 @@ hydra:
     "algo/grpo.yaml": "clip: 0.2\n",
     "algo/raft.yaml": "best: 1\n",
     "experiment/long.yaml": "# @package _global_\niterations: 50\n",
+    "experiment/fifty.yaml": "# @package _global_\niterations: 50\n",
     "experiment/seeds.yaml": (
         "# @package _global_\nhydra: {sweeper: {params: {seed: '1,2', algo: raft}}, sweep: {dir: here}}\n"
     ),

@@ -129,7 +129,8 @@ class Processes(Launcher):
                 "sweep over that in commands of their own, or choose one hydra.sweep.dir"
             )
         overrides = [line for line in overrides if not line.startswith(SEARCH)]
-        directory = previous.place(cfg, top / str(cfg.hydra.sweep.subdir))
+        essence = self._essence(cfg) if self.merge else None
+        directory = previous.place(cfg, top / str(cfg.hydra.sweep.subdir), overrides, essence is not None)
         choices = cfg.hydra.runtime.choices
         labels = {group: choices.get(group) for group in ("algo", "model", "dataset")} | {"seed": cfg.get("seed")}
         start = (*self._program(), *_flags(cfg))
@@ -138,7 +139,7 @@ class Processes(Launcher):
         again = (*start, f"resume={quoted(directory)}", *(() if previous.identifiable else overrides))
         job = Job(number, again if previous.is_resumable(directory) else begin, directory, again)
         row = JobRow(number, " ".join(filter_overrides(overrides)), directory, labels)
-        return job, row, self._essence(cfg) if self.merge else None
+        return job, row, essence
 
     def _essence(self, cfg: DictConfig) -> str | None:
         from winnow.launch.program import Task

@@ -216,6 +216,11 @@ class PolicyObjective:
         """Whether rows of advantage zero have a gradient too, from the KL term or the entropy bonus."""
         return self.kl_in_loss is not None or self.entropy_coef != 0
 
+    @property
+    def moves_without_advantage(self) -> bool:
+        """Whether rows of advantage zero have a gradient in some iteration: an entropy bonus that moves begins at 0."""
+        return self.has_gradient_without_advantage or self.adaptive_entropy is not None
+
     def __call__(self, logprobs: Float[Tensor, "b s"], entropies: Float[Tensor, "b s"] | None, batch: Batch) -> Loss:
         """The loss of one micro-batch with its metrics. `entropies` is read only if the bonus has a coefficient."""
         assert batch.advantages is not None

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -373,6 +374,8 @@ DIFFERENT = [
     (["algo=raftpp"], ["algo=raftpp", "algo.clip.high=0.5"]),
     (["algo=raft"], ["algo=raftpp"]),
     (["algo=reinforce", "algo/clip=ratio_min"], ["algo=reinforce"]),
+    (["algo=grpo", "update.minibatches=1"], ["algo=grpo", "update.minibatches=1", "algo.clip.high=1e-5"]),
+    (["algo=grpo", "update.minibatches=1"], ["algo=grpo", "update.minibatches=1", "algo/clip=dual", "algo.clip.c=1"]),
 ]
 
 
@@ -388,6 +391,38 @@ def test_runs_that_are_proven_to_be_the_same_have_one_essence(a: list[str], b: l
 @pytest.mark.parametrize(("a", "b"), DIFFERENT)
 def test_other_runs_have_not(a: list[str], b: list[str]):
     assert essence_of(a) != essence_of(b)
+
+
+PLUGIN = """
+import winnow.ops.ratio as ours
+def two_less(ratio): return ratio - 2
+def half(logprobs, old, response): return 0.5 * ours.token(logprobs, old, response)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        (["algo=raftpp", "algo.correction._target_=rules_of_a_plugin.two_less"], ["algo.clip.low=0.5"]),
+        (["algo=vespo", "algo.ratio._target_=rules_of_a_plugin.half", "update.minibatches=1"], ["algo.clip.k_neg=2"]),
+    ],
+)
+def test_nothing_is_the_same_beside_a_rule_of_a_plugin(
+    words: list[str], more: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "rules_of_a_plugin.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["plugins=[rules_of_a_plugin]", *words]
+    assert essence_of(words) != essence_of([*words, *more])
+    cfg = composed("train", words, ("algo",))
+    found = notices.findings_of(cfg, build_algorithm(cfg))
+    assert [finding for finding in found if finding.kind in (Kind.INERT, Kind.EQUAL)] == []
+
+
+def test_the_order_and_the_kind_of_keys_are_no_part_of_an_essence():
+    files = "eval.files={1: a.jsonl, b: b.jsonl}", "eval.files={b: b.jsonl, 1: a.jsonl}"
+    a, b = (essence_of(["algo=grpo", word]) for word in files)
+    assert a == b
 
 
 def test_a_sweep_tells_of_jobs_that_are_the_same_run(capfd: pytest.CaptureFixture[str]):

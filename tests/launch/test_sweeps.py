@@ -115,6 +115,36 @@ def test_one_run_stands_for_jobs_that_provably_do_the_same(start: Callable[..., 
     assert table()["seed=2 end=done idle=2"] == ("merged", "0", "0.5", "4")
 
 
+def test_a_run_that_is_there_stands_for_jobs_that_come_before_it(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+):
+    """And the row of a merged job goes once the job has a run of its own, in whatever order its words are typed."""
+    again(start, "idle=2", "seed=1")
+    assert again(start, "idle=1,2,3", "seed=1")[1][1] == "idle=2 seed=1: already done"
+    top = tmp_path / "here/sweep"
+    assert {path.name for path in top.iterdir() if path.is_dir()} == {"0"}
+    again(start, "seed=1", "idle=3", "hydra.launcher.merge=false")
+    with (top / "summary.csv").open(newline="") as file:
+        assert sorted((row["overrides"], row["status"]) for row in csv.DictReader(file)) == [
+            ("idle=1 seed=1", "merged"),
+            ("idle=2 seed=1", "done"),
+            ("seed=1 idle=3", "done"),
+        ]
+
+
+def test_jobs_of_one_configuration_by_other_words_are_merged(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+):
+    words = ("experiment=long,fifty", "seed=1")
+    code, said = again(start, *words)
+    assert (code, len(said)) == (0, 2)
+    sweep = start("-m", "hydra.sweep.dir=other", "hydra.launcher.merge=false", *words)
+    _, err = sweep.communicate(timeout=60)
+    assert sweep.returncode == 2
+    both = "experiment=long seed=1 and experiment=fifty seed=1"
+    assert f"{both}: two jobs of this sweep are the same run" in err
+
+
 FIXED = "hydra.sweep.dir=sweep"
 
 

@@ -40,8 +40,8 @@ def test_a_job_that_was_merged_is_told_and_is_no_failure(tmp_path: Path):
     study = read_study([tmp_path])
     assert (len(study.arms), study.failed) == (1, ())
     assert merged_arms(study) == [
-        "Not run: algo=raftpp algo.clip.low=0.5. It trains what algo=raftpp trains, up to rounding, and that run "
-        "stands for it."
+        "Not run: algo=raftpp algo.clip.low=0.5 with seed 0, 1. It trains what algo=raftpp trains, up to rounding, and "
+        "that run stands for it."
     ]
 
 

@@ -1,9 +1,10 @@
 """`winnow oracle`: bias and variance of the estimator that a configuration composes, in an environment it can count."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import isfinite
 from typing import Literal
 
 from omegaconf import DictConfig
@@ -12,7 +13,10 @@ from winnow.assemble.start_lines import collector_of
 from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm
 from winnow.config.nodes import build_node
+from winnow.config.ranges import collector_problems
+from winnow.config.reward_functions import has_functions, penalises_length
 from winnow.engines.alteration import UNALTERED
+from winnow.errors import ConfigError
 from winnow.oracle.environment import Environment
 from winnow.oracle.measure import Measured
 from winnow.oracle.setting import Answer, Setting, ask
@@ -41,7 +45,14 @@ def oracle(words: Sequence[str], asked: Asked) -> tuple[Setting, Answer]:
     Raises:
         ConfigError: a word is wrong, or there is nothing to measure.
     """
+    typed = [word for word in words if word.startswith(("rollout.samples=", "rollout.prompts="))]
+    if typed:
+        option = typed[0].removeprefix("rollout.").replace("=", " ")
+        raise ConfigError(f"{typed[0]}: the oracle has a number of its own; type --{option}")
     cfg = _composed(tuple(words))
+    cfg.rollout.samples, cfg.rollout.prompts = asked.samples, asked.prompts
+    if problems := collector_problems(cfg, supervised=False):
+        raise ConfigError(problems[0].replace("rollout.samples=", "--samples "))
     correct, wrong = cfg.reward.get("correct", 1.0), cfg.reward.get("wrong", 0.0)
     if asked.reward == "none":
         correct = wrong = 0.0
@@ -59,7 +70,19 @@ def oracle(words: Sequence[str], asked: Asked) -> tuple[Setting, Answer]:
         draws=asked.draws,
         seed=asked.seed,
     )
-    return setting, ask(build_algorithm(cfg), setting)
+    return setting, replace(ask(build_algorithm(cfg), setting), unmeasured=tuple(_unmeasured(cfg)))
+
+
+def _unmeasured(cfg: DictConfig) -> Iterator[str]:
+    """Words of a configuration that a training run would heed, and that the environment has nothing for."""
+    if has_functions(cfg):
+        yield "reward=function"
+    if penalises_length(cfg):
+        yield "reward/length"
+    if cfg.rollout.staleness:
+        yield f"rollout.staleness={cfg.rollout.staleness}"
+    if cfg.rollout.temperature != 1:
+        yield f"rollout.temperature={cfg.rollout.temperature:g}"
 
 
 @lru_cache(maxsize=8)
@@ -91,18 +114,21 @@ def text(setting: Setting, answer: Answer) -> str:
         rows.append(
             ("bias, KL of steps", f"{steps.bias:.3g}", "the same as bias, with visits of states held fixed in the KL")
         )
+    if answer.unmeasured:
+        lines.append(f"not measured, because the environment has nothing for it: {', '.join(answer.unmeasured)}")
     return "\n".join([*lines, *(f"{name:<18} {value:<14} {words}" for name, value, words in rows)])
 
 
 def as_json(setting: Setting, answer: Answer) -> str:
     """The answer for programs."""
     found = {"iterations": answer.count, "enumerated": answer.of_all, "responses": answer.responses}
-    found |= {"kl": setting.distances}
+    found |= {"kl": setting.distances, "not_measured": answer.unmeasured}
     found |= {"estimate": _figures(answer.measured)}
     if answer.of_steps is not None:
         found |= {"estimate_against_kl_of_steps": _figures(answer.of_steps)}
     return json.dumps(found, indent=1)
 
 
-def _figures(of: Measured) -> dict[str, float]:
-    return {"scale": of.scale, "cosine": of.cosine, "bias": of.bias, "noise": of.noise, "standard_error": of.error}
+def _figures(of: Measured) -> dict[str, float | None]:
+    noise = of.noise if isfinite(of.noise) else None  # of a mean of zero
+    return {"scale": of.scale, "cosine": of.cosine, "bias": of.bias, "noise": noise, "standard_error": of.error}

@@ -305,7 +305,7 @@ def kept_share(algorithm: PolicyGradient | ActorCritic | Preference, correct: Bo
         return 2 * len(algorithm.pairs(rewards, facts)) / rewards.numel()
     selected = algorithm.selected(rewards, facts)
     in_batch = torch.ones_like(selected) if algorithm.rejected == "zero" else selected
-    if isinstance(algorithm, PolicyGradient) and not algorithm.objective.has_gradient_without_advantage:
+    if isinstance(algorithm, PolicyGradient) and not algorithm.objective.moves_without_advantage:
         in_batch = in_batch & (algorithm.advantages(rewards, None, selected, facts) != 0)
     return float(in_batch.float().mean())
 

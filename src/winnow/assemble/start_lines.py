@@ -31,7 +31,8 @@ def batch_arithmetic(cfg: DictConfig, algorithm: Algorithm) -> str:
     sampled = collector_of(cfg).in_words(rollout.prompts, rollout.samples)
     if isinstance(algorithm, Preference):
         return f"{sampled} → pairs → {update.minibatches} updates{epochs}"
-    all_kept = rule_of(algorithm.select) is select.all_samples or algorithm.rejected == "zero"
+    passes_on = isinstance(collector_of(cfg), Fixed) and algorithm.truncated == "keep"
+    all_kept = passes_on and (rule_of(algorithm.select) is select.all_samples or algorithm.rejected == "zero")
     kept = "" if all_kept else " → those kept"
     return f"{sampled}{kept} → {_updates_in_words(rows, update.minibatches, exactly=all_kept)}{epochs}"
 

@@ -1,7 +1,5 @@
 """Runs that train the same although their settings differ, by what the linter has proven to have no effect."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 
 from omegaconf import DictConfig
@@ -10,7 +8,7 @@ from winnow.algorithm import ActorCritic, PolicyGradient
 from winnow.config import equal_settings, notices
 from winnow.config.instantiate import build_algorithm
 from winnow.config.linting import Setup, setup_of
-from winnow.config.nodes import plain_config
+from winnow.config.nodes import hash_of, plain_config
 from winnow.ops import clip, select
 from winnow.rule import rule_of
 from winnow.study.arms import IDLE_SECTIONS
@@ -28,8 +26,10 @@ def essence(cfg: DictConfig) -> str:
     plain: Settings = {key: value for key, value in plain_config(cfg).items() if key not in IDLE_SECTIONS}
     algorithm, settings = build_algorithm(cfg), plain["algo"]
     if isinstance(algorithm, PolicyGradient | ActorCritic) and isinstance(settings, dict):
-        plain["algo"] = _essential({str(key): value for key, value in settings.items()}, setup_of(cfg, algorithm))
-    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
+        setup = setup_of(cfg, algorithm)
+        if setup.all_rules_are_known:
+            plain["algo"] = _essential({str(key): value for key, value in settings.items()}, setup)
+    return hash_of(plain)
 
 
 def _essential(algo: Settings, setup: Setup) -> Settings:

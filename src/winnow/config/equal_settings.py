@@ -19,7 +19,7 @@ def rewards_of_zero_select(setup: Setup) -> str | None:
     rewards = setup.verdicts
     if rule_of(setup.algorithm.advantage) is not advantage.reward or setup.is_shaped or rewards is None:
         return None
-    if (rewards.wrong, rewards.no_answer) != (0, 0) or setup.algorithm.objective.has_gradient_without_advantage:
+    if (rewards.wrong, rewards.no_answer) != (0, 0) or setup.algorithm.objective.moves_without_advantage:
         return None
     if setup.algorithm.chooses_tokens or rule_of(setup.algorithm.aggregate) not in BY_ROW:
         return None
@@ -42,7 +42,7 @@ def centring_rejects_uniform_prompts(setup: Setup) -> str | None:
         return None
     if setup.algorithm.chooses_tokens:
         return None
-    if setup.verdicts is None or not setup.verdicts.are_two or setup.algorithm.objective.has_gradient_without_advantage:
+    if setup.verdicts is None or not setup.verdicts.are_two or setup.algorithm.objective.moves_without_advantage:
         return None
     changes = "nothing" if setup.algorithm.rejected == "zero" else "nothing but the denominator"
     return (

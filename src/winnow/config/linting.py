@@ -7,7 +7,6 @@ proves the claim: equality to 1e-12, the stated factor, or an expectation by enu
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
 from math import inf
 
 from omegaconf import DictConfig
@@ -24,6 +23,12 @@ KNOWN_CLIPS = (clip.unclipped, clip.ppo, clip.dual, clip.ratio_min, clip.cispo, 
 """Rules whose gradient is that of ratio · advantage at ratio 1, but for `dual` with a floor of 1."""
 OF_LOG_PROBABILITY = (clip.topr, clip.vespo, clip.cpgd, clip.dppo)
 """Rules whose gradient is that of advantage · log π, at ratio 1 without any other weight."""
+
+
+RULES_OF_PLUGINS = ("select", "advantage", "ratio", "clip", "aggregate", "correction", "tokens")
+"""Axes on which a plug-in may put a function of its own."""
+ROUNDING = 1e-4
+"""A bound of clipping that is nearer to 1 may cut ratios that are 1 but for rounding."""
 
 
 class Kind(StrEnum):
@@ -82,16 +87,35 @@ class Setup:
 
     @property
     def clip_acts_at_one(self) -> bool:
-        """Whether the clipping rule changes a gradient at ratio 1; so does `dual` with a floor of 1 · A."""
-        rule = self.algorithm.clip
-        floor = rule.keywords.get("c") if isinstance(rule, partial) else None
-        return rule_of(rule) not in KNOWN_CLIPS or (rule_of(rule) is clip.dual and floor == 1)
+        """Whether the clipping rule changes a gradient at a ratio that is 1 but for rounding; so does `dual` with a
+        floor of 1 · A."""
+        rule = rule_of(self.algorithm.clip)
+        floor = settings_of(self.algorithm.clip).get("c")
+        floored = rule is clip.dual and not (isinstance(floor, int | float) and floor >= 1 + ROUNDING)
+        return rule not in KNOWN_CLIPS or floored or not self.bounds_are_far
 
     @property
     def clip_is_log_likelihood_at_one(self) -> bool:
         """Whether the gradient at ratio 1 is that of advantage · log π, whatever the rule of the ratio."""
         cap = settings_of(self.algorithm.clip).get("cap", 1)
-        return rule_of(self.algorithm.clip) in OF_LOG_PROBABILITY and isinstance(cap, int | float) and cap >= 1
+        known = rule_of(self.algorithm.clip) in OF_LOG_PROBABILITY and self.bounds_are_far
+        return known and isinstance(cap, int | float) and cap >= 1
+
+    @property
+    def bounds_are_far(self) -> bool:
+        """Whether the bounds of clipping are farther from 1 than rounding."""
+        settings = settings_of(self.algorithm.clip)
+        bounds = [settings[name] for name in ("low", "high", "delta") if name in settings]
+        return all(bound is None or (isinstance(bound, int | float) and bound >= ROUNDING) for bound in bounds)
+
+    @property
+    def all_rules_are_known(self) -> bool:
+        """Whether no part of the objective is a plug-in's, whose effects nobody knows here."""
+        algorithm = self.algorithm
+        rules = [rule_of(getattr(algorithm, axis)) for axis in RULES_OF_PLUGINS if hasattr(algorithm, axis)]
+        rules += [] if algorithm.kl is None else [rule_of(algorithm.kl.estimator)]
+        ours = all(str(getattr(rule, "__module__", "")).partition(".")[0] == "winnow" for rule in rules)
+        return ours and type(algorithm) in (PolicyGradient, ActorCritic)
 
     @property
     def one_advantage_per_response(self) -> bool:

@@ -3,6 +3,9 @@
 Nothing here imports torch, so that what needs no model is built without the import, which takes seconds.
 """
 
+import hashlib
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -42,6 +45,17 @@ def plain_config(cfg: DictConfig) -> dict[str, object]:
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def hash_of(plain: object) -> str:
+    """SHA-256 of plain settings, in which the order of keys does not matter; keys may be texts and numbers."""
+
+    def in_order(node: object) -> object:
+        if isinstance(node, Mapping):
+            return {str(key): in_order(node[key]) for key in sorted(node, key=str)}
+        return [in_order(each) for each in node] if isinstance(node, list) else node
+
+    return hashlib.sha256(json.dumps(in_order(plain), default=str).encode()).hexdigest()
 
 
 def verifier_of(cfg: DictConfig, benchmark: str | None) -> Verifier:

@@ -1,7 +1,7 @@
 """Notices of a training run at start-up: settings that are legal and change nothing, or not what they seem to change.
 
 A notice is a claim about gradients, and `tests/config/test_notices.py` and `test_linter.py` prove each one by computing
-them. A rule of a plug-in is not known here, so that nothing is claimed of it.
+them. A rule of a plug-in is not known here, so that nothing is claimed to be equal beside it.
 """
 
 from omegaconf import DictConfig
@@ -157,7 +157,8 @@ def findings_of(cfg: DictConfig, algorithm: Algorithm) -> list[Finding]:
     if isinstance(algorithm, Preference | Supervised):
         return []
     setup = setup_of(cfg, algorithm)
-    return [found for rule in NOTICES if (found := rule.finding(setup)) is not None]
+    told = [rule for rule in NOTICES if setup.all_rules_are_known or rule.kind not in (Kind.INERT, Kind.EQUAL)]
+    return [found for rule in told if (found := rule.finding(setup)) is not None]
 
 
 def notices_of(cfg: DictConfig, algorithm: Algorithm, resumed: bool = False) -> list[str]:

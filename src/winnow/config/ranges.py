@@ -152,6 +152,10 @@ def _combinations(cfg: DictConfig) -> list[str]:
             f"algo.advantage.k={k}: must be below rollout.samples={rollout.samples}, as all samples are one choice "
             f"and say nothing of each; type rollout.samples={2 * k}, or algo.advantage.k={rollout.samples // 2}"
         )
+    if str(OmegaConf.select(cfg, "algo.clip._target_")).endswith("clip.cpgd") and cfg.algo.clip.low == 1:
+        problems.append(
+            "algo.clip.low=1: must be below 1, as algo/clip=cpgd takes log(1 − low); type algo.clip.low=0.2"
+        )
     if rollout.samples == 1 and select.endswith(("select.mixed_prompts", "select.extremes")):
         problems.append("rollout.samples=1: one sample cannot disagree with itself; type rollout.samples=8")
     if has_functions(cfg):
@@ -171,7 +175,7 @@ def _combinations(cfg: DictConfig) -> list[str]:
             f"rollout.staleness={rollout.staleness}: curriculum=pass_rate chooses problems by the results of the "
             "iteration before, which are not there yet; type curriculum=column, or leave one of them out"
         )
-    problems += [*_collector_problems(cfg, supervised), *_reference_problems(cfg)]
+    problems += [*collector_problems(cfg, supervised), *_reference_problems(cfg)]
     if supervised and curriculum.endswith("ByPassRate"):
         problems.append(
             "curriculum=pass_rate: demonstrations are not sampled, so that there are no pass rates; type "
@@ -206,7 +210,8 @@ def _combinations(cfg: DictConfig) -> list[str]:
     return problems
 
 
-def _collector_problems(cfg: DictConfig, supervised: bool) -> list[str]:
+def collector_problems(cfg: DictConfig, supervised: bool) -> list[str]:
+    """The settings with which a collector cannot draw."""
     name, rollout = str(OmegaConf.select(cfg, "collector._target_")).rpartition(".")[2], cfg.rollout
     if name == "Fixed":
         return []

@@ -1,6 +1,5 @@
 """The jobs that a sweep expands to, before any of them starts."""
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,11 +7,13 @@ from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.utils import filter_overrides
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from winnow.config.compose import Composer
+from winnow.config.nodes import hash_of
 from winnow.config.override_errors import composition_error
 from winnow.config.saved_runs import DEPTH, read_saved_run
 from winnow.errors import ConfigError
@@ -83,8 +84,7 @@ def config_hash(cfg: DictConfig) -> str:
     """Identity of a run: twelve hexadecimal digits of its resolved configuration, without the settings that have no
     influence on what it computes."""
     part = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in IDLE_SECTIONS])
-    plain = OmegaConf.to_container(part, resolve=True)
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+    return hash_of(OmegaConf.to_container(part, resolve=True))[:12]
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class PreviousRuns:
     runs: dict[str, Path]
     identifiable: bool = True
     planned: dict[str, Path] = field(default_factory=dict)
+    words: dict[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def below(cls, top: Path, program: str) -> "PreviousRuns":
@@ -106,19 +107,23 @@ class PreviousRuns:
         hashes = ((_saved_hash(directory), directory) for directory in _run_directories(top))
         return cls(program, {name: directory for name, directory in hashes if name is not None})
 
-    def place(self, cfg: DictConfig, directory: Path) -> Path:
+    def place(self, cfg: DictConfig, directory: Path, words: Sequence[str], merges: bool) -> Path:
         """The directory for the run of `cfg`: the one that it has already, or else `directory`, or one beside that if
-        another run is in it.
+        another run is in it. Two jobs of one configuration have one directory where the sweep `merges` them.
 
         Raises:
-            ConfigError: another job of the sweep is the same run.
+            ConfigError: another job of the sweep is the same run, by the same words or where nothing is merged.
         """
         name = config_hash(cfg)
         if name in self.planned:
-            raise ConfigError(f"{self.planned[name]}: two jobs of this sweep are the same run; name each value once")
+            if merges and sorted(words) != sorted(self.words[name]):
+                return self.planned[name]
+            first, second = (" ".join(filter_overrides(list(job))) for job in (self.words[name], words))
+            raise ConfigError(f"{first} and {second}: two jobs of this sweep are the same run; name each value once")
         is_taken = self.identifiable and holds_run(directory)
         if is_taken or directory in (*self.planned.values(), *self.runs.values()):
             directory = directory.with_name(f"{directory.name}-{name}")
+        self.words[name] = words
         self.planned[name] = self.runs.get(name, directory)
         return self.planned[name]
 
@@ -176,19 +181,26 @@ def minimum_detectable_effect(rows: Sequence[JobRow], cfg: DictConfig) -> list[s
 
 
 def equal_jobs(planned: Sequence[tuple[JobRow, str | None]], previous: PreviousRuns) -> dict[int, int]:
-    """Numbers of jobs that train what an earlier one trains, by their essences, with the number of that.
+    """Numbers of jobs that train what another one trains, by their essences, with the number of that.
 
-    A job whose own run has begun before, in an earlier start of the sweep, is none of them.
+    The other one is the first whose run an earlier start has completed, or else begun, or else the first. A job whose
+    own run has begun before goes on with it.
     """
-    first: dict[str, int] = {}
-    equal: dict[int, int] = {}
+    groups: dict[str, list[JobRow]] = {}
     for row, essence in planned:
-        if essence is None:
-            continue
-        into = first.setdefault(essence, row.job)
-        if into != row.job and not (previous.is_done(row.directory) or previous.is_resumable(row.directory)):
-            equal[row.job] = into
-    return equal
+        if essence is not None:
+            groups.setdefault(essence, []).append(row)
+    equal: dict[int, int] = {}
+    for rows in groups.values():
+        into = min(rows, key=lambda row: _progress(row.directory, previous))
+        own = {row.job for row in rows if row.directory != into.directory and _progress(row.directory, previous) < 2}
+        equal |= {row.job: into.job for row in rows if row is not into and row.job not in own}
+    return dict(sorted(equal.items()))
+
+
+def _progress(directory: Path, previous: PreviousRuns) -> int:
+    """0 for a run that is done, 1 for one that can go on, and 2 for one that is to begin."""
+    return 0 if previous.is_done(directory) else 1 if previous.is_resumable(directory) else 2
 
 
 def same_runs(essences: Sequence[str | None], jobs: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -144,12 +144,12 @@ class SweepResults:
     def expect(self, rows: list[JobRow]) -> None:
         """Add jobs that are about to be started. A row that an earlier start left for one of their directories goes."""
         self.rows |= {row.job: row for row in rows}
-        directories, overrides = {str(row.directory) for row in rows}, {row.overrides for row in rows}
+        directories, jobs = {str(row.directory) for row in rows}, [sorted(row.overrides.split()) for row in rows]
         self.others = [
             cells
             for cells in self.others
             if (
-                cells.get("overrides") not in overrides
+                sorted(cells.get("overrides", "").split()) not in jobs
                 if _is_merged(cells)
                 else cells.get("directory") not in directories
             )

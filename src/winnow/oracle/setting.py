@@ -104,7 +104,8 @@ class Answer:
     """An estimator measured in a setting.
 
     `of_steps` compares it with the gradient in which the KL term is that of the next-token distributions, in states
-    visited as often as they are; None without a KL term. `responses` are drawn in an iteration, on average.
+    visited as often as they are; None without a KL term. `responses` are drawn in an iteration, on average,
+    and `unmeasured` are settings of a run that the environment has nothing for.
     """
 
     count: int
@@ -112,6 +113,7 @@ class Answer:
     measured: Measured
     of_steps: Measured | None = None
     responses: float = 0.0
+    unmeasured: tuple[str, ...] = ()
 
 
 def ask(algorithm: object, setting: Setting) -> Answer:

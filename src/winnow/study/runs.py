@@ -69,12 +69,13 @@ class FailedJob:
 class MergedJob:
     """A job of a sweep that was not run, because the run in `directory`, of `other` overrides, trains the same.
 
-    Overrides are without the seed and without those that all jobs of the sweep share.
+    Overrides are without the `seed` and without those that all jobs of the sweep share.
     """
 
     directory: Path
     overrides: str
     other: str
+    seed: str
 
 
 def is_run(directory: Path) -> bool:
@@ -281,7 +282,9 @@ def merged_jobs(directories: Iterable[Path]) -> tuple[MergedJob, ...]:
         ran = {row.get("directory"): words for row, words in zip(rows, own, strict=True) if row.get("status") != MERGED}
         for row, words in zip(rows, own, strict=True):
             if row.get("status") == MERGED and (other := ran.get(row.get("directory"))) is not None:
-                found[MergedJob(_moved_directory(path, Path(row["directory"])), words, other)] = None
+                place = _moved_directory(path, Path(row["directory"]))
+                seeds = [word.removeprefix("seed=") for word in row["overrides"].split() if word.startswith("seed=")]
+                found[MergedJob(place, words, other, seeds[0] if seeds else row.get("seed") or "")] = None
     return tuple(found)
 
 

@@ -156,13 +156,14 @@ def read_study(directories: Sequence[Path]) -> Study:
     by_label = {label: list(of_arm) for label, of_arm in groupby(done, key=lambda run: run.arm)}
     for label, of_arm in by_label.items():
         _refuse_pooling(label, of_arm)
+    finished = {run.directory.resolve() for run in done}
     repeated = [line for of_arm in by_label.values() for line in _repetitions(of_arm)]
     return Study(
         directories=tuple(directories),
         arms=tuple(Arm(label, arm_title(label, of_arm), tuple(of_arm)) for label, of_arm in by_label.items()),
         failed=failed,
         differences=(*setting_differences(by_label), *code_differences(by_label), *repeated),
-        merged=merged_jobs(directories),
+        merged=tuple(job for job in merged_jobs(directories) if job.directory.resolve() in finished),
     )
 
 

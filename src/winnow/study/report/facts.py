@@ -83,10 +83,13 @@ def _part_of(arm: Arm, seeds: Sequence[str]) -> str:
 
 def merged_arms(study: Study) -> list[str]:
     """A sentence for each arm that was not run in some seeds, because it trains what another one trains."""
-    pairs = dict.fromkeys((job.overrides, job.other) for job in study.merged)
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for job in study.merged:
+        seeds.setdefault((job.overrides, job.other), []).append(job.seed)
     return [
-        f"Not run: {arm}. It trains what {other} trains, up to rounding, and that run stands for it."
-        for arm, other in pairs
+        f"Not run: {arm} with seed {', '.join(sorted(of))}. It trains what {other} trains, up to rounding, and that "
+        "run stands for it."
+        for (arm, other), of in seeds.items()
     ]
 
 
