@@ -98,6 +98,6 @@ def test_a_model_with_a_weight_that_is_not_finite_is_neither_loaded_nor_exported
 def test_weights_that_explode_in_the_first_iteration_end_the_run_as_diverged(tmp_path: Path):
     """No row of the checked micro-batch has finite numbers after the updates: there is no KL to compare."""
     sizes = ("rollout.prompts=4", "rollout.samples=4", "rollout.max_tokens=32", "eval.prompts=2", "eval.samples=1")
-    words = ("logger=none", "hardware=cpu", "iterations=2", "eval.every=0", "algo=raftpp", "optim.lr=1e12")
+    words = ("logger=none", "hardware=cpu", "iterations=8", "eval.every=0", "algo=raftpp", "optim.lr=1e12")
     with pytest.raises(Diverged, match="not finite"):
         run(tmp_path / "run", *sizes, *words)
