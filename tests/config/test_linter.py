@@ -36,6 +36,7 @@ from winnow.config import biased_settings, equal_settings, notices
 from winnow.config.command_line import read_command_line
 from winnow.config.compose import composed
 from winnow.config.equal_runs import essence
+from winnow.config.explanation import difference, explain
 from winnow.config.instantiate import build_algorithm
 from winnow.config.linting import Kind, Setup, Verdicts
 from winnow.config.notices import NOTICES
@@ -396,6 +397,8 @@ def test_other_runs_have_not(a: list[str], b: list[str]):
 PLUGIN = """
 import winnow.ops.ratio as ours
 def two_less(ratio): return ratio - 2
+from winnow.algorithm import PolicyGradient
+class Mine(PolicyGradient): pass
 def half(logprobs, old, response): return 0.5 * ours.token(logprobs, old, response)
 """
 
@@ -417,6 +420,14 @@ def test_nothing_is_the_same_beside_a_rule_of_a_plugin(
     cfg = composed("train", words, ("algo",))
     found = notices.findings_of(cfg, build_algorithm(cfg))
     assert [finding for finding in found if finding.kind in (Kind.INERT, Kind.EQUAL)] == []
+
+
+def test_a_class_of_a_plugin_is_told_with_its_formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "rules_of_a_plugin.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["plugins=[rules_of_a_plugin]", "algo=raftpp", "algo._target_=rules_of_a_plugin.Mine"]
+    assert "rules_of_a_plugin.Mine" in explain(words)
+    assert "both train the same" not in difference(words, [*words, "algo.clip.low=0.5"])
 
 
 def test_the_order_and_the_kind_of_keys_are_no_part_of_an_essence():

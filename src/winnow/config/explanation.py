@@ -56,6 +56,10 @@ def explanation_of(cfg: DictConfig) -> str:
 def run_text(cfg: DictConfig, algorithm: Algorithm) -> str:
     """The formula of a run, and what is said of its settings."""
     lines = [unicode_text(explained(algorithm)), "", f"rewards: {rewards_in_words(cfg)}", *_samples_in_words(cfg)]
+    kind = type(algorithm)
+    if kind.__module__.partition(".")[0] != "winnow":
+        named = f"{kind.__module__}.{kind.__qualname__}"
+        lines.append(f"note: the formula is that of the rules; methods that {named} replaces are not in it")
     return "\n".join([*lines, *map(str, findings_of(cfg, algorithm))])
 
 
