@@ -93,7 +93,7 @@ def test_the_algorithms_since_the_paper_as_well(tmp_path: Path):
     require_one_result(tmp_path, SINCE, [("ddp", 2), ("fsdp", 4)])
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_the_embedded_model_in_float32(tmp_path: Path):
     """With an epsilon that AdamW's steps depend on: at 1e-8 it turns rounding into whole steps."""
     kinds = {
