@@ -326,11 +326,12 @@ def test_a_sweep_over_its_own_directory_is_refused(start: Callable[..., subproce
     assert "sweep over that in commands of their own" in err
 
 
-def test_the_same_run_twice_is_refused(start: Callable[..., subprocess.Popen[str]]):
+def test_the_same_run_twice_is_refused(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
     sweep = start("-m", "seed=1,1")
     _, err = sweep.communicate(timeout=60)
     assert sweep.returncode == 2
-    assert "two jobs of this sweep are the same run" in err
+    assert "seed=1 and seed=1: two jobs of this sweep are the same run" in err
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ from winnow.launch.run_directory import (
     sweep_directory,
 )
 from winnow.launch.submission import require_submitit
-from winnow.launch.sweep_plan import jobs_of, refuse_choices, same_runs
+from winnow.launch.sweep_plan import config_hash, jobs_of, refuse_choices, require_other_words, same_runs
 from winnow.launch.sweep_results import HELD_OUT, SweepResults, optimised_figure
 from winnow.process_group import is_first_rank, launched_from_outside
 from winnow.visible_text import message
@@ -227,6 +227,11 @@ class Program:
     def _validate_all(self, composer: Composer, jobs: Sequence[Sequence[str]]) -> None:
         # All jobs are composed before the first is validated: validation imports torch, which takes seconds.
         composed = [composer.compose(lines) for lines in jobs]
+        first: dict[str, Sequence[str]] = {}
+        for cfg, job in zip(composed, jobs, strict=True):
+            before = first.setdefault(config_hash(composer.for_task(cfg)), job)
+            if before is not job and str(cfg.hydra.launcher._target_).startswith(OUR_LAUNCHERS):
+                require_other_words(before, job, cfg.hydra.launcher.merge)
         notices = [notice for cfg in composed for notice in self._validate(composer, cfg)]
         essences = [self.essence(composer.for_task(cfg)) for cfg in composed]
         for notice in dict.fromkeys([*notices, *same_runs(essences, jobs)]):

@@ -87,6 +87,17 @@ def config_hash(cfg: DictConfig) -> str:
     return hash_of(OmegaConf.to_container(part, resolve=True))[:12]
 
 
+def require_other_words(first: Sequence[str], second: Sequence[str], merges: bool) -> None:
+    """Check that two jobs of one configuration are meant: a sweep that merges them has them by different words.
+
+    Raises:
+        ConfigError: it does not merge them, or one job was typed twice.
+    """
+    if not merges or sorted(first) == sorted(second):
+        a, b = (" ".join(filter_overrides(list(job))) for job in (first, second))
+        raise ConfigError(f"{a} and {b}: two jobs of this sweep are the same run; name each value once")
+
+
 @dataclass(frozen=True)
 class PreviousRuns:
     """The runs that earlier starts left in a sweep's directory, and the directories planned for this start.
@@ -116,10 +127,8 @@ class PreviousRuns:
         """
         name = config_hash(cfg)
         if name in self.planned:
-            if merges and sorted(words) != sorted(self.words[name]):
-                return self.planned[name]
-            first, second = (" ".join(filter_overrides(list(job))) for job in (self.words[name], words))
-            raise ConfigError(f"{first} and {second}: two jobs of this sweep are the same run; name each value once")
+            require_other_words(self.words[name], words, merges)
+            return self.planned[name]
         is_taken = self.identifiable and holds_run(directory)
         if is_taken or directory in (*self.planned.values(), *self.runs.values()):
             directory = directory.with_name(f"{directory.name}-{name}")
