@@ -43,7 +43,7 @@ class Processes(Launcher):
 
     For a job that fails the sweeper receives None, and the sweep continues; `summary.csv` has its exit code. A job
     whose run is in the sweep's directory already, under whatever number, is skipped if it is done, and else resumed.
-    With `merge`, a job that provably trains what an earlier one trains is not run: that run stands for both.
+    With `merge`, a job that provably trains what another one trains is not run: one run stands for both.
     """
 
     def __init__(self, jobs: int, threads: int | None, merge: bool) -> None:
@@ -86,7 +86,7 @@ class Processes(Launcher):
             for number, into in merged.items():
                 results.merge(number, into)
             for row in rows:
-                if previous.is_done(row.directory):
+                if row.job not in merged and previous.is_done(row.directory):
                     results.skip_done(row.job)
             waiting = [job for job in jobs if job.number not in results.ended]
             pool = self._pool(threads, lock)

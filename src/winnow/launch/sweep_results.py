@@ -142,7 +142,8 @@ class SweepResults:
         self.unwritten: OSError | None = None  # why the table is not up to date
 
     def expect(self, rows: list[JobRow]) -> None:
-        """Add jobs that are about to be started. A row that an earlier start left for one of their directories goes."""
+        """Add jobs that are about to be started. A row that an earlier start left for one of their directories goes,
+        and so does that of a merged job with the same overrides, whose directory is another's."""
         self.rows |= {row.job: row for row in rows}
         directories, jobs = {str(row.directory) for row in rows}, [sorted(row.overrides.split()) for row in rows]
         self.others = [
@@ -150,7 +151,7 @@ class SweepResults:
             for cells in self.others
             if (
                 sorted(cells.get("overrides", "").split()) not in jobs
-                if _is_merged(cells)
+                if cells.get("status") == MERGED
                 else cells.get("directory") not in directories
             )
         ]
@@ -268,10 +269,6 @@ class SweepResults:
             raise self.unwritten
         finished = sum(row.exit_code == DONE for row in self.rows.values())
         print(f"{finished} of {len(self.rows)} jobs done; figures in {self.path}", flush=True)
-
-
-def _is_merged(cells: Mapping[str, str]) -> bool:
-    return cells.get("status") == MERGED
 
 
 def status_of(exit_code: int | None) -> str:

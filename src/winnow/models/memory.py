@@ -247,9 +247,9 @@ def estimate(shape: ModelShape, plan: MemoryPlan) -> Estimate:
 
 def _gathered(shape: ModelShape, plan: MemoryPlan) -> int:
     """Bytes of a sampler's own copy of the weights: under FSDP in the type of its products, so that nothing is cast."""
-    if plan.rows == 0:
+    if plan.rows == 0 or not (plan.shards or plan.altered):
         return 0
-    return (plan.product if plan.shards else plan.weight if plan.altered else 0) * shape.parameters
+    return (plan.product if plan.shards else plan.weight) * shape.parameters
 
 
 def _cast(shape: ModelShape, plan: MemoryPlan, learned: int) -> float:

@@ -1,7 +1,7 @@
 """An estimator on iterations that a collector draws: how many samples a prompt has depends on what was drawn."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -30,11 +30,6 @@ class CollectedEstimator:
     rule: CollectorRule
     samples: int
     seed: int
-    _policy: TabularPolicy = field(init=False)
-
-    def __post_init__(self) -> None:
-        policy = TabularPolicy(self.estimator.environment, self.estimator.tables.old)
-        object.__setattr__(self, "_policy", policy)
 
     def __call__(self, iteration: int) -> tuple[Table, int]:
         """The estimate of an iteration, and the number of responses that it drew."""
@@ -64,6 +59,6 @@ class CollectedEstimator:
     def _norms(self, rollouts: Rollouts, rows: Sequence[int], weights: Weights) -> list[float]:
         if weights == "embeddings":
             raise ConfigError("collector.gradient=embeddings: a table has none; type collector.gradient=all")
-        sequences = sequences_of(rollouts)
-        sums = (self._policy(pack([sequences[i]])).logprobs.sum() for i in rows)
-        return [float(torch.autograd.grad(of, self._policy.table)[0].norm()) for of in sums]
+        policy, sequences = TabularPolicy(self.estimator.environment, self.estimator.tables.old), sequences_of(rollouts)
+        sums = (policy(pack([sequences[i]])).logprobs.sum() for i in rows)
+        return [float(torch.autograd.grad(of, policy.table)[0].norm()) for of in sums]
