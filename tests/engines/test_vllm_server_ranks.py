@@ -13,6 +13,7 @@ from winnow.models.language_model import LanguageModel
 
 SCRIPT = """
 import json, sys
+from pathlib import Path
 sys.path[:0] = [{tests!r}, {tests!r} + "/engines"]
 import torch, torch.distributed as dist
 torch.set_num_threads(1)
@@ -37,7 +38,7 @@ try:  # a prompt of the first rank is too long
 except ConfigError as refused:
     error = str(refused)
 engine.close()
-print(json.dumps([dist.get_rank(), said, ids, error]), flush=True)
+Path(sys.argv[2], f"rank_{{dist.get_rank()}}.json").write_text(json.dumps([said, ids, error]))
 """
 
 
@@ -50,12 +51,13 @@ def test_two_ranks_share_a_server_that_restarts(small: LanguageModel, tmp_path: 
         fake.settings["dtype"] = "torch.float32"
         fake.restarts_at = 18  # in the second iteration, of twelve samples each
         launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-        command = [sys.executable, *launcher, script, fake.url]
+        command = [sys.executable, *launcher, script, fake.url, tmp_path]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
-        rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-        (_, said, even, first), (_, silent, odd, second) = sorted(rows)
+        (said, even, first), (silent, odd, second) = (
+            json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in range(2)
+        )
         assert fake.calls.count("/finish_weight_update") == 3  # two versions, and one of them again
         assert len(said) >= 1
         assert silent == []
