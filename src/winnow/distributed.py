@@ -5,17 +5,20 @@ import pickle
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from signal import Signals
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import distributed_c10d
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor._utils import compute_local_shape_and_global_offset
 
 from winnow import signals
 from winnow.errors import LostRank, Stopped
+from winnow.process_group import launched_from_outside
 
 T = TypeVar("T")
 
@@ -28,6 +31,26 @@ def rank() -> int:
 def world_size() -> int:
     """The number of ranks, 1 where torch.distributed is not initialised."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def ranks_here() -> int:
+    """The number of ranks on this machine."""
+    outside = launched_from_outside()
+    return world_size() if outside is None or outside.ranks_here is None else outside.ranks_here
+
+
+_timeout: timedelta | None = None
+
+
+def wait_at_most(timeout: timedelta | None = None) -> None:
+    """Have ranks wait for each other for `timeout` at most, in all groups that there are: those that are made without
+    all ranks have half an hour. Without a `timeout`, the last one holds for the groups that were made since."""
+    global _timeout
+    _timeout = found = timeout or _timeout
+    if found is None:
+        return
+    for group in [*distributed_c10d._world.pg_map]:
+        distributed_c10d._set_pg_timeout(found, group)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +157,16 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def whole_tensor(tensor: Tensor) -> Tensor:
-    """A tensor with the parts of all ranks, which have to call this together if it is sharded."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    """A tensor with the parts of all ranks, which have to call this together if it is sharded.
+
+    It is on the device on which ranks share the model, also where its shards rest in main memory.
+    """
+    if not isinstance(tensor, DTensor):
+        return tensor
+    device = tensor.device_mesh.device_type  # NCCL gathers nothing from main memory
+    moved = tensor if tensor.to_local().device.type == device else tensor.to(device)
+    assert isinstance(moved, DTensor)
+    return moved.full_tensor()
 
 
 def norm(gradients: Sequence[Tensor]) -> Tensor:
@@ -144,7 +175,7 @@ def norm(gradients: Sequence[Tensor]) -> Tensor:
     if not any(isinstance(gradient, DTensor) for gradient in gradients):
         return nn.utils.get_total_norm(gradients)
     parts = [torch.linalg.vector_norm(local(g), dtype=torch.float64) for g in gradients]
-    total = torch.stack([part.to(_device()) for part in parts]).square().sum()
+    total = torch.stack(parts).square().sum().to(_device())
     dist.all_reduce(total)
     return total.sqrt().to(local(gradients[0]).dtype).to(local(gradients[0]).device)
 

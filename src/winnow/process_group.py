@@ -36,6 +36,13 @@ def launched_from_outside() -> Outside | None:
     return None
 
 
+def local_rank() -> int:
+    """This process's place among those of its machine, which is also the index of its GPU."""
+    outside = launched_from_outside()
+    of_srun = outside is not None and outside.name == "srun"
+    return _number("SLURM_LOCALID" if of_srun else "LOCAL_RANK") or 0
+
+
 def _number(name: str) -> int | None:
     text = os.environ.get(name, "")
     return int(text) if text.isdigit() else None

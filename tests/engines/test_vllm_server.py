@@ -21,6 +21,7 @@ from winnow.assemble import common
 from winnow.engines import weight_files
 from winnow.engines.base import Engine, draws_beside
 from winnow.engines.own_server import ServerSettings, server_environment
+from winnow.engines.server_process import NOT_THE_SERVERS
 from winnow.engines.vllm_http import address_of
 from winnow.engines.vllm_server import VllmServerEngine
 from winnow.engines.weight_transfer import served_weights
@@ -462,6 +463,14 @@ def test_a_server_has_the_gpus_after_the_trainers_or_those_that_are_named():
         environment(None, "0,1")
     assert "CUDA_VISIBLE_DEVICES" not in server_environment({}, [])
     assert server_environment({"VLLM_PLUGINS": "other"}, [])["VLLM_PLUGINS"] == "other,winnow"
+
+
+def test_a_server_knows_nothing_of_the_trainers_own_processes():
+    """Under torchrun's TORCHELASTIC_USE_AGENT_STORE the server's processes would never find each other."""
+    for name in ("RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT", "TORCHELASTIC_USE_AGENT_STORE", "SLURM_PROCID"):
+        assert NOT_THE_SERVERS.fullmatch(name)
+    for name in ("CUDA_VISIBLE_DEVICES", "PATH", "VLLM_API_KEY", "MY_RANK", "HF_HOME"):
+        assert not NOT_THE_SERVERS.fullmatch(name)
 
 
 def test_its_command_has_the_model_the_flags_and_one_copy_of_the_weights_on_all_its_gpus():

@@ -5,16 +5,24 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 import toy_program
+from running import composed
+from winnow import distributed
+from winnow.config import checks
 from winnow.errors import ConfigError
 from winnow.launch.agreement import refuse_sweep, require_ranks
-from winnow.process_group import Outside, is_first_rank, launched_from_outside
+from winnow.process_group import Outside, is_first_rank, launched_from_outside, local_rank
 from winnow.training.hardware import Hardware
+from winnow.training.launcher import Launched
+from winnow.training.sharded import Sharded
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
 SRUN = {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "8", "SLURM_STEP_NUM_NODES": "2", "SLURM_NTASKS": "8"}
@@ -74,9 +82,84 @@ def test_sweeps_and_evaluations_are_not_started_by_every_rank():
         require_ranks(asked(2, 1), Outside("torchrun", 0, 2, 2), False)
 
 
-def test_lightning_starts_no_ranks_that_are_there_and_requeues_nothing(monkeypatch: pytest.MonkeyPatch):
-    from datetime import timedelta
+@pytest.mark.parametrize(
+    ("environment", "rank", "here"),
+    [
+        ({}, 0, 1),
+        ({"LOCAL_RANK": "3"}, 3, 1),
+        (TORCHRUN | {"LOCAL_RANK": "1"}, 1, 2),
+        (SRUN | {"SLURM_PROCID": "5", "SLURM_LOCALID": "1"}, 1, 4),  # which sets no LOCAL_RANK
+    ],
+)
+def test_a_ranks_place_on_its_machine(
+    environment: Mapping[str, str], rank: int, here: int, monkeypatch: pytest.MonkeyPatch
+):
+    """It is the index of its GPU; a server of the run's own has the GPU after those of the ranks here."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert local_rank() == rank
+    assert distributed.ranks_here() == here
 
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize(("device", "expected"), [("cuda", "cpu:gloo,cuda:nccl"), ("cpu", "gloo")])
+def test_what_is_not_on_a_gpu_goes_by_gloo(strategy: str, device: str, expected: str, monkeypatch: pytest.MonkeyPatch):
+    """In NCCL a rank that waits for one that hangs never returns to Python: torch ends its process."""
+    made = Hardware(device, 2, 1, strategy, "32-true", timedelta(seconds=9), False).lightning_strategy()
+    assert isinstance(made, Launched | Sharded)
+    made.parallel_devices = [torch.device(device, 0)]
+    assert made._get_process_group_backend() == expected
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: expected)
+    assert distributed._device() == torch.device("cpu")
+
+
+def test_groups_that_were_made_later_wait_no_longer(monkeypatch: pytest.MonkeyPatch):
+    """Those of vLLM, of which some ranks hold one copy of the weights."""
+    found: dict[str, float] = {}
+    groups = ["all ranks"]
+    world = SimpleNamespace(pg_map=groups)
+    limited = SimpleNamespace(_world=world, _set_pg_timeout=lambda t, group: found.update({group: t.total_seconds()}))
+    monkeypatch.setattr(distributed, "distributed_c10d", limited)
+    monkeypatch.setattr(distributed, "_timeout", None)
+    distributed.wait_at_most()
+    assert found == {}
+    distributed.wait_at_most(timedelta(seconds=20))
+    groups.append("tensor parallel")
+    distributed.wait_at_most()
+    assert found == {"all ranks": 20, "tensor parallel": 20}
+
+
+def test_shards_in_main_memory_are_gathered_where_ranks_share_the_model(monkeypatch: pytest.MonkeyPatch):
+    """With hardware.offload; NCCL gathers nothing from main memory."""
+
+    class Shard:
+        def __init__(self, device: str) -> None:
+            self.device, self.device_mesh = device, SimpleNamespace(device_type="cuda")
+
+        def to_local(self) -> SimpleNamespace:
+            return SimpleNamespace(device=torch.device(self.device))
+
+        def to(self, device: str) -> "Shard":
+            return Shard(device)
+
+        def full_tensor(self) -> str:
+            return self.device
+
+    monkeypatch.setattr(distributed, "DTensor", Shard)
+    assert distributed.whole_tensor(Shard("cpu")) == "cuda"  # pyright: ignore[reportArgumentType]
+    assert distributed.whole_tensor(Shard("cuda")) == "cuda"  # pyright: ignore[reportArgumentType]
+
+
+def test_a_process_that_sees_its_own_gpu_alone_is_told_so(monkeypatch: pytest.MonkeyPatch):
+    for name, value in SRUN.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ConfigError, match=r"srun shows this process 1 of the GPUs here.* or --gpu-bind=none"):
+        checks._check_machine(composed("hardware=slurm", "hardware.devices=4", "hardware.precision=32-true"))
+
+
+def test_lightning_starts_no_ranks_that_are_there_and_requeues_nothing(monkeypatch: pytest.MonkeyPatch):
     hardware = Hardware("cpu", 2, 1, "ddp", "32-true", timedelta(seconds=9), False)
     for name, value in BATCH_SCRIPT.items():
         monkeypatch.setenv(name, value)

@@ -15,6 +15,7 @@ from winnow.rewards import (
     overlong_penalty,
     random_reward,
     repetition_penalty,
+    reward_model,
 )
 
 TINY = Path(__file__).parents[2] / "src" / "winnow" / "assets" / "tiny"
@@ -76,3 +77,11 @@ def test_a_reward_model_gives_its_logit_whatever_the_batch(tmp_path: Path):
         found = RewardModel(str(tmp_path), device="cpu", batch_size=size)(prompts, completions)
         assert found == pytest.approx(alone, abs=1e-5)
     assert alone[0] != pytest.approx(alone[1], abs=1e-5)
+
+
+def test_a_reward_model_is_on_its_own_ranks_gpu(monkeypatch: pytest.MonkeyPatch):
+    """Functions are loaded before a rank's GPU is the current one; on the first, models of all ranks would meet."""
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert reward_model._device_of("auto", 8) == reward_model._device_of("cuda", 8) == "cuda:3"
+    assert reward_model._device_of("auto", 1) == "cuda:0"  # one GPU is visible to each process
+    assert reward_model._device_of("auto", 0) == reward_model._device_of("cpu", 8) == "cpu"

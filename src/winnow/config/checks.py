@@ -22,6 +22,7 @@ from winnow.config.reward_functions import check_reward_functions, has_functions
 from winnow.config.saved_runs import FOLDER, SavedRun
 from winnow.config.targets import check_nodes, check_plugins
 from winnow.errors import ConfigError
+from winnow.process_group import launched_from_outside
 
 
 def check_config(cfg: DictConfig) -> list[str]:
@@ -80,6 +81,12 @@ def _check_machine(cfg: DictConfig) -> None:
         raise ConfigError("hardware.offload=true: on a CPU shards are in main memory already; leave it out")
     if cfg.hardware.accelerator == "cuda":
         present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        outside = launched_from_outside()
+        if outside is not None and outside.name == "srun" and 0 < present < cfg.hardware.devices:
+            raise ConfigError(
+                f"hardware.devices={cfg.hardware.devices}: srun shows this process {present} of the GPUs here, and "
+                "ranks count them all; start it with --gpus-per-node in place of --gpus-per-task, or --gpu-bind=none"
+            )
         if cfg.hardware.devices > present:
             # With a strategy of its own, the group is about several processes, which a CPU has as well.
             instead = "hardware=cpu" if cfg.hardware.strategy == "auto" else "hardware.accelerator=cpu"

@@ -1,6 +1,7 @@
 """A vLLM server that the trainer starts on this machine, and that ends with it."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -25,8 +26,11 @@ from winnow.visible_text import message
 
 MODULE = "vllm.entrypoints.openai.api_server"
 LOOK_SECONDS = 0.2
-NOT_THE_SERVERS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""Variables about the trainer's own processes, which vLLM would take for its own."""
+NOT_THE_SERVERS = re.compile(
+    "(LOCAL_|GROUP_|ROLE_|NODE_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|(TORCHELASTIC|SLURM)_.*"
+)
+"""Variables about the trainer's own processes, which vLLM would take for its own: with those of torchrun the server's
+processes would look for each other in the store of torchrun's agents."""
 END_SECONDS = 30.0
 """Time for a server to end, after which its guard is left to it."""
 LOG_TAIL = 2**16
@@ -49,7 +53,7 @@ class ServerProcess:
         self._log = Path(tempfile.mkstemp(prefix="winnow-server-", suffix=".log")[1])
         guard = [sys.executable, "-P", "-m", "winnow.engines.server_guard", str(os.getpid()), *map(str, folders), "--"]
         where = ["--host", self.address.host, "--port", str(self.address.port)]
-        environment = {name: value for name, value in os.environ.items() if name not in NOT_THE_SERVERS}
+        environment = {name: value for name, value in os.environ.items() if not NOT_THE_SERVERS.fullmatch(name)}
         with self._log.open("wb") as log:
             self._guard = subprocess.Popen(
                 [*guard, *command.words, *where],

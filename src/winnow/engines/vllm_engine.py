@@ -19,6 +19,7 @@ from winnow.engines.vllm_cpu import head_size_problem, head_sizes, prepare_envir
 from winnow.engines.weight_transfer import served_weights
 from winnow.errors import ConfigError
 from winnow.installed import require_package
+from winnow.process_group import local_rank
 from winnow.types import Completion, Finish, Prompt, Sampling
 
 # Checks of a configuration ask for an engine's class. Transformers, whose import takes seconds, comes with a model.
@@ -81,6 +82,7 @@ class VllmEngine:
             return
         if self._llm is None:
             self._llm = self._start(model)
+            distributed.wait_at_most()
         self._model = model
         self._refresh(self._llm, model, version)
         self.version = version
@@ -143,7 +145,7 @@ class VllmEngine:
             )
         if processes > 1:  # vLLM runs in the trainer's processes and reads its rank from these
             os.environ.setdefault("RANK", str(distributed.rank()))
-            os.environ.setdefault("LOCAL_RANK", "0")
+            os.environ.setdefault("LOCAL_RANK", str(local_rank()))  # srun says it in a variable of its own
         settings = dict(self.settings)
         if model.device.type == "cpu":
             from winnow.models.memory import memory_bytes

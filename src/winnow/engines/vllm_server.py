@@ -294,7 +294,7 @@ class VllmServerEngine:
             raise ConfigError(f"{self._name}: the server {fault}; {start_command(backend)}") from fault
 
     def _way_of(self, model: "PreTrainedModel") -> WeightTransfer:
-        shared = self._settings.shares_with(distributed.world_size())
+        shared = self._settings.shares_with(distributed.ranks_here())
         own_gpus = self._address is None and model.device.type == "cuda" and not shared
         if self._way == "nccl" or (self._way == "auto" and own_gpus):
             from winnow.engines.weight_nccl import ByNccl

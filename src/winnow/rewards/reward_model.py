@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from winnow.errors import ConfigError
+from winnow.process_group import local_rank
 from winnow.rewards.builtin import Completions, Message
 
 Prompts = Sequence[str | list[Message]]
@@ -23,7 +24,7 @@ class RewardModel:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         self._torch, self.batch_size, self.max_tokens = torch, batch_size, max_tokens
-        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        self.device = _device_of(device, torch.cuda.device_count())
         self._tokenizer: Any = AutoTokenizer.from_pretrained(path, padding_side="left", truncation_side="left")
         self._model: Any = AutoModelForSequenceClassification.from_pretrained(path).to(self.device).eval()
         if self._model.config.num_labels != 1:
@@ -57,3 +58,11 @@ class RewardModel:
         if self._tokenizer.chat_template is None:
             return "".join(message["content"] for message in [*asked, *answered])
         return str(self._tokenizer.apply_chat_template([*asked, *answered], tokenize=False))
+
+
+def _device_of(wanted: str, gpus: int) -> str:
+    """The device on which a reward model computes on a machine with so many GPUs: this rank's own, by its number,
+    because functions are loaded before a rank's GPU is the current one."""
+    if wanted == "cuda" or (wanted == "auto" and gpus):
+        return f"cuda:{local_rank() % max(1, gpus)}"
+    return "cpu" if wanted == "auto" else wanted

@@ -1,5 +1,6 @@
 """Processes of a run that the first one starts by itself, and that it ends if one of them fails."""
 
+import atexit
 import os
 import signal
 import sys
@@ -10,7 +11,9 @@ from contextlib import contextmanager
 from subprocess import Popen
 from typing import Any
 
-from lightning_fabric.utilities.distributed import _set_num_threads_if_needed
+import torch
+import torch.distributed as dist
+from lightning_fabric.utilities.distributed import _destroy_dist_connection, _set_num_threads_if_needed
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 from torch.distributed import DistError
@@ -19,6 +22,9 @@ from winnow.errors import BUG, LostRank
 from winnow.signals import FIRST_RANK
 
 LOOK_SECONDS, GRACE_SECONDS = 0.5, 20.0
+ON_GPUS = "cpu:gloo,cuda:nccl"
+"""Back-ends of ranks on GPUs: NCCL for what is on a GPU, and gloo for all else. A rank that waits in gloo in vain gets
+an error and can say for whom; NCCL does not return to Python, and ends the process after the same time."""
 
 
 class Launcher(_SubprocessScriptLauncher):
@@ -49,9 +55,17 @@ class Launched(DDPStrategy):
     def _configure_launcher(self) -> None:
         launch_by_ours(self)
 
+    def _get_process_group_backend(self) -> str:
+        return backends(self.root_device)
+
     def setup_environment(self) -> None:
         with joining():
             super().setup_environment()
+
+
+def backends(device: torch.device) -> str:
+    """The back-ends by which ranks on such devices exchange tensors."""
+    return ON_GPUS if device.type == "cuda" else "gloo"
 
 
 @contextmanager
@@ -63,6 +77,8 @@ def joining() -> Iterator[None]:
     """
     try:
         yield
+        if dist.get_backend() == ON_GPUS:  # Lightning does so where NCCL is the only one
+            atexit.register(_destroy_dist_connection)
     except DistError as error:
         said = str(error).splitlines()[0].rstrip(".")
         line = f"ranks: not all have started ({said}); type a longer hardware.timeout where a start takes its time"

@@ -55,8 +55,7 @@ class Peers:
         distributed.lose(None)
         if distributed.world_size() == 1:
             return
-        for group in [*distributed_c10d._world.pg_map]:  # those of a mesh without all ranks have half an hour
-            distributed_c10d._set_pg_timeout(self._timeout, group)
+        distributed.wait_at_most(self._timeout)
         self._store = distributed_c10d.PrefixStore(f"winnow/{next(_runs)}", distributed_c10d._get_default_store())
         threading.Thread(target=self._watch, args=(self._store,), daemon=True, name="other ranks").start()
 

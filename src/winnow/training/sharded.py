@@ -19,7 +19,7 @@ from winnow.models.policy import Critic, FrozenCopy, Policy
 from winnow.models.precision import new_tensors_in_float64
 from winnow.models.sharding import Sharding, fill, is_without_memory, shard, take_whole, without_memory
 from winnow.training import sharded_state
-from winnow.training.launcher import joining, launch_by_ours
+from winnow.training.launcher import backends, joining, launch_by_ours
 
 
 @dataclass(eq=False)
@@ -84,6 +84,9 @@ class Sharded(ModelParallelStrategy):
 
     def _configure_launcher(self) -> None:
         launch_by_ours(self)
+
+    def _get_process_group_backend(self) -> str:
+        return backends(self.root_device)
 
     def setup_environment(self) -> None:
         with joining():
