@@ -169,6 +169,12 @@ def whole_tensor(tensor: Tensor) -> Tensor:
     return moved.full_tensor()
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """The device on which a module computes; its shards may rest elsewhere."""
+    parameter = next(module.parameters())
+    return torch.device(parameter.device_mesh.device_type) if isinstance(parameter, DTensor) else parameter.device
+
+
 def norm(gradients: Sequence[Tensor]) -> Tensor:
     """The 2-norm of gradients as one vector. Of sharded ones it is summed over ranks, in float64, so that it does not
     depend on how many share them; all ranks then have to call this together."""

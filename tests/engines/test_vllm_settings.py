@@ -5,9 +5,10 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from running import composed
-from winnow import installed
+from winnow import distributed, installed
 from winnow.assemble import common
 from winnow.config.instantiate import max_mismatch_kl, samples_exactly
 from winnow.engines.base import Engine
@@ -91,7 +92,7 @@ def test_waking_it_brings_weights_before_memory_for_keys_and_values(
 
     The prefix cache holds keys and values of the old weights and has to be emptied.
     """
-    monkeypatch.setattr(type(small.model), "device", SimpleNamespace(type="cuda"))
+    monkeypatch.setattr(distributed, "device_of", lambda model: torch.device("cuda"))
     engine = common.engine_of(composed("engine=vllm"), small)
     assert isinstance(engine, VllmEngine)
     engine._llm = llm = Recorder()

@@ -13,6 +13,7 @@ from winnow.assemble.planning import Options, equally_likely, kept_share, plan_o
 from winnow.cli import exit_code
 from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm
+from winnow.errors import ConfigError
 from winnow.models.memory import USABLE
 from winnow.plan.decoding import decoded, ranks_of
 from winnow.plan.gpu import gpu_of, gpu_reported, gpus
@@ -224,6 +225,15 @@ def test_fsdp_divides_what_is_held_among_the_gpus_of_all_nodes():
     off = plan_of([*words, "hardware.offload=true"], Options())
     assert [part.name for part in off.fit.held] == ["products"]
     assert "offloading" in [phase.name for phase in off.timeline.phases]
+
+
+def test_a_cpu_is_not_told_to_offload():
+    """Its shards are in main memory already, and training refuses the word."""
+    words = ["model=qwen", "hardware=cpu", "hardware.devices=2"]
+    with pytest.raises(ConfigError, match=r"hardware\.offload=true: on a CPU"):
+        plan_of([*words, "hardware.strategy=fsdp", "hardware.offload=true"], Options())
+    tight = advised(plan_of(words, Options()), words, Options())
+    assert not any("hardware.offload=true" in added for added in tight.advice)
 
 
 def test_ddp_has_gradients_twice():

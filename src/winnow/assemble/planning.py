@@ -140,7 +140,13 @@ def _gpu(cfg: DictConfig, word: str | None) -> Gpu | None:
 
 
 def _settle(cfg: DictConfig, gpu: Gpu | None) -> None:
-    """Write down what depends on the machine that a run starts on: the kind of device and its precision."""
+    """Write down what depends on the machine that a run starts on: the kind of device and its precision.
+
+    Raises:
+        ConfigError: shards of a CPU are to rest in main memory, where they are.
+    """
+    if gpu is None and cfg.hardware.offload:
+        raise ConfigError("hardware.offload=true: on a CPU shards are in main memory already; leave it out")
     with open_dict(cfg):
         cfg.hardware.accelerator = "cpu" if gpu is None else "cuda"
         if cfg.hardware.precision == "auto":

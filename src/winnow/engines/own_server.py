@@ -106,7 +106,7 @@ class OwnServer:
         from winnow.models.memory import memory_bytes
 
         program = server_program(settings.command)
-        gpus = settings.gpus(distributed.ranks_here()) if model.device.type == "cuda" else []
+        gpus = settings.gpus(distributed.ranks_here()) if distributed.device_of(model).type == "cuda" else []
         folder = Path(tempfile.mkdtemp(prefix="winnow-model-"))
         config = copy.deepcopy(model.config)
         config.architectures = [type(model).__name__]

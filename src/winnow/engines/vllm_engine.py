@@ -105,7 +105,7 @@ class VllmEngine:
                 found[p, g] = completion
                 if p in mine:
                     on_completion(p - before, g, completion)
-        if self._model.device.type == "cuda":
+        if distributed.device_of(self._model).type == "cuda":
             self._llm.sleep(level=2)  # drops the weights too; `sync` brings new ones
             self._asleep = True
         return [[found[p, g] for g in range(len(group))] for p, group in zip(mine, seeds, strict=True)]
@@ -147,7 +147,7 @@ class VllmEngine:
             os.environ.setdefault("RANK", str(distributed.rank()))
             os.environ.setdefault("LOCAL_RANK", str(local_rank()))  # srun says it in a variable of its own
         settings = dict(self.settings)
-        if model.device.type == "cpu":
+        if distributed.device_of(model).type == "cpu":
             from winnow.models.memory import memory_bytes
 
             # On a CPU vLLM would subtract from the share all that this process holds, the trainer's memory included.
@@ -163,7 +163,7 @@ class VllmEngine:
                     skip_tokenizer_init=True,
                     generation_config="vllm",  # not the model's, which may set top_p or a repetition penalty
                     logprobs_mode="processed_logprobs",  # of the distribution that is sampled, temperature included
-                    enable_sleep_mode=model.device.type == "cuda",
+                    enable_sleep_mode=distributed.device_of(model).type == "cuda",
                     distributed_executor_backend="external_launcher" if processes > 1 else None,
                     seed=0,  # decides no draw, because every request has a seed
                     **settings,
@@ -191,7 +191,7 @@ class VllmEngine:
 
     def _push(self, llm: "LLM", model: "PreTrainedModel") -> None:
         llm.collective_rpc("reload_weights", kwargs={"weights_iterator": served_weights(model)})
-        if model.device.type == "cpu":
+        if distributed.device_of(model).type == "cpu":
             llm.apply_model(repack_output)
 
     def _sampling(self, how: Sampling, seed: int) -> "SamplingParams":
@@ -253,4 +253,4 @@ def _threads_kept() -> Iterator[None]:
 
 def _without_autocast(model: "PreTrainedModel") -> torch.autocast:
     """Context without autocast: vLLM's layers choose their precision, and weights are merged in their own."""
-    return torch.autocast(model.device.type, enabled=False)
+    return torch.autocast(distributed.device_of(model).type, enabled=False)

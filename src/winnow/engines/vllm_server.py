@@ -295,7 +295,7 @@ class VllmServerEngine:
 
     def _way_of(self, model: "PreTrainedModel") -> WeightTransfer:
         shared = self._settings.shares_with(distributed.ranks_here())
-        own_gpus = self._address is None and model.device.type == "cuda" and not shared
+        own_gpus = self._address is None and distributed.device_of(model).type == "cuda" and not shared
         if self._way == "nccl" or (self._way == "auto" and own_gpus):
             from winnow.engines.weight_nccl import ByNccl
 

@@ -91,7 +91,7 @@ def served_weights(model: "PreTrainedModel") -> Iterator[tuple[str, torch.Tensor
     weights = merged_weights(model)
     while True:
         # Not around the `yield`: a generator that is left half-way would keep gradients and autocast switched off.
-        with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(distributed.device_of(model).type, enabled=False):
             name, weight = next(weights, ("", None))
             if weight is None:
                 return

@@ -57,7 +57,7 @@ class ResponseGradients:
 
     def _norm(self, row: Row, parameters: list[nn.Parameter]) -> float:
         signals.check()
-        device = next(self.policy.parameters()).device
+        device = self.policy.device
         with torch.enable_grad():
             total = self.policy(pack([row]).to(device)).logprobs.sum()
             gradients = torch.autograd.grad(total, parameters)

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from winnow.algorithm import ActorCritic, PolicyGradient
+from winnow.distributed import device_of
 from winnow.experience.batching import Experience
 from winnow.experience.collect import Collector
 from winnow.experience.evidence import Evidence
@@ -226,7 +227,7 @@ class ActorCriticExperience:
                 objective, objective.uses_old or self.algorithm.uses_correction, rollouts, iteration, rows
             )
             # All rows, kept or not, because advantages are whitened over the whole iteration.
-            device = next(self.critic.parameters()).device
+            device = device_of(self.critic)
             values = score_sequences(self.critic, scored.sequences, self.scorer.budget, device, is_sharded(self.critic))
         response = _stack([on_response_tokens(sequence, 1.0) for sequence in scored.sequences]) > 0
         rewards, penalty = _token_rewards(rollouts.rows(rollouts.rewards), scored, objective.kl_in_reward, response)

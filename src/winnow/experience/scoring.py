@@ -249,13 +249,13 @@ class Scorer:
             return {}
         if self.kept is None:
             raise RuntimeError("no reference policy was kept, but this run needs one")
-        self.kept.to(next(self.policy.parameters()).device)
+        self.kept.to(self.policy.device)
         return self._scored(self.kept, sequences, rows)
 
     def _scored(self, policy: Policy | Reference, sequences: Sequence[Row], rows: Sequence[int]) -> ByRow:
         if not rows:
             return {}
-        device = next(self.policy.parameters()).device
+        device = self.policy.device
         scored = score_sequences(
             lambda packed: policy(packed).logprobs,
             [sequences[i] for i in rows],

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from winnow.distributed import local
+from winnow.distributed import device_of, local
 from winnow.models.backbone import has_plain_head, hidden_states, logits
 from winnow.models.logprobs import head_scores, logit_scores
 from winnow.models.sharding import is_sharded, is_without_memory
@@ -39,7 +39,7 @@ class Policy(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return device_of(self)
 
     def forward(self, rows: Packed, entropies: bool = False) -> Scores:
         """Scores of the response tokens; zero at all other positions."""

@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from winnow.distributed import local, own_rows, whole_tensor
+from winnow.distributed import device_of, local, own_rows, whole_tensor
 from winnow.errors import ConfigError
 from winnow.models.weights import Weights
 
@@ -106,14 +106,8 @@ def replace_parameters(module: nn.Module, made: Mapping[nn.Parameter, nn.Paramet
 
 def _with_shard(parameter: nn.Parameter, shard: Tensor) -> Tensor:
     assert isinstance(parameter, DTensor)
-    return DTensor.from_local(
-        shard,
-        parameter.device_mesh,
-        parameter.placements,
-        run_check=False,
-        shape=parameter.shape,
-        stride=parameter.stride(),
-    )
+    # `DTensor.from_local` would move a shard that rests in main memory to the ranks' devices.
+    return DTensor(shard, parameter._spec, requires_grad=False)  # pyright: ignore[reportCallIssue]
 
 
 def is_sharded(module: nn.Module) -> bool:
@@ -132,8 +126,7 @@ def plain_copy(model: PreTrainedModel, bare: PreTrainedModel) -> PreTrainedModel
     `bare` is the model as it was before it was sharded, without memory. All ranks call this together.
     """
     found = without_memory(bare)
-    # With offloading, shards rest in main memory, and buffers are where the model computes.
-    take_whole(found, model, next(model.buffers(), next(model.parameters())).device)
+    take_whole(found, model, device_of(model))
     return found.eval()
 
 

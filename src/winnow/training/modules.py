@@ -131,7 +131,7 @@ class IterationModule(pl.LightningModule):
             self.guard.leave_out(batch, healthy, computed.outputs(), self)
         keep = healthy.nonzero().flatten().tolist()
         if keep or self.sharded is not None:
-            batch = without_items(batch, keep or [0]).to(self.device)
+            batch = without_items(batch, keep or [0]).to(self.policy.device)
             computed = self.compute(batch)
             healthy = computed.finite_items()
             if keep and bool(healthy.all()):
