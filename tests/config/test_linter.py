@@ -40,10 +40,13 @@ from winnow.config.explanation import difference, explain
 from winnow.config.instantiate import build_algorithm
 from winnow.config.linting import Kind, Setup, Verdicts
 from winnow.config.notices import NOTICES
+from winnow.config.ranges import check_ranges
+from winnow.errors import ConfigError
 from winnow.launch import programs
 from winnow.objectives import KL, PolicyObjective
 from winnow.ops import advantage, aggregate, clip, kl, ratio, select
 from winnow.ops.tokens import top_entropy
+from winnow.rule import given
 
 ZERO_ONE, PLUS_MINUS = Verdicts(1, 0, 0), Verdicts(1, -1, -1)
 PPO = partial(clip.ppo, low=0.2, high=0.2)
@@ -75,6 +78,16 @@ def batch_loss(about: Setup, rewards: Tensor | None = None) -> Tensor:
 def equal_losses(a: Tensor, b: Tensor) -> bool:
     """Whether two losses are equal, in value and in gradient."""
     return same(a, b) and same(POLICY.gradient(a), POLICY.gradient(b))
+
+
+def test_negative_samples_with_a_reward_of_zero_are_refused_and_called_equal_to_nothing():
+    wrong = setup(ZERO_ONE, select=select.negative, advantage=advantage.reward, rejected="zero")
+    assert not batch_loss(wrong).any()
+    assert not made(equal_settings.rewards_of_zero_select, wrong)
+    for words in (["algo=nsr"], ["algo=w_reinforce", "algo/select=negative"]):
+        with pytest.raises(ConfigError, match=r"algo/select=negative: .* type reward=plus_minus_one"):
+            check_ranges(composed("train", [*words, "reward=zero_one"], ("algo",)))
+        check_ranges(composed("train", words, ("algo",)))
 
 
 AGGREGATES = [aggregate.sequence_mean, aggregate.token_mean, aggregate.sequence_sum]
@@ -264,6 +277,22 @@ def test_k3_in_the_loss_has_the_gradient_of_the_forward_kl_on_average():
     assert not made(biased_settings.k3_in_the_loss_is_the_forward_kl, setup(kl=KL(kl.k3, 1.0), select=select.best))
 
 
+@pytest.mark.parametrize("rule", [aggregate.sequence_sum, aggregate.sequence_mean])
+def test_k1_times_the_ratio_has_the_gradient_of_k2(rule):
+    """Neither zero nor one of lengths: what is said of k1 in the loss is not said of it."""
+    plain = PolicyObjective(ratio.log_probability, clip.unclipped, KL(kl.k2, 1.0), 0.0)
+    weighed = replace(plain, kl=KL(kl.k1, 1.0, weight="ratio"))
+    of_k1 = replace(plain, kl=KL(kl.k1, 1.0))
+    found, k2, k1 = (expected_gradient(each, rule, rows=1) for each in (weighed, plain, of_k1))
+    assert same(found - k1, k2)  # ∇(r·Δ) = Δ·∇log π + ∇log π, of which the second part is that of k1 alone
+    assert same(found, k2) == (rule is aggregate.sequence_sum)
+    of_plain_k1 = ("k1_has_no_mean_gradient", "k1_favours_length", "k1_lowers_what_is_kept", "k1_acts_within_its_clamp")
+    for changed in ({}, {"select": select.best}):
+        for clamp in (None, 2.0):
+            about = setup(kl=KL(kl.k1, 1.0, weight="ratio", clamp=clamp), aggregate=rule, **changed)
+            assert not any(made(getattr(notices, name), about) for name in of_plain_k1)
+
+
 @proves("lengths_divide_gradients")
 def test_sequence_mean_divides_the_gradient_of_a_response_by_its_length():
     plain = PolicyObjective(ratio.log_probability, clip.unclipped, None, 0.0)
@@ -311,6 +340,58 @@ def test_the_second_moment_of_a_product_of_ratios_is_the_product_of_its_tokens()
     assert made(biased_settings.product_of_ratios_grows, setup(updates=2, ratio=ratio.sequence_product))
     assert not made(biased_settings.product_of_ratios_grows, setup(updates=1, ratio=ratio.sequence_product))
     assert not made(biased_settings.product_of_ratios_grows, setup(updates=2, ratio=ratio.sequence))
+
+
+BOUNDED = {
+    "cispo": partial(clip.cispo, low=1.0, high=0.2),
+    "sapo": partial(clip.sapo, positive=1.0, negative=1.05),
+    "topr": clip.topr,
+    "vespo": partial(clip.vespo, k_pos=2.0, lambda_pos=3.0, k_neg=3.0, lambda_neg=2.0),
+    "dppo": partial(clip.dppo, low=0.2, high=0.2, cap=20.0),
+    "cpgd": partial(clip.cpgd, low=0.2, high=0.2),
+}
+
+
+@pytest.mark.parametrize(("name", "rule"), [*BOUNDED.items(), ("none", clip.unclipped), ("ppo", PPO)])
+def test_a_product_of_ratios_is_no_danger_where_the_rule_bounds_its_weight(name: str, rule):
+    """At a ratio of e^15 the factor of ∂ log π of a rule that is called bounded is at most 20, for either sign."""
+    old = torch.full((2, 1), -16.0, dtype=torch.float64)
+    logprobs = (old + 15).requires_grad_()
+    sign = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    names = {"logprobs": logprobs, "old": old, "response": torch.ones_like(old, dtype=torch.bool)}
+    value = rule((logprobs - old).exp(), sign, **given(rule, **names))
+    size = float(torch.autograd.grad(value.sum(), logprobs)[0].abs().max())
+    assert (size <= 20) == (name in BOUNDED)
+    about = setup(updates=2, ratio=ratio.sequence_product, clip=rule)
+    assert made(biased_settings.product_of_ratios_grows, about) == (name not in BOUNDED)
+
+
+@proves("cpgd_reads_no_ratio")
+def test_cpgd_is_the_same_under_every_ratio():
+    rule = BOUNDED["cpgd"]
+    moved = (POLICY.logprobs(DRAWN[0][0]).detach() + 0.3)[None]
+    old, response = moved - 0.3, torch.ones_like(moved, dtype=torch.bool)
+    given_by = [of(moved, old, response) for of in (ratio.token, ratio.sequence, ratio.sequence_product)]
+    values = [rule(of, torch.ones_like(moved), logprobs=moved, old=old) for of in given_by]
+    assert same(values[0], values[1])
+    assert same(values[0], values[2])
+    assert made(equal_settings.cpgd_reads_no_ratio, setup(updates=2, ratio=ratio.token, clip=rule))
+    assert not made(equal_settings.cpgd_reads_no_ratio, setup(updates=2, ratio=ratio.token, clip=PPO))
+
+
+@proves("ones_pull_up_wrong_samples")
+@pytest.mark.parametrize(
+    "chosen", [*biased_settings.MAY_KEEP_WRONG_SAMPLES, select.best, select.positive], ids=lambda rule: rule.__name__
+)
+def test_an_advantage_of_one_pulls_up_what_is_kept(chosen):
+    """A step makes some wrong sample that is kept more probable, or there is none."""
+    rewards = CORRECT.double()
+    kept = chosen(rewards, CORRECT)
+    pulled = advantage.one(rewards)[kept & ~CORRECT]
+    assert bool((pulled > 0).any()) == (chosen not in (select.best, select.positive))
+    about = setup(select=chosen, advantage=advantage.one)
+    assert made(biased_settings.ones_pull_up_wrong_samples, about) == bool(len(pulled))
+    assert not made(biased_settings.ones_pull_up_wrong_samples, setup(select=chosen))
 
 
 @proves("nothing_bounds_the_ratio")
@@ -363,6 +444,7 @@ SAME = [
     (["algo=raftpp"], ["algo=raftpp", "algo.clip.low=0.5"]),
     (["algo=raftpp"], ["algo=raftpp", "algo/clip=ratio_min"]),
     (["algo=raftpp"], ["algo=raftpp", "algo/select=positive"]),
+    (["algo=cpgd"], ["algo=cpgd", "algo/ratio=sequence"]),
     (["algo=raft", "update.minibatches=1"], ["algo=raftpp", "update.minibatches=1"]),
     (["algo=grpo", "algo.rejected=zero"], ["algo=grpo", "algo.rejected=zero", "algo/select=mixed_prompts"]),
     (["algo=reinforce", "algo/advantage=group"], ["algo=grpo", "logger=csv"]),

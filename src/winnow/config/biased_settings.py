@@ -1,8 +1,18 @@
 """Claims that a gradient is not the one that a name promises, or that nothing bounds a quantity."""
 
 from winnow.config.linting import Kind, LinterRule, Setup
-from winnow.ops import advantage, aggregate, clip, kl, ratio
+from winnow.ops import advantage, aggregate, clip, kl, ratio, select
 from winnow.rule import rule_of
+
+WEIGHT_IS_BOUNDED = (clip.topr, clip.vespo, clip.cispo, clip.sapo, clip.dppo, clip.cpgd)
+"""Rules under which the factor of advantage · ∂ log π is bounded, whatever the ratio is."""
+MAY_KEEP_WRONG_SAMPLES = (
+    select.all_samples,
+    select.negative,
+    select.mixed_prompts,
+    select.not_all_wrong,
+    select.not_all_correct,
+)
 
 
 def k3_in_the_loss_is_the_forward_kl(setup: Setup) -> str | None:
@@ -42,7 +52,7 @@ def deviations_weigh_prompts(setup: Setup) -> str | None:
 def product_of_ratios_grows(setup: Setup) -> str | None:
     if rule_of(setup.algorithm.ratio) is not ratio.sequence_product or setup.updates == 1:
         return None
-    if rule_of(setup.algorithm.clip) in (clip.topr, clip.vespo):  # their weight on log π is bounded
+    if rule_of(setup.algorithm.clip) in WEIGHT_IS_BOUNDED:
         return None
     return (
         "algo/ratio=sequence_product multiplies the second moments of its tokens' ratios, so that its variance grows "
@@ -62,10 +72,23 @@ def nothing_bounds_the_ratio(setup: Setup) -> str | None:
     )
 
 
+def ones_pull_up_wrong_samples(setup: Setup) -> str | None:
+    """Maximum likelihood on a set that has wrong samples in it."""
+    rule = rule_of(setup.algorithm.select)
+    if rule_of(setup.algorithm.advantage) is not advantage.one or rule not in MAY_KEEP_WRONG_SAMPLES:
+        return None
+    which = "are all wrong" if rule is select.negative else "may be wrong"
+    return (
+        "algo/advantage=one makes every sample more probable that algo/select keeps, and these "
+        f"{which}; type algo/select=best, or algo/advantage=reward"
+    )
+
+
 RULES = (
     LinterRule(k3_in_the_loss_is_the_forward_kl, Kind.BIASED),
     LinterRule(lengths_divide_gradients, Kind.BIASED, quiet=True),
     LinterRule(deviations_weigh_prompts, Kind.BIASED, quiet=True),
     LinterRule(product_of_ratios_grows, Kind.UNSTABLE),
     LinterRule(nothing_bounds_the_ratio, Kind.UNSTABLE),
+    LinterRule(ones_pull_up_wrong_samples, Kind.BIASED),
 )

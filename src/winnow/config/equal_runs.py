@@ -39,6 +39,8 @@ def _essential(algo: Settings, setup: Setup) -> Settings:
         algo = _without(algo, "ratio", "clip")
     elif rule_of(setup.algorithm.clip) in (clip.ppo, clip.dual, clip.ratio_min):
         algo["clip"] = _essential_clip(_node(algo["clip"]), setup)
+    if equal_settings.cpgd_reads_no_ratio(setup) is not None:
+        algo = _without(algo, "ratio")
     if equal_settings.best_are_the_correct(setup) is not None:
         algo["select"] = _node(algo["select"]) | {TARGET: _dotted(select.positive)}
     said = equal_settings.a_signed_weight_has_no_rewards(setup) or ""

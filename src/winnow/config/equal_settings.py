@@ -23,6 +23,8 @@ def rewards_of_zero_select(setup: Setup) -> str | None:
         return None
     if setup.algorithm.chooses_tokens or rule_of(setup.algorithm.aggregate) not in BY_ROW:
         return None
+    if rule_of(setup.algorithm.select) is select.negative:  # which keeps none of the correct: refused before a run
+        return None
     times = "" if rewards.correct == 1 else f" times {rewards.correct:g}"
     share = (
         "equal under algo.rejected=zero"
@@ -87,6 +89,12 @@ def the_lower_bound_of_ratio_min_never_binds(setup: Setup) -> str | None:
     return "algo/clip=ratio_min is min(s, 1 + high) · A, so algo.clip.low changes nothing"
 
 
+def cpgd_reads_no_ratio(setup: Setup) -> str | None:
+    if rule_of(setup.algorithm.clip) is not clip.cpgd or not setup.algorithm.objective.uses_ratio:
+        return None
+    return "algo/clip=cpgd reads log π and log π_old, so algo/ratio changes nothing"
+
+
 def other_clips_are_ppo(setup: Setup) -> str | None:
     rule = rule_of(setup.algorithm.clip)
     if not setup.no_advantage_is_negative or rule not in (clip.dual, clip.ratio_min):
@@ -117,6 +125,7 @@ RULES = (
     LinterRule(two_samples_have_one_size, Kind.EQUAL),
     LinterRule(lower_bound_never_binds, Kind.INERT, quiet=True),
     LinterRule(the_lower_bound_of_ratio_min_never_binds, Kind.INERT),
+    LinterRule(cpgd_reads_no_ratio, Kind.INERT, quiet=True),
     LinterRule(other_clips_are_ppo, Kind.EQUAL),
     LinterRule(a_signed_weight_has_no_rewards, Kind.INERT),
     LinterRule(best_are_the_correct, Kind.EQUAL, quiet=True),

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from winnow.config.heldout_files import OWN
 from winnow.config.override_errors import close_matches, keys_of, target_nodes
-from winnow.config.reward_functions import has_functions, problems_of, without_answers
+from winnow.config.reward_functions import has_functions, penalises_length, problems_of, without_answers
 from winnow.config.setting_rules import NODE, NODES, SEVERAL, rules_of
 from winnow.config.value_rule import unusual
 from winnow.errors import ConfigError
@@ -152,6 +152,8 @@ def _combinations(cfg: DictConfig) -> list[str]:
             f"algo.advantage.k={k}: must be below rollout.samples={rollout.samples}, as all samples are one choice "
             f"and say nothing of each; type rollout.samples={2 * k}, or algo.advantage.k={rollout.samples // 2}"
         )
+    if select.endswith("select.negative") and advantage.endswith(("advantage.reward", "advantage.signed")):
+        problems += _without_signal(cfg)
     if str(OmegaConf.select(cfg, "algo.clip._target_")).endswith("clip.cpgd") and cfg.algo.clip.low == 1:
         problems.append(
             "algo.clip.low=1: must be below 1, as algo/clip=cpgd takes log(1 − low); type algo.clip.low=0.2"
@@ -263,6 +265,18 @@ def _reference_problems(cfg: DictConfig) -> list[str]:
         f"of its own to move; type {key}=initial, or leave the adapters out"
         for key in ("algo.reference", "algo.kl.reference")
         if adapters and OmegaConf.select(cfg, key) == "synced"
+    ]
+
+
+def _without_signal(cfg: DictConfig) -> list[str]:
+    """Only samples that are not correct are kept, and each has a reward of 0."""
+    if has_functions(cfg) or penalises_length(cfg) or cfg.algo.kl.get("place") == "reward":
+        return []
+    if (cfg.reward.wrong, cfg.reward.no_answer) != (0, 0):
+        return []
+    return [
+        "algo/select=negative: keeps only samples whose reward is 0, so that none has an advantage; type "
+        "reward=plus_minus_one"
     ]
 
 
