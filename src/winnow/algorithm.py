@@ -269,6 +269,11 @@ class Preference:
             raise ConfigError(
                 "algo/preference=exo compares with label probabilities that must not be 0; type algo.smoothing=0.001"
             )
+        if rule_of(self.preference) is preference_ops.robust and self.smoothing == 0:
+            raise ConfigError(
+                "algo/preference=robust with algo.smoothing=0 is algo/preference=sigmoid; type algo.smoothing=0.1, the "
+                "chance of a wrong label"
+            )
         if self.smoothing != 0 and not reads(self.preference, "smoothing"):
             raise ConfigError(
                 f"algo.smoothing={self.smoothing}: {spoken_name(self.preference)} of algo.preference does not "

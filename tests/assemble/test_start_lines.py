@@ -70,6 +70,8 @@ def test_updates_are_as_many_and_as_large_as_the_line_says(algo, prompts, sample
         ((), "clip ppo(low=0.2, high=0.2)"),
         (("algo.clip._target_=winnow.ops.clip.dual", "+algo.clip.c=3.0"), "clip winnow.ops.clip.dual(low=0.2, "),
         (("algo/clip=dual",), "clip dual("),
+        (("algo/entropy=adaptive",), "entropy adaptive(target=0.2, "),
+        (("algo/kl=k2", "algo.kl.reference=synced", "algo.kl.sync.every=5"), "sync.every=5, sync.share=1.0)"),
     ],
 )
 def test_a_function_that_was_typed_over_the_choice_is_named(words: tuple[str, ...], said: str):

@@ -5,6 +5,7 @@ import pytest
 from winnow import cli
 from winnow.config.compose import composed
 from winnow.config.explanation import difference, explain, named_algorithms, nearest
+from winnow.errors import ConfigError
 from winnow.explain.sources import source_of
 from winnow.ops import ratio
 
@@ -43,6 +44,36 @@ def test_wrong_overrides_are_one_line(capfd: pytest.CaptureFixture[str], words: 
     out, err = capfd.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert part in err
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["algo=grpo", "rollout.samples=1"], "rollout.samples=1: a group advantage compares samples of one prompt"),
+        (["algo=passk", "algo.advantage.k=8"], "algo.advantage.k=8: must be below rollout.samples=8"),
+        (["algo=grpo", "algo/correction=truncated"], "there is nothing to correct"),
+        (["algo=grpo", "algo/correction=truncated", "engine/alter=int8"], ""),
+        (["algo=passk", "rollout.samples=16", "algo.advantage.k=8"], ""),
+    ],
+)
+def test_explain_says_what_training_would_refuse(words: list[str], part: str):
+    text = explain(words)
+    assert "does not agree" not in text
+    assert ("\nrefused by winnow train: " in text) == (part != "")
+    assert part in text
+
+
+def test_what_a_file_sets_for_another_choice_is_named_with_the_way_out():
+    words = ["algo=rloo", "algo/advantage=whitened"]
+    with pytest.raises(ConfigError, match=r"another choice, type '~algo\.advantage\.centre'"):
+        explain(words)
+    text = explain([*words, "~algo.advantage.centre", "~algo.advantage.scale"])
+    assert "winnow.ops.advantage.whitened" in text
+
+
+def test_a_robust_loss_without_wrong_labels_is_refused():
+    with pytest.raises(ConfigError, match=r"is algo/preference=sigmoid; type algo\.smoothing=0\.1"):
+        explain(["algo=dpo", "algo/preference=robust"])
 
 
 def test_explain_says_which_samples_a_collector_passes_on():

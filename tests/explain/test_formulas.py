@@ -71,7 +71,7 @@ OTHER_SETTINGS = [
     ("preference", partial(preference.sigmoid, beta=0.1)),
     ("tokens", partial(tokens_ops.low_covariance, share=0.3)),
     ("advantage", partial(advantage.batch, spread="advantages")),
-    ("advantage", partial(advantage.pass_at_k, k=1)),
+    *(("advantage", partial(advantage.pass_at_k, k=k)) for k in (1, 5, 6, 32)),
     ("clip", partial(clip.dppo, low=0.02, high=0.03, cap=1.3, divergence="kl")),
     ("clip", partial(clip.dppo, low=0.1, high=0.1, cap=1.3, divergence="tv")),
     ("clip", partial(clip.stale_negatives_left_out, low=0.2, high=0.2, delta=0.01)),

@@ -11,7 +11,19 @@ from winnow.models.policy import Policy
 from winnow.ops import select
 from winnow.rule import rule_of
 
-AXES = ("select", "advantage", "ratio", "clip", "aggregate", "kl", "correction", "tokens", "preference", "divergence")
+AXES = (
+    "select",
+    "advantage",
+    "ratio",
+    "clip",
+    "aggregate",
+    "kl",
+    "correction",
+    "tokens",
+    "entropy",
+    "preference",
+    "divergence",
+)
 """Axes of an algorithm, in the order in which they are described."""
 
 
@@ -52,13 +64,16 @@ def budget_in_words(cfg: DictConfig) -> list[str]:
 
 def algorithm_summary(cfg: DictConfig) -> str:
     """The algorithm's axes and settings: `raftpp: select best, advantage one, ratio token, clip ppo(low=0.2, …), …`."""
-    axes = ", ".join(f"{axis} {_chosen(cfg.algo[axis], axis)}" for axis in AXES if axis in cfg.algo)
+    nodes = {axis: node for axis in AXES if isinstance(node := cfg.algo.get(axis), DictConfig)}
+    axes = ", ".join(f"{axis} {_chosen(node, axis)}" for axis, node in nodes.items())
     settings = [f"{k} {v}" for k, v in cfg.algo.items() if isinstance(v, bool | int | float | str) and k != "_target_"]
     return f"{choice('algo')}: {', '.join([axes, *settings])}"
 
 
 def _chosen(node: DictConfig, axis: str) -> str:
     scalars = {k: v for k, v in node.items() if not str(k).startswith("_") and not isinstance(v, DictConfig)}
+    if node.get("reference") == "synced":
+        scalars |= {f"sync.{k}": v for k, v in node.sync.items() if not str(k).startswith("_")}
     arguments = ", ".join(f"{k}={v}" for k, v in scalars.items() if v is not None)
     name = _name(node, axis)
     return f"{name}({arguments})" if arguments else name
@@ -69,6 +84,8 @@ def _name(node: DictConfig, axis: str) -> str:
     name, target = choice(f"algo/{axis}"), node.get("_target_")
     path = CONF / "algo" / axis / f"{name}.yaml"
     packaged = OmegaConf.load(path) if path.is_file() else None
+    if isinstance(packaged, DictConfig) and axis in packaged:  # a file that sets a number or a node, as of entropy
+        packaged = packaged[axis]
     typed_over = isinstance(packaged, DictConfig) and packaged.get("_target_") != target
     return str(target) if typed_over and target else str(name)
 

@@ -142,14 +142,25 @@ def check_saved(run: SavedRun, instead: str) -> None:
         ) from error
 
 
-def _check_engine(cfg: DictConfig, algorithm: Algorithm) -> None:
-    exact, engine = samples_exactly(cfg), choice("engine")
-    if isinstance(algorithm, PolicyGradient | ActorCritic) and algorithm.uses_correction and exact:
+def check_correction(cfg: DictConfig, algorithm: Algorithm) -> None:
+    """Refuse a correction where the sampler is the trainer.
+
+    Raises:
+        ConfigError: what to type instead.
+    """
+    corrects = isinstance(algorithm, PolicyGradient | ActorCritic) and algorithm.uses_correction
+    if corrects and samples_exactly(cfg):
+        engine = choice("engine")
         raise ConfigError(
             f"algo/correction={choice('algo/correction')}: engine={engine} samples with the same log-probabilities "
             f"as the trainer in hardware.precision={precision_of(cfg)}, so that there is nothing to correct; "
             "type algo/correction=none, or engine=vllm, or engine/alter=int8 for a sampler that is off on purpose"
         )
+
+
+def _check_engine(cfg: DictConfig, algorithm: Algorithm) -> None:
+    check_correction(cfg, algorithm)
+    engine = choice("engine")
     if cfg.rollout.max_mismatch_kl is not None and (cfg.metrics.kl_rows == 0 or isinstance(algorithm, Supervised)):
         raise ConfigError(
             f"rollout.max_mismatch_kl={cfg.rollout.max_mismatch_kl}: sampler and policy are not compared in this run; "

@@ -10,13 +10,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from winnow.algorithm import Algorithm
+from winnow.config.checks import check_correction
 from winnow.config.command_line import read_command_line
 from winnow.config.compose import CONF, Composer, composed
 from winnow.config.equal_runs import essence
 from winnow.config.instantiate import build_algorithm
 from winnow.config.nodes import build_node, choice
 from winnow.config.notices import findings_of
+from winnow.config.ranges import check_ranges
 from winnow.config.reward_functions import has_functions, penalises_length
+from winnow.errors import ConfigError
 from winnow.explain.objective import explained
 from winnow.explain.text import formulas, latex_text, unicode_text
 
@@ -47,10 +50,20 @@ def explain(words: Sequence[str], latex: bool = False) -> str:
 def explanation_of(cfg: DictConfig) -> str:
     """The formula of a composed configuration, what is said of it, and the nearest named algorithm."""
     near = nearest(cfg)
-    lines = [run_text(cfg, build_algorithm(cfg))]
+    algorithm = build_algorithm(cfg)
+    lines = [run_text(cfg, algorithm), *_refusals(cfg, algorithm)]
     lines.append(f"nearest: algo={near.name}" + ("; it differs in" if near.differences else ", with no difference"))
     lines += [f"  {difference}" for difference in near.differences]
     return "\n".join(lines)
+
+
+def _refusals(cfg: DictConfig, algorithm: Algorithm) -> Iterator[str]:
+    """Why `winnow train` would not run what has a formula all the same."""
+    try:
+        check_ranges(cfg)
+        check_correction(cfg, algorithm)
+    except ConfigError as error:
+        yield f"refused by winnow train: {error}"
 
 
 def run_text(cfg: DictConfig, algorithm: Algorithm) -> str:

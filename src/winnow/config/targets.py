@@ -95,7 +95,9 @@ def check_target(
         if str(key) not in known and not str(key).startswith("_") and not accepts_any:
             near = [f"{path}.{name}" for name in close_matches(str(key), known)[:1]]
             hint = did_you_mean(near, f"known: {', '.join(known)}")
-            raise ConfigError(f"{path}.{key}: no such setting of {target}; {hint}")
+            # A file that sets it for one choice leaves it where another choice is typed.
+            left = f"; if a file sets it for another choice, type '~{path}.{key}'" if path.startswith("algo.") else ""
+            raise ConfigError(f"{path}.{key}: no such setting of {target}; {hint}{left}")
     return found
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from winnow.explain.expression import Expression, Symbol, walk
 from winnow.explain.numeric import evaluate
-from winnow.explain.registry import Formula, Rule
+from winnow.explain.registry import Formula, Rule, settings_of
 from winnow.objectives import Aggregate, PolicyObjective
 from winnow.rule import given as rule_given
 from winnow.rule import rule_of
@@ -27,21 +27,21 @@ def _draw(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def samples(seed: int) -> Inputs:
-    """Rewards of P prompts with G samples: verdicts with all right and all wrong prompts, or numbers of any size."""
+def samples(seed: int, size: int = SAMPLES) -> Inputs:
+    """Rewards of P prompts with `size` samples: verdicts with all right and all wrong prompts, or numbers of any size."""
     draw = _draw(seed)
-    correct = torch.rand(PROMPTS, SAMPLES, generator=draw) < torch.linspace(0, 1, PROMPTS)[:, None]
+    correct = torch.rand(PROMPTS, size, generator=draw) < torch.linspace(0, 1, PROMPTS)[:, None]
     verdicts = torch.where(correct, 1.0, -1.0 if seed % 2 else 0.0).double()
-    shaped = verdicts + torch.rand(PROMPTS, SAMPLES, generator=draw).double()
+    shaped = verdicts + torch.rand(PROMPTS, size, generator=draw).double()
     return {
         "rewards": verdicts if seed % 3 else shaped,
         "correct": correct,
-        "truncated": torch.rand(PROMPTS, SAMPLES, generator=draw) < 0.3,
-        "lengths": torch.randint(1, 20, (PROMPTS, SAMPLES), generator=draw),
-        "penalty": torch.randn(PROMPTS, SAMPLES, generator=draw).double() / 10,
-        "parts": torch.randn(PROMPTS, SAMPLES, 3, generator=draw).double(),
+        "truncated": torch.rand(PROMPTS, size, generator=draw) < 0.3,
+        "lengths": torch.randint(1, 20, (PROMPTS, size), generator=draw),
+        "penalty": torch.randn(PROMPTS, size, generator=draw).double() / 10,
+        "parts": torch.randn(PROMPTS, size, 3, generator=draw).double(),
         "weights": torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64),
-        "usable": torch.ones(PROMPTS, SAMPLES, dtype=torch.bool),
+        "usable": torch.ones(PROMPTS, size, dtype=torch.bool),
     }
 
 
@@ -146,7 +146,10 @@ def called(axis: str, rule: Rule, given: Inputs) -> object:
 def prove(axis: str, rule: Rule, found: Formula, seeds: range = range(12)) -> Proof:
     """Compare the formula of a rule with the rule itself on inputs drawn from each seed."""
     shaped = any(isinstance(node, Symbol) and node.key == "penalty" for node in walk(found.value))
-    draws = [INPUTS[axis][0](seed) for seed in seeds]
+    # A rule about k samples of a prompt wants more of them; it is another rule where there are fewer.
+    draw, k = INPUTS[axis][0], settings_of(rule).get("k")
+    draw = partial(samples, size=k + 1) if draw is samples and isinstance(k, int) and k >= SAMPLES else draw
+    draws = [draw(seed) for seed in seeds]
     left_out = set() if shaped else {"penalty"}
     proofs = [_prove(axis, rule, found, {k: v for k, v in given.items() if k not in left_out}) for given in draws]
     return Proof(max(proof.value for proof in proofs), max(proof.gradient for proof in proofs))

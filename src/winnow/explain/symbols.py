@@ -14,18 +14,22 @@ LENGTH = Symbol("|a|", "|a|", "lengths", "the number of tokens of a response")
 
 LOGP = Symbol("log π(a_t)", r"\log\pi(a_t)", "logprobs", "log-probability of a token under the present policy")
 LOGP_OLD = Symbol(
-    "log π_old(a_t)", r"\log\pi_{\mathrm{old}}(a_t)", "old", "log-probability under the policy that drew the samples"
+    "log π_old(a_t)", r"\log\pi_{\mathrm{old}}(a_t)", "old", "log-probability under the policy before the updates"
 )
 PI = Symbol("π(a_t)", r"\pi(a_t)", "", "probability of a token under the present policy", exp(LOGP))
 PI_OLD = Symbol(
-    "π_old(a_t)", r"\pi_{\mathrm{old}}(a_t)", "", "probability under the policy that drew the samples", exp(LOGP_OLD)
+    "π_old(a_t)",
+    r"\pi_{\mathrm{old}}(a_t)",
+    "",
+    "probability under the policy before the iteration's updates",
+    exp(LOGP_OLD),
 )
 PI_OF_RESPONSE = Symbol("π(a)", r"\pi(a)", "", "probability of the whole response", exp(total(LOGP, TOKENS)))
 PI_OLD_OF_RESPONSE = Symbol(
     "π_old(a)",
     r"\pi_{\mathrm{old}}(a)",
     "",
-    "the same under the policy that drew the samples",
+    "the same under the policy before the iteration's updates",
     exp(total(LOGP_OLD, TOKENS)),
 )
 RESPONSE_LENGTH = Symbol("|a|", "|a|", "", "the number of tokens of a response", total(1.0, TOKENS))
