@@ -28,7 +28,7 @@ def _draw(seed: int) -> torch.Generator:
 
 
 def samples(seed: int, size: int = SAMPLES) -> Inputs:
-    """Rewards of P prompts with `size` samples: verdicts with all right and all wrong prompts, or numbers of any size."""
+    """Rewards of P prompts with `size` samples: verdicts, with all right and all wrong prompts, or any numbers."""
     draw = _draw(seed)
     correct = torch.rand(PROMPTS, size, generator=draw) < torch.linspace(0, 1, PROMPTS)[:, None]
     verdicts = torch.where(correct, 1.0, -1.0 if seed % 2 else 0.0).double()
