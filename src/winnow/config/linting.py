@@ -126,8 +126,9 @@ class Setup:
     def k1_in_loss(self) -> KL | None:
         """A term of k1 as it is: times the ratio, its gradient at the policy that sampled is that of k2."""
         term = self.algorithm.objective.kl_in_loss
-        plain = term is not None and term.weight == "none"
-        return term if plain and rule_of(term.estimator) is kl.k1 else None
+        if term is None or term.weight != "none" or rule_of(term.estimator) is not kl.k1:
+            return None
+        return term
 
     @property
     def every_row_is_in_the_loss(self) -> bool:
