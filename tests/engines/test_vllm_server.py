@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -192,6 +191,16 @@ def test_a_server_that_restarts_between_iterations_gets_its_weights_again(
     assert said == ["engine: the server was started anew and has not this run's weights; it gets all weights anew"]
 
 
+def test_a_server_that_restarts_before_new_weights_gets_them(
+    fake: FakeVllm, engine: VllmServerEngine, small: LanguageModel, said: list[str]
+):
+    engine.sync(small.model, 0)
+    fake.start_anew()
+    engine.sync(small.model, 1)
+    assert fake.label.endswith("-1")
+    assert said == ["engine: the server was started anew and has not this run's weights; it gets all weights anew"]
+
+
 def test_one_that_restarts_in_the_midst_of_a_batch_draws_the_rest_again(
     fake: FakeVllm, engine: VllmServerEngine, small: LanguageModel, said: list[str]
 ):
@@ -251,16 +260,38 @@ def test_samples_that_are_drawn_beside_an_update_are_of_the_weights_before_it(
     assert draws_beside(engine)
     engine.sync(small.model, 0)
     fake.slow["/inference/v1/generate"] = 0.2
-    with ThreadPoolExecutor(1) as thread:
-        drawing = thread.submit(engine.generate, PROMPTS, SEEDS, HOW)
-        while not fake.drawn:
-            time.sleep(0.01)
-        with torch.no_grad():
-            small.model.get_input_embeddings().weight.add_(1)
-        engine.sync(small.model, 1)
-        assert drawing.done()
-        assert sum(map(len, drawing.result())) == 12
+    finish = engine.begin(PROMPTS, SEEDS, HOW)
+    with torch.no_grad():
+        small.model.get_input_embeddings().weight.add_(1)
+    engine.sync(small.model, 1)
+    assert sum(fake.drawn.values()) == 12
     assert fake.calls.count("/pause") == 2
+    assert [len(group) for group in finish()] == [len(group) for group in SEEDS]
+
+
+def test_a_server_that_fails_while_it_draws_beside_an_update_draws_nothing_with_other_weights(
+    fake: FakeVllm, engine: VllmServerEngine, small: LanguageModel
+):
+    """It has new weights when the missing samples are noticed."""
+    engine.sync(small.model, 0)
+    fake.restarts_at = 5
+    finish = engine.begin(PROMPTS, SEEDS, HOW)
+    with torch.no_grad():
+        small.model.get_input_embeddings().weight.add_(1)
+    engine.sync(small.model, 1)
+    with pytest.raises(ConfigError, match=r"have been updated; type resume=last"):
+        finish()
+
+
+def test_a_server_that_fails_before_the_update_draws_the_rest_anew(
+    fake: FakeVllm, engine: VllmServerEngine, small: LanguageModel
+):
+    engine.sync(small.model, 0)
+    alone = engine.generate(PROMPTS, SEEDS, HOW)
+    fake.restarts_at = 17
+    found = engine.begin(PROMPTS, SEEDS, HOW)()
+    assert [[one.token_ids for one in group] for group in found] == [[one.token_ids for one in g] for g in alone]
+    assert fake.calls.count("/finish_weight_update") == 2
 
 
 def test_a_server_that_fails_after_the_weights_were_updated_ends_the_run(

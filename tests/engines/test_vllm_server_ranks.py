@@ -31,6 +31,9 @@ for version in range(2):
     engine.sync(small.model, version)
     drawn = engine.generate(distributed.strided_shard(PROMPTS), distributed.strided_shard(SEEDS), HOW)
 ids = [[one.token_ids for one in group] for group in drawn]
+finish = engine.begin(distributed.strided_shard(PROMPTS), distributed.strided_shard(SEEDS), HOW)
+assert distributed.all_gather(dist.get_rank()) == [0, 1]  # what ranks exchange meanwhile, as in an update
+assert [[one.token_ids for one in group] for group in finish()] == ids
 try:  # a prompt of the first rank is too long
     long = PROMPTS[0].__class__("long", tuple(range(3, 80)), "", "")
     engine.generate([long] if dist.get_rank() == 0 else PROMPTS[:1], [[1]], HOW)

@@ -1,7 +1,13 @@
 """Samples drawn ahead of their training: with the right policy, the same beside the updates and before them."""
 
 import copy
+import json
+import os
+import signal
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,6 +49,15 @@ class Elsewhere:
         assert self.version == before  # nobody has brought other weights in the meantime
         self.drawn_with.append(before)
         return found
+
+    def begin(self, *arguments):
+        return in_thread(lambda: self.generate(*arguments))
+
+
+def in_thread(work):
+    """The function that waits for what another thread has begun."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(work).result
 
 
 def last_weights(directory: Path) -> dict[str, torch.Tensor]:
@@ -121,10 +136,84 @@ class Scripted:
             raise Stopped(75)
         return [[Completion((seed,), torch.zeros(1), torch.zeros(1), Finish.EOS) for seed in group] for group in seeds]
 
+    def begin(self, *arguments):
+        return in_thread(lambda: self.generate(*arguments))
+
 
 def ahead(engine: Scripted) -> Ahead:
     prompt = Prompt("a", (1,), "a", "")
     return Ahead(engine, 1, Sampling(1.0, 1), lambda i: ([prompt], [[i]]), lambda *_: {})  # pyright: ignore
+
+
+RANKS = """
+import sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {tests!r} + "/experience"]
+import torch
+torch.set_num_threads(1)
+from small_gpt2 import train_on_sums
+from test_ahead import ON_SUMS, Elsewhere
+from winnow.assemble import common
+
+out = Path(sys.argv[1])
+words = (*ON_SUMS, "iterations=4", "rollout.staleness=1", "hardware.devices=2")
+train_on_sums(out / "before", *words)
+build = common.engine_of
+common.engine_of = lambda *arguments: Elsewhere(build(*arguments))
+train_on_sums(out / "beside", *words)
+"""
+
+
+def on_two_ranks(folder: Path, script: str) -> None:
+    """Run a script in two processes that know each other; its argument is `folder`."""
+    path = folder / "ranks.py"
+    path.write_text(script.format(tests=str(Path(__file__).parents[1])))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", path, folder]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_ranks_draw_beside_their_updates_what_they_would_draw_before(tmp_path: Path):
+    on_two_ranks(tmp_path, RANKS)
+    before, beside = last_weights(tmp_path / "before"), last_weights(tmp_path / "beside")
+    assert all(torch.equal(before[name], beside[name]) for name in before)
+    keys = ("rollout/staleness_kl", "train/loss")
+    figures = [[[row.get(key) for key in keys] for row in metrics(tmp_path / name)] for name in ("before", "beside")]
+    assert figures[0] == figures[1]
+
+
+SIGNAL = """
+import json, signal, sys
+from pathlib import Path
+sys.path[:0] = [{tests!r}, {tests!r} + "/experience"]
+import torch.distributed as dist
+dist.init_process_group("gloo")
+from test_ahead import Scripted, ahead, iterations
+from winnow import signals
+from winnow.types import Prompt
+
+class Signalled(Scripted):
+    def generate(self, *arguments):
+        if self.calls + 1 in self.ends:
+            signals.note(signal.SIGTERM)
+        return super().generate(*arguments)
+
+drawing = ahead(Signalled(*((4,) if dist.get_rank() == 1 else ())))
+drawing.request = lambda i: ([Prompt(f"{{i}} {{n}}", (1,), "a", "") for n in range(3)], [[i]] * 3)
+drawing.take(0)
+kept = [iterations(drawing.state(0)), iterations(drawing.state(1)), str(signals.received())]
+Path(sys.argv[1], f"rank_{{dist.get_rank()}}.json").write_text(json.dumps(kept))
+"""
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_rank_while_samples_are_drawn_keeps_the_ranks_in_step(tmp_path: Path):
+    """The second rank's fourth call draws the samples of iteration 1, and the first rank has its own."""
+    on_two_ranks(tmp_path, SIGNAL)
+    kept = [json.loads((tmp_path / f"rank_{rank}.json").read_text()) for rank in range(2)]
+    assert kept == [[[0], [], str(signal.SIGTERM)]] * 2
 
 
 def iterations(state: dict) -> list[int]:

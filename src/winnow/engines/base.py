@@ -1,7 +1,7 @@
 """The interface of sampling engines: token ids in, completions out."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeGuard, runtime_checkable
 
 from winnow.types import Completion, Prompt, Sampling
 
@@ -37,10 +37,20 @@ class Separate(Protocol):
     """Interface of an engine that samples elsewhere than on the trainer's devices."""
 
     separate: bool
-    """Whether it can draw while the trainer computes; its `sync` waits for what is being drawn."""
+    """Whether it can draw while the trainer computes."""
+
+    def begin(
+        self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]], sampling: Sampling
+    ) -> Callable[[], list[list[Completion]]]:
+        """Begin to draw what `generate` would, in a thread of its own. The function that is returned waits for it.
+
+        Ranks call that function together, as they do `generate`; in the meantime they may exchange something else.
+        The engine's `sync` waits for what is being drawn.
+        """
+        ...
 
 
-def draws_beside(engine: "Engine") -> bool:
+def draws_beside(engine: "Engine") -> TypeGuard[Separate]:
     """Whether the engine can draw samples while the trainer computes."""
     return isinstance(engine, Separate) and engine.separate
 

@@ -1,15 +1,38 @@
 """vLLM's endpoint for samples, token ids in and token ids out: what is asked, and how an answer is read."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 
+from winnow.engines.base import OnCompletion, ignore_completion
 from winnow.engines.vllm_http import Fault, Json, Kind
 from winnow.types import Completion, Finish, Prompt, Sampling
 
 GENERATE = "/inference/v1/generate"
 UNLABELLED = "default"
 """The version label of a server that nobody has given weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Samples that are asked for, those that have come, by prompt and number, and the state of the weights."""
+
+    prompts: Sequence[Prompt]
+    seeds: Sequence[Sequence[int]]
+    sampling: Sampling
+    weights: int  # changes of the trainer's weights up to those that the server has
+    on_completion: OnCompletion = ignore_completion
+    found: dict[tuple[int, int], Completion] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> list[tuple[int, int]]:
+        every = [(p, g) for p, group in enumerate(self.seeds) for g in range(len(group))]
+        return [sample for sample in every if sample not in self.found]
+
+    @property
+    def completions(self) -> list[list[Completion]]:
+        return [[self.found[p, g] for g in range(len(group))] for p, group in enumerate(self.seeds)]
 
 
 def request_of(prompt: Prompt, seed: int, how: Sampling, eos_ids: Sequence[int]) -> Json:

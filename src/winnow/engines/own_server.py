@@ -171,3 +171,23 @@ def require_gpus(settings: ServerSettings, trainers: int, transfer: str) -> None
             f"engine.transfer=nccl: GPU {min(gpus)} is also the trainer's, and NCCL connects different ones; "
             "type engine.transfer=files"
         )
+
+
+def require_effect(
+    settings: ServerSettings, url: str | None, remote: bool, transfer: str, weights_folder: str | None
+) -> None:
+    """Check that every setting has an effect beside the others.
+
+    Raises:
+        ConfigError: one has none.
+    """
+    if url is None and remote:
+        raise ConfigError("engine.remote=true: the server that the run starts is on this machine; leave it out")
+    if url is not None:
+        for name, value in settings.given():
+            raise ConfigError(
+                f"engine.{name}={value}: is about a server that the run starts, and engine.url names one that runs; "
+                "leave one of them out"
+            )
+    if transfer == "nccl" and weights_folder is not None:
+        raise ConfigError(f"engine.weights_folder={weights_folder}: NCCL writes no files; leave it out")

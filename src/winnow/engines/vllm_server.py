@@ -7,14 +7,15 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from winnow import distributed, signals
 from winnow.engines.base import OnCompletion, ignore_completion
-from winnow.engines.generate_api import GENERATE, UNLABELLED, completion_of, request_of
-from winnow.engines.own_server import OwnServer, ServerSettings, require_gpus
+from winnow.engines.generate_api import GENERATE, UNLABELLED, Drawing, completion_of, request_of
+from winnow.engines.own_server import OwnServer, ServerSettings, require_effect, require_gpus
 from winnow.engines.served_model import require_fit, start_command
 from winnow.engines.server_process import server_program
 from winnow.engines.vllm_cpu import head_size_problem, written_head_sizes
@@ -83,14 +84,14 @@ class VllmServerEngine:
         self._served: Served | None = None
         self._model: PreTrainedModel | None = None
         self._token = ""
-        self._lock, self._closed = threading.RLock(), threading.Event()
+        self._closed = threading.Event()
+        self._beside: futures.Future[Fault | ConfigError | None] | None = None
         self._sent = 0
 
     @property
     def separate(self) -> bool:
-        """Whether it can draw while the trainer computes. Several ranks have to agree on what befalls a server, which
-        they do by gatherings that must not meet those of an update."""
-        return distributed.world_size() == 1 and (self._address is not None or not self._settings.shares_with(1))
+        """Whether it can draw while the trainer computes."""
+        return self._address is not None or not self._settings.shares_with(distributed.ranks_here())
 
     @staticmethod
     def require(
@@ -114,7 +115,7 @@ class VllmServerEngine:
                 or a setting has no effect.
         """
         settings = ServerSettings(command, devices, "auto", memory, max_model_len, enforce_eager)
-        _require_effect(settings, url, remote, transfer, weights_folder)
+        require_effect(settings, url, remote, transfer, weights_folder)
         if transfer == "nccl" and not cuda:
             raise ConfigError("engine.transfer=nccl: takes GPUs on both sides; type engine.transfer=files")
         if transfer == "nccl":
@@ -133,12 +134,12 @@ class VllmServerEngine:
 
     def sync(self, model: "PreTrainedModel", version: int) -> None:
         """As every engine's; it waits for samples that another thread is drawing with the former weights."""
-        with self._lock:
-            if version == self.version:
-                return
-            self._model = model
-            self._bring(model, version)
-            self.version = version
+        self._await_beside()
+        if version == self.version:
+            return
+        self._model = model
+        self._bring(model, version)
+        self.version = version
 
     def generate(
         self,
@@ -147,28 +148,40 @@ class VllmServerEngine:
         sampling: Sampling,
         on_completion: OnCompletion = ignore_completion,
     ) -> list[list[Completion]]:
-        with self._lock:
-            return self._generated(prompts, seeds, sampling, on_completion)
+        self._await_beside()
+        drawing = Drawing(prompts, seeds, sampling, self._sent, on_completion)
+        return self._completed(drawing, lambda: self._draw(drawing))
 
-    def _generated(
-        self,
-        prompts: Sequence[Prompt],
-        seeds: Sequence[Sequence[int]],
-        sampling: Sampling,
-        on_completion: OnCompletion,
-    ) -> list[list[Completion]]:
+    def begin(
+        self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]], sampling: Sampling
+    ) -> Callable[[], list[list[Completion]]]:
+        """As every separate engine's. The thread draws this rank's samples and no more: on what befalls the server,
+        ranks agree when they wait for it."""
+        self._await_beside()
+        drawing = Drawing(prompts, seeds, sampling, self._sent)
+        thread = futures.ThreadPoolExecutor(1, "sampling ahead")
+        future = self._beside = thread.submit(self._draw, drawing)
+        thread.shutdown(wait=False)
+        return lambda: self._completed(drawing, future.result)
+
+    def _await_beside(self) -> None:
+        """Wait for what is being drawn in another thread, with the weights that the server has."""
+        if self._beside is not None:
+            futures.wait([self._beside])
+            self._beside = None
+
+    def _completed(self, drawing: Drawing, first: Callable[[], Fault | ConfigError | None]) -> list[list[Completion]]:
+        """All samples, drawn at `first`, and what a fault of the server has kept from coming once it is mended."""
         if self._model is None:
             raise RuntimeError("VllmServerEngine.generate was called before sync: it has no weights to sample from")
-        samples = [(p, g) for p, group in enumerate(seeds) for g in range(len(group))]
-        found: dict[tuple[int, int], Completion] = {}
-        for _ in range(ATTEMPTS):
-            fault = self._draw(prompts, seeds, sampling, [s for s in samples if s not in found], found, on_completion)
+        for attempt in range(ATTEMPTS):
+            fault = first() if attempt == 0 else self._draw(drawing)
             fault = next((each for each in distributed.all_gather(fault) if each is not None), None)
             if fault is None:
-                return [[found[p, g] for g in range(len(group))] for p, group in enumerate(seeds)]
+                return drawing.completions
             if isinstance(fault, ConfigError):
                 raise fault
-            if _changes(self._model) != self._sent:  # drawn beside an update: its weights are not these any more
+            if _changes(self._model) != drawing.weights:  # drawn beside an update: its weights are not these any more
                 raise ConfigError(
                     f"{self._name}: the server {fault}, and the weights that it was sampling from have been updated; "
                     "type resume=last"
@@ -177,29 +190,23 @@ class VllmServerEngine:
             self._bring(self._model, self.version)
         raise ConfigError(f"{self._name}: failed {ATTEMPTS} times in one iteration; see the lines above")
 
-    def _draw(
-        self,
-        prompts: Sequence[Prompt],
-        seeds: Sequence[Sequence[int]],
-        sampling: Sampling,
-        samples: Sequence[tuple[int, int]],
-        found: dict[tuple[int, int], Completion],
-        on_completion: OnCompletion,
-    ) -> Fault | ConfigError | None:
-        """Put the `samples` into `found` as they end. Returns what has kept the server from drawing them all."""
+    def _draw(self, drawing: Drawing) -> Fault | ConfigError | None:
+        """Draw the samples that are missing. Returns what has kept the server from drawing them all."""
         assert self._served is not None
-        http, label = self._served.http, self._label(self.version)
+        http, label, samples = self._served.http, self._label(self.version), drawing.missing
+        prompts, seeds = drawing.prompts, drawing.seeds
         try:
             for p, _ in samples:
                 self._require_room(prompts[p])
             bodies = {
-                i: request_of(prompts[p], seeds[p][g], sampling, self._eos_ids) for i, (p, g) in enumerate(samples)
+                i: request_of(prompts[p], seeds[p][g], drawing.sampling, self._eos_ids)
+                for i, (p, g) in enumerate(samples)
             }
             self._require_label(http, label)
             for i, answer in http.answers(GENERATE, bodies, self._in_flight, self._closed):
                 p, g = samples[i]
-                found[p, g] = completion = completion_of(answer, label, self._eos_ids)
-                on_completion(p, g, completion)
+                drawing.found[p, g] = completion = completion_of(answer, label, self._eos_ids)
+                drawing.on_completion(p, g, completion)
         except (Fault, ConfigError) as fault:
             return fault
         return None
@@ -264,6 +271,7 @@ class VllmServerEngine:
         """The server, started if it has to be, and ready for weights. The first rank alone calls this."""
         assert self._transfer is not None
         if self._served is not None:
+            self._require_label(self._served.http, self._label(self.version))  # it may have been started anew
             return self._served
         self._token = self._token or secrets.token_hex(4)
         backend = self._transfer.backend
@@ -375,19 +383,3 @@ class VllmServerEngine:
 def _changes(model: "PreTrainedModel") -> int:
     """A number that grows with each change of a weight in place, as an optimiser makes it."""
     return sum(parameter._version for parameter in model.parameters())
-
-
-def _require_effect(
-    settings: ServerSettings, url: str | None, remote: bool, transfer: str, weights_folder: str | None
-) -> None:
-    """Refuse settings that have no effect beside the others."""
-    if url is None and remote:
-        raise ConfigError("engine.remote=true: the server that the run starts is on this machine; leave it out")
-    if url is not None:
-        for name, value in settings.given():
-            raise ConfigError(
-                f"engine.{name}={value}: is about a server that the run starts, and engine.url names one that runs; "
-                "leave one of them out"
-            )
-    if transfer == "nccl" and weights_folder is not None:
-        raise ConfigError(f"engine.weights_folder={weights_folder}: NCCL writes no files; leave it out")

@@ -5,7 +5,6 @@ computes with the trainer's model draws the same samples before them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -44,7 +43,7 @@ class _UnderWay:
     version: int
     prompts: Sequence[Prompt]
     figures: Mapping[str, float]
-    future: "Future[list[list[Completion]]]"
+    finish: Callable[[], list[list[Completion]]]
 
 
 @dataclass(eq=False)
@@ -79,10 +78,10 @@ class Ahead:
         return self._drawn[iteration]
 
     def wait(self) -> None:
-        """Wait for samples that are being drawn beside the updates, if any are."""
+        """Wait for samples that are being drawn beside the updates, if any are. All ranks call this together."""
         if self._under_way is not None:
             job, self._under_way = self._under_way, None
-            completions = distributed.gather_strided(job.future.result(), len(job.prompts))
+            completions = distributed.gather_strided(job.finish(), len(job.prompts))
             self._drawn[job.iteration] = Drawn(completions, job.version, job.figures)
 
     def _begin(self, iteration: int, version: int) -> None:
@@ -97,10 +96,7 @@ class Ahead:
         short = replace(self.sampling, max_tokens=min(PROBE_TOKENS, self.sampling.max_tokens))
         figures = self.check(few, self._draw(few, few_seeds[: len(few)], short), version)
         own = distributed.strided_shard(prompts), distributed.strided_shard(seeds)
-        thread = ThreadPoolExecutor(1, "sampling ahead")
-        future = thread.submit(self.engine.generate, *own, self.sampling)
-        thread.shutdown(wait=False)
-        self._under_way = _UnderWay(iteration, version, prompts, figures, future)
+        self._under_way = _UnderWay(iteration, version, prompts, figures, self.engine.begin(*own, self.sampling))
 
     def _draw(self, prompts: Sequence[Prompt], seeds: Sequence[Sequence[int]], sampling: Sampling) -> CompletionGroups:
         """Samples of all ranks, which share the drawing."""
@@ -111,10 +107,11 @@ class Ahead:
         """The samples that `iteration` and later ones train on, as a checkpoint before that iteration holds them.
 
         Samples that a signal has kept from being drawn beside an update are not among them: a resume draws them anew,
-        with the policy that it begins with.
+        with the policy that it begins with. All ranks call this together.
         """
-        with suppress(Stopped):
-            self.wait()
+        if self._under_way is not None:
+            with suppress(Stopped):
+                distributed.leave_together(self.wait)
         return {str(i): _as_plain(drawn) for i, drawn in self._drawn.items() if i >= iteration}
 
     def restore(self, state: Mapping[str, dict]) -> None:
