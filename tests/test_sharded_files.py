@@ -14,7 +14,7 @@ from running import CONF, SMALL, program
 from winnow import cli
 from winnow.errors import DONE, UNDECIDED
 from winnow.run_logs.run_files import RunFiles, checkpoint_folders, iteration_in
-from winnow.run_logs.run_record import run_id
+from winnow.run_logs.run_record import read_record, run_id
 from winnow.training.checkpoint import MANIFEST, STATE, newest_valid
 
 pytestmark = pytest.mark.slow
@@ -27,13 +27,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four iterations, evaluated and saved one by one, of whose checkpoints the newest two and the best are kept."""
     run = tmp_path_factory.mktemp("sharded") / "run"
     words = [*SMALL, f"iterations={LAST}", "eval.every=1", "checkpoint.every=1", "checkpoint.keep=2"]
-    words += ["checkpoint.best=true", "hardware.strategy=fsdp", "hardware.devices=2", f"hydra.run.dir={run}"]
+    words += ["checkpoint.best=true", "hardware.strategy=fsdp", "hardware.devices=auto", f"hydra.run.dir={run}"]
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *torchrun, "train.py", *words]
     done = subprocess.run(command, cwd=CONF.parent, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Warning" not in done.stdout + done.stderr
+    record = read_record(run)
+    assert record is not None
+    assert [start.ranks for start in record.starts] == [2]
     return run
 
 

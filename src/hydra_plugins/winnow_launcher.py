@@ -20,7 +20,7 @@ from winnow.errors import CONFIG, EXIT_CODE_OF_SIGNAL, ConfigError, Stopped
 # Hydra imports this file for every program of the environment, also for those that have nothing to do with Winnow:
 # what it needs to run a sweep is imported when one is launched.
 if TYPE_CHECKING:
-    from winnow.launch.jobs import Job, JobPool
+    from winnow.launch.jobs import Gpus, Job, JobPool
     from winnow.launch.sweep_plan import PreviousRuns
     from winnow.launch.sweep_results import JobRow, SweepResults
 
@@ -79,8 +79,13 @@ class Processes(Launcher):
             results.expect(rows)
             merged = equal_jobs([(row, essence) for _, row, essence in planned], previous) if self.merge else {}
             threads = self._threads()
+            pool = self._pool(threads, lock)
+            pool.gpus = self._gpus(jobs)
             told = "" if threads is None else f", OMP_NUM_THREADS={threads}"
-            print(f"{len(jobs)} jobs, {self.at_once} at a time{told}: {top}", flush=True)
+            print(
+                f"{len(jobs)} jobs, {self.at_once} at a time{told}{pool.gpus.told(jobs, self.at_once)}: {top}",
+                flush=True,
+            )
             for line in minimum_detectable_effect([row for row in rows if row.job not in merged], self.config):
                 print(line, flush=True)
             for number, into in merged.items():
@@ -89,7 +94,6 @@ class Processes(Launcher):
                 if row.job not in merged and previous.is_done(row.directory):
                     results.skip_done(row.job)
             waiting = [job for job in jobs if job.number not in results.ended]
-            pool = self._pool(threads, lock)
             pool.run(waiting, results.end)
             results.close()
             if pool.is_held:
@@ -111,6 +115,18 @@ class Processes(Launcher):
 
         return JobPool(self.at_once, threads or cores(), (lock,))
 
+    def _gpus(self, jobs: "Sequence[Job]") -> "Gpus":
+        """The GPUs that are divided among the jobs."""
+        from winnow.launch.jobs import Gpus
+
+        if not any(job.gpus for job in jobs):
+            return Gpus(())
+        import torch
+
+        from winnow.process_group import visible_gpus
+
+        return Gpus(visible_gpus(os.environ, torch.cuda.device_count()))
+
     def _plan(
         self, overrides: list[str], number: int, top: Path, previous: "PreviousRuns"
     ) -> "tuple[Job, JobRow, str | None]":
@@ -129,7 +145,7 @@ class Processes(Launcher):
                 "sweep over that in commands of their own, or choose one hydra.sweep.dir"
             )
         overrides = [line for line in overrides if not line.startswith(SEARCH)]
-        essence = self._essence(cfg) if self.merge else None
+        essence, gpus = self._essence_and_gpus(cfg)
         directory = previous.place(cfg, top / str(cfg.hydra.sweep.subdir), overrides, essence is not None)
         choices = cfg.hydra.runtime.choices
         labels = {group: choices.get(group) for group in ("algo", "model", "dataset")} | {"seed": cfg.get("seed")}
@@ -137,17 +153,18 @@ class Processes(Launcher):
         begin = (*start, *_hydra_overrides(cfg, directory), *overrides)
         # A run that is not known by its configuration gets its overrides too: it refuses those that change it.
         again = (*start, f"resume={quoted(directory)}", *(() if previous.identifiable else overrides))
-        job = Job(number, again if previous.is_resumable(directory) else begin, directory, again)
+        job = Job(number, again if previous.is_resumable(directory) else begin, directory, again, gpus)
         row = JobRow(number, " ".join(filter_overrides(overrides)), directory, labels)
         return job, row, essence
 
-    def _essence(self, cfg: DictConfig) -> str | None:
+    def _essence_and_gpus(self, cfg: DictConfig) -> tuple[str | None, int]:
+        """The essence by which equal jobs are merged, None where none are; and the number of GPUs of a job."""
         from winnow.launch.program import Task
 
         if not isinstance(self.task, Task):
-            return None
-        part = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-        return self.task.program.essence(part)
+            return None, 0
+        program, part = self.task.program, OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        return program.essence(part) if self.merge else None, program.gpus(part, self.at_once)
 
     def _program(self) -> list[str]:
         """The command that starts a job, without its words."""

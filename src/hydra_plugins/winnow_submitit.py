@@ -1,6 +1,7 @@
 """Hydra launchers `hydra/launcher=submitit_slurm` and `submitit_local`: the jobs of a sweep, run by submitit."""
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
@@ -8,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from hydra_plugins.winnow_launcher import Processes
 
 if TYPE_CHECKING:
+    from winnow.launch.jobs import Gpus, Job
     from winnow.launch.submission import SubmissionPool
 
 SHARED = ("name", "timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb")
@@ -37,6 +39,9 @@ class Submitted(Processes):
 
     def _threads(self) -> int | None:
         return super()._threads() if self.cluster == "local" or self.threads else _set_outside()
+
+    def _gpus(self, jobs: "Sequence[Job]") -> "Gpus":
+        return super()._gpus(jobs) if self.cluster == "local" else super()._gpus(())
 
     def _pool(self, threads: int | None, lock: int) -> "SubmissionPool":
         from pathlib import Path

@@ -4,6 +4,9 @@ The processes (ranks) of a run are started by the first of them, or all from out
 """
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,9 +46,36 @@ def local_rank() -> int:
     return _number("SLURM_LOCALID" if of_srun else "LOCAL_RANK") or 0
 
 
+def visible_gpus(environment: Mapping[str, str], present: int) -> list[str]:
+    """Names of the GPUs that this process sees, in their order, as CUDA_VISIBLE_DEVICES has them.
+
+    Without that variable they are the numbers of the first `present` ones.
+    """
+    named = [name.strip() for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named or [str(gpu) for gpu in range(present)]
+
+
 def _number(name: str) -> int | None:
     text = os.environ.get(name, "")
     return int(text) if text.isdigit() else None
+
+
+_is_guest = ContextVar("is_guest", default=False)
+
+
+@contextmanager
+def as_guest() -> Iterator[None]:
+    """Context in which this process is another program's, such as a notebook's, and cannot start further ranks."""
+    token = _is_guest.set(True)
+    try:
+        yield
+    finally:
+        _is_guest.reset(token)
+
+
+def is_guest() -> bool:
+    """Whether this process is another program's."""
+    return _is_guest.get()
 
 
 def is_first_rank() -> bool:

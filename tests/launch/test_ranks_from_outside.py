@@ -51,13 +51,16 @@ def test_what_the_environment_says(
     assert is_first_rank() is first
 
 
-def asked(devices: int, nodes: int):
+def asked(devices: int | str, nodes: int):
     return OmegaConf.create({"hardware": {"devices": devices, "nodes": nodes}})
 
 
 def test_as_many_processes_as_the_settings_say():
     require_ranks(asked(2, 1), None, True)
     require_ranks(asked(2, 2), Outside("torchrun", 0, 4, 2), True)
+    require_ranks(asked("auto", 2), Outside("torchrun", 0, 4, 2), True)
+    require_ranks(asked("auto", 2), Outside("srun", 0, 4, None), True)
+    require_ranks(asked("auto", 1), None, True)
     require_ranks(asked(4, 2), Outside("srun", 0, 8, None), True)
 
 
@@ -65,12 +68,13 @@ def test_as_many_processes_as_the_settings_say():
     ("devices", "nodes", "outside", "said"),
     [
         (1, 1, Outside("torchrun", 0, 4, 2), "type hardware.devices=2 hardware.nodes=2"),
+        ("auto", 1, Outside("torchrun", 0, 4, 2), "type hardware.devices=2 hardware.nodes=2"),
         (4, 1, Outside("torchrun", 0, 4, 2), "type hardware.devices=2 hardware.nodes=2"),
         (8, 2, Outside("srun", 0, 8, 4), "type hardware.devices=4 hardware.nodes=2"),
         (8, 2, None, "start the command on each machine by torchrun, or by srun"),
     ],
 )
-def test_another_number_of_processes_is_refused(devices: int, nodes: int, outside: Outside | None, said: str):
+def test_another_number_of_processes_is_refused(devices: int | str, nodes: int, outside: Outside | None, said: str):
     with pytest.raises(ConfigError, match=said):
         require_ranks(asked(devices, nodes), outside, True)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ import toy_program
 from winnow import signals
 from winnow.config.saved_runs import sweep_of
 from winnow.errors import Stopped
-from winnow.launch.jobs import EndedJob, Job, JobPool
+from winnow.launch.jobs import EndedJob, Gpus, Job, JobPool
 from winnow.launch.program import Program, Task
 from winnow.launch.sweep_plan import minimum_detectable_effect
 from winnow.launch.sweep_results import JobRow, SweepResults, status_of, write_rows
@@ -270,6 +271,40 @@ def test_no_more_jobs_at_once_than_asked_for(tmp_path: Path):
     assert sorted(end.job.number for end in ended) == [0, 1, 2, 3, 4]
     spans = [tuple(map(float, end.job.log.read_text().split())) for end in ended]
     assert max(sum(a <= moment < b for a, b in spans) for moment, _ in spans) == 2
+
+
+def test_jobs_at_a_time_have_gpus_of_their_own(tmp_path: Path):
+    """Four GPUs and three jobs of two, two at a time; the third has those of the job that ends first."""
+    said = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep({})"
+    jobs = [replace(sleeper(n, tmp_path, said.format(s)), gpus=2) for n, s in enumerate((2, 0.2, 0.2))]
+    ended: list[EndedJob] = []
+    pool = JobPool(at_once=2, threads=1, gpus=Gpus(("4", "5", "6", "7")))
+    pool.run(jobs, ended.append)
+    assert [job.log.read_text().strip() for job in jobs] == ["4,5", "6,7", "6,7"]
+    assert not any(pool.gpus.jobs.values())
+
+
+def test_too_few_gpus_are_shared_evenly():
+    gpus = Gpus(("a", "b", "c"))
+    assert [gpus.take(2) for _ in range(3)] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert gpus.jobs == {"a": 2, "b": 2, "c": 2}
+    gpus.give_back(("a", "c"))
+    assert gpus.take(1) == ("a",)
+    assert gpus.take(9) == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("needed", "at_once", "told"),
+    [
+        ([1, 2], 2, ", 2 of 4 GPUs each"),
+        ([2, 2, 2], 3, ", 2 of 4 GPUs each, which jobs share"),
+        ([2, 2], 3, ", 2 of 4 GPUs each"),
+        ([0, 0], 2, ""),
+    ],
+)
+def test_a_sweep_says_what_gpus_its_jobs_have(tmp_path: Path, needed: list[int], at_once: int, told: str):
+    jobs = [replace(sleeper(n, tmp_path, ""), gpus=gpus) for n, gpus in enumerate(needed)]
+    assert Gpus(("0", "1", "2", "3")).told(jobs, at_once) == told
 
 
 def test_a_second_signal_kills_the_jobs(tmp_path: Path):

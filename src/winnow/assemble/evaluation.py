@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from winnow import signals
 from winnow.assemble import common
+from winnow.assemble.devices import on_devices
 from winnow.assemble.preflight import before_evaluation, require_room_for_prompts
 from winnow.assemble.rewards import prepare, run_rewards
 from winnow.assemble.run_start import RunStart, accept_and_log
@@ -40,6 +41,7 @@ def evaluate(cfg: DictConfig, directory: Path) -> float:
     common.set_threads(cfg)
     iteration, iterations = trained_iterations(cfg)
     start = RunStart.of(directory, cfg, "evaluate")
+    cfg = on_devices(cfg, 1)
     # Each batch is written atomically, so that there is nothing to finish first.
     full = DiskErrors(directory, lambda: f"make room; {_kept(directory)}")
     kept = signals.answered_by(lambda: _kept(directory))

@@ -14,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
+from winnow.assemble.devices import on_devices
 from winnow.assemble.plan_collector import Collected, collected
-from winnow.assemble.preflight import fits_whole, training_plan
+from winnow.assemble.preflight import fits_whole, ranks_of, training_plan
 from winnow.assemble.start_lines import collector_of
 from winnow.config.compose import composed
 from winnow.config.instantiate import build_algorithm, reference_kind, samples_exactly
@@ -35,6 +36,7 @@ from winnow.plan.measured import MeasuredRates, measured_rates
 from winnow.plan.plan import Plan, make_plan
 from winnow.plan.rates import Rates, nominal
 from winnow.plan.setup import Evaluations, Sampler, Setup, Shares
+from winnow.run_logs.run_record import read_record
 from winnow.types import SampleFacts
 
 DEFAULT_GPU = "H100"
@@ -126,7 +128,9 @@ def _measured(setup: Setup, options: Options) -> MeasuredRates | None:
             "--rates with a run of collector=fixed"
         )
     rows = run.rollout.prompts * run.rollout.samples
-    devices = run.hardware.devices * run.hardware.nodes
+    record = read_record(options.rates)
+    started = record.starts[-1].ranks if record is not None and record.starts else None
+    devices = started or ranks_of(on_devices(run, 1))
     shares = shares_of(run, build_algorithm(run), 1.0, "")
     return measured_rates(options.rates, devices, rows, shares.old + shares.reference + shares.values)
 
@@ -140,7 +144,7 @@ def _gpu(cfg: DictConfig, word: str | None) -> Gpu | None:
 
 
 def _settle(cfg: DictConfig, gpu: Gpu | None) -> None:
-    """Write down what depends on the machine that a run starts on: the kind of device and its precision.
+    """Write down what depends on the machine that a run starts on: the device, their number and the precision.
 
     Raises:
         ConfigError: shards of a CPU are to rest in main memory, where they are.
@@ -149,6 +153,8 @@ def _settle(cfg: DictConfig, gpu: Gpu | None) -> None:
         raise ConfigError("hardware.offload=true: on a CPU shards are in main memory already; leave it out")
     with open_dict(cfg):
         cfg.hardware.accelerator = "cpu" if gpu is None else "cuda"
+        if cfg.hardware.devices == "auto":
+            cfg.hardware.devices = 1
         if cfg.hardware.precision == "auto":
             cfg.hardware.precision = "32-true" if gpu is None else "bf16-mixed"
 

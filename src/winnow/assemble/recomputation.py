@@ -78,8 +78,9 @@ class Recomputation:
 
     def results(self, iterations: Sequence[int]) -> Iterator[Recomputed]:
         run = _saved(self.directory, self.segment)
-        if run.cfg.hardware.devices != 1:
-            why = f"it ran on {run.cfg.hardware.devices} devices, and an audit computes on one"
+        devices = self.segment.start.ranks or run.cfg.hardware.devices
+        if devices not in (1, "auto"):
+            why = f"it ran on {devices} devices, and an audit computes on one"
             yield from (Recomputed(f"iteration {number}", prevented=why) for number in iterations)
             return
         cfg, machine = _as_current(run), self.segment.start.machine
@@ -122,6 +123,7 @@ def _as_current(run: SavedRun) -> DictConfig:
     cfg = run.cfg.copy()
     with open_dict(cfg):
         cfg.resume_force = False
+        cfg.hardware.devices = 1
         for section in OBSERVING:
             cfg[section] = {}
         cfg.rollout.problems = cfg.rollout.get("problems")

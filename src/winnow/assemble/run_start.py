@@ -51,6 +51,7 @@ class RunStart:
     """A start of the run in `directory`, with the configuration `cfg`, or a resume of it.
 
     `problems` is the hash of the training problems, as in `Start`; `objective` is the objective as a formula.
+    `ranks` is the number of its processes; None of an evaluation, which is one.
     """
 
     directory: Path
@@ -60,6 +61,7 @@ class RunStart:
     problems: str | None = None
     revisions: Mapping[str, str] = field(default_factory=dict)
     objective: str = ""
+    ranks: int | None = None
 
     @classmethod
     def of(cls, directory: Path, cfg: DictConfig, program: str) -> "RunStart":
@@ -139,6 +141,7 @@ class RunStart:
             problems=self.problems,
             revisions=dict(self.revisions),
             code=code,
+            ranks=self.ranks,
         )
         record = replace(self.record, starts=(*self.record.starts, start))
         write_record(self.directory, record)

@@ -12,9 +12,10 @@ from transformers import PreTrainedModel
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, Preference, Supervised
 from winnow.assemble import common, guards
+from winnow.assemble.devices import chosen_devices, on_devices
 from winnow.assemble.hardware import apply_hardware, hardware_of, sharded_parts
 from winnow.assemble.observation import trackers_of, trainer_settings
-from winnow.assemble.preflight import before_training, require_room_for_prompts
+from winnow.assemble.preflight import before_training, ranks_of, require_room_for_prompts
 from winnow.assemble.problem_order import problem_order
 from winnow.assemble.rewards import RunRewards, prepare, reward_notices, run_rewards
 from winnow.assemble.run_start import RunStart, accept_and_log
@@ -127,6 +128,8 @@ def build_run(
     start = RunStart.of(directory, cfg, "train")
     algorithm = build_algorithm(cfg)
     source = common.model_source(cfg)
+    cfg = on_devices(cfg, chosen_devices(cfg, algorithm, source))
+    start = replace(start, ranks=ranks_of(cfg))
     common.require_engine(cfg, source)
     problems = common.load_problems(cfg, verifier)
     if isinstance(algorithm, Supervised):

@@ -82,16 +82,19 @@ def _check_machine(cfg: DictConfig) -> None:
     if cfg.hardware.accelerator == "cuda":
         present = torch.cuda.device_count() if torch.cuda.is_available() else 0
         outside = launched_from_outside()
-        if outside is not None and outside.name == "srun" and 0 < present < cfg.hardware.devices:
+        devices = cfg.hardware.devices
+        if devices == "auto":
+            devices = (outside and outside.ranks_here) or 1
+        if outside is not None and outside.name == "srun" and 0 < present < devices:
             raise ConfigError(
-                f"hardware.devices={cfg.hardware.devices}: srun shows this process {present} of the GPUs here, and "
-                "ranks count them all; start it with --gpus-per-node in place of --gpus-per-task, or --gpu-bind=none"
+                f"hardware.devices={devices}: srun shows this process {present} of the GPUs here, and ranks count "
+                "them all; start it with --gpus-per-node in place of --gpus-per-task, or --gpu-bind=none"
             )
-        if cfg.hardware.devices > present:
+        if devices > present:
             # With a strategy of its own, the group is about several processes, which a CPU has as well.
             instead = "hardware=cpu" if cfg.hardware.strategy == "auto" else "hardware.accelerator=cpu"
             raise ConfigError(
-                f"hardware.devices={cfg.hardware.devices}: torch can use {present} CUDA devices here; type {instead}"
+                f"hardware.devices={devices}: torch can use {present} CUDA devices here; type {instead}"
                 + (f" or hardware.devices={present}" if present else "")
             )
     if precision_of(cfg) == "64-true" and not engine_class(cfg).exact:

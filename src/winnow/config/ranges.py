@@ -39,7 +39,7 @@ def check_evaluation_ranges(cfg: DictConfig) -> None:
         ConfigError: all problems, joined by "; ".
     """
     problems = _values(cfg, algorithm=False)
-    if cfg.hardware.devices != 1:
+    if cfg.hardware.devices not in (1, "auto"):
         problems.append(
             f"hardware.devices={cfg.hardware.devices}: an evaluation runs on one device; leave it out, "
             "and evaluate other sets on the other devices"

@@ -101,7 +101,7 @@ class WatchdogConfig:
 @dataclass
 class HardwareConfig:
     accelerator: str = MISSING
-    devices: int = MISSING
+    devices: Any = MISSING  # a number or "auto"
     nodes: int = 1
     strategy: str = MISSING
     offload: bool = False

@@ -134,7 +134,7 @@ RULES = {
     "watchdog.floor": POSITIVE,
     "study.noise": POSITIVE.or_null(),
     "hardware.accelerator": _one_of("auto", "cpu", "cuda"),
-    "hardware.devices": ONE_OR_MORE.up_to(1024),
+    "hardware.devices": Rule("1 or more, or auto", lambda x: x == "auto" or ONE_OR_MORE.holds(x), 1024),
     "hardware.nodes": ONE_OR_MORE.up_to(100_000),
     "hardware.timeout": _number("at least 10 (seconds)", lambda x: x >= 10),
     "hardware.strategy": Rule(

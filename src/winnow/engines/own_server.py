@@ -16,6 +16,7 @@ from winnow import distributed
 from winnow.engines.server_process import ServerCommand, ServerProcess, server_program
 from winnow.engines.vllm_http import VllmHttp
 from winnow.errors import ConfigError
+from winnow.process_group import visible_gpus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -147,10 +148,10 @@ def server_environment(environment: Mapping[str, str], gpus: Sequence[int]) -> d
     if "VLLM_PLUGINS" in environment:
         added["VLLM_PLUGINS"] = ",".join(dict.fromkeys([*environment["VLLM_PLUGINS"].split(","), "winnow"]))
     if gpus:
-        visible = [name.strip() for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
-        if visible and max(gpus) >= len(visible):
+        visible = visible_gpus(environment, max(gpus) + 1)
+        if max(gpus) >= len(visible):
             raise ConfigError(f"engine.devices={list(gpus)}: CUDA_VISIBLE_DEVICES has {len(visible)}")
-        added["CUDA_VISIBLE_DEVICES"] = ",".join(visible[gpu] if visible else str(gpu) for gpu in gpus)
+        added["CUDA_VISIBLE_DEVICES"] = ",".join(visible[gpu] for gpu in gpus)
     return added
 
 

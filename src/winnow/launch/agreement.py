@@ -159,7 +159,7 @@ def require_ranks(cfg: DictConfig, outside: Outside | None, trains: bool) -> Non
     Raises:
         ConfigError: they are more or fewer; or there are to be several machines, and nobody has started theirs.
     """
-    devices, nodes = (int(OmegaConf.select(cfg, f"hardware.{key}") or 1) for key in ("devices", "nodes"))
+    devices, nodes = (OmegaConf.select(cfg, f"hardware.{key}") or 1 for key in ("devices", "nodes"))
     if outside is None:
         if nodes > 1 and "NODE_RANK" not in os.environ:
             raise ConfigError(
@@ -170,6 +170,7 @@ def require_ranks(cfg: DictConfig, outside: Outside | None, trains: bool) -> Non
     if outside.ranks > 1 and not trains:
         raise ConfigError(f"{outside.name}: an evaluation is one process; start it without {outside.name}")
     here = outside.ranks_here
+    devices = (here or outside.ranks // nodes) if devices == "auto" else devices
     if outside.ranks != devices * nodes or (here is not None and here != devices):
         each = here or outside.ranks
         raise ConfigError(

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from winnow import signals
 from winnow.errors import EXIT_CODE_OF_SIGNAL, ConfigError, Stopped
 from winnow.launch.program import Ended, Program
+from winnow.process_group import as_guest
 
 
 def run_in_process(program: Program, words: Sequence[str]) -> Ended:
@@ -28,7 +29,7 @@ def run_in_process(program: Program, words: Sequence[str]) -> Ended:
 
     def validate(cfg: DictConfig) -> list[str]:
         notices = program.validate(cfg)
-        if cfg.hardware.devices != 1:
+        if cfg.hardware.devices not in (1, "auto"):
             raise ConfigError(
                 f"hardware.devices={cfg.hardware.devices}: further processes cannot be started from inside of a "
                 f"process; type {' '.join(['winnow', program.name, *words])} in a shell"
@@ -36,7 +37,7 @@ def run_in_process(program: Program, words: Sequence[str]) -> Ended:
         return notices
 
     try:
-        with hydra_put_aside(), warnings.catch_warnings(), signals.lent():
+        with hydra_put_aside(), warnings.catch_warnings(), signals.lent(), as_guest():
             return replace(program, validate=validate).start(words)
     except Stopped as stop:
         number = next(number for number, code in EXIT_CODE_OF_SIGNAL.items() if code == stop.code)

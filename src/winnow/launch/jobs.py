@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,12 +51,16 @@ def end_with_parent(number: signal.Signals) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """A command whose output goes to `directory/output.log`; `again` is the one that resumes its run."""
+    """A command whose output goes to `directory/output.log`; `again` is the one that resumes its run.
+
+    `gpus` is the number of GPUs that it is to have.
+    """
 
     number: int
     command: tuple[str, ...]
     directory: Path
     again: tuple[str, ...] = ()
+    gpus: int = 0
 
     @property
     def log(self) -> Path:
@@ -107,8 +111,45 @@ class ProcessGroup:
 
 
 @dataclass
+class Gpus:
+    """GPUs by their names in CUDA_VISIBLE_DEVICES, in order, with the number of jobs on each."""
+
+    names: Sequence[str]
+    jobs: Counter[str] = field(default_factory=Counter)
+
+    def take(self, count: int) -> tuple[str, ...]:
+        """The `count` GPUs that have the fewest jobs, of equal ones the first; all, if there are not so many."""
+        least = sorted(self.names, key=lambda name: self.jobs[name])[:count]
+        self.jobs.update(least)
+        return tuple(name for name in self.names if name in least)
+
+    def give_back(self, names: Sequence[str]) -> None:
+        self.jobs.subtract(names)
+
+    def told(self, jobs: Sequence[Job], at_once: int) -> str:
+        """The GPUs of a job in words, such as `, 2 of 8 GPUs each`; nothing where jobs are on a CPU."""
+        most = max((job.gpus for job in jobs), default=0)
+        if most == 0 or not self.names:
+            return ""
+        shared = ", which jobs share" if most * min(at_once, len(jobs)) > len(self.names) else ""
+        return f", {most} of {len(self.names)} GPUs each{shared}"
+
+
+@dataclass(frozen=True)
+class RunningJob:
+    """A job that is under way, its GPUs, and the time at which it began."""
+
+    job: Job
+    started: Started
+    gpus: tuple[str, ...]
+    began: float
+
+
+@dataclass
 class JobPool:
-    """Pool that runs `at_once` jobs at a time, each with `threads` threads.
+    """Pool that runs `at_once` jobs at a time, each with `threads` threads and on GPUs of its own.
+
+    Only where `at_once` jobs need more GPUs than there are, they share them, as evenly as can be.
 
     While every job that has ended did so with exit code 2, no further one is started: what is wrong with the
     configuration of all is found once. If the running ones end in that way too, the others are not started.
@@ -121,7 +162,8 @@ class JobPool:
     threads: int
     inherited: tuple[int, ...] = ()  # file descriptors that jobs keep open, and with them the locks on these files
     received: list[int] = field(default_factory=list)  # numbers of the signals received
-    running: dict[int, tuple[Job, Started, float]] = field(default_factory=dict)
+    gpus: Gpus = field(default_factory=lambda: Gpus(()))
+    running: dict[int, RunningJob] = field(default_factory=dict)
     codes: set[int] = field(default_factory=set)  # exit codes of the jobs that have ended
 
     @property
@@ -151,41 +193,49 @@ class JobPool:
                 time.sleep(0.05)
 
     def _start(self, job: Job) -> None:
-        process = self._process(job)
-        self.running[job.number] = (job, process, time.monotonic())
+        gpus = self.gpus.take(job.gpus)
+        try:
+            process = self._process(job, gpus)
+        except OSError:
+            self.gpus.give_back(gpus)
+            raise
+        self.running[job.number] = RunningJob(job, process, gpus, time.monotonic())
         if self.received:  # the signal came while the process was being made, so that it was not forwarded to it
             process.send_signal(self.received[0])
 
-    def _process(self, job: Job) -> Started:
+    def _process(self, job: Job, gpus: Sequence[str]) -> Started:
         job.directory.mkdir(parents=True, exist_ok=True)
-        threads = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        variables = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        if gpus:
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         with job.log.open("ab") as log:
             process = subprocess.Popen(
                 job.command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | threads | {"PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())},
+                env=os.environ | variables | {"PYTHONUNBUFFERED": "1", PARENT_VARIABLE: str(os.getpid())},
                 pass_fds=self.inherited,
                 process_group=0,  # else the terminal would send Ctrl-C to the jobs too, beside the forwarded signal
             )
         return ProcessGroup(process)
 
     def _reap(self, on_end: Callable[[EndedJob], None]) -> None:
-        for number, (job, process, began) in list(self.running.items()):
-            code = process.poll()
+        for number, running in list(self.running.items()):
+            code = running.started.poll()
             if code is not None:
                 del self.running[number]
+                self.gpus.give_back(running.gpus)
                 self.codes.add(code)
-                on_end(EndedJob(job, code, time.monotonic() - began))
+                on_end(EndedJob(running.job, code, time.monotonic() - running.began))
 
     def _forward(self, number: int) -> None:
         self.received.append(number)
-        for _, process, _ in list(self.running.values()):
+        for running in list(self.running.values()):
             if len(self.received) == 1:
-                process.send_signal(number)
+                running.started.send_signal(number)
             else:
-                process.kill()
+                running.started.kill()
 
 
 def cores() -> int:

@@ -71,6 +71,7 @@ class Program:
         trace: Glob pattern of what a run must have left in its directory to be resumed.
         report: Called with the directory of a sweep whose jobs have all ended; returns what to print about them.
         essence: A hash of what a configuration computes; jobs of a sweep with one hash are merged.
+        gpus: The number of GPUs that a job of a sweep is to have for itself, by the number of jobs at a time.
         installed: Whether the program is `winnow NAME`, and not a script `NAME.py`.
     """
 
@@ -82,6 +83,7 @@ class Program:
     trace: str = CHECKPOINTS
     report: Callable[[Path], str | None] = lambda top: None
     essence: Callable[[DictConfig], str | None] = lambda cfg: None
+    gpus: Callable[[DictConfig, int], int] = lambda cfg, at_once: 0
     installed: bool = False
 
     @property

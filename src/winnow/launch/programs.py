@@ -12,12 +12,19 @@ from winnow.launch.program import Program
 
 def training() -> Program:
     """Training as `conf/train.yaml` says."""
-    return Program("train", _validate_training, _train, report=_report, essence=_essence)
+    return Program("train", _validate_training, _train, report=_report, essence=_essence, gpus=_gpus)
 
 
 def evaluation() -> Program:
     """Evaluation as `conf/evaluate.yaml` says."""
-    return Program("evaluate", _validate_evaluation, _evaluate, complete=with_run_overrides, trace="evaluation.json")
+    return Program(
+        "evaluate",
+        _validate_evaluation,
+        _evaluate,
+        complete=with_run_overrides,
+        trace="evaluation.json",
+        gpus=_gpus_of_evaluation,
+    )
 
 
 def installed(name: str) -> Program:
@@ -40,6 +47,18 @@ def _essence(cfg: DictConfig) -> str:
     from winnow.config import equal_runs
 
     return equal_runs.essence(cfg)
+
+
+def _gpus(cfg: DictConfig, at_once: int) -> int:
+    from winnow.assemble import devices
+
+    return devices.gpus_of_job(cfg, at_once)
+
+
+def _gpus_of_evaluation(cfg: DictConfig, at_once: int) -> int:
+    from winnow.assemble import devices
+
+    return devices.gpus_of_job(devices.on_devices(cfg, 1), at_once)
 
 
 def _train(cfg: DictConfig, directory: Path) -> float | None:

@@ -221,14 +221,15 @@ class SubmissionPool(JobPool):
     def _is_local(self) -> bool:
         return self.template is not None and self.template.sweep is not None
 
-    def _process(self, job: Job) -> Started:
+    def _process(self, job: Job, gpus: Sequence[str]) -> Started:
         if job.number in self.queued:
             return self.queued[job.number]
         assert self.executor is not None
         assert self.template is not None
         # Ctrl-C reaches all processes of the terminal; that which watches the job would kill it a second later.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        visible = ",".join(gpus) if gpus else self.template.visible
         try:
-            return Queued(job, self.executor.submit(replace(self.template, job=job)), True)
+            return Queued(job, self.executor.submit(replace(self.template, job=job, visible=visible)), True)
         finally:
             signal.signal(signal.SIGINT, before)

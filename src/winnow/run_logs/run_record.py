@@ -51,6 +51,7 @@ class Start:
     the start before. `earlier` is the folder, inside the run directory, with the configuration that held until then.
     `problems` is the hash of the training problems; None where they are made on demand. `revisions` are the commits of
     the hub datasets that were read, as `OWNER/NAME@COMMIT`, and `code` is that of the plug-ins, as `code_of` gives it.
+    `ranks` is the number of processes; None in records of earlier versions.
     """
 
     after: int
@@ -62,6 +63,7 @@ class Start:
     problems: str | None = None
     revisions: dict[str, str] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
+    ranks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
