@@ -15,7 +15,7 @@ from winnow.errors import ConfigError
 
 ONE_OR_SEVERAL = ("problem_field", "answer_field", "solution_field", "target_modules")
 """Settings that take a word or a list of words."""
-NUMBER_OR_WORD = {"checkpoint.keep": "all"}
+NUMBER_OR_WORD = {"checkpoint.keep": "all", "hardware.devices": "auto"}
 """Settings that take a number or this word."""
 
 UNTYPED = (
