@@ -120,6 +120,22 @@ def test_under_autocast_products_are_bfloat16_and_what_follows_is_float32(temper
         torch.testing.assert_close(one, other, rtol=0, atol=float(other.abs().max()) / 128)
 
 
+def test_the_gradient_of_a_bfloat16_weight_is_rounded_once(monkeypatch: pytest.MonkeyPatch):
+    """Summed over 64 chunks in bfloat16 it would be off by 0.9 % of its norm; rounded once it is off by 0.25 %."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(1024, 32, generator=generator).bfloat16()
+    weight = (torch.randn(128, 32, generator=generator) / 6).bfloat16().requires_grad_()
+    targets = torch.randint(0, 128, (1024,), generator=generator)
+    monkeypatch.setitem(logprobs.LOGITS_AT_ONCE, "cpu", 16 * 128)
+    scores, _ = head_scores(hidden, weight, None, targets, 1.0)
+    [found] = torch.autograd.grad(scores.sum(), [weight])
+    exact = weight.detach().double().requires_grad_()
+    scores, _ = full(hidden.double(), exact, None, targets, 1.0)
+    [expected] = torch.autograd.grad(scores.sum(), [exact])
+    assert found.dtype == torch.bfloat16
+    assert (found.double() - expected).norm() < 4e-3 * expected.norm()
+
+
 class Largest(TorchDispatchMode):
     """The largest number of elements in any tensor that an operation returns."""
 

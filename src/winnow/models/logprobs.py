@@ -80,8 +80,10 @@ class _HeadScores(torch.autograd.Function):
         hidden, weight, bias, targets = ctx.saved_tensors
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        grad_weight = torch.zeros_like(weight) if wants_weight else None
-        grad_bias = torch.zeros_like(bias) if wants_bias else None
+        # Of weights in bfloat16, as FSDP2 gathers them, the sum over chunks is in float32 as in a product of matrices.
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        grad_weight = torch.zeros_like(weight, dtype=wide) if wants_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=wide) if wants_bias else None
         with torch.autocast(hidden.device.type, enabled=False):
             h, w, b = _cast(ctx.low, hidden, weight, bias)
             for rows in _chunks(hidden, weight):
@@ -95,7 +97,7 @@ class _HeadScores(torch.autograd.Function):
                     _accumulate(grad_weight, slope, h[rows])
                 if grad_bias is not None:
                     grad_bias += slope.sum(0)
-        return grad_hidden, grad_weight, grad_bias, None, None, None, None
+        return grad_hidden, *_cast(weight.dtype, grad_weight, grad_bias), None, None, None, None
 
 
 def _slope(logits: Tensor, grad: Tensor, grad_entropy: Tensor | None) -> Tensor:
