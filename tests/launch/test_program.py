@@ -11,6 +11,7 @@ import yaml
 from omegaconf import DictConfig
 
 import toy_program
+from winnow.errors import BUG
 from winnow.launch.program import Program
 
 ROOT = Path(__file__).parents[2]
@@ -242,3 +243,21 @@ def test_tab_completes_groups_choices_and_keys():
     }
     assert completed == {"algo=raf": ["algo=raft", "algo=raftpp"], "optim.l": ["optim.lr="]}
     assert "hydra_bash_completion" in shown("-sc", "install=bash")
+
+
+def test_a_rank_that_has_lost_another_ends_although_something_waits_for_it():
+    script = """
+import atexit, time
+from winnow.errors import LostRank
+from winnow.launch import program
+
+class Lost(program.Program):
+    def start(self, words):
+        raise LostRank("rank 1 is gone")
+
+program.LEAVING_SECONDS = 0.5
+atexit.register(time.sleep, 60)
+Lost("toy", lambda cfg: [], lambda cfg, directory: None).main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=40, capture_output=True, check=False)
+    assert done.returncode == BUG

@@ -1,5 +1,6 @@
 """Program with a Hydra configuration: it composes and checks that, runs the task, and exits with a code."""
 
+import faulthandler
 import gc
 import os
 import signal
@@ -56,6 +57,8 @@ from winnow.launch.sweep_results import HELD_OUT, SweepResults, optimised_figure
 from winnow.process_group import is_first_rank, launched_from_outside
 from winnow.visible_text import message
 
+LEAVING_SECONDS = 20.0
+"""Time for a process that has lost another rank to end by itself."""
 OUR_LAUNCHERS = ("hydra_plugins.winnow_launcher.Processes", "hydra_plugins.winnow_submitit.Submitted")
 """Launchers that continue a sweep, and keep its table."""
 
@@ -120,6 +123,8 @@ class Program:
         except DiskFailure as failure:
             return _print_error(f"disk: {failure}" if is_first_rank() else "", DISK)
         except LostRank:  # the rank that met it first has said so
+            # NCCL may wait for the rank that is gone while this process gives back its communicators.
+            faulthandler.dump_traceback_later(LEAVING_SECONDS, exit=True)  # with exit code 1
             return BUG
         except Stopped as stop:
             # The first rank's code is the run's. Lightning would kill that rank while it still writes.
