@@ -51,6 +51,11 @@ def objectives() -> list[tuple[str, PolicyObjective]]:
         term = KL(estimator, coef=0.1, clamp=10.0)
         found.append((estimator.__name__, PolicyObjective(ratio.token, PPO, term, 0.0)))
     found.append(("entropy", PolicyObjective(ratio.token, PPO, None, 0.01)))
+    dppo = partial(clip.dppo, low=0.02, high=0.02, cap=20.0)
+    stale = partial(clip.stale_negatives_left_out, low=0.2, high=0.2, delta=0.1)
+    found += [
+        (name, PolicyObjective(ratio.token, rule, None, 0.0)) for name, rule in (("dppo", dppo), ("stale", stale))
+    ]
     return found
 
 

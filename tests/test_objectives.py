@@ -148,6 +148,56 @@ def test_a_row_of_weight_zero_has_no_effect(batch: Batch, rule):
             assert loss.metrics["train/ratio/mean"].value == pytest.approx(3.25 / 3)
 
 
+DPPO = partial(clip.dppo, low=0.2, high=0.2, cap=20.0)
+
+
+def test_dppo_measures_from_the_sampler_and_weighs_by_the_ratio(batch: Batch):
+    """π = ½ and π_old = ¼ at two tokens with A > 0: from μ = 0.4 the change is 0.1, from μ = 0.2 it is 0.3."""
+    old, sampled = torch.tensor([[0.25, 0.25]]).log(), torch.tensor([[0.4, 0.2]]).log()
+    terms = Batch(torch.ones(1, 2, dtype=torch.bool), torch.ones(1), 1.0, 1, torch.ones(1, 2), old)
+    objective = PolicyObjective(ratio.token, DPPO, None, 0.0)
+    # Each gradient is −π/π_old · A = −2; without the sampler's numbers the old ones are its, 0.25 away.
+    for given, slope in ((replace(terms, sampler_logprobs=sampled), [-2.0, 0.0]), (terms, [0.0, 0.0])):
+        logprobs = torch.tensor([[0.5, 0.5]]).log().requires_grad_()
+        found = torch.autograd.grad(objective(logprobs, None, given).value, logprobs)[0]
+        assert found.tolist() == [pytest.approx(slope)]
+
+
+def test_negative_responses_are_left_out_by_their_distance_from_the_sampler():
+    """Mean log μ/π is 0.6 in the first row and 0.4 in the second, while log π_old/π is 0.4 and 0.6; the bound is ½."""
+    old, sampled = torch.tensor([[-0.6], [-0.4]]), torch.tensor([[-0.4], [-0.6]])
+    every, minus = torch.ones(2, 1, dtype=torch.bool), torch.full((2, 1), -1.0)
+    rule = partial(clip.stale_negatives_left_out, low=0.9, high=0.9, delta=0.5)
+    logprobs = torch.full((2, 1), -1.0, requires_grad=True)
+    terms = Batch(every, torch.ones(2), 1.0, 1, minus, old, sampler_logprobs=sampled)
+    value = PolicyObjective(ratio.token, rule, None, 0.0)(logprobs, None, terms).value
+    assert torch.autograd.grad(value, logprobs)[0].tolist() == [[0.0], [pytest.approx(math.exp(-0.6))]]
+
+
+@pytest.mark.parametrize(
+    ("rule", "low", "high"),
+    [
+        (PPO, [0, 0, 0, 0, 1], [1, 1, 0, 0, 0]),  # A > 0 above 1.2, A < 0 below 0.8
+        (partial(clip.cispo, low=1.0, high=0.2), [0] * 5, [1, 1, 0, 1, 0]),  # held above 1.2
+        (partial(clip.cispo, low=0.4, high=0.6), [0, 0, 1, 0, 1], [0, 0, 0, 1, 0]),  # and below 0.6
+        (partial(clip.sapo, positive=1.0, negative=1.05), [0] * 5, [0] * 5),  # smaller, and never held
+        (partial(clip.vespo, k_pos=2.0, lambda_pos=3.0, k_neg=3.0, lambda_neg=2.0), [0] * 5, [0] * 5),
+        (clip.topr, [0] * 5, [0, 0, 0, 1, 0]),  # A > 0 reads no ratio, A < 0 is held above 1
+        (DPPO, [0] * 5, [0] * 5),  # π is at most e^−1: no probability has changed by 0.2
+        (partial(clip.dppo, low=0.01, high=0.1, cap=20.0), [0, 0, 0, 0, 1], [1, 0, 0, 0, 0]),  # 0.12 up, 0.02 down
+        (partial(clip.dppo, low=1.0, high=1.0, cap=1.3), [0] * 5, [1, 0, 0, 1, 0]),  # its cap holds 1.5 and 2
+        (partial(clip.cpgd, low=0.2, high=0.2), [0, 0, 0, 0, 1], [1, 1, 0, 0, 0]),  # removed as by PPO
+        (clip.unclipped, [0] * 5, [0] * 5),
+    ],
+)
+def test_the_tokens_that_count_as_clipped(batch: Batch, rule, low: list[int], high: list[int]):
+    """Ratios 1.5, 1.25 and 0.5 with A = 2, then 2 and 0.5 with A = −1."""
+    metrics = PolicyObjective(ratio.token, rule, None, 0.0)(LOGPROBS, None, batch).metrics
+    assert metrics["train/clip_frac/low"] == Mean(sum(low), 5)
+    assert metrics["train/clip_frac/high"] == Mean(sum(high), 5)
+    assert metrics["train/clip_frac"] == Mean(sum(low) + sum(high), 5)
+
+
 def test_metrics_of_the_policy(batch: Batch):
     """Five tokens, of which 1.5 and 1.25 are clipped above and, with a negative advantage, 0.5 below."""
     metrics = PolicyObjective(ratio.token, PPO, KL(kl.k2, coef=0.1), 0.0)(LOGPROBS, None, batch).metrics

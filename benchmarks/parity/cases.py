@@ -1,7 +1,7 @@
 """The rows of the table: a setting of TRL's, the words of Winnow's that say the same, and what differs, with why."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -29,6 +29,10 @@ class Case:
     functions: int = 1
     weights: tuple[float, ...] = field(default=(1.0,))
     pairs: bool = False
+
+    def given(self, of: Numbers) -> Numbers:
+        """The numbers of both sides. TRL knows a sampler that is not exactly the policy with vLLM alone."""
+        return of if self.trl.get("use_vllm") else replace(of, sampled=of.old)
 
 
 def _grpo(*words: str) -> tuple[str, ...]:
@@ -130,8 +134,7 @@ CASES = (
         "off-policy sequence mask",
         {"loss_type": "grpo", "off_policy_mask_threshold": 0.05},
         _grpo("algo/clip=stale_negatives_left_out", "algo.clip.delta=0.05"),
-        note="From the policy before the updates. Where vLLM samples, TRL measures from the sampler's "
-        "log-probabilities instead.",
+        note="Both measure from the sampler's log-probabilities, which are the old ones where vLLM does not sample.",
     ),
     Case("SAPO", {"loss_type": "sapo"}, ("algo=sapo", EPS)),
     Case("VESPO", {"loss_type": "vespo"}, ("algo=vespo", EPS)),
@@ -185,7 +188,7 @@ PREFERENCE = (
 
 def both(case: Case, of: Numbers | None = None) -> tuple[Loss, Loss]:
     """Winnow's and TRL's loss of a case."""
-    of = numbers() if of is None else of
+    of = case.given(numbers() if of is None else of)
     if case.pairs:
         return our_pair_loss(case.words, of), trl_pair_loss(case.trl, of)
     return our_loss(case.words, of, case.weights), trl_loss(case.trl, of, case.functions)

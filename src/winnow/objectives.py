@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from winnow.errors import ConfigError
@@ -25,7 +25,8 @@ Ratio = Callable[..., Float[Tensor, "b s"]]
 """(B, S) `logprobs`, `old` and `response` → the quantity that the advantage multiplies. Offered by name: the (B, S)
 `advantage`."""
 Clip = Callable[..., Float[Tensor, "b s"]]
-"""(B, S) ratio and advantage → the surrogate. Offered by name: `logprobs`, `old` and `response`, as for a ratio."""
+"""(B, S) ratio and advantage → the surrogate. Offered by name: `logprobs`, `old` and `response`, as for a ratio, and
+`sampled`, the sampler's log-probabilities, which are the old ones where it is exactly the policy."""
 Aggregate = Callable[..., tuple[Float[Tensor, " n"], Float[Tensor, " n"]]]
 """(N,) lengths → the weight of each row's tokens, and its part of the denominator. Offered by name: `prompts`, (N,)
 numbers that are equal for rows of one prompt."""
@@ -195,6 +196,11 @@ class PolicyObjective:
         return self.uses_ratio or reads(self.clip, "old") or weighed
 
     @property
+    def uses_sampled(self) -> bool:
+        """Whether the loss reads the sampler's own log-probabilities."""
+        return reads(self.clip, "sampled")
+
+    @property
     def kl_in_loss(self) -> KL | None:
         return self.kl if self.kl is not None and self.kl.place == "loss" else None
 
@@ -254,12 +260,13 @@ class PolicyObjective:
                 metrics[f"train/gradient_mass/{sign}"] = _per_update(torch.where(where, slope, 0).sum(), batch)
         if self.uses_ratio:
             ratio = quantity.detach()
-            slope = self._gradient_coefficient(ratio, logprobs.detach(), old, batch)
-            metrics |= _off_policy_metrics(logprobs.detach(), old, ratio, slope, batch)
+            clipped = self._clipped(ratio, logprobs.detach(), old, batch)
+            metrics |= _off_policy_metrics(logprobs.detach(), old, ratio, clipped, batch)
         return Loss(total, metrics, parts)
 
     def _surrogate(self, ratio: Tensor, logprobs: Tensor, old: Tensor, batch: Batch) -> Float[Tensor, "b s"]:
-        more = {"logprobs": logprobs, "old": old, "response": batch.response}
+        sampled = old if batch.sampler_logprobs is None else batch.sampler_logprobs
+        more = {"logprobs": logprobs, "old": old, "response": batch.response, "sampled": sampled}
         return applied("clip", self.clip, ratio, batch.advantages, like=logprobs, **more)
 
     def _gradient_coefficient(
@@ -276,17 +283,37 @@ class PolicyObjective:
             )
         return ratio * by_ratio + by_logprob
 
+    def _clipped(
+        self, ratio: Float[Tensor, "b s"], logprobs: Float[Tensor, "b s"], old: Tensor, batch: Batch
+    ) -> Bool[Tensor, "b s"]:
+        """The tokens whose gradient the rule removes, or holds at a bound; a soft weight, which follows its ratio
+        everywhere, holds none, and neither does one that never reads it.
 
-def _off_policy_metrics(logprobs: Tensor, old: Tensor, ratio: Tensor, slope: Tensor, batch: Batch) -> dict[str, Mean]:
-    """Clip fractions, mean ratio and KL to the policy that sampled, over the rows of non-zero weight.
+        A gradient is held where its factor is not ratio · advantage, stays the same if the ratio moves further away
+        from 1, and is not that of a ratio just below 1.
+        """
+        assert batch.advantages is not None
+        further = ratio * torch.where(ratio < 1, 1 - PROBE, 1 + PROBE)
+        here, there, near = (
+            self._gradient_coefficient(at, logprobs, old, batch)
+            for at in (ratio, further, torch.full_like(ratio, 1 - PROBE))
+        )
+        is_held = ~_differs(there, here) & _differs(near, here)
+        return _differs(here, ratio * batch.advantages) & ((here == 0) | is_held)
 
-    A token counts as clipped where the `slope` that its gradient has is not ratio · advantage. The comparison has a
-    relative tolerance of 1e-5, because some rules multiply and divide by the ratio.
-    """
-    assert batch.advantages is not None
+
+PROBE = 0.01
+"""The share by which a ratio is moved to see whether its token's gradient follows it."""
+
+
+def _differs(a: Tensor, b: Tensor) -> Bool[Tensor, "b s"]:
+    """Where two numbers differ by more than rounding: some rules multiply and divide by the ratio."""
+    return (a - b).abs() > 1e-5 * b.abs()
+
+
+def _off_policy_metrics(logprobs: Tensor, old: Tensor, ratio: Tensor, clipped: Tensor, batch: Batch) -> dict[str, Mean]:
+    """Clip fractions, mean ratio and KL to the policy that sampled, over the rows of non-zero weight."""
     counts = batch.response & (batch.row_weight > 0).unsqueeze(1)
-    plain = ratio * batch.advantages
-    clipped = (slope - plain).abs() > 1e-5 * plain.abs()
     return {
         "train/clip_frac": _mean_over(clipped.float(), counts),
         "train/clip_frac/low": _mean_over((clipped & (ratio < 1)).float(), counts),

@@ -1,7 +1,7 @@
 """Rules of an algorithm's axes: functions that are called with the quantities that their signatures name.
 
 Each axis passes a few quantities by position and offers more by name. A rule that needs no more does not see them:
-`def ppo(ratio, advantage, low, high)` and `def dppo(ratio, advantage, logprobs, old, delta)` are both rules
+`def ppo(ratio, advantage, low, high)` and `def dppo(ratio, advantage, logprobs, sampled, low)` are both rules
 of clipping.
 """
 
@@ -38,7 +38,7 @@ AXES = {
     "select": Axis(("rewards", "correct"), FACTS),
     "advantage": Axis(("rewards",), ("correct", *FACTS, "penalty", "usable")),
     "ratio": Axis(("logprobs", "old", "response"), ("advantage",)),
-    "clip": Axis(("ratio", "advantage"), ("logprobs", "old", "response")),
+    "clip": Axis(("ratio", "advantage"), ("logprobs", "old", "response", "sampled")),
     "aggregate": Axis(("lengths",), ("prompts",)),
     "kl": Axis(("delta",)),
     "correction": Axis(("ratio",), ("response", "advantage")),

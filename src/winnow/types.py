@@ -219,6 +219,8 @@ class Row:
     ref_logprobs: Float[Tensor, " s"] | None = None
     values: Float[Tensor, " s"] | None = None
     returns: Float[Tensor, " s"] | None = None
+    sampler_logprobs: Float[Tensor, " s"] | None = None
+    """The sampler's own, where a clipping rule names them and they are not the old ones."""
 
     @property
     def rows(self) -> tuple["Row", ...]:
@@ -262,6 +264,7 @@ class Batch(OnDevice):
     returns: Float[Tensor, "b s"] | None = None
     counts: Float[Tensor, " b"] | None = None
     """Each row's part of the denominator, which goes where a row has to be left out of the update. None: 1 each."""
+    sampler_logprobs: Float[Tensor, "b s"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

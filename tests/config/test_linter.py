@@ -358,7 +358,7 @@ def test_a_product_of_ratios_is_no_danger_where_the_rule_bounds_its_weight(name:
     old = torch.full((2, 1), -16.0, dtype=torch.float64)
     logprobs = (old + 15).requires_grad_()
     sign = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
-    names = {"logprobs": logprobs, "old": old, "response": torch.ones_like(old, dtype=torch.bool)}
+    names = {"logprobs": logprobs, "old": old, "sampled": old, "response": torch.ones_like(old, dtype=torch.bool)}
     value = rule((logprobs - old).exp(), sign, **given(rule, **names))
     size = float(torch.autograd.grad(value.sum(), logprobs)[0].abs().max())
     assert (size <= 20) == (name in BOUNDED)

@@ -156,6 +156,17 @@ def policy_gradient(ratio_rule, clipping, advantages: Sequence[Sequence[float]])
     return POLICY.gradient(loss(objective, aggregate.token_mean, SAMPLED, advantages))
 
 
+def test_a_clip_that_measures_from_the_sampler_acts_in_the_first_update_where_that_is_not_the_policy():
+    """π = π_old = 0.6 and μ = 0.3, so that DPPO's mask of 0.2 takes the gradient of a token with A > 0."""
+    rule = partial(clip.dppo, low=0.2, high=0.2, cap=20.0)
+    x, mu = torch.tensor([[0.6]]).log().requires_grad_(), torch.tensor([[0.3]]).log()
+    for sampled, slope in ((x.detach(), 1.0), (mu, 0.0)):
+        value = rule(torch.ones(1, 1), torch.ones(1, 1), logprobs=x, sampled=sampled)
+        assert float(torch.autograd.grad(value.sum(), x)[0]) == slope
+        about = replace(setup(ratio=ratio.token, clip=rule), samples_exactly=slope == 1)
+        assert made(notices.ratio_and_clip_change_nothing, about) == (slope == 1)
+
+
 @proves("ratio_and_clip_change_nothing", "ratio_weighs_by_length", "ratio_averages_advantages")
 @pytest.mark.parametrize("clipping", CLIPS)
 @pytest.mark.parametrize("rule", [ratio.token, ratio.sequence, ratio.sequence_product])

@@ -14,6 +14,7 @@ LONG = Row(
     ref_logprobs=torch.tensor([0, 0, 0, -1.0, -0.6]),
     values=torch.tensor([0, 0, 0, 0.4, 0.2]),
     returns=torch.tensor([0, 0, 0, 0.9, 0.9]),
+    sampler_logprobs=torch.tensor([0, 0, 0, -0.5, -0.1]),
 )
 SHORT = Row(
     token_ids=(14, 7, 2),
@@ -22,6 +23,7 @@ SHORT = Row(
     old_logprobs=torch.tensor([0, -0.7, -0.2]),
     values=torch.tensor([0, 0.7, 0.2]),
     returns=torch.tensor([0, -0.3, -0.3]),
+    sampler_logprobs=torch.tensor([0, -0.6, -0.3]),
 )
 
 
@@ -48,6 +50,7 @@ def test_tensors_are_padded_with_zeros_and_stay_in_their_field():
     expected = {
         "advantages": [[0, 0, 0, 1.0, 1.0], [0, -0.5, -0.5, 0, 0]],
         "old_logprobs": [[0, 0, 0, -0.4, -0.2], [0, -0.7, -0.2, 0, 0]],
+        "sampler_logprobs": [[0, 0, 0, -0.5, -0.1], [0, -0.6, -0.3, 0, 0]],
         "values": [[0, 0, 0, 0.4, 0.2], [0, 0.7, 0.2, 0, 0]],
         "returns": [[0, 0, 0, 0.9, 0.9], [0, -0.3, -0.3, 0, 0]],
     }

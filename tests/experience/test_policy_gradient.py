@@ -110,6 +110,24 @@ def test_log_probabilities_that_nothing_reads_are_absent():
     assert [(row.old_logprobs, row.ref_logprobs) for row in shaped] == [(None, None)] * 2
 
 
+def test_rows_have_the_samplers_log_probabilities_where_a_clip_names_them_and_they_are_not_the_old_ones():
+    """Also with a single update, whose own forward gives the old ones; no other row is larger by them."""
+    dppo = {"clip": partial(clip.dppo, low=0.2, high=0.2, cap=20.0)}
+    for exact, rule, updates, carried in (
+        (False, dppo, 2, True),
+        (False, dppo, 1, True),
+        (True, dppo, 2, False),
+        (False, {}, 2, False),
+    ):
+        rows = rows_of(experience(algorithm(**rule), spied(exact=exact, step=0.05).scorer, updates=updates))
+        assert len(rows) == 2
+        for place, row in rows.items():
+            assert (row.old_logprobs is None) == (updates == 1)
+            assert (row.sampler_logprobs is not None) == carried
+            if carried:
+                torch.testing.assert_close(row.sampler_logprobs, sampler(place))
+
+
 def test_kl_in_the_reward_is_subtracted_before_the_advantage():
     """k1 of row 0 is 0.6 + 0.4 = 1.0, of row 1 it is 0.7 + 0.5 + 0.4 = 1.6, and so on; β is 0.5."""
     found = experience(algorithm(select=select.all_samples, advantage=advantage.reward, kl=K1_IN_REWARD))

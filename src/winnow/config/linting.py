@@ -12,12 +12,12 @@ from math import inf
 from omegaconf import DictConfig
 
 from winnow.algorithm import ActorCritic, PolicyGradient
-from winnow.config.instantiate import precision_of
+from winnow.config.instantiate import precision_of, samples_exactly
 from winnow.config.reward_functions import has_functions, penalises_length
 from winnow.explain.registry import settings_of
 from winnow.objectives import KL
 from winnow.ops import advantage, clip, kl, select
-from winnow.rule import rule_of
+from winnow.rule import reads, rule_of
 
 KNOWN_CLIPS = (clip.unclipped, clip.ppo, clip.dual, clip.ratio_min, clip.cispo, clip.sapo)
 """Rules whose gradient is that of ratio · advantage at ratio 1, but for `dual` with a floor of 1."""
@@ -63,7 +63,8 @@ class Setup:
     reward functions, of which nothing is known). `rounds_coarsely` says that two forwards of the same weights differ by
     more than rounding in float32. Samples are of the policy `staleness` iterations ago, `samples` of each prompt.
     `verdicts` are None where rewards are not those of verdicts alone. With `keeps_all_drawn` the collector draws as
-    many samples of each prompt, and leaves none out.
+    many samples of each prompt, and leaves none out. With `samples_exactly` the sampler's log-probabilities are the
+    old ones.
     """
 
     algorithm: PolicyGradient | ActorCritic
@@ -74,6 +75,7 @@ class Setup:
     samples: int = 8
     verdicts: Verdicts | None = None
     keeps_all_drawn: bool = True
+    samples_exactly: bool = True
 
     @property
     def ratio_is_one(self) -> bool:
@@ -99,7 +101,8 @@ class Setup:
         """Whether the gradient at ratio 1 is that of advantage · log π, whatever the rule of the ratio."""
         cap = settings_of(self.algorithm.clip).get("cap", 1)
         known = rule_of(self.algorithm.clip) in OF_LOG_PROBABILITY and self.bounds_are_far
-        return known and isinstance(cap, int | float) and cap >= 1
+        of_policy = self.samples_exactly or not reads(self.algorithm.clip, "sampled")
+        return known and of_policy and isinstance(cap, int | float) and cap >= 1
 
     @property
     def bounds_are_far(self) -> bool:
@@ -169,6 +172,7 @@ def setup_of(cfg: DictConfig, algorithm: PolicyGradient | ActorCritic) -> Setup:
         samples=cfg.rollout.samples,
         verdicts=verdicts,
         keeps_all_drawn=str(cfg.collector["_target_"]).endswith(".Fixed"),
+        samples_exactly=samples_exactly(cfg),
     )
 
 

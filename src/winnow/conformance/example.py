@@ -93,6 +93,7 @@ class Tokens:
     advantage: Float[Tensor, "b s"]
     response: Bool[Tensor, "b s"]
     prompts: Int[Tensor, " b"]
+    sampled: Float[Tensor, "b s"]
 
     @property
     def lengths(self) -> Int[Tensor, " b"]:
@@ -122,8 +123,8 @@ class Tokens:
         return self._of(junk)
 
     def on_policy(self) -> "Tokens":
-        """The same before the first update: the old log-probabilities are those of now."""
-        return replace(self, old=self.logprobs.clone())
+        """The same before the first update of an exact sampler: the old log-probabilities are those of now."""
+        return replace(self, old=self.logprobs.clone(), sampled=self.logprobs.clone())
 
     def to(self, dtype: torch.dtype) -> "Tokens":
         return self._of(lambda matrix: matrix.to(dtype) if matrix.is_floating_point() else matrix)
@@ -147,6 +148,7 @@ def tokens(spread: float = 0.3) -> Tokens:
     for row, (start, length) in enumerate(zip(STARTS, LENGTHS, strict=True)):
         response[row, start : start + length] = True
     normal = torch.randn(4, *response.shape, generator=draw, dtype=torch.float64)
+    off = torch.randn(response.shape, generator=generator("sampled"), dtype=torch.float64)
     logprobs = -0.5 - normal[0].abs()
     sign = torch.tensor([1.0, -1.0, -1.0, 1.0, -1.0, 1.0], dtype=torch.float64)
     advantage = ((0.5 + normal[3, :, 0].abs()) * sign)[:, None].expand_as(response)
@@ -157,6 +159,7 @@ def tokens(spread: float = 0.3) -> Tokens:
         advantage,
         response,
         torch.tensor(PROMPTS),
+        logprobs - spread * (normal[1] + 0.3 * off),
     )
     return whole._of(lambda matrix: matrix * response if matrix.is_floating_point() else matrix)
 
@@ -167,4 +170,5 @@ def far_tokens(log_ratio: float) -> Tokens:
     up = torch.rand(plain.response.shape, generator=generator("far")) < 0.5
     up[2], up[3] = True, False  # whole responses that moved one way
     moved = torch.where(up, log_ratio, -log_ratio) * plain.response
-    return replace(plain, old=plain.logprobs - moved, reference=plain.logprobs - moved)
+    before = plain.logprobs - moved
+    return replace(plain, old=before, reference=before, sampled=before)

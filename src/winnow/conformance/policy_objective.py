@@ -48,6 +48,7 @@ class Composed:
             num_micro_batches=1,
             advantages=at.advantage.clone(),
             old_logprobs=at.old.clone() if self.objective.uses_old else None,
+            sampler_logprobs=at.sampled.clone() if self.objective.uses_sampled else None,
             ref_logprobs=at.reference.clone() if self.objective.kl_in_loss is not None else None,
         )
 
@@ -112,6 +113,7 @@ def row_of(at: Tokens, row: int) -> Row:
         start,
         advantage=at.advantage[row, :end].clone(),
         old_logprobs=at.old[row, :end],
+        sampler_logprobs=at.sampled[row, :end],
         ref_logprobs=at.reference[row, :end],
     )
 

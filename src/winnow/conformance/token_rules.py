@@ -45,8 +45,7 @@ class TokenRule:
         return (quantity, at.advantage) if self.axis == "clip" else (quantity,)
 
     def offered(self, at: Tokens) -> dict[str, Tensor | None]:
-        every = {"logprobs": at.logprobs, "old": at.old, "response": at.response, "advantage": at.advantage}
-        return {name: every[name] for name in OFFERED[self.axis]}
+        return {name: getattr(at, name) for name in OFFERED[self.axis]}
 
     def total(self, at: Tokens) -> Tensor:
         """A scalar that every token's result enters with a weight of its own."""
@@ -60,7 +59,7 @@ class TokenRule:
 
 OFFERED = {
     "ratio": ("advantage",),
-    "clip": ("logprobs", "old", "response"),
+    "clip": ("logprobs", "old", "response", "sampled"),
     "correction": ("response", "advantage"),
     "kl": (),
 }

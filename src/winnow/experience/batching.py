@@ -175,6 +175,7 @@ def _terms(
         num_micro_batches=num_micro_batches,
         advantages=_padded_matrix([row.advantage for row in rows], width),
         old_logprobs=_padded_matrix([row.old_logprobs for row in rows], width),
+        sampler_logprobs=_padded_matrix([row.sampler_logprobs for row in rows], width),
         ref_logprobs=_padded_matrix([row.ref_logprobs for row in rows], width),
         values=_padded_matrix([row.values for row in rows], width),
         returns=_padded_matrix([row.returns for row in rows], width),

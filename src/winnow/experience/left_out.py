@@ -51,6 +51,7 @@ class LeftOut:
 
 SITE_OF_FIELD = {
     "old_logprobs": Site.OLD,
+    "sampler_logprobs": Site.SAMPLED,
     "ref_logprobs": Site.REFERENCE,
     "values": Site.VALUE,
     "advantage": Site.ADVANTAGE,

@@ -90,7 +90,7 @@ class PolicyGradientExperience:
         chosen = chosen_tokens(self.algorithm, {i: tokens[i] for i in rows}, scored, rollouts)
         tokens = of_chosen(tokens, chosen)
         kept = {i: tokens[i] for i in rows}
-        found = {i: _row(objective, scored, i, tokens.get(i)) for i in {*rows, *faults}}
+        found = {i: _row(objective, scored, i, tokens.get(i), self.scorer.exact) for i in {*rows, *faults}}
         return Experience(
             items=[found[i] for i in rows],
             zero_gradient=[not tokens[i].any() and not objective.has_gradient_without_advantage for i in rows],
@@ -168,12 +168,13 @@ def on_response_tokens(sequence: Row, advantage: float) -> Float[Tensor, " s"]:
     return per_token
 
 
-def _row(objective: PolicyObjective, scored: Scored, i: int, advantage: Float[Tensor, " _"] | None) -> Row:
-    """Row `i` with the log-probabilities that `objective` reads, and no others."""
+def _row(objective: PolicyObjective, scored: Scored, i: int, advantage: Float[Tensor, " _"] | None, exact: bool) -> Row:
+    """Row `i` with the log-probabilities that `objective` reads, and no others; an exact sampler's are the old ones."""
     return replace(
         scored.sequences[i],
         advantage=advantage,
         old_logprobs=scored.old.get(i) if objective.uses_old else None,
+        sampler_logprobs=scored.sampled[i] if objective.uses_sampled and not exact else None,
         ref_logprobs=scored.reference.get(i) if objective.kl_in_loss is not None else None,
     )
 
@@ -251,10 +252,10 @@ class ActorCriticExperience:
         rows = _numbers(rollouts.rows(in_batch))
         chosen = chosen_tokens(self.algorithm, {i: tokens[i] for i in rows}, scored, rollouts)
         tokens = of_chosen(tokens, chosen)
-        found = {
-            i: replace(_row(objective, scored, i, tokens.get(i)), values=values[i], returns=returns[i, : lengths[i]])
-            for i in {*rows, *faults}
-        }
+        found = {}
+        for i in {*rows, *faults}:
+            plain = _row(objective, scored, i, tokens.get(i), self.scorer.exact)
+            found[i] = replace(plain, values=values[i], returns=returns[i, : lengths[i]])
         kept, mask = {i: tokens[i] for i in rows}, counted & rollouts.rows(in_batch).unsqueeze(1)
         return Experience(
             items=[found[i] for i in rows],

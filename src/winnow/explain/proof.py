@@ -70,6 +70,7 @@ def tokens(seed: int) -> Inputs:
         "rewards": normal() * response,
         "values": normal() * response,
         "returns": normal() * response,
+        "sampled": old + normal(0.1),
     }
 
 
@@ -225,6 +226,7 @@ def _prove_loss(objective: PolicyObjective, aggregate: Aggregate, loss: Expressi
         num_micro_batches=1,
         advantages=advantage,
         old_logprobs=given["old"],
+        sampler_logprobs=given["sampled"],
         ref_logprobs=reference,
     )
     value = objective(given["logprobs"], entropies, batch).value

@@ -24,6 +24,14 @@ PI_OLD = Symbol(
     "probability under the policy before the iteration's updates",
     exp(LOGP_OLD),
 )
+LOGP_OF_SAMPLER = Symbol("log μ(a_t)", r"\log\mu(a_t)", "sampled", "log-probability of the token under the sampler")
+MU = Symbol(
+    "μ(a_t)",
+    r"\mu(a_t)",
+    "",
+    "probability under the sampler, which is π_old(a_t) where the sampler is exact",
+    exp(LOGP_OF_SAMPLER),
+)
 PI_OF_RESPONSE = Symbol("π(a)", r"\pi(a)", "", "probability of the whole response", exp(total(LOGP, TOKENS)))
 PI_OLD_OF_RESPONSE = Symbol(
     "π_old(a)",
@@ -74,7 +82,7 @@ OFFERED: dict[str, Mapping[str, Expression]] = {
     "gae": {"rewards": TOKEN_REWARD, "values": VALUE},
     "whiten": {"advantages": TOKEN_ADVANTAGE},
     "ratio": {"logprobs": LOGP, "old": LOGP_OLD, "advantage": ADVANTAGE},
-    "clip": {"ratio": RATIO, "advantage": ADVANTAGE, "logprobs": LOGP, "old": LOGP_OLD},
+    "clip": {"ratio": RATIO, "advantage": ADVANTAGE, "logprobs": LOGP, "old": LOGP_OLD, "sampled": LOGP_OF_SAMPLER},
     "aggregate": {"lengths": LENGTH},
     "correction": {"ratio": TRAINER_OVER_SAMPLER, "advantage": ADVANTAGE},
     "tokens": {"entropies": SAMPLED_ENTROPY, "logprobs": SAMPLED_LOGP, "advantage": ADVANTAGE},

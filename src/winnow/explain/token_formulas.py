@@ -23,6 +23,7 @@ from winnow.explain.symbols import (
     INSIDE,
     LOG_CHANGE,
     LOGP,
+    MU,
     PI,
     PI_OF_RESPONSE,
     PI_OLD,
@@ -204,23 +205,23 @@ def _(
     cap: float,
     divergence: str,
 ) -> Expression:
-    p, q = (clamp(of, clips.TINY, 1 - clips.TINY) for of in (PI_OLD, PI))
+    p, q = (clamp(of, clips.TINY, 1 - clips.TINY) for of in (MU, PI))
     moved, meaning = {
-        "tv": (absolute(PI - PI_OLD), "|π(a_t) − π_old(a_t)|"),
+        "tv": (absolute(PI - MU), "|π(a_t) − μ(a_t)|"),
         "kl": (
             p * log(p / q) + (1 - p) * log((1 - p) / (1 - q)),
-            "KL(π_old‖π) of two outcomes, this token or another",
+            "KL(μ‖π) of two outcomes, this token or another",
         ),
     }[divergence]
     d = Symbol("d_t", "d_t", "", meaning, moved)
-    up = (advantage > 0) & (PI > PI_OLD) & (d > high)
-    down = (advantage <= 0) & (PI < PI_OLD) & (d > low)
+    up = (advantage > 0) & (PI > MU) & (d > high)
+    down = (advantage <= 0) & (PI < MU) & (d > low)
     return stop(minimum(ratio, cap)) * advantage * logprobs * indicator(~(up | down))
 
 
 @formula(clips.stale_negatives_left_out)
 def _(ratio: Expression, advantage: Expression, low: float, high: float, delta: float) -> Expression:
-    kept = (advantage >= 0) | (mean(log(PI_OLD / PI), TOKENS) <= delta)
+    kept = (advantage >= 0) | (mean(log(MU / PI), TOKENS) <= delta)
     return ppo(ratio, advantage, low, high) * indicator(kept)
 
 

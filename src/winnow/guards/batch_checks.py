@@ -106,6 +106,7 @@ def _numbers(terms: Batch, row: Row) -> dict[str, tuple[Tensor | None, Tensor | 
     return {
         "advantages": (terms.advantages, row.advantage),
         "old log-probabilities": (terms.old_logprobs, row.old_logprobs),
+        "sampler": (terms.sampler_logprobs, row.sampler_logprobs),
         "reference": (terms.ref_logprobs, row.ref_logprobs),
         "values": (terms.values, row.values),
         "returns": (terms.returns, row.returns),

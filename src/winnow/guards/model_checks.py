@@ -94,7 +94,10 @@ def plain_policy_loss(objective: PolicyObjective, row: PlainRow, weight: float) 
     loss = -(coefficient * logprobs).sum()
     if reads(objective.clip, "logprobs"):
         # Such a rule may put a number without a gradient on log π, where the others differentiate the ratio.
-        loss = -_surrogate(objective.clip, ratio.expand_as(logprobs), advantage, logprobs, logprobs.detach() - delta)
+        own = row.row.sampler_logprobs
+        before = logprobs.detach() - delta
+        more = {"logprobs": logprobs, "old": before, "sampled": before if own is None else row.own(own)}
+        loss = -_surrogate(objective.clip, ratio.expand_as(logprobs), advantage, **more)
     if (kl := objective.kl_in_loss) is not None:
         assert row.row.ref_logprobs is not None
         estimates = estimate(kl, logprobs - row.own(row.row.ref_logprobs))
@@ -105,10 +108,10 @@ def plain_policy_loss(objective: PolicyObjective, row: PlainRow, weight: float) 
     return PlainLoss(weight * (loss - objective.entropy_coef * entropies.sum()), weight * mass)
 
 
-def _surrogate(rule: Clip, ratio: Tensor, advantage: Tensor, logprobs: Tensor, old: Tensor) -> Float[Tensor, ""]:
+def _surrogate(rule: Clip, ratio: Tensor, advantage: Tensor, **offered: Tensor) -> Float[Tensor, ""]:
     """The sum of the surrogate over the tokens of one response, by the clipping rule itself."""
-    response = torch.ones_like(logprobs, dtype=torch.bool)
-    more = given(rule, logprobs=logprobs[None], old=old[None], response=response[None])
+    offered["response"] = torch.ones_like(ratio, dtype=torch.bool)
+    more = given(rule, **{name: of[None] for name, of in offered.items()})
     return rule(ratio[None], advantage[None], **more).sum()
 
 

@@ -110,7 +110,7 @@ def dppo(
     ratio: PerToken,
     advantage: PerToken,
     logprobs: PerToken,
-    old: PerToken,
+    sampled: PerToken,
     low: float,
     high: float,
     cap: float,
@@ -118,10 +118,10 @@ def dppo(
 ) -> PerToken:
     """sg[min(r, cap)]·A·log π, and 0 where the token's divergence is beyond high (A > 0) or low in A's direction.
 
-    The divergence of "this token or another" is |π − π_old| or KL(π_old ‖ π), so that unlikely tokens may change by
-    large ratios (DPPO, arXiv 2602.04879, binary forms).
+    The divergence of "this token or another" is |π − μ| or KL(μ ‖ π) from the sampler's probability μ, so that
+    unlikely tokens may change by large ratios (DPPO, arXiv 2602.04879, binary forms).
     """
-    p, q = old.exp(), logprobs.detach().exp()
+    p, q = sampled.exp(), logprobs.detach().exp()
     moved = {"tv": _total_variation, "kl": _binary_kl}[divergence](p, q)
     beyond = torch.where(advantage > 0, (q > p) & (moved > high), (q < p) & (moved > low))
     return ratio.clamp(max=cap).detach() * advantage * logprobs * ~beyond
@@ -140,12 +140,12 @@ def stale_negatives_left_out(
     ratio: PerToken,
     advantage: PerToken,
     logprobs: PerToken,
-    old: PerToken,
+    sampled: PerToken,
     response: Bool[Tensor, "b s"],
     low: float,
     high: float,
     delta: float,
 ) -> PerToken:
-    """PPO's bound, and 0 on responses with A < 0 whose mean log π_old/π is above delta (DeepSeek-V3.2, Eq. 9)."""
-    kept = negative_rows_masked((logprobs - old).detach().exp(), response, advantage, delta)
+    """PPO's bound, and 0 on responses with A < 0 whose mean log(sampler/π) is above delta (DeepSeek-V3.2, Eq. 9)."""
+    kept = negative_rows_masked((logprobs - sampled).detach().exp(), response, advantage, delta)
     return ppo(ratio, advantage, low, high) * kept
