@@ -1,6 +1,7 @@
 """Made-up rows, a small float64 policy and the gradient of one optimiser batch, for several test modules."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytorch_lightning as pl
 import torch
@@ -43,7 +44,8 @@ def made_up_rows(advantages: Sequence[float], seed: int = 0) -> list[Row]:
         per_token[len(prompt) :] = 1
         old = per_token * torch.nn.functional.pad(-2.5 - noise[10 : 10 + length], (len(prompt), 0))
         ref = per_token * torch.nn.functional.pad(-2.5 - noise[20 : 20 + length], (len(prompt), 0))
-        rows.append(Row(prompt + ids, len(prompt), per_token * advantage, old, ref, values=old, returns=ref))
+        row = Row(prompt + ids, len(prompt), per_token * advantage, old, ref, values=old, returns=ref)
+        rows.append(replace(row, sampler_logprobs=(old + ref) / 2))
     return rows
 
 
