@@ -67,6 +67,8 @@ def algorithm_summary(cfg: DictConfig) -> str:
     nodes = {axis: node for axis in AXES if isinstance(node := cfg.algo.get(axis), DictConfig)}
     axes = ", ".join(f"{axis} {_chosen(node, axis)}" for axis, node in nodes.items())
     settings = [f"{k} {v}" for k, v in cfg.algo.items() if isinstance(v, bool | int | float | str) and k != "_target_"]
+    if cfg.algo.get("reference") == "synced":
+        settings += [f"sync.{k} {v}" for k, v in cfg.algo.sync.items() if not str(k).startswith("_")]
     return f"{choice('algo')}: {', '.join([axes, *settings])}"
 
 

@@ -277,6 +277,7 @@ def _penalty(kl: KL, by_token: bool) -> Iterator[Term]:
 
 
 def _reference(kind: ReferenceKind, sync: Sync) -> str:
+    kind = "previous" if kind == "synced" and sync == Sync(every=1, share=1.0) else kind
     said = REFERENCES[kind].format(every=sync.every, share=sync.share, rest=round(1 - sync.share, 12))
     return f"π_ref is {said}"
 
