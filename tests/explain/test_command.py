@@ -135,3 +135,14 @@ def test_the_nearest_algorithm_is_found_by_rules_and_not_by_name():
     found = nearest(composed("train", ["algo=reinforce", "algo/advantage=group"], ("algo",)))
     assert (found.name, found.differences) == ("grpo", ())
     assert "nearest: algo=grpo, with no difference" in explain(["algo=reinforce", "algo/advantage=group"])
+
+
+def test_rewards_of_functions_are_named_with_their_weights():
+    words = ["algo=grpo", "reward=function", "reward.functions=[winnow.rewards:accuracy,winnow.rewards:boxed]"]
+    assert "rewards: 2·accuracy + 0.5·boxed" in explain([*words, "reward.weights=[2,0.5]"])
+
+
+def test_a_reference_that_takes_the_policy_after_every_iteration_is_the_policy_that_drew_the_samples():
+    words = ["algo=grpo", "algo/kl=k2", "algo.kl.reference=synced", "algo.kl.sync.every=1"]
+    assert "π_ref is the policy that drew the samples" in explain(words)
+    assert "become 0.5 · π" in explain([*words, "algo.kl.sync.share=0.5"])

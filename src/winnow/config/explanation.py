@@ -18,7 +18,7 @@ from winnow.config.instantiate import build_algorithm
 from winnow.config.nodes import build_node, choice
 from winnow.config.notices import findings_of
 from winnow.config.ranges import check_ranges
-from winnow.config.reward_functions import functions_of, has_functions, penalises_length
+from winnow.config.reward_functions import functions_of, has_functions, penalises_length, weights_of
 from winnow.errors import ConfigError
 from winnow.explain.objective import explained
 from winnow.explain.text import formulas, latex_text, unicode_text
@@ -86,7 +86,9 @@ def _samples_in_words(cfg: DictConfig) -> Iterator[str]:
 def rewards_in_words(cfg: DictConfig) -> str:
     """The rewards that the symbol r stands for."""
     if has_functions(cfg):
-        return " + ".join(f"{function.weight:g}·{function.name}" for function in functions_of(cfg.reward))
+        names = [function.name for function in functions_of(cfg.reward)]
+        weighed = zip(weights_of(cfg.reward, names), names, strict=True)
+        return " + ".join(f"{weight:g}·{name}" for weight, name in weighed)
     reward = cfg.reward
     penalty = f", less reward/length={choice('reward/length')}" if penalises_length(cfg) else ""
     return f"{reward.correct:g} correct, {reward.wrong:g} wrong, {reward.no_answer:g} without an answer{penalty}"

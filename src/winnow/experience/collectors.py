@@ -173,7 +173,8 @@ class Budgets:
 
     def in_words(self, prompts: int, samples: int) -> str:
         before = f"{prompts} prompts × {self.presamples} samples"
-        return f"{before}, then {prompts} × {samples} divided by their pass rates and gradients = {prompts * samples} responses"
+        after = f"then {prompts} × {samples} divided by their pass rates and gradients"
+        return f"{before}, {after} = {prompts * samples} responses"
 
     def __call__(self, drawing: Drawing) -> Rollouts:
         met = drawing.meet(drawing.prompts)
