@@ -61,16 +61,37 @@ def changes(name: str) -> dict[str, str]:
     return {axis.removeprefix("override "): value for entry in own for axis, value in entry.items()}
 
 
+def options(name: str) -> set[Path]:
+    """The files of the options that an algorithm is made of, with those that they build on."""
+    base = base_of(name)
+    own = [ALGO / axis / f"{value}.yaml" for axis, value in changes(name).items() if axis in AXES]
+    return {part for path in own for part in (path, *bases(path))} | (options(base) if base else set())
+
+
+def bases(path: Path) -> list[Path]:
+    """The files of its own folder that an option builds on, the nearest first."""
+    own = [path.with_stem(entry) for entry in read(path).get("defaults", [])]
+    return [part for base in own for part in (base, *bases(base))]
+
+
+def option(path: Path) -> dict:
+    """The settings of an option, with those of the option that it builds on."""
+    merged: dict = {}
+    for part in (*reversed(bases(path)), path):
+        merged |= {key: value for key, value in read(part).items() if key != "defaults"}
+    return merged
+
+
 def functions(name: str) -> set[str]:
     """The functions that an algorithm is made of, by their dotted names."""
-    base = base_of(name)
-    own = {target(ALGO / axis / f"{value}.yaml") for axis, value in changes(name).items() if axis in AXES}
-    return own | (functions(base) if base else set())
+    return {target(path) for path in options(name)}
 
 
 def since() -> str:
-    """The algorithms since the paper: what each changes, the lines of its YAML, and of the functions that it needed."""
+    """The algorithms since the paper: what each changes, the lines of its YAML and of the options and functions that it
+    needed."""
     known = {dotted for name in FAMILY for dotted in functions(name)}
+    present = {path for name in FAMILY for path in options(name)}
     lines = ["| `algo=` | is | with | YAML lines | Python lines | source |", "|---|---|---|---|---|---|"]
     for path in sorted(ALGO.glob("*.yaml")):
         name, base = path.stem, base_of(path.stem)
@@ -78,14 +99,13 @@ def since() -> str:
             continue
         text = path.read_text()
         values = [f"{axis} {value}" for axis, value in changes(name).items()]
-        for key, value in read(path).items():
-            if isinstance(value, dict):
-                values += [f"{key}.{setting} {number}" for setting, number in value.items()]
         new = sorted(functions(name) - known)
         added = sum(len(inspect.getsource(function_at(dotted)).splitlines()) for dotted in new)
+        files = sum(len(part.read_text().splitlines()) for part in options(name) - present)
+        yaml_lines = f"{len(text.splitlines())}{f' + {files}' if files else ''}"
         source = re.search(r"arXiv \S*\d", text)
         lines.append(
-            f"| **{name}** | {base} | {', '.join(values) or '–'} | {len(text.splitlines())} | {added or '–'} | "
+            f"| **{name}** | {base} | {', '.join(values) or '–'} | {yaml_lines} | {added or '–'} | "
             f"{source[0] if source else '–'} |"
         )
     return "\n".join(lines)
@@ -97,7 +117,7 @@ def function_at(dotted: str) -> Callable[..., object]:
 
 
 def target(path: Path) -> str:
-    node = read(path)
+    node = option(path)
     return node["estimator"]["_target_"] if "estimator" in node else node["_target_"]
 
 
@@ -111,7 +131,7 @@ def flat(node: dict, prefix: str = "") -> dict[str, object]:
 
 
 def settings(path: Path) -> str:
-    node = {k: v for k, v in flat(read(path)).items() if not k.startswith("estimator")}
+    node = {k: v for k, v in flat(option(path)).items() if not k.startswith("estimator")}
     return ", ".join(f"`{k}` {'–' if v is None else v}" for k, v in node.items()) or "–"
 
 
@@ -125,7 +145,8 @@ def axis(name: str) -> str:
     lines = [f"| `algo/{name}=` | what it is | function | settings |", "|---|---|---|---|"]
     for path in sorted((ALGO / name).glob("*.yaml")):
         dotted = target(path)
-        lines.append(f"| **{path.stem}** | {thought(dotted)} | `{dotted.removeprefix('winnow.')}` | {settings(path)} |")
+        what = summary(path).replace("|", "\\|") if bases(path) else thought(dotted)
+        lines.append(f"| **{path.stem}** | {what} | `{dotted.removeprefix('winnow.')}` | {settings(path)} |")
     return "\n".join(lines)
 
 

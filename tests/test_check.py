@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from running import CONF
+from running import CONF, option_at
 from winnow import cli
 from winnow.algorithm import PolicyGradient, Preference
 from winnow.config.compose import composed
@@ -87,7 +87,7 @@ OUTSIDE = {"gae", "extremes", "none"}
 
 @pytest.mark.parametrize("path", [path for path in CHOICES if path.stem not in OUTSIDE], ids=lambda p: p.stem)
 def test_every_rule_keeps_its_promises(path: Path):
-    node = OmegaConf.create({"rollout": {"max_tokens": 32}, "rule": OmegaConf.load(path)})
+    node = OmegaConf.create({"rollout": {"max_tokens": 32}, "rule": option_at(path)})
     rule, axis = instantiate(node.rule, _convert_="all"), path.parent.name
     found = list(of_rule(axis, rule.estimator if isinstance(rule, KL) else rule))
     assert [str(finding) for finding in found if finding.failed] == []

@@ -25,7 +25,11 @@ BEFORE_TORCH = [
     ("model/settings=qwen", "model/settings=qwen: the group has been removed", "type model=NAME"),
     ("algo/family=policy_gradient", "the group has been removed", "type algo=NAME"),
     ("algo/clip=outside", "algo/clip=outside: has been renamed", "type algo/clip=ratio_min"),
-    ("algo/clip=hihg", "algo/clip=hihg: no such choice", "choices: cispo, cpgd, dppo, dual, none, ppo, ratio_min"),
+    (
+        "algo/clip=hihg",
+        "algo/clip=hihg: no such choice",
+        "choices: cispo, clip_higher, cpgd, dppo, dppo_kl, dual, gspo, none, ppo, ratio_min",
+    ),
     ("study.noise=-1", "study.noise=-1.0", "must be above 0, or null"),
     ("arm=grpo algo=raft", "algo=raft: arm=grpo says which algorithm", "leave one of them out"),
     (
@@ -35,7 +39,11 @@ BEFORE_TORCH = [
     ),
     ("-m experiment=miniature/figure3 algo=raft", "the experiment's arm says which algorithm", "leave one of them out"),
     ("algo/clip=none algo.clip.high=.3", "algo/clip=none has no `high`", "type algo/clip=ppo algo.clip.high=.3"),
-    ("algo.kl.coef=.1", "algo/kl=none has no `coef`", "type algo/kl=drift algo.kl.coef=.1 (or k1, k2 or k3)"),
+    (
+        "algo.kl.coef=.1",
+        "algo/kl=none has no `coef`",
+        "type algo/kl=drift algo.kl.coef=.1 (or k1, k1_in_reward, k2, k2_to_previous or k3)",
+    ),
     ("algo.critic_lr_ratio=1", "algo=grpo has no `critic_lr_ratio`", "type algo=ppo algo.critic_lr_ratio=1"),
     ("dataset.path=mine.jsonl", "dataset=arithmetic has no `path`", "type dataset=file dataset.path=mine.jsonl (or "),
     ("algo.clip=none", "algo/clip is a group", "type algo/clip=none"),

@@ -32,7 +32,7 @@ from config.test_notices import loss as loss_of
 from config.test_notices import setup as plain_setup
 from running import SINCE
 from winnow.algorithm import PolicyGradient
-from winnow.config import biased_settings, equal_settings, notices
+from winnow.config import biased_settings, clip_bounds, equal_settings, notices
 from winnow.config.command_line import read_command_line
 from winnow.config.compose import composed
 from winnow.config.equal_runs import essence
@@ -407,6 +407,96 @@ def test_without_clipping_a_gradient_grows_with_its_ratio():
     assert not made(biased_settings.nothing_bounds_the_ratio, setup(updates=4))
 
 
+def slopes(rule, change: Tensor, sign: float) -> Tensor:
+    """The gradient of a clip rule with respect to log ratios, one response of one row, with an advantage of ±1."""
+    logs = change.clone().requires_grad_()
+    surrogate = rule(logs.exp(), torch.full_like(logs, sign))
+    return torch.autograd.grad(surrogate.sum(), logs)[0]
+
+
+@proves("bounds_of_responses_on_tokens")
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_token_just_outside_of_small_bounds_has_no_gradient(sign: float):
+    rule, bound = partial(clip.ppo, low=3e-4, high=4e-4), 4e-4 if sign > 0 else 3e-4
+    moved = torch.tensor([[0.99, 1.01, -1.01]], dtype=torch.float64) * bound * sign
+    assert (slopes(rule, moved.log1p(), sign) != 0).tolist() == [[True, False, True]]
+    about = setup(updates=4, ratio=ratio.token, clip=rule)
+    said = clip_bounds.bounds_of_responses_on_tokens(about)
+    assert said is not None
+    assert "[0.9997, 1.0004]" in said
+    for other in ({"ratio": ratio.sequence}, {"clip": PPO}, {"clip": partial(clip.cispo, low=1e-3, high=1e-3)}):
+        assert not made(
+            clip_bounds.bounds_of_responses_on_tokens, setup(updates=4, **{"ratio": ratio.token, "clip": rule} | other)
+        )
+    assert not made(clip_bounds.bounds_of_responses_on_tokens, setup(updates=1, ratio=ratio.token, clip=rule))
+
+
+@proves("bounds_of_tokens_on_responses")
+@pytest.mark.parametrize("length", [2, 5, 30])
+@pytest.mark.parametrize(("sign", "edge"), [(1.0, 1.2), (-1.0, 0.8)])
+def test_a_mean_ratio_within_a_bound_leaves_the_whole_ratio_its_power(length: int, sign: float, edge: float):
+    """Tokens that all stand just inside or outside of the bound: their product is the bound to the power of n."""
+    old, response = torch.zeros(1, length, dtype=torch.float64), torch.ones(1, length, dtype=torch.bool)
+    for aside, acts in ((-1e-9, False), (1e-9, True)):
+        logprobs = torch.full_like(old, math.log(edge) + sign * aside)
+        assert ratio.sequence_product(logprobs, old, response)[0, 0].item() == pytest.approx(edge**length, rel=1e-6)
+        mean = ratio.sequence(logprobs, old, response)
+        assert bool((slopes(PPO, mean.log(), sign) == 0).all()) == acts
+    about = setup(updates=4, ratio=ratio.sequence, clip=PPO)
+    said = clip_bounds.bounds_of_tokens_on_responses(about)
+    assert said is not None
+    assert f"{edge:g}^n" in said
+    narrow = partial(clip.ppo, low=3e-4, high=4e-4)
+    for other in ({"ratio": ratio.token}, {"clip": narrow}, {"clip": clip.unclipped}):
+        assert not made(
+            clip_bounds.bounds_of_tokens_on_responses,
+            setup(updates=4, **{"ratio": ratio.sequence, "clip": PPO} | other),
+        )
+    assert not made(clip_bounds.bounds_of_tokens_on_responses, setup(updates=1, ratio=ratio.sequence, clip=PPO))
+
+
+@proves("thresholds_of_total_variation_on_a_kl")
+@pytest.mark.parametrize("threshold", [0.05, 0.08, 0.15, 0.2])
+def test_a_kl_within_a_threshold_leaves_almost_the_move_that_pinsker_allows(threshold: float):
+    """Over a grid of old and new probabilities: the largest move that keeps its gradient."""
+    grid = torch.linspace(0.005, 0.995, 199, dtype=torch.float64)
+    old, new = torch.meshgrid(grid, grid, indexing="ij")
+    rule = partial(clip.dppo, low=threshold, high=threshold, cap=1e9, divergence="kl")
+    logprobs = new.log().requires_grad_()
+    surrogate = rule((new / old), torch.ones_like(new), logprobs=logprobs, old=old.log())
+    kept = torch.autograd.grad(surrogate.sum(), logprobs)[0] != 0
+    largest, bound = float((new - old)[kept & (new > old)].max()), math.sqrt(threshold / 2)
+    assert 0.9 * bound < largest <= bound
+    about = setup(updates=4, ratio=ratio.token, clip=rule)
+    beyond = bound > clip_bounds.LARGEST_TOTAL_VARIATION
+    assert made(clip_bounds.thresholds_of_total_variation_on_a_kl, about) == beyond
+    for other in (partial(rule, divergence="tv"), PPO):
+        assert not made(
+            clip_bounds.thresholds_of_total_variation_on_a_kl, setup(updates=4, ratio=ratio.token, clip=other)
+        )
+    assert not made(clip_bounds.thresholds_of_total_variation_on_a_kl, setup(ratio=ratio.token, clip=rule))
+
+
+@pytest.mark.parametrize("algo", [*SINCE, "dppo algo/clip=dppo_kl", "reinforce algo/clip=clip_higher"])
+def test_bounds_of_no_algorithm_are_made_for_another_quantity(algo: str):
+    cfg = composed("train", f"algo={algo}".split(), ("algo",))
+    assert [found for found in notices.findings_of(cfg, build_algorithm(cfg)) if found.kind is Kind.BOUNDS] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        ("algo=gspo algo/ratio=token", "type algo/ratio=sequence, or algo/clip=ppo"),
+        ("algo=grpo algo/ratio=sequence", "type algo/clip=gspo"),
+        ("algo=dppo algo.clip.divergence=kl", "type algo/clip=dppo_kl"),
+    ],
+)
+def test_bounds_that_stay_behind_are_told(words: str, instead: str):
+    cfg = composed("train", words.split(), ("algo",))
+    [found] = [found for found in notices.findings_of(cfg, build_algorithm(cfg)) if found.kind is Kind.BOUNDS]
+    assert instead in found.text
+
+
 @pytest.mark.parametrize("changed", [{"truncated": "drop"}, {"select": select.best}])
 def test_where_samples_are_left_out_their_place_in_the_batch_matters(changed):
     """Responses that are cut off are left out too, and so is what a collector draws and does not keep."""
@@ -448,18 +538,36 @@ SAME = [
     (["algo=raft", "update.minibatches=1"], ["algo=raftpp", "update.minibatches=1"]),
     (["algo=grpo", "algo.rejected=zero"], ["algo=grpo", "algo.rejected=zero", "algo/select=mixed_prompts"]),
     (["algo=reinforce", "algo/advantage=group"], ["algo=grpo", "logger=csv"]),
+    (["algo=reinforce"], ["algo=grpo", "algo.advantage.centre=none", "algo.advantage.scale=none"]),
+    (["algo=reinforce"], ["algo=w_reinforce", "algo.advantage.w_pos=1.0"]),
+    (["algo=grpo", "algo/advantage=centred"], ["algo=grpo", "algo/advantage=centred", "algo.advantage.eps=1e-4"]),
 ]
 DIFFERENT = [
     (["algo=grpo"], ["algo=grpo", "seed=1"]),
     (["algo=grpo"], ["algo=grpo", "algo/select=mixed_prompts"]),
     (["algo=grpo", "algo.truncated=drop"], ["algo=grpo", "algo.truncated=drop", "algo.rejected=zero"]),
     (["algo=grpo"], ["algo=grpo", "algo.clip.low=0.5"]),
+    (["algo=grpo"], ["algo=grpo", "algo.advantage.eps=1e-4"]),
+    (["algo=reinforce"], ["algo=grpo", "algo/advantage=centred"]),
     (["algo=raftpp"], ["algo=raftpp", "algo.clip.high=0.5"]),
     (["algo=raft"], ["algo=raftpp"]),
     (["algo=reinforce", "algo/clip=ratio_min"], ["algo=reinforce"]),
     (["algo=grpo", "update.minibatches=1"], ["algo=grpo", "update.minibatches=1", "algo.clip.high=1e-5"]),
     (["algo=grpo", "update.minibatches=1"], ["algo=grpo", "update.minibatches=1", "algo/clip=dual", "algo.clip.c=1"]),
 ]
+
+
+@pytest.mark.parametrize("penalised", [False, True])
+def test_rules_of_advantage_that_share_a_plainest_form_are_equal(penalised: bool):
+    draws = torch.randn(2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    rewards, penalty = draws[0], draws[1] if penalised else None
+    plain = advantage.reward(rewards, penalty)
+    assert same(advantage.group(rewards, penalty, centre="none", scale="none"), plain)
+    assert same(advantage.signed(rewards, penalty, w_pos=1.0, w_neg=1.0), plain)
+    for centre in ("mean", "leave_one_out"):
+        a, b = (advantage.group(rewards, penalty, centre=centre, scale="none", eps=eps) for eps in (1e-6, 0.5))
+        assert same(a, b)
+        assert not same(a, plain)
 
 
 def essence_of(words: Sequence[str]) -> str:

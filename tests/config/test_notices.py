@@ -17,7 +17,7 @@ from torch.nn.functional import cosine_similarity
 
 from fakes import HandMade, spied
 from winnow.algorithm import ActorCritic, PolicyGradient
-from winnow.config import biased_settings, equal_settings, notices
+from winnow.config import biased_settings, clip_bounds, equal_settings, notices
 from winnow.config.notices import NOTICES, Setup
 from winnow.experience.batching import collate
 from winnow.experience.metrics import Clock
@@ -394,5 +394,6 @@ def test_samples_of_an_earlier_policy_count_as_its_own_without_a_correction():
 
 
 def test_every_notice_is_proven():
-    elsewhere = {rule.rule.__name__ for rule in (*equal_settings.RULES, *biased_settings.RULES)}  # test_linter.py
+    in_test_linter = (*equal_settings.RULES, *biased_settings.RULES, *clip_bounds.RULES)
+    elsewhere = {rule.rule.__name__ for rule in in_test_linter}
     assert {notice.rule.__name__ for notice in NOTICES} == (PROVEN | elsewhere)

@@ -64,7 +64,7 @@ def test_explain_says_what_training_would_refuse(words: list[str], part: str):
 
 
 def test_what_a_file_sets_for_another_choice_is_named_with_the_way_out():
-    words = ["algo=rloo", "algo/advantage=whitened"]
+    words = ["arm=remove_both_std", "algo/advantage=whitened"]
     with pytest.raises(ConfigError, match=r"another choice, type '~algo\.advantage\.centre'"):
         explain(words)
     text = explain([*words, "~algo.advantage.centre", "~algo.advantage.scale"])

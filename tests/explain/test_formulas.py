@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
+from running import option_at
 from winnow.algorithm import ActorCritic, PolicyGradient
 from winnow.config.compose import CONF
 from winnow.config.explanation import named_algorithms
@@ -37,7 +38,7 @@ NONE = [CONF / "algo" / axis / "none.yaml" for axis in ("ratio", "clip", "correc
 
 def rule_at(path: Path) -> tuple[str, registry.Rule]:
     """The axis and the rule of a YAML, with the YAML's settings."""
-    node = OmegaConf.create({"rollout": {"max_tokens": 64}, "rule": OmegaConf.load(path)}).rule
+    node = OmegaConf.create({"rollout": {"max_tokens": 64}, "rule": option_at(path)}).rule
     rule = instantiate(node)
     if path.parent.name == "preference":
         settings = {"beta": 0.1, "smoothing": 0.1}

@@ -9,7 +9,7 @@ from winnow.config import equal_settings, notices
 from winnow.config.instantiate import build_algorithm
 from winnow.config.linting import Setup, setup_of
 from winnow.config.nodes import hash_of, plain_config
-from winnow.ops import clip, select
+from winnow.ops import advantage, clip, select
 from winnow.rule import rule_of
 from winnow.study.arms import IDLE_SECTIONS
 
@@ -32,6 +32,19 @@ def essence(cfg: DictConfig) -> str:
     return hash_of(plain)
 
 
+def plainest(advantage_node: Settings) -> Settings:
+    """The node of a rule of advantage; of rules that compute the same from any rewards, that of the plainest."""
+    target = advantage_node.get(TARGET)
+    centre, scale, *weights = (advantage_node.get(name) for name in ("centre", "scale", "w_pos", "w_neg"))
+    uncentred = target == _dotted(advantage.group) and centre == scale == "none"
+    unweighted = target == _dotted(advantage.signed) and weights == [1, 1]
+    if uncentred or unweighted:
+        return {TARGET: _dotted(advantage.reward), "_partial_": True}
+    if target == _dotted(advantage.group) and scale == "none" and "eps" in advantage_node:
+        return advantage_node | {"eps": 1e-6}  # which only a deviation is added to
+    return advantage_node
+
+
 def _essential(algo: Settings, setup: Setup) -> Settings:
     """The settings of an algorithm that have an effect."""
     plain = not setup.algorithm.objective.uses_ratio and rule_of(setup.algorithm.clip) is clip.unclipped
@@ -43,6 +56,7 @@ def _essential(algo: Settings, setup: Setup) -> Settings:
         algo = _without(algo, "ratio")
     if equal_settings.best_are_the_correct(setup) is not None:
         algo["select"] = _node(algo["select"]) | {TARGET: _dotted(select.positive)}
+    algo["advantage"] = plainest(_node(algo["advantage"]))
     said = equal_settings.a_signed_weight_has_no_rewards(setup) or ""
     for name in ("w_pos", "w_neg"):
         if f"algo.advantage.{name} changes nothing" in said:

@@ -13,7 +13,7 @@ from winnow.algorithm import Algorithm
 from winnow.config.checks import check_correction
 from winnow.config.command_line import read_command_line
 from winnow.config.compose import CONF, Composer, composed
-from winnow.config.equal_runs import essence
+from winnow.config.equal_runs import essence, plainest
 from winnow.config.instantiate import build_algorithm
 from winnow.config.nodes import build_node, choice
 from winnow.config.notices import findings_of
@@ -29,10 +29,19 @@ TARGET = "_target_"
 
 @dataclass(frozen=True, slots=True)
 class Nearest:
-    """A row of `conf/algo`, and the settings in which an algorithm differs from it: `clip: ppo(…) here, … there`."""
+    """A row of `conf/algo`, and the settings in which an algorithm differs from it: `clip: ppo(…) here, … there`.
+
+    Without differences it computes the same; `by_other_words` says that its settings are others all the same.
+    """
 
     name: str
     differences: tuple[str, ...]
+    by_other_words: bool = False
+
+    def __str__(self) -> str:
+        same = "which computes the same" if self.by_other_words else "with no difference"
+        first = f"nearest: algo={self.name}" + ("; it differs in" if self.differences else f", {same}")
+        return "\n  ".join([first, *self.differences])
 
 
 def explain(words: Sequence[str], latex: bool = False) -> str:
@@ -51,10 +60,7 @@ def explanation_of(cfg: DictConfig) -> str:
     """The formula of a composed configuration, what is said of it, and the nearest named algorithm."""
     near = nearest(cfg)
     algorithm = build_algorithm(cfg)
-    lines = [run_text(cfg, algorithm), *_refusals(cfg, algorithm)]
-    lines.append(f"nearest: algo={near.name}" + ("; it differs in" if near.differences else ", with no difference"))
-    lines += [f"  {difference}" for difference in near.differences]
-    return "\n".join(lines)
+    return "\n".join([run_text(cfg, algorithm), *_refusals(cfg, algorithm), str(near)])
 
 
 def _refusals(cfg: DictConfig, algorithm: Algorithm) -> Iterator[str]:
@@ -141,11 +147,24 @@ def _flat(node: object, path: str = "") -> Iterator[tuple[str, object]]:
 
 
 def nearest(cfg: DictConfig) -> Nearest:
-    """The algorithm of `conf/algo` that shares most rules and settings with a composed configuration."""
-    mine, chosen = _leaves(cfg.algo), choice("algo")
-    rows = {name: _leaves(node) for name, node in named_algorithms().items()}
+    """The algorithm of `conf/algo` that shares most rules and settings with a composed configuration.
+
+    Rules of advantage that compute the same are one: rewards neither centred nor scaled are those of Reinforce.
+    """
+    mine, chosen = _plain_leaves(cfg.algo), choice("algo")
+    rows = {name: _plain_leaves(node) for name, node in named_algorithms().items()}
     name = min(rows, key=lambda name: (_distance(mine, rows[name]), name != chosen, name))
-    return Nearest(name, tuple(_differences(mine, rows[name])))
+    differences = tuple(_differences(mine, rows[name]))
+    by_other_words = not differences and _leaves(cfg.algo) != _leaves(named_algorithms()[name])
+    return Nearest(name, differences, by_other_words)
+
+
+def _plain_leaves(algo: DictConfig) -> dict[str, object]:
+    """The leaves of an algorithm, its rule of advantage in the plainest form."""
+    leaves, axis = _leaves(algo), "advantage."
+    own = {key.removeprefix(axis): value for key, value in leaves.items() if key.startswith(axis)}
+    others = {key: value for key, value in leaves.items() if not key.startswith(axis)}
+    return others | {f"{axis}{key}": value for key, value in plainest(own).items()} if own else leaves
 
 
 @cache

@@ -33,12 +33,13 @@ ROUNDING = 1e-4
 
 class Kind(StrEnum):
     """The sort of claim: a setting without effect, another configuration that is the same but for a factor, a gradient
-    that is not the one its name promises, or a quantity that nothing bounds."""
+    that is not the one its name promises, a quantity that nothing bounds, or bounds made for another quantity."""
 
     INERT = "inert"
     EQUAL = "equal"
     BIASED = "biased"
     UNSTABLE = "unstable"
+    BOUNDS = "bounds"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ them. A rule of a plug-in is not known here, so that nothing is claimed to be eq
 from omegaconf import DictConfig
 
 from winnow.algorithm import Algorithm, Preference, Supervised
-from winnow.config import biased_settings, equal_settings
+from winnow.config import biased_settings, clip_bounds, equal_settings
 from winnow.config.linting import Finding, Kind, LinterRule, Rule, Setup, setup_of
 from winnow.ops import advantage, aggregate, kl, ratio
 from winnow.rule import rule_of
@@ -149,6 +149,7 @@ NOTICES: tuple[LinterRule, ...] = (
     LinterRule(no_advantage_is_negative, Kind.EQUAL),
     *equal_settings.RULES,
     *biased_settings.RULES,
+    *clip_bounds.RULES,
 )
 
 

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -152,6 +152,9 @@ MISSING_SETTING = "absent"
 def changes(run: SavedRun, cfg: DictConfig, choices: Mapping[str, object]) -> list[Change]:
     """The settings and options in which `cfg` and `choices` differ from the saved ones, options first.
 
+    An option inside of a group, such as `algo/clip`, that sets what the other one set is no change: another version of
+    Winnow may have it under another name.
+
     Raises:
         ConfigError: the saved configuration refers to a key that does not exist.
     """
@@ -163,7 +166,15 @@ def changes(run: SavedRun, cfg: DictConfig, choices: Mapping[str, object]) -> li
     options = [_change(group, old, new) for group in sorted({*old, *new}) if not group.startswith("hydra/")]
     now = dict(_leaves(cfg))
     settings = [_change(key, saved, now) for key in sorted({*saved, *now}) if key.split(".")[0] not in ABOUT_RESUMING]
-    return [change for change in (*options, *settings) if change is not None]
+    changed = [change for change in settings if change is not None]
+    return [*(c for c in options if c is not None and not _is_renamed(c, changed, saved.keys() & now.keys())), *changed]
+
+
+def _is_renamed(option: Change, changed: Sequence[Change], shared: Collection[str]) -> bool:
+    """Whether an option inside of a group has another name and no other setting."""
+    node = option.key.replace("/", ".") + "."
+    has_node = any(key.startswith(node) for key in shared)
+    return "/" in option.key and has_node and not any(f"{change.key}.".startswith(node) for change in changed)
 
 
 def _change(key: str, old: Mapping[str, object], new: Mapping[str, object]) -> Change | None:
