@@ -29,7 +29,7 @@ from winnow.rule import reads
 
 PAGE = (Path(__file__).parent.parent / "docs/own_objective.md").read_text()
 FILE = re.compile(r"^```(?:python|yaml)\n# ([\w/.]+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"^winnow (check .*\b(?:rank$|centred|per_token|forgetful|in_place)\b.*)", re.MULTILINE)
+COMMAND = re.compile(r"^winnow (check .*\b(?:rank$|across_prompts|per_token|forgetful|in_place)\b.*)", re.MULTILINE)
 OF_THE_PAPER = ("raft", "raftpp", "reinforce", "reinforce_rej", "grpo", "ppo", "dpo", "sft")
 ALGORITHMS = tuple(sorted(path.stem for path in (CONF / "algo").glob("*.yaml")))
 

@@ -424,10 +424,9 @@ def test_a_token_just_outside_of_small_bounds_has_no_gradient(sign: float):
     said = clip_bounds.bounds_of_responses_on_tokens(about)
     assert said is not None
     assert "[0.9997, 1.0004]" in said
-    for other in ({"ratio": ratio.sequence}, {"clip": PPO}, {"clip": partial(clip.cispo, low=1e-3, high=1e-3)}):
-        assert not made(
-            clip_bounds.bounds_of_responses_on_tokens, setup(updates=4, **{"ratio": ratio.token, "clip": rule} | other)
-        )
+    far, weight = PPO, partial(clip.cispo, low=1e-3, high=1e-3)
+    for of, clipping in ((ratio.sequence, rule), (ratio.token, far), (ratio.token, weight)):
+        assert not made(clip_bounds.bounds_of_responses_on_tokens, setup(updates=4, ratio=of, clip=clipping))
     assert not made(clip_bounds.bounds_of_responses_on_tokens, setup(updates=1, ratio=ratio.token, clip=rule))
 
 
@@ -447,11 +446,8 @@ def test_a_mean_ratio_within_a_bound_leaves_the_whole_ratio_its_power(length: in
     assert said is not None
     assert f"{edge:g}^n" in said
     narrow = partial(clip.ppo, low=3e-4, high=4e-4)
-    for other in ({"ratio": ratio.token}, {"clip": narrow}, {"clip": clip.unclipped}):
-        assert not made(
-            clip_bounds.bounds_of_tokens_on_responses,
-            setup(updates=4, **{"ratio": ratio.sequence, "clip": PPO} | other),
-        )
+    for of, clipping in ((ratio.token, PPO), (ratio.sequence, narrow), (ratio.sequence, clip.unclipped)):
+        assert not made(clip_bounds.bounds_of_tokens_on_responses, setup(updates=4, ratio=of, clip=clipping))
     assert not made(clip_bounds.bounds_of_tokens_on_responses, setup(updates=1, ratio=ratio.sequence, clip=PPO))
 
 
