@@ -146,3 +146,12 @@ def test_a_reference_that_takes_the_policy_after_every_iteration_is_the_policy_t
     words = ["algo=grpo", "algo/kl=k2", "algo.kl.reference=synced", "algo.kl.sync.every=1"]
     assert "π_ref is the policy that drew the samples" in explain(words)
     assert "become 0.5 · π" in explain([*words, "algo.kl.sync.share=0.5"])
+
+
+def test_rules_that_compute_the_same_are_one_to_the_nearest_algorithm():
+    uncentred = ["algo=grpo", "algo.advantage.centre=none", "algo.advantage.scale=none"]
+    assert "nearest: algo=reinforce, which computes the same\n" in explain(uncentred) + "\n"
+    found = nearest(composed("train", [*uncentred, "algo.clip.high=0.3"], ("algo",)))
+    assert (found.name, found.differences) == ("reinforce", ("clip.high: 0.3 here, 0.2 there",))
+    found = nearest(composed("train", ["algo=dr_grpo", "algo.advantage.eps=1e-4"], ("algo",)))
+    assert (found.name, found.differences, found.by_other_words) == ("dr_grpo", (), True)

@@ -50,12 +50,9 @@ def bounds_of_tokens_on_responses(setup: Setup) -> str | None:
 def thresholds_of_total_variation_on_a_kl(setup: Setup) -> str | None:
     """By Pinsker's inequality KL ≥ 2 · TV², with near equality where both outcomes are as likely."""
     bounds, settings = _bounds(setup), settings_of(setup.algorithm.clip)
-    if (
-        bounds is None
-        or setup.updates == 1
-        or rule_of(setup.algorithm.clip) is not clip.dppo
-        or settings.get("divergence") != "kl"
-    ):
+    if setup.updates == 1 and setup.samples_exactly:
+        return None
+    if bounds is None or rule_of(setup.algorithm.clip) is not clip.dppo or settings.get("divergence") != "kl":
         return None
     reach = sqrt(max(bounds) / 2)
     if reach <= LARGEST_TOTAL_VARIATION:
