@@ -103,9 +103,9 @@ class PolicyUpdate:
                 "algo.kl.weight=ratio: in the reward, the KL is of the policy that samples, whose ratio is 1; "
                 "type algo.kl.weight=none, or algo.kl.place=loss"
             )
-        if in_reward is not None and in_reward.is_of_sampler:
+        if in_reward is not None and in_reward.is_of_previous:
             raise ConfigError(
-                "algo.kl: in the reward, the KL to the policy that drew the samples is zero; "
+                "algo.kl: in the reward, the KL to the policy before the iteration's updates is zero; "
                 "type algo.kl.reference=initial"
             )
 
@@ -154,8 +154,8 @@ class PolicyGradient(PolicyUpdate):
             raise ConfigError("algo/advantage=gae needs a critic; type algo=ppo")
         if self.objective.kl_in_reward is not None and not reads(self.advantage, "penalty"):
             raise ConfigError(
-                f"algo.kl.place=reward: {spoken_name(self.advantage)} of algo.advantage takes no penalty; "
-                "add an argument `penalty` to it, or type algo.kl.place=loss"
+                f"algo.kl.place=reward: {spoken_name(self.advantage)} of algo.advantage takes no penalty; type "
+                "algo/advantage=group, or algo.kl.place=loss; a rule of your own takes it by an argument `penalty`"
             )
 
     def advantages(

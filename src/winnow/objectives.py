@@ -53,6 +53,10 @@ class Sync:
         """Whether the reference moves after `iteration`, counted from 1."""
         return iteration % self.every == 0
 
+    def plain(self, reference: ReferenceKind) -> ReferenceKind:
+        """The kind of a reference under this rule: one that becomes the policy every time is the previous policy."""
+        return "previous" if reference == "synced" and self == Sync(every=1, share=1.0) else reference
+
     def refuse_unused(self, reference: ReferenceKind, section: str) -> None:
         """Refuse settings of a rule that nothing follows, in the configuration's `section`.
 
@@ -94,9 +98,9 @@ class KL:
         self.sync.refuse_unused(self.reference, "algo.kl")
 
     @property
-    def is_of_sampler(self) -> bool:
-        """Whether the reference is the policy that drew the samples."""
-        return self.reference == "previous" or (self.reference == "synced" and self.sync == Sync(every=1, share=1.0))
+    def is_of_previous(self) -> bool:
+        """Whether the reference is the policy before the iteration's updates."""
+        return self.sync.plain(self.reference) == "previous"
 
     def __call__(self, logprobs: Tensor, reference: Tensor) -> Tensor:
         """The estimate of each token's KL, in the shape of `logprobs`, without the coefficient."""

@@ -144,7 +144,7 @@ def test_rewards_of_functions_are_named_with_their_weights():
 
 def test_a_reference_that_takes_the_policy_after_every_iteration_is_the_policy_that_drew_the_samples():
     words = ["algo=grpo", "algo/kl=k2", "algo.kl.reference=synced", "algo.kl.sync.every=1"]
-    assert "π_ref is the policy that drew the samples" in explain(words)
+    assert "π_ref is the policy before the iteration's updates" in explain(words)
     assert "become 0.5 · π" in explain([*words, "algo.kl.sync.share=0.5"])
 
 

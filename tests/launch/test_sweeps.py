@@ -274,9 +274,11 @@ def test_no_more_jobs_at_once_than_asked_for(tmp_path: Path):
 
 
 def test_jobs_at_a_time_have_gpus_of_their_own(tmp_path: Path):
-    """Four GPUs and three jobs of two, two at a time; the third has those of the job that ends first."""
-    said = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep({})"
-    jobs = [replace(sleeper(n, tmp_path, said.format(s)), gpus=2) for n, s in enumerate((2, 0.2, 0.2))]
+    """Four GPUs and three jobs of two, two at a time; the third has those of the second, for which the first waits."""
+    said = "import os, time, pathlib; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\n"
+    third = tmp_path / "2" / "output.log"
+    first = f"{said}while not pathlib.Path({str(third)!r}).exists(): time.sleep(0.05)"
+    jobs = [replace(sleeper(n, tmp_path, code), gpus=2) for n, code in enumerate((first, said, said))]
     ended: list[EndedJob] = []
     pool = JobPool(at_once=2, threads=1, gpus=Gpus(("4", "5", "6", "7")))
     pool.run(jobs, ended.append)

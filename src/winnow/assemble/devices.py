@@ -48,7 +48,7 @@ def gpus_of_job(cfg: DictConfig, at_once: int) -> int:
     if cfg.hardware.devices == "auto":
         return max(1, torch.cuda.device_count() // at_once)
     trainers = int(cfg.hardware.devices)
-    return max(trainers, *(gpu + 1 for gpu in _of_server(cfg, trainers)), 0)
+    return max([trainers, *(gpu + 1 for gpu in _of_server(cfg, trainers))])
 
 
 def _gpus_to_train_on(cfg: DictConfig) -> int:

@@ -91,7 +91,7 @@ def _k1_on_every_row(setup: Setup) -> bool:
 
 def kl_to_the_previous_policy_changes_nothing(setup: Setup) -> str | None:
     term = setup.algorithm.objective.kl_in_loss
-    if term is None or not term.is_of_sampler or setup.updates != 1 or setup.rounds_coarsely:
+    if term is None or not term.is_of_previous or setup.updates != 1 or setup.rounds_coarsely:
         return None
     if rule_of(term.estimator) not in (kl.k2, kl.k3, kl.drift):
         return None

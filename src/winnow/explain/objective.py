@@ -106,7 +106,7 @@ AGGREGATION = Symbol("Σ", r"\Sigma", "")
 COULD_NOT = (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, ArithmeticError)
 REFERENCES: dict[ReferenceKind, str] = {
     "initial": "the initial model",
-    "previous": "the policy that drew the samples",
+    "previous": "the policy before the iteration's updates",
     "synced": "the initial model, whose weights become {share:g} · π + {rest:g} · π_ref every {every} iterations",
 }
 
@@ -277,8 +277,7 @@ def _penalty(kl: KL, by_token: bool) -> Iterator[Term]:
 
 
 def _reference(kind: ReferenceKind, sync: Sync) -> str:
-    kind = "previous" if kind == "synced" and sync == Sync(every=1, share=1.0) else kind
-    said = REFERENCES[kind].format(every=sync.every, share=sync.share, rest=round(1 - sync.share, 12))
+    said = REFERENCES[sync.plain(kind)].format(every=sync.every, share=sync.share, rest=round(1 - sync.share, 12))
     return f"π_ref is {said}"
 
 
