@@ -174,7 +174,7 @@ def on_two_ranks(folder: Path, script: str) -> None:
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_ranks_draw_beside_their_updates_what_they_would_draw_before(tmp_path: Path):
     on_two_ranks(tmp_path, RANKS)
     before, beside = last_weights(tmp_path / "before"), last_weights(tmp_path / "beside")
