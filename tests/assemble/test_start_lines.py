@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from transformers import CohereConfig, CohereForCausalLM, PreTrainedModel
 
 from engines.models import tiny
-from running import composed
+from running import CONF, composed
 from winnow.assemble.start_lines import algorithm_summary, batch_arithmetic, slow_path_notices
 from winnow.config.instantiate import build_algorithm
 from winnow.experience.batching import deal
@@ -76,3 +76,9 @@ def test_updates_are_as_many_and_as_large_as_the_line_says(algo, prompts, sample
 )
 def test_a_function_that_was_typed_over_the_choice_is_named(words: tuple[str, ...], said: str):
     assert said in algorithm_summary(composed("algo=grpo", *words))
+
+
+@pytest.mark.parametrize("algo", sorted(path.stem for path in (CONF / "algo").glob("*.yaml")))
+def test_options_are_told_by_their_names(algo: str):
+    """Also those that build on another option, as GSPO's bounds on PPO's clipping."""
+    assert "winnow." not in algorithm_summary(composed(f"algo={algo}"))

@@ -84,12 +84,23 @@ def _chosen(node: DictConfig, axis: str) -> str:
 def _name(node: DictConfig, axis: str) -> str:
     """The choice on an axis, or the function itself where one was typed over that of the choice."""
     name, target = choice(f"algo/{axis}"), node.get("_target_")
-    path = CONF / "algo" / axis / f"{name}.yaml"
-    packaged = OmegaConf.load(path) if path.is_file() else None
+    packaged = _packaged(axis, str(name))
     if isinstance(packaged, DictConfig) and axis in packaged:  # a file that sets a number or a node, as of entropy
         packaged = packaged[axis]
     typed_over = isinstance(packaged, DictConfig) and packaged.get("_target_") != target
     return str(target) if typed_over and target else str(name)
+
+
+def _packaged(axis: str, name: str) -> DictConfig | None:
+    """The content of our file of an option, over that of the one that it builds on; None of a user's own option."""
+    path = CONF / "algo" / axis / f"{name}.yaml"
+    own = OmegaConf.load(path) if path.is_file() else None
+    if not isinstance(own, DictConfig):
+        return None
+    bases = [found for base in own.pop("defaults", []) if (found := _packaged(axis, str(base))) is not None]
+    merged = OmegaConf.merge(*bases, own)
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def slow_path_notices(cfg: DictConfig, policy: Policy) -> list[str]:
