@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from winnow.config.explanation import explain
+from winnow.config.groups import option_at
 from winnow.config.other_names import other_names
 
 ROOT = Path(__file__).parent.parent
@@ -74,14 +75,6 @@ def bases(path: Path) -> list[Path]:
     return [part for base in own for part in (base, *bases(base))]
 
 
-def option(path: Path) -> dict:
-    """The settings of an option, with those of the option that it builds on."""
-    merged: dict = {}
-    for part in (*reversed(bases(path)), path):
-        merged |= {key: value for key, value in read(part).items() if key != "defaults"}
-    return merged
-
-
 def functions(name: str) -> set[str]:
     """The functions that an algorithm is made of, by their dotted names."""
     return {target(path) for path in options(name)}
@@ -117,7 +110,7 @@ def function_at(dotted: str) -> Callable[..., object]:
 
 
 def target(path: Path) -> str:
-    node = option(path)
+    node = option_at(path)
     return node["estimator"]["_target_"] if "estimator" in node else node["_target_"]
 
 
@@ -131,7 +124,7 @@ def flat(node: dict, prefix: str = "") -> dict[str, object]:
 
 
 def settings(path: Path) -> str:
-    node = {k: v for k, v in flat(option(path)).items() if not k.startswith("estimator")}
+    node = {k: v for k, v in flat(option_at(path)).items() if not k.startswith("estimator")}
     return ", ".join(f"`{k}` {'–' if v is None else v}" for k, v in node.items()) or "–"
 
 

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -48,19 +47,6 @@ def composed(*overrides: str, program: str = "train") -> DictConfig:
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg
-
-
-def option_at(path: Path) -> object:
-    """What an option of a group sets, with the options that it builds on, as it is written."""
-    node = yaml.safe_load(path.read_text())
-    if not isinstance(node, dict):
-        return node
-    found: dict[str, object] = {}
-    for base in node.pop("defaults", []):
-        inherited = option_at(path.with_stem(base))
-        assert isinstance(inherited, dict)
-        found |= inherited
-    return found | node
 
 
 def run(directory: Path, *overrides: str) -> float | None:

@@ -13,10 +13,11 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from running import CONF, option_at
+from running import CONF
 from winnow import cli
 from winnow.algorithm import PolicyGradient, Preference
 from winnow.config.compose import composed
+from winnow.config.groups import option_at
 from winnow.config.instantiate import build_algorithm
 from winnow.conformance.claims import claims_of
 from winnow.conformance.pair_rules import PAIR_SELECT, SCORE, PairSelect, ScoreRule

@@ -9,10 +9,11 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from running import CONF, composed, option_at
+from running import CONF, composed
 from winnow.config import checks
 from winnow.config.command_line import read_command_line
 from winnow.config.compose import Composer
+from winnow.config.groups import option_at
 from winnow.config.saved_runs import Change, SavedRun, changes
 
 ALGORITHMS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((CONF / "algo").glob("*.yaml"))}

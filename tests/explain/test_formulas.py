@@ -12,10 +12,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from running import option_at
 from winnow.algorithm import ActorCritic, PolicyGradient
 from winnow.config.compose import CONF
 from winnow.config.explanation import named_algorithms
+from winnow.config.groups import option_at
 from winnow.explain import Formula, formula, registry
 from winnow.explain.domains import GROUP, TOKENS, mean, total
 from winnow.explain.expression import Expression, Symbol

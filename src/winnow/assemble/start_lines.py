@@ -1,9 +1,10 @@
 """Lines that a run says at its start: its arithmetic, its budget, its algorithm, and optimisations it cannot have."""
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from winnow.algorithm import Algorithm, Preference, Supervised
 from winnow.config.compose import CONF
+from winnow.config.groups import option_at
 from winnow.config.nodes import build_node, choice
 from winnow.experience.collectors import CollectorRule, Fixed
 from winnow.models.attention import is_packed
@@ -84,23 +85,12 @@ def _chosen(node: DictConfig, axis: str) -> str:
 def _name(node: DictConfig, axis: str) -> str:
     """The choice on an axis, or the function itself where one was typed over that of the choice."""
     name, target = choice(f"algo/{axis}"), node.get("_target_")
-    packaged = _packaged(axis, str(name))
-    if isinstance(packaged, DictConfig) and axis in packaged:  # a file that sets a number or a node, as of entropy
-        packaged = packaged[axis]
-    typed_over = isinstance(packaged, DictConfig) and packaged.get("_target_") != target
-    return str(target) if typed_over and target else str(name)
-
-
-def _packaged(axis: str, name: str) -> DictConfig | None:
-    """The content of our file of an option, over that of the one that it builds on; None of a user's own option."""
     path = CONF / "algo" / axis / f"{name}.yaml"
-    own = OmegaConf.load(path) if path.is_file() else None
-    if not isinstance(own, DictConfig):
-        return None
-    bases = [found for base in own.pop("defaults", []) if (found := _packaged(axis, str(base))) is not None]
-    merged = OmegaConf.merge(*bases, own)
-    assert isinstance(merged, DictConfig)
-    return merged
+    packaged: object = option_at(path) if path.is_file() else None
+    if isinstance(packaged, dict) and axis in packaged:  # a file that sets a number or a node, as of entropy
+        packaged = packaged[axis]
+    typed_over = isinstance(packaged, dict) and packaged.get("_target_") != target
+    return str(target) if typed_over and target else str(name)
 
 
 def slow_path_notices(cfg: DictConfig, policy: Policy) -> list[str]:

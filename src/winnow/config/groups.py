@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.default_element import ConfigDefault, GroupDefault
 from hydra.core.global_hydra import GlobalHydra
@@ -262,3 +263,10 @@ def _paragraph(label: str, text: str, columns: int = LABEL) -> str:
 
 def _escaped(text: str) -> str:
     return text.replace("$", "$$")  # Hydra fills in the template by string.Template
+
+
+def option_at(path: Path) -> dict:
+    """The settings in the file of an option, over those of the options that it builds on, as they are written."""
+    own: dict = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    bases = [option_at(path.with_stem(base)) for base in own.pop("defaults", [])]
+    return {key: value for part in (*bases, own) for key, value in part.items()}
