@@ -45,7 +45,7 @@ from winnow.errors import ConfigError
 from winnow.launch import programs
 from winnow.objectives import KL, PolicyObjective
 from winnow.ops import advantage, aggregate, clip, kl, ratio, select
-from winnow.ops.tokens import top_entropy
+from winnow.ops.tokens import low_covariance, top_entropy
 from winnow.rule import given
 
 ZERO_ONE, PLUS_MINUS = Verdicts(1, 0, 0), Verdicts(1, -1, -1)
@@ -293,6 +293,30 @@ def test_k1_times_the_ratio_has_the_gradient_of_k2(rule):
             assert not any(made(getattr(notices, name), about) for name in of_plain_k1)
 
 
+@proves("k2_times_the_ratio_is_not_the_kl")
+def test_k2_times_the_ratio_has_the_gradient_of_half_a_square_beside_that_of_the_kl():
+    def gradient(term: KL) -> Tensor:
+        objective = PolicyObjective(ratio.log_probability, clip.unclipped, term, 0.0)
+        return expected_gradient(objective, aggregate.sequence_sum, rows=1)
+
+    mine, other = POLICY.logits.log_softmax(1), REFERENCE.logits.log_softmax(1).detach()
+    square = (mine.exp() * ((mine - other) ** 2 / 2).detach()).sum(1)
+    beside = sum((_chance(POLICY, a) * _at(square, a) for a in RESPONSES), torch.zeros(()).double())
+    true, more = POLICY.gradient(backward_kl(POLICY, REFERENCE)), POLICY.gradient(beside)
+    assert more.abs().max() > 0.01
+    for term, found in (
+        (KL(kl.k2, 1.0), true),
+        (KL(kl.k2, 1.0, weight="ratio"), true + more),
+        (KL(kl.k3, 1.0, weight="ratio"), true),
+    ):
+        assert same(gradient(term), found)
+        assert made(biased_settings.k2_times_the_ratio_is_not_the_kl, setup(kl=term)) == (found is not true)
+    previous = KL(kl.k2, 1.0, weight="ratio", reference="previous")
+    for updates in (1, 2):
+        about = setup(kl=previous, updates=updates)
+        assert made(biased_settings.k2_times_the_ratio_is_not_the_kl, about) == (updates == 2)
+
+
 @proves("lengths_divide_gradients")
 def test_sequence_mean_divides_the_gradient_of_a_response_by_its_length():
     plain = PolicyObjective(ratio.log_probability, clip.unclipped, None, 0.0)
@@ -528,6 +552,7 @@ def test_a_resumed_run_does_not_tell_of_its_biases_again():
     assert [line for line in first if "k3" not in line] == again
 
 
+ONCE_FROM_ITSELF = ["algo=dpo", "algo.reference=previous", "update.minibatches=1"]
 SAME = [
     (["algo=grpo"], ["algo=grpo", "algo.rejected=zero"]),
     (["algo=raftpp"], ["algo=raftpp", "algo.clip.low=0.5"]),
@@ -540,6 +565,9 @@ SAME = [
     (["algo=reinforce"], ["algo=grpo", "algo.advantage.centre=none", "algo.advantage.scale=none"]),
     (["algo=reinforce"], ["algo=w_reinforce", "algo.advantage.w_pos=1.0"]),
     (["algo=grpo", "algo/advantage=centred"], ["algo=grpo", "algo/advantage=centred", "algo.advantage.eps=1e-4"]),
+    (["algo=raftpp"], ["algo=raftpp", "algo/tokens=low_covariance"]),
+    (["algo=dpo", "algo/divergence=forward_kl"], ["algo=dpo", "algo/divergence=alpha", "algo.divergence.order=0"]),
+    ([*ONCE_FROM_ITSELF], [*ONCE_FROM_ITSELF, "algo/divergence=forward_kl"]),
 ]
 DIFFERENT = [
     (["algo=grpo"], ["algo=grpo", "seed=1"]),
@@ -551,6 +579,10 @@ DIFFERENT = [
     (["algo=raftpp"], ["algo=raftpp", "algo.clip.high=0.5"]),
     (["algo=raft"], ["algo=raftpp"]),
     (["algo=reinforce", "algo/clip=ratio_min"], ["algo=reinforce"]),
+    (["algo=grpo"], ["algo=grpo", "algo/tokens=low_covariance"]),
+    (["algo=dpo"], ["algo=dpo", "algo/divergence=jensen_shannon"]),
+    ([*ONCE_FROM_ITSELF], [*ONCE_FROM_ITSELF, "algo/preference=hinge"]),
+    ([*ONCE_FROM_ITSELF], [*ONCE_FROM_ITSELF, "algo/divergence=jensen_shannon"]),
     (["algo=grpo", "update.minibatches=1"], ["algo=grpo", "update.minibatches=1", "algo.clip.high=1e-5"]),
     (["algo=grpo", "update.minibatches=1"], ["algo=grpo", "update.minibatches=1", "algo/clip=dual", "algo.clip.c=1"]),
 ]
@@ -567,6 +599,38 @@ def test_rules_of_advantage_that_share_a_plainest_form_are_equal(penalised: bool
         a, b = (advantage.group(rewards, penalty, centre=centre, scale="none", eps=eps) for eps in (1e-6, 0.5))
         assert same(a, b)
         assert not same(a, plain)
+
+
+@proves("equal_advantages_have_no_covariance")
+@pytest.mark.parametrize("value", [1.0, -1.0, 0.7, 1e-3])
+def test_where_all_advantages_are_equal_no_token_has_a_covariance(value: float):
+    drawn = torch.Generator().manual_seed(5)
+    entropies, logprobs = torch.rand(2, 6, 9, dtype=torch.float64, generator=drawn)
+    response = torch.rand(6, 9, generator=drawn) < 0.7
+    equal = torch.where(response, value, 0.0).double()
+    unequal = equal * torch.tensor([1.0, -1.0, 1.0, 0.5, 2.0, 1.0])[:, None]
+    for advantages, all_stay in ((equal, True), (unequal, False)):
+        kept = low_covariance(entropies, response, -logprobs, advantages, share=0.2)
+        assert bool((kept == response).all()) == all_stay
+
+
+def test_of_which_batches_it_is_known_that_all_advantages_are_equal():
+    claim, rule = equal_settings.equal_advantages_have_no_covariance, partial(low_covariance, share=0.2)
+    two_ways_to_be_wrong = Verdicts(1, -1, -0.5)
+    for verdicts, settings, equal in (
+        (None, {"advantage": advantage.one, "select": select.best}, True),
+        (PLUS_MINUS, {"select": select.positive}, True),
+        (PLUS_MINUS, {"select": select.negative}, True),
+        (two_ways_to_be_wrong, {"select": select.negative}, False),
+        (None, {"select": select.positive}, False),
+        (PLUS_MINUS, {}, False),
+        (None, {"advantage": advantage.one, "select": select.best, "rejected": "zero"}, False),
+        (None, {"advantage": advantage.one, "rejected": "zero"}, True),
+        (PLUS_MINUS, {"advantage": advantage.group, "select": select.positive}, False),
+        (PLUS_MINUS, {"select": select.positive, "kl": KL(kl.k1, 0.1, place="reward")}, False),
+    ):
+        assert made(claim, setup(verdicts, tokens=rule, **settings)) == equal, (verdicts, settings)
+        assert not made(claim, setup(verdicts, tokens=partial(top_entropy, share=0.2), **settings))
 
 
 def essence_of(words: Sequence[str]) -> str:

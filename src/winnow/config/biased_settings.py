@@ -29,6 +29,18 @@ def k3_in_the_loss_is_the_forward_kl(setup: Setup) -> str | None:
     )
 
 
+def k2_times_the_ratio_is_not_the_kl(setup: Setup) -> str | None:
+    term = setup.algorithm.objective.kl_in_loss
+    if term is None or rule_of(term.estimator) is not kl.k2 or term.weight != "ratio" or term.clamp is not None:
+        return None
+    if term.is_of_previous and setup.updates == 1:  # where the difference is 0
+        return None
+    return (
+        "algo/kl=k2 is the KL's gradient without algo.kl.weight=ratio, which adds that of the mean of "
+        "(log π − log π_ref)²/2, the difference held fixed; type algo/kl=k3, or algo.kl.weight=none"
+    )
+
+
 def lengths_divide_gradients(setup: Setup) -> str | None:
     if rule_of(setup.algorithm.aggregate) is not aggregate.sequence_mean:
         return None
@@ -86,6 +98,7 @@ def ones_pull_up_wrong_samples(setup: Setup) -> str | None:
 
 RULES = (
     LinterRule(k3_in_the_loss_is_the_forward_kl, Kind.BIASED),
+    LinterRule(k2_times_the_ratio_is_not_the_kl, Kind.BIASED),
     LinterRule(lengths_divide_gradients, Kind.BIASED, quiet=True),
     LinterRule(deviations_weigh_prompts, Kind.BIASED, quiet=True),
     LinterRule(product_of_ratios_grows, Kind.UNSTABLE),

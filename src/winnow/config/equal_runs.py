@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 from omegaconf import DictConfig
 
-from winnow.algorithm import ActorCritic, PolicyGradient
-from winnow.config import equal_settings, notices
+from winnow.algorithm import ActorCritic, PolicyGradient, Preference
+from winnow.config import equal_settings, notices, pair_settings
 from winnow.config.instantiate import build_algorithm
 from winnow.config.linting import Setup, setup_of
 from winnow.config.nodes import hash_of, plain_config
-from winnow.ops import advantage, clip, select
+from winnow.config.notices import pair_setup_of
+from winnow.config.pair_settings import PairSetup
+from winnow.ops import advantage, clip, preference, select, tokens
 from winnow.rule import rule_of
 from winnow.study.arms import IDLE_SECTIONS
 
@@ -29,6 +31,10 @@ def essence(cfg: DictConfig) -> str:
         setup = setup_of(cfg, algorithm)
         if setup.all_rules_are_known:
             plain["algo"] = _essential({str(key): value for key, value in settings.items()}, setup)
+    elif isinstance(algorithm, Preference) and isinstance(settings, dict):
+        pairs = pair_setup_of(cfg, algorithm)
+        if pairs.all_rules_are_known:
+            plain["algo"] = _essential_pairs({str(key): value for key, value in settings.items()}, pairs)
     return hash_of(plain)
 
 
@@ -64,7 +70,17 @@ def _essential(algo: Settings, setup: Setup) -> Settings:
     centred = setup.algorithm.rejected == "zero" and equal_settings.centring_rejects_uniform_prompts(setup) is not None
     if centred:
         algo["select"] = _node(algo["select"]) | {TARGET: _dotted(select.all_samples)}
+    if equal_settings.equal_advantages_have_no_covariance(setup) is not None:
+        algo["tokens"] = {TARGET: _dotted(tokens.every_token), "_partial_": True}
     return _without(algo, "rejected") if centred or setup.rejects_nothing else algo
+
+
+def _essential_pairs(algo: Settings, setup: PairSetup) -> Settings:
+    if pair_settings.divergence_has_no_effect_yet(setup) is not None:
+        algo["divergence"] = {TARGET: _dotted(preference.reverse_kl), "_partial_": True}
+    if pair_settings.alpha_of_order_zero(setup) is not None:
+        algo["divergence"] = {TARGET: _dotted(preference.forward_kl), "_partial_": True}
+    return algo
 
 
 def _essential_clip(node: Settings, setup: Setup) -> Settings:

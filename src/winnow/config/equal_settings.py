@@ -1,7 +1,7 @@
 """Claims that settings have no effect, or that another configuration is the same but for a stated factor."""
 
 from winnow.config.linting import Kind, LinterRule, Setup
-from winnow.ops import advantage, aggregate, clip, select
+from winnow.ops import advantage, aggregate, clip, select, tokens
 from winnow.rule import rule_of
 
 PROMPTS_WITH = {
@@ -118,6 +118,12 @@ def best_are_the_correct(setup: Setup) -> str | None:
     return "every correct sample has the highest reward: algo/select=best keeps what algo/select=positive keeps"
 
 
+def equal_advantages_have_no_covariance(setup: Setup) -> str | None:
+    if rule_of(setup.algorithm.tokens) is not tokens.low_covariance or not setup.kept_advantages_are_equal:
+        return None
+    return "all kept samples have one advantage, so algo/tokens=low_covariance leaves out no token"
+
+
 RULES = (
     LinterRule(rewards_of_zero_select, Kind.EQUAL),
     LinterRule(centring_rejects_uniform_prompts, Kind.EQUAL),
@@ -129,4 +135,5 @@ RULES = (
     LinterRule(other_clips_are_ppo, Kind.EQUAL),
     LinterRule(a_signed_weight_has_no_rewards, Kind.INERT),
     LinterRule(best_are_the_correct, Kind.EQUAL, quiet=True),
+    LinterRule(equal_advantages_have_no_covariance, Kind.INERT),
 )

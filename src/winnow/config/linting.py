@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
+from typing import Generic, TypeVar
 
 from omegaconf import DictConfig
 
@@ -155,6 +156,21 @@ class Setup:
         rule = rule_of(self.algorithm.advantage)
         return not self.is_shaped and (rule is advantage.one or (rule is advantage.reward and self.lowest_reward >= 0))
 
+    @property
+    def kept_advantages_are_equal(self) -> bool:
+        """Whether all rows of a batch are known to have one advantage, from the rules and the rewards of verdicts."""
+        rule, verdicts = rule_of(self.algorithm.advantage), self.verdicts
+        if self.is_shaped or (self.algorithm.rejected == "zero" and not self.rejects_nothing):
+            return False
+        if rule is advantage.one:
+            return True
+        if verdicts is None or rule not in (advantage.reward, advantage.signed):
+            return False
+        chosen = rule_of(self.algorithm.select)
+        return chosen in (select.positive, select.best) or (
+            chosen is select.negative and verdicts.wrong == verdicts.no_answer
+        )
+
     def advantage_setting(self, name: str) -> object:
         """A setting of the rule of advantage, with the default where it is not given."""
         return settings_of(self.algorithm.advantage).get(name)
@@ -178,6 +194,8 @@ def setup_of(cfg: DictConfig, algorithm: PolicyGradient | ActorCritic) -> Setup:
 
 
 Rule = Callable[[Setup], str | None]
+About = TypeVar("About")
+"""The settings that a rule's claim is about: a `Setup`, or a `PairSetup` for preference pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +211,13 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class LinterRule:
+class LinterRule(Generic[About]):
     """A rule with the kind of its claim."""
 
-    rule: Rule
+    rule: Callable[[About], str | None]
     kind: Kind
     quiet: bool = False
 
-    def finding(self, setup: Setup) -> Finding | None:
+    def finding(self, setup: About) -> Finding | None:
         text = self.rule(setup)
         return None if text is None else Finding(self.kind, text, self.quiet)

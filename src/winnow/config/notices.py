@@ -4,11 +4,15 @@ A notice is a claim about gradients, and `tests/config/test_notices.py` and `tes
 them. A rule of a plug-in is not known here, so that nothing is claimed to be equal beside it.
 """
 
+from collections.abc import Sequence
+
 from omegaconf import DictConfig
 
 from winnow.algorithm import Algorithm, Preference, Supervised
-from winnow.config import biased_settings, clip_bounds, equal_settings
-from winnow.config.linting import Finding, Kind, LinterRule, Rule, Setup, setup_of
+from winnow.config import biased_settings, clip_bounds, equal_settings, pair_settings
+from winnow.config.instantiate import precision_of
+from winnow.config.linting import About, Finding, Kind, LinterRule, Rule, Setup, setup_of
+from winnow.config.pair_settings import PairSetup
 from winnow.ops import advantage, aggregate, kl, ratio
 from winnow.rule import rule_of
 
@@ -134,7 +138,7 @@ def earlier_samples_are_not_corrected(setup: Setup) -> str | None:
     )
 
 
-NOTICES: tuple[LinterRule, ...] = (
+NOTICES: tuple[LinterRule[Setup], ...] = (
     LinterRule(earlier_samples_are_not_corrected, Kind.BIASED),
     LinterRule(ratio_and_clip_change_nothing, Kind.INERT),
     LinterRule(ratio_weighs_by_length, Kind.INERT),
@@ -155,10 +159,23 @@ NOTICES: tuple[LinterRule, ...] = (
 
 def findings_of(cfg: DictConfig, algorithm: Algorithm) -> list[Finding]:
     """All claims about a composed configuration and its algorithm."""
-    if isinstance(algorithm, Preference | Supervised):
+    if isinstance(algorithm, Supervised):
         return []
+    if isinstance(algorithm, Preference):
+        pairs = pair_setup_of(cfg, algorithm)
+        return _found(pair_settings.RULES, pairs, pairs.all_rules_are_known)
     setup = setup_of(cfg, algorithm)
-    told = [rule for rule in NOTICES if setup.all_rules_are_known or rule.kind not in (Kind.INERT, Kind.EQUAL)]
+    return _found(NOTICES, setup, setup.all_rules_are_known)
+
+
+def pair_setup_of(cfg: DictConfig, algorithm: Preference) -> PairSetup:
+    updates = cfg["update"].minibatches * cfg["update"].epochs
+    return PairSetup(algorithm, updates, precision_of(cfg) == "bf16-mixed")
+
+
+def _found(rules: Sequence[LinterRule[About]], setup: About, all_are_known: bool) -> list[Finding]:
+    """What rules find; beside a function of a plug-in, nothing is said to be equal or without effect."""
+    told = [rule for rule in rules if all_are_known or rule.kind not in (Kind.INERT, Kind.EQUAL)]
     return [found for rule in told if (found := rule.finding(setup)) is not None]
 
 
