@@ -174,7 +174,7 @@ def pair_setup_of(cfg: DictConfig, algorithm: Preference) -> PairSetup:
 
 
 def _found(rules: Sequence[LinterRule[About]], setup: About, all_are_known: bool) -> list[Finding]:
-    """What rules find; beside a function of a plug-in, nothing is said to be equal or without effect."""
+    """The findings of rules; beside a function of a plug-in, nothing is said to be equal or without effect."""
     told = [rule for rule in rules if all_are_known or rule.kind not in (Kind.INERT, Kind.EQUAL)]
     return [found for rule in told if (found := rule.finding(setup)) is not None]
 
