@@ -1,5 +1,7 @@
 """`winnow explain` and `winnow diff`."""
 
+from functools import partial
+
 import pytest
 
 from winnow import cli
@@ -7,7 +9,7 @@ from winnow.config.compose import composed
 from winnow.config.explanation import difference, explain, named_algorithms, nearest
 from winnow.errors import ConfigError
 from winnow.explain.sources import source_of
-from winnow.ops import ratio
+from winnow.ops import advantage, ratio
 
 
 def test_explain_prints_formula_rules_notices_and_the_nearest_algorithm(capfd: pytest.CaptureFixture[str]):
@@ -99,6 +101,13 @@ def test_an_equation_without_a_paper_is_the_papers_in_this_package_alone():
 
     assert source_of(mine) == "Eq. 3"
     assert source_of(ratio.token) == "Eq. 5 of arXiv 2504.11343"
+
+
+def test_the_source_of_a_rule_is_that_of_its_settings():
+    assert source_of(advantage.group) == "GRPO, arXiv 2402.03300"
+    assert source_of(partial(advantage.group, scale="none")) == "Dr. GRPO, arXiv 2503.20783"
+    assert source_of(partial(advantage.group, scale="none", centre="leave_one_out")) == "RLOO, arXiv 2402.14740"
+    assert source_of(partial(advantage.batch, spread="advantages")) == "arXiv 2501.03262"
 
 
 def test_diff_says_what_changes_in_formula_and_settings():

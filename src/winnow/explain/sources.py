@@ -2,8 +2,9 @@
 
 import inspect
 import re
+from collections.abc import Mapping
 
-from winnow.explain.registry import Rule
+from winnow.explain.registry import Rule, settings_of
 from winnow.rule import rule_of
 
 PAPER = "arXiv 2504.11343"
@@ -14,9 +15,12 @@ CITES = re.compile(r"arXiv|Eq\.|section \d|[Rr]elease|[A-Z]{3,}|R(?:einforce|EIN
 
 
 def source_of(rule: Rule) -> str:
-    """The sources that the docstring of a rule names in parentheses, or else that of its module; "" without one."""
-    function = rule_of(rule)
-    found = _cited(inspect.getdoc(function) or "")
+    """The sources that the docstring of a rule names in parentheses, or else that of its module; "" without one.
+
+    A source of some settings alone ends in `where NAME=VALUE`, and counts where a rule has these.
+    """
+    function, settings = rule_of(rule), settings_of(rule)
+    found = [source for part in _cited(inspect.getdoc(function) or "") if (source := _where(part, settings))]
     if function.__module__.split(".")[0] == "winnow":
         found = [_in_full(part) for part in found]
     if not found and (module := inspect.getmodule(function)) is not None:
@@ -32,6 +36,13 @@ def first_line(rule: Rule) -> str:
 
 def _cited(doc: str) -> list[str]:
     return [part for part in re.findall(r"\(([^()]*)\)", " ".join(doc.split())) if CITES.search(part)]
+
+
+def _where(citation: str, settings: Mapping[str, object]) -> str:
+    """A citation without its conditions; "" if a rule of these settings does not meet them."""
+    source, _, conditions = citation.partition(", where ")
+    pairs = [condition.split("=") for condition in conditions.split(" and ") if condition]
+    return source if all(str(settings.get(name)) == value for name, value in pairs) else ""
 
 
 def _in_full(part: str) -> str:

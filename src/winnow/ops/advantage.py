@@ -37,10 +37,12 @@ def group(
     scale: Literal["none", "std"] = "std",
     eps: float = 1e-6,
 ) -> Float[Tensor, "p g"]:
-    """Rewards centred and scaled by the mean and standard deviation of the prompt's G samples, kept or not (GRPO).
+    """Rewards centred and scaled by the mean and standard deviation of the prompt's G samples, kept or not.
 
-    The standard deviation is the unbiased one plus `eps`, as in the released code. `leave_one_out` centres each sample
-    by the mean of the prompt's other samples. A prompt whose rewards tie has no advantage from them.
+    The standard deviation is the unbiased one plus `eps`, as in the released code (GRPO, arXiv 2402.03300, where
+    scale=std); `none` leaves it out (Dr. GRPO, arXiv 2503.20783, where centre=mean and scale=none). `leave_one_out`
+    centres each sample by the mean of the prompt's others (RLOO, arXiv 2402.14740, where centre=leave_one_out). A
+    prompt whose rewards tie has no advantage from them.
     """
     shaped = _shaped(rewards, penalty)
     if centre == scale == "none":
@@ -88,8 +90,9 @@ def batch(
 ) -> Float[Tensor, "p g"]:
     """Rewards minus the mean of their prompt, over a standard deviation of the whole iteration.
 
-    That of the rewards is Lite-PPO's (arXiv 2508.08221), that of the centred rewards REINFORCE++-baseline's (arXiv
-    2501.03262). An iteration whose rewards all tie has no advantage from them.
+    That of the rewards is Lite-PPO's (arXiv 2508.08221, where spread=rewards), that of the centred rewards
+    REINFORCE++-baseline's (arXiv 2501.03262, where spread=advantages). An iteration whose rewards all tie has no
+    advantage from them.
     """
     shaped = _shaped(rewards, penalty)
     centred = _centred_among(shaped, usable)
