@@ -264,7 +264,7 @@ def test_bad_words_are_one_line(capfd: pytest.CaptureFixture[str], words: str, p
     assert line.count("\n") == 1
 
 
-def drawn(words: str, collector: CollectorRule, samples: int = 3, draws: int = 1500) -> tuple[Tensor, float, float]:
+def drawn(words: str, collector: CollectorRule, samples: int = 3, draws: int = 600) -> tuple[Tensor, float, float]:
     """Mean estimate, its standard error and the responses of an iteration, with one prompt and a collector."""
     setting = Setting(FEW, samples=samples, collector=collector, draws=draws, seed=3)
     found = answer(words, setting)
@@ -302,7 +302,7 @@ def test_refilling_is_sampling_given_that_the_prompt_is_mixed():
 
 def test_budgets_are_spent_and_presamples_are_not_trained_on():
     """With one prompt the second part is all samples, or none where no presample is correct: RAFT of the rest."""
-    mean, error, count = drawn("algo=raft", Budgets(2, 1e-3, 2.0, "all", None), draws=3000)
+    mean, error, count = drawn("algo=raft", Budgets(2, 1e-3, 2.0, "all", None), draws=800)
     setting = Setting(FEW, samples=3, seed=3)
     right = float(FEW.probabilities(setting.tables.old)[0, [FEW.is_correct(0, each) for each in FEW.responses]].sum())
     solved = 1 - (1 - right) ** 2

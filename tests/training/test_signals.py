@@ -16,7 +16,13 @@ SMALL = ("logger=none", "hardware=cpu", "hardware.threads=1", "rollout.prompts=4
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)]
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 75),
+        pytest.param(signal.SIGHUP, 75, marks=pytest.mark.faults),
+        pytest.param(signal.SIGUSR1, 75, marks=pytest.mark.faults),
+        (signal.SIGINT, 130),
+    ],
 )
 def test_a_signal_ends_the_run_with_a_checkpoint(tmp_path: Path, number: signal.Signals, code: int):
     words = (*SMALL, "eval.prompts=2", "eval.every=0", "iterations=100000", f"hydra.run.dir={tmp_path / 'run'}")

@@ -37,7 +37,7 @@ def group(
     scale: Literal["none", "std"] = "std",
     eps: float = 1e-6,
 ) -> Float[Tensor, "p g"]:
-    """Rewards centred and scaled by the mean and standard deviation of the prompt's G samples, kept or not.
+    """GRPO's: rewards centred and scaled by the mean and deviation of the prompt's G samples, kept or not.
 
     The standard deviation is the unbiased one plus `eps`, as in the released code (GRPO, arXiv 2402.03300, where
     scale=std); `none` leaves it out (Dr. GRPO, arXiv 2503.20783, where centre=mean and scale=none). `leave_one_out`
