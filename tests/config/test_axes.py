@@ -32,6 +32,16 @@ def test_no_algorithm_sets_a_value_of_an_axis(name: str):
     assert not ALGORITHMS[name].keys() & AXES.keys()
 
 
+CHOOSE = sorted(path for folder in ("arm", "experiment", "debug") for path in (CONF / folder).rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CHOOSE, ids=lambda path: str(path.relative_to(CONF)))
+def test_no_experiment_and_no_arm_sets_a_value_of_an_axis(path: Path):
+    """`experiment=release/grpo algo/kl=none` has nothing left of the KL term that was there."""
+    own = (yaml.safe_load(path.read_text()) or {}).get("algo") or {}
+    assert [axis for axis in own.keys() & AXES.keys() if isinstance(own[axis], dict)] == []
+
+
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: f"{path.parent.name}={path.stem}")
 def test_an_option_sets_its_own_axis_alone(path: Path):
     node, text, axis = yaml.safe_load(path.read_text()), path.read_text(), path.parent.name
@@ -91,6 +101,9 @@ def plain(node: object) -> object:
         "algo=dro algo/kl=none",
         "algo=cpgd algo/advantage=reward",
         "algo=reinforce_pp_baseline algo/advantage=group",
+        "experiment=release/grpo algo/kl=none",
+        "experiment=recipe/deepseek_v32 algo/kl=k2",
+        "arm=remove_both_std algo/advantage=reward",
     ],
 )
 def test_no_value_of_the_option_that_was_there_stays(words: str):

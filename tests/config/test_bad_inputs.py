@@ -28,7 +28,7 @@ BEFORE_TORCH = [
     (
         "algo/clip=hihg",
         "algo/clip=hihg: no such choice",
-        "choices: cispo, clip_higher, cpgd, dppo, dppo_kl, dual, gspo, none, ppo, ratio_min",
+        "choices: cispo, clip_higher, cpgd, dppo, dppo_kl, dual, dual_higher, gspo, none, ppo, ratio_min",
     ),
     ("study.noise=-1", "study.noise=-1.0", "must be above 0, or null"),
     ("arm=grpo algo=raft", "algo=raft: arm=grpo says which algorithm", "leave one of them out"),
@@ -42,7 +42,7 @@ BEFORE_TORCH = [
     (
         "algo.kl.coef=.1",
         "algo/kl=none has no `coef`",
-        "type algo/kl=drift algo.kl.coef=.1 (or k1, k1_in_reward, k2, k2_to_previous or k3)",
+        "type algo/kl=k3 algo.kl.coef=.1 (or k1, k2, drift, k1_in_reward",
     ),
     ("algo.critic_lr_ratio=1", "algo=grpo has no `critic_lr_ratio`", "type algo=ppo algo.critic_lr_ratio=1"),
     ("dataset.path=mine.jsonl", "dataset=arithmetic has no `path`", "type dataset=file dataset.path=mine.jsonl (or "),

@@ -1,6 +1,7 @@
 """`winnow explain` and `winnow diff`."""
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -65,8 +66,13 @@ def test_explain_says_what_training_would_refuse(words: list[str], part: str):
     assert part in text
 
 
-def test_what_a_file_sets_for_another_choice_is_named_with_the_way_out():
-    words = ["arm=remove_both_std", "algo/advantage=whitened"]
+def test_what_a_file_sets_for_another_choice_is_named_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A user's own file may still set values on an axis."""
+    mine = tmp_path / "conf" / "experiment" / "mine.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("# @package _global_\n# Mine.\nalgo: {advantage: {centre: none, scale: std}}\n")
+    monkeypatch.chdir(tmp_path)
+    words = ["algo=grpo", "experiment=mine", "algo/advantage=whitened"]
     with pytest.raises(ConfigError, match=r"another choice, type '~algo\.advantage\.centre'"):
         explain(words)
     text = explain([*words, "~algo.advantage.centre", "~algo.advantage.scale"])

@@ -180,7 +180,7 @@ def test_help_lists_every_choice_of_every_group_on_one_screen():
     assert set(found) == {g for g in groups if not g.startswith("hydra")} - folders - {"benchmark"}
     for group, choices in found.items():
         assert sorted(choices) == sorted(files_of(group, *FOLDERS.get(group, ()))), group
-    assert "algo/clip        cispo clip_higher cpgd dppo dppo_kl dual gspo none [ppo] ratio_min" in text
+    assert "algo/clip        cispo clip_higher cpgd dppo dppo_kl dual dual_higher gspo none [ppo]" in text
     assert "update.minibatches=4" in text
     assert "benchmarks" not in text
     assert_one_screen(text)

@@ -5,6 +5,7 @@ Hydra prints the templates in `conf/hydra/help`. Their interpolations `${winnow.
 """
 
 import textwrap
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -141,9 +142,14 @@ class Groups:
         return None
 
     def holders(self, group: str) -> dict[str, list[str]]:
-        """Each setting that some choice of the group has, with the choices that have it, the default one first."""
+        """Each setting that some choice of the group has, with the choices that have it.
+
+        The default one comes first, and then those on which most others build.
+        """
         found: dict[str, list[str]] = {}
-        for option in sorted(self.options(group), key=lambda name: name != self.defaults.get(group)):
+        options = self.options(group)
+        bases = Counter(base for option in options for base in self._bases(group, option))
+        for option in sorted(options, key=lambda name: (name != self.defaults.get(group), -bases[name])):
             for key in self._settings(group, option):
                 found.setdefault(key, []).append(option)
         return found
@@ -151,6 +157,12 @@ class Groups:
     def _nested(self, group: str) -> list[str]:
         # Not loader.list_groups, which copies the cache of all files at each call.
         return self.loader.repository.get_group_options(group, ObjectType.GROUP)
+
+    def _bases(self, group: str, option: str) -> list[str]:
+        """The choices of the group that a choice builds on."""
+        loaded = self.loader.repository.load_config(f"{group}/{option}")
+        entries = [] if loaded is None else loaded.defaults_list or []
+        return [str(each.path) for each in entries if isinstance(each, ConfigDefault) and not each.is_self()]
 
     def _settings(self, group: str, option: str) -> set[str]:
         """The keys of the group's node that one of its files sets, alone or through its defaults list."""
