@@ -133,6 +133,12 @@ def _whole(log_ratio: Tensor, like: Tensor) -> Tensor:
     return log_ratio.exp()[:, None].expand_as(like)
 
 
+def _first_twice(lengths: Tensor) -> Tensor:
+    weights = torch.ones(len(lengths), dtype=torch.float64)
+    weights[0] = 2
+    return weights
+
+
 @pytest.mark.parametrize(
     ("axis", "rule", "checks"),
     [
@@ -152,6 +158,12 @@ def _whole(log_ratio: Tensor, like: Tensor) -> Tensor:
         ("select", lambda rewards, correct: correct.float(), "shape"),
         ("select", lambda rewards, correct: rewards > rewards.median(), "regrouping"),
         ("advantage", lambda rewards: rewards - rewards[:, :1], "order of samples"),
+        # The two terms of the difference the wrong way round.
+        ("advantage", lambda rewards: rewards.mean(1, keepdim=True) - rewards, "direction"),
+        # PPO's bound with max in the place of min.
+        ("clip", lambda ratio, a: torch.maximum(ratio * a, ratio.clamp(0.8, 1.2) * a), "way back"),
+        # The first row counts twice: found however the other rows move.
+        ("aggregate", lambda n: (_first_twice(n), n.double()), "order of rows, rows alone"),
         ("advantage", lambda r: r / r.std(1, correction=0, keepdim=True), "equal rewards, extreme rewards"),
     ],
 )  # fmt: skip
@@ -164,6 +176,8 @@ def test_a_claim_is_held(capsys: pytest.CaptureFixture[str]):
         return rewards - 0.5
 
     half.claims = {"shift"}
+    assert [finding.check for finding in of_rule("advantage", half) if finding.failed] == ["shift of rewards"]
+    half.claims = {"shift", "any_order"}
     assert [finding.check for finding in of_rule("advantage", half) if finding.failed] == ["shift of rewards"]
     half.claims = {"shifty"}
     with pytest.raises(ConfigError, match=r"shifty.*must be a set of some of shift, scale"):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from winnow.conformance.calling import call, leaves_its_inputs
 from winnow.conformance.claims import claims_of
-from winnow.conformance.example import generator
+from winnow.conformance.example import orders
 from winnow.conformance.finding import Check, Result, fails, not_applicable, passes, same
 from winnow.rule import both_returned, reads
 
@@ -56,9 +56,9 @@ def _inputs_unchanged(tested: AggregateRule) -> Result:
 
 def _permuted(tested: AggregateRule) -> Result:
     lengths, prompts = _rows()
-    order = torch.randperm(len(lengths), generator=generator("aggregate"))
+    both = orders(len(lengths), "aggregate")
     return same(
-        [(tested(lengths[order], prompts[order]), tested(lengths, prompts)[:, order])],
+        [(tested(lengths[order], prompts[order]), tested(lengths, prompts)[:, order]) for order in both],
         "a row's place has no effect",
         "the order of the rows changes their weights",
     )

@@ -17,6 +17,8 @@ MEANING = {
     "iteration": "an advantage depends on the rewards of other prompts too",
     "batch": "the weight of a row depends on the other rows of the optimiser batch",
     "stop_gradient": "the gradient is not that of the value, because a part is held constant on purpose",
+    "any_order": "of two samples of a prompt, the one of the higher reward may have the lower advantage",
+    "no_way_back": "a token that has moved against its advantage may lose its gradient",
     "by_length": "on the policy that sampled, the gradient of a response is multiplied by its number of tokens",
 }
 """Every word that a rule can claim, and what it says."""
@@ -34,6 +36,9 @@ OWN: dict[Callable, Known] = {
     advantage.over_pass_rate: lambda settings: ("shift", "scale"),
     advantage.pass_at_k: lambda settings: ("shift", "scale"),
     advantage.length_weighted: lambda settings: ("shift",),
+    clip.dual: lambda settings: ("no_way_back",),
+    clip.ratio_min: lambda settings: ("no_way_back",),
+    clip.stale_negatives_left_out: lambda settings: ("no_way_back",),
     clip.cispo: lambda settings: ("stop_gradient",),
     clip.topr: lambda settings: ("stop_gradient",),
     clip.vespo: lambda settings: ("stop_gradient",),

@@ -18,6 +18,11 @@ def generator(*names: str | int) -> torch.Generator:
     return torch.Generator().manual_seed(seed_of(0, "conformance", *names))
 
 
+def orders(count: int, *names: str | int) -> list[Int[Tensor, " n"]]:
+    """Two orders of so many things: one in which none has its own place, and one that is drawn."""
+    return [torch.arange(count).roll(1), torch.randperm(count, generator=generator(*names))]
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """Quantities that a rule of rewards may name: P prompts with G samples each.

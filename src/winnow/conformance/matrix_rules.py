@@ -8,8 +8,8 @@ from torch import Tensor
 
 from winnow.conformance.calling import call, leaves_its_inputs
 from winnow.conformance.claims import claims_of
-from winnow.conformance.example import Group, generator, group, in_order
-from winnow.conformance.finding import Check, Result, difference, fails, not_applicable, passes, same
+from winnow.conformance.example import Group, generator, group, in_order, orders
+from winnow.conformance.finding import TOLERANCE, Check, Result, difference, fails, not_applicable, passes, same
 from winnow.rule import reads, returned
 
 SHIFT, FACTOR = 2.5, 3.0
@@ -66,9 +66,10 @@ def _deterministic(tested: MatrixRule) -> Result:
 
 def _samples_permuted(tested: MatrixRule) -> Result:
     at = group()
-    order = torch.rand(at.rewards.shape, generator=generator("samples")).argsort(1)
+    drawn = torch.rand(at.rewards.shape, generator=generator("samples")).argsort(1)
+    moved = torch.arange(at.rewards.shape[1]).roll(1).expand_as(drawn)
     return same(
-        [(tested(at.samples(order)), in_order(tested(at), order))],
+        [(tested(at.samples(order)), in_order(tested(at), order)) for order in (moved, drawn)],
         "a sample's place in its group has no effect",
         "the order of a prompt's samples changes the result",
     )
@@ -76,9 +77,8 @@ def _samples_permuted(tested: MatrixRule) -> Result:
 
 def _prompts_permuted(tested: MatrixRule) -> Result:
     at = group()
-    order = torch.randperm(len(at.rewards), generator=generator("prompts"))
     return same(
-        [(tested(at.prompts(order)), tested(at)[order])],
+        [(tested(at.prompts(order)), tested(at)[order]) for order in orders(len(at.rewards), "prompts")],
         "a prompt's place has no effect",
         "the order of the prompts changes the result",
     )
@@ -109,6 +109,21 @@ def _claimed(word: str, change: Callable[[Tensor], Tensor], what: str) -> Callab
         return same([(moved, plain)], f"{what} has no effect", f"claims `{word}`, but {what} changes it", ROUGH)
 
     return run
+
+
+def _higher_is_better(tested: MatrixRule) -> Result:
+    """Of two samples of a prompt that differ in rewards alone, the better one is also the one with a right verdict."""
+    at = group()
+    ranked = replace(at, lengths=torch.full_like(at.lengths, 4)).with_rewards(at.rewards.sort(1).values)
+    ranked = replace(ranked, correct=ranked.rewards > 0)
+    step = tested(ranked).diff(dim=1)
+    falls = int((step < -TOLERANCE).sum())
+    if not falls:
+        return passes("of two samples of a prompt, the one of the higher reward has no lower advantage")
+    said = f"of {step.numel()} pairs of samples of a prompt, {falls} have the lower advantage at the higher reward"
+    if "any_order" in tested.claims:
+        return not_applicable(f"{said}, by its claim")
+    return fails(f'{said}; a rule that means it claims `RULE.claims = {{"any_order"}}`')
 
 
 def _without_spread(tested: MatrixRule) -> Result:
@@ -181,6 +196,7 @@ ADVANTAGE = (
     Check("penalty", _penalty),
     Check("shift of rewards", _claimed("shift", lambda r: r + SHIFT, f"adding {SHIFT} to all rewards")),
     Check("scale of rewards", _claimed("scale", lambda r: FACTOR * r, f"multiplying all rewards by {FACTOR:g}")),
+    Check("direction", _higher_is_better),
     Check("equal rewards", _without_spread),
     Check("extreme rewards", _extremes),
 )

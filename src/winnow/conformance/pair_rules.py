@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from winnow.conformance.calling import call, leaves_its_inputs
-from winnow.conformance.example import Group, generator, group
-from winnow.conformance.finding import Check, Result, difference, fails, passes, same
+from winnow.conformance.example import Group, generator, group, orders
+from winnow.conformance.finding import Check, Result, difference, fails, first_failure, passes, same
 from winnow.conformance.gradient import autograd, finite_differences
 from winnow.conformance.token_rules import GRADIENT
 from winnow.rule import given, returned
@@ -61,9 +61,11 @@ def _pair_inputs(tested: PairSelect) -> Result:
 
 def _prompts_permuted(tested: PairSelect) -> Result:
     at = group()
-    order = torch.randperm(len(at.rewards), generator=generator("prompts"))
-    moved = {(int(order[prompt]), *pair) for prompt, *pair in tested.as_set(at.prompts(order))}
-    return _equal_sets(moved, tested.as_set(at), "the order of the prompts changes the pairs")
+    results = []
+    for order in orders(len(at.rewards), "prompts"):
+        moved = {(int(order[prompt]), *pair) for prompt, *pair in tested.as_set(at.prompts(order))}
+        results.append(_equal_sets(moved, tested.as_set(at), "the order of the prompts changes the pairs"))
+    return first_failure(results)
 
 
 def _regrouped(tested: PairSelect) -> Result:

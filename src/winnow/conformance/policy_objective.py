@@ -8,7 +8,7 @@ from torch import Tensor
 
 from winnow.conformance.calling import call
 from winnow.conformance.claims import claims_of
-from winnow.conformance.example import Tokens, far_tokens, generator, tokens
+from winnow.conformance.example import Tokens, far_tokens, orders, tokens
 from winnow.conformance.finding import TOLERANCE, Check, Result, difference, fails, not_applicable, passes, same
 from winnow.conformance.gradient import autograd
 from winnow.conformance.token_rules import FAR, gradient_is_that_of
@@ -146,10 +146,14 @@ def _ranks(tested: Composed) -> Result:
 
 def _rows_permuted(tested: Composed) -> Result:
     at = tokens()
-    order = torch.randperm(len(at.response), generator=generator("objective"))
-    slopes = [autograd(lambda x, a=a: tested.loss(replace(a, logprobs=x)), a.logprobs) for a in (at, at.rows(order))]
+
+    def slope(rows: Tokens) -> Tensor:
+        return autograd(lambda x: tested.loss(replace(rows, logprobs=x)), rows.logprobs)
+
+    both = orders(len(at.response), "objective")
+    values = [(tested.loss(at.rows(order)), tested.loss(at)) for order in both]
     return same(
-        [(tested.loss(at.rows(order)), tested.loss(at)), (slopes[1], slopes[0][order])],
+        values + [(slope(at.rows(order)), slope(at)[order]) for order in both],
         "the order of the rows has no effect",
         "the order of the rows changes the loss or its gradient",
     )

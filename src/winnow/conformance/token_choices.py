@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from winnow.conformance.calling import call, leaves_its_inputs
-from winnow.conformance.example import Tokens, generator, tokens
+from winnow.conformance.example import Tokens, orders, tokens
 from winnow.conformance.finding import Check, Result, fails, passes, same
 
 
@@ -45,8 +45,8 @@ def _inputs_unchanged(tested: TokenChoice) -> Result:
 
 def _rows_permuted(tested: TokenChoice) -> Result:
     at = tokens()
-    order = torch.randperm(len(at.response), generator=generator("choice"))
-    return same([(tested(at.rows(order)), tested(at)[order])], "a row's place has no effect", "a row's place matters")
+    pairs = [(tested(at.rows(order)), tested(at)[order]) for order in orders(len(at.response), "choice")]
+    return same(pairs, "a row's place has no effect", "a row's place matters")
 
 
 def _padding(tested: TokenChoice) -> Result:

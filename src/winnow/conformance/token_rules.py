@@ -8,7 +8,7 @@ from torch import Tensor
 
 from winnow.conformance.calling import call, leaves_its_inputs
 from winnow.conformance.claims import claims_of
-from winnow.conformance.example import Tokens, far_tokens, generator, tokens
+from winnow.conformance.example import Tokens, far_tokens, generator, orders, tokens
 from winnow.conformance.finding import Check, Result, difference, fails, first_failure, not_applicable, passes, same
 from winnow.conformance.gradient import autograd, finite_differences
 from winnow.ops import ratio as ratio_ops
@@ -86,9 +86,8 @@ def _inputs_unchanged(tested: TokenRule) -> Result:
 
 def _rows_permuted(tested: TokenRule) -> Result:
     at = tokens()
-    order = torch.randperm(len(at.response), generator=generator("rows"))
     return same(
-        [(tested(at.rows(order)), tested(at)[order])],
+        [(tested(at.rows(order)), tested(at)[order]) for order in orders(len(at.response), "rows")],
         "a row's place has no effect",
         "the order of the rows changes the result",
     )
@@ -247,6 +246,23 @@ def _direction(tested: TokenRule) -> Result:
     return passes("no token is pushed against its advantage, at log-ratios of some 0.3, 1 and 3")
 
 
+def _way_back(tested: TokenRule) -> Result:
+    """Each token has moved against its advantage, by a log-ratio of the same size."""
+    for size in (0.3, 1.0):
+        plain = tokens()
+        old = plain.logprobs + size * plain.advantage.sign() * plain.response
+        at = replace(plain, old=old, sampled=old)
+        lost = (tested.slope(at) == 0)[at.response]
+        if lost.any():
+            said = (
+                f"{int(lost.sum())} of {lost.numel()} tokens that have moved against their advantage have no gradient"
+            )
+            if "no_way_back" in claims_of(tested.rule):
+                return not_applicable(f"{said}, by its claim")
+            return fails(f'{said}, at log-ratios of {size:g}; a rule that means it claims `{{"no_way_back"}}`')
+    return passes("a token that has moved against its advantage keeps its gradient, at log-ratios of 0.3 and 1")
+
+
 _COMMON = (
     Check("shape", _right_shape),
     Check("determinism", _deterministic),
@@ -261,6 +277,7 @@ CLIP = (
     *_COMMON,
     Check("on policy", _clip_on_policy),
     Check("direction", _direction),
+    Check("way back", _way_back),
     Check("zero advantage", _zero_advantage),
     Check("scale of advantage", _homogeneous),
     Check("gradient", _gradient),
