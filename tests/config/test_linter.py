@@ -167,6 +167,12 @@ def test_two_samples_have_advantages_of_one_size():
     assert not made(equal_settings.two_samples_have_one_size, setup(samples=3, advantage=advantage.group))
     plain = partial(advantage.group, scale="none")
     assert not made(equal_settings.two_samples_have_one_size, setup(samples=2, advantage=plain))
+    large = partial(advantage.group, eps=1.0)  # ±1 / (√2 + 1) of rewards of ±1
+    assert large(torch.tensor([[1.0, -1.0]]).double()).flatten().tolist() == pytest.approx([2**0.5 - 1, 1 - 2**0.5])
+    for verdicts in (PLUS_MINUS, None):
+        assert not made(equal_settings.two_samples_have_one_size, setup(verdicts, samples=2, advantage=large))
+    near = Verdicts(1.0, 1.0 - 1e-6, 0.0)
+    assert not made(equal_settings.two_samples_have_one_size, setup(near, samples=2, advantage=advantage.group))
 
 
 RATIOS = torch.linspace(0.3, 2.0, 35, dtype=torch.float64)
@@ -331,6 +337,23 @@ def test_sequence_mean_divides_the_gradient_of_a_response_by_its_length():
         assert claimed == (rule is aggregate.sequence_mean)
 
 
+@pytest.mark.parametrize(
+    "clipping",
+    [clip.unclipped, PPO, partial(clip.cispo, low=1.0, high=0.2), clip.topr, partial(clip.cpgd, low=0.2, high=0.2)],
+)
+def test_sequence_mean_undoes_the_lengths_of_a_product_of_ratios(clipping):
+    """Each token has the product's gradient, so that their mean is that of the whole response's log-probability."""
+    product = PolicyObjective(ratio.sequence_product, clipping, None, 0.0)
+    about = setup(ratio=ratio.sequence_product, clip=clipping, aggregate=aggregate.sequence_mean)
+    for response in RESPONSES:
+        found = POLICY.gradient(loss_of(product, aggregate.sequence_mean, [response], [[2.0] * len(response)]))
+        whole = POLICY.gradient(-2.0 * POLICY.logprobs(response).sum())
+        divided = not same(found, whole)
+        assert same(found, whole / len(response)) or not divided
+        if len(response) > 1:
+            assert made(biased_settings.lengths_divide_gradients, about) == divided
+
+
 @proves("deviations_weigh_prompts")
 def test_a_deviation_divides_the_advantages_of_its_prompt():
     rewards = CORRECT[CORRECT.any(1) & ~CORRECT.all(1)].double()
@@ -344,6 +367,12 @@ def test_a_deviation_divides_the_advantages_of_its_prompt():
     assert not made(biased_settings.deviations_weigh_prompts, setup(samples=3, advantage=advantage.group))
     plain = partial(advantage.group, scale="none")
     assert not made(biased_settings.deviations_weigh_prompts, setup(advantage=plain))
+    both = torch.ones(1, dtype=torch.float64)
+    whole = torch.ones_like(rewards, dtype=torch.bool)
+    several = advantage.each_reward(rewards, rewards[..., None], both, whole, eps=0.0)
+    ratios = several / scaled  # whitened over the batch, which weighs no prompt against another
+    assert same(ratios, ratios[0, 0].expand_as(ratios))
+    assert made(biased_settings.deviations_weigh_prompts, setup(advantage=advantage.each_reward))
 
 
 @proves("product_of_ratios_grows")
@@ -373,6 +402,8 @@ BOUNDED = {
     "vespo": partial(clip.vespo, k_pos=2.0, lambda_pos=3.0, k_neg=3.0, lambda_neg=2.0),
     "dppo": partial(clip.dppo, low=0.2, high=0.2, cap=20.0),
     "cpgd": partial(clip.cpgd, low=0.2, high=0.2),
+    "dual": partial(clip.dual, low=0.2, high=0.2, c=3.0),
+    "ratio_min": partial(clip.ratio_min, low=0.2, high=0.2),
 }
 
 
@@ -386,8 +417,17 @@ def test_a_product_of_ratios_is_no_danger_where_the_rule_bounds_its_weight(name:
     value = rule((logprobs - old).exp(), sign, **given(rule, **names))
     size = float(torch.autograd.grad(value.sum(), logprobs)[0].abs().max())
     assert (size <= 20) == (name in BOUNDED)
-    about = setup(updates=2, ratio=ratio.sequence_product, clip=rule)
+    about = setup(PLUS_MINUS, updates=2, ratio=ratio.sequence_product, clip=rule)
     assert made(biased_settings.product_of_ratios_grows, about) == (name not in BOUNDED)
+    # Without the negative sign, PPO's bound is one too.
+    of_good = float(
+        torch.autograd.grad(rule((logprobs - old).exp(), sign.abs(), **given(rule, **names)).sum(), logprobs)[0]
+        .abs()
+        .max()
+    )
+    assert (of_good <= 20) == (name != "none")
+    good = setup(updates=2, ratio=ratio.sequence_product, clip=rule, advantage=advantage.one)
+    assert made(biased_settings.product_of_ratios_grows, good) == (name == "none")
 
 
 @proves("cpgd_reads_no_ratio")
@@ -529,6 +569,9 @@ def test_where_samples_are_left_out_their_place_in_the_batch_matters(changed):
     k1 = KL(kl.k1, 0.1)
     assert made(notices.k1_lowers_what_is_kept, setup(kl=k1, **changed))
     assert not made(notices.k1_lowers_what_is_kept, setup(kl=k1))
+    passed_over = replace(setup(kl=k1, rejected="zero"), keeps_all_drawn=False)
+    assert made(notices.k1_lowers_what_is_kept, passed_over)
+    assert not made(notices.k1_has_no_mean_gradient, passed_over)
 
 
 def test_a_default_run_of_each_algorithm_says_little():
@@ -553,6 +596,8 @@ def test_a_resumed_run_does_not_tell_of_its_biases_again():
 
 
 ONCE_FROM_ITSELF = ["algo=dpo", "algo.reference=previous", "update.minibatches=1"]
+ONCE = ["algo=grpo", "update.minibatches=1"]
+ALTERED = ["algo=raftpp", "engine/alter=int8", "algo/correction=truncated"]
 SAME = [
     (["algo=grpo"], ["algo=grpo", "algo.rejected=zero"]),
     (["algo=raftpp"], ["algo=raftpp", "algo.clip.low=0.5"]),
@@ -566,6 +611,7 @@ SAME = [
     (["algo=reinforce"], ["algo=w_reinforce", "algo.advantage.w_pos=1.0"]),
     (["algo=grpo", "algo/advantage=centred"], ["algo=grpo", "algo/advantage=centred", "algo.advantage.eps=1e-4"]),
     (["algo=raftpp"], ["algo=raftpp", "algo/tokens=low_covariance"]),
+    ([*ONCE], [*ONCE, "algo/clip=sapo", "algo.clip.positive=10", "algo.clip.negative=10"]),
     (["algo=dpo", "algo/divergence=forward_kl"], ["algo=dpo", "algo/divergence=alpha", "algo.divergence.order=0"]),
     ([*ONCE_FROM_ITSELF], [*ONCE_FROM_ITSELF, "algo/divergence=forward_kl"]),
 ]
@@ -580,6 +626,10 @@ DIFFERENT = [
     (["algo=raft"], ["algo=raftpp"]),
     (["algo=reinforce", "algo/clip=ratio_min"], ["algo=reinforce"]),
     (["algo=grpo"], ["algo=grpo", "algo/tokens=low_covariance"]),
+    ([*ALTERED, "algo/tokens=all"], [*ALTERED, "algo/tokens=low_covariance"]),
+    ([*ONCE, "algo/clip=sapo"], [*ONCE, "algo/clip=sapo", "algo.clip.positive=1e8", "algo.clip.negative=1e8"]),
+    ([*ONCE], [*ONCE, "algo/clip=vespo", "algo.clip.k_pos=1e8", "algo.clip.k_neg=1e8"]),
+    ([*ONCE_FROM_ITSELF], [*ONCE_FROM_ITSELF, "algo/divergence=alpha", "algo.divergence.order=1e7"]),
     (["algo=dpo"], ["algo=dpo", "algo/divergence=jensen_shannon"]),
     ([*ONCE_FROM_ITSELF], [*ONCE_FROM_ITSELF, "algo/preference=hinge"]),
     ([*ONCE_FROM_ITSELF], [*ONCE_FROM_ITSELF, "algo/divergence=jensen_shannon"]),
@@ -612,6 +662,20 @@ def test_where_all_advantages_are_equal_no_token_has_a_covariance(value: float):
     for advantages, all_stay in ((equal, True), (unequal, False)):
         kept = low_covariance(entropies, response, -logprobs, advantages, share=0.2)
         assert bool((kept == response).all()) == all_stay
+
+
+def test_a_correction_makes_equal_advantages_unequal():
+    """The rule of tokens reads what is left of them: 0.5 and 1 of two advantages of 1."""
+    about = setup(advantage=advantage.one, select=select.best, tokens=partial(low_covariance, share=0.2))
+    assert made(equal_settings.equal_advantages_have_no_covariance, about)
+    corrected = replace(about, algorithm=replace(about.algorithm, correction=partial(ratio.truncated, cap=1.0)))
+    assert not made(equal_settings.equal_advantages_have_no_covariance, corrected)
+    logprobs, response = torch.tensor([[-1.0, -2.0]]), torch.ones(1, 2, dtype=torch.bool)
+    for weights, all_stay in (([1.0, 1.0], True), ([1.0, 0.5], False)):
+        kept = low_covariance(-logprobs, response, logprobs, torch.tensor([weights]), share=0.5)
+        assert bool(kept.all()) == all_stay
+    words = ["algo=raftpp", "algo/tokens=low_covariance", "engine/alter=int8", "algo/correction=truncated"]
+    assert "·(w_t − mean_T(w_t))" in explain(words)
 
 
 def test_of_which_batches_it_is_known_that_all_advantages_are_equal():

@@ -18,6 +18,9 @@ from torch.nn.functional import cosine_similarity
 from fakes import HandMade, spied
 from winnow.algorithm import ActorCritic, PolicyGradient
 from winnow.config import biased_settings, clip_bounds, equal_settings, notices
+from winnow.config.compose import composed
+from winnow.config.instantiate import build_algorithm
+from winnow.config.linting import setup_of
 from winnow.config.notices import NOTICES, Setup
 from winnow.experience.batching import collate
 from winnow.experience.metrics import Clock
@@ -332,6 +335,8 @@ def test_in_the_reward_only_k1_has_the_gradient_of_the_kl():
         about = setup(kl=KL(estimator, coef=0.3, place="reward"))
         assert made(notices.kl_in_the_reward_has_another_gradient, about) == (not same(found, true))
         assert not made(notices.kl_in_the_reward_has_another_gradient, setup(kl=KL(estimator, coef=0.3)))
+        clamped = KL(estimator, coef=0.3, place="reward", clamp=0.001)  # whose gradient is another one
+        assert not made(notices.kl_in_the_reward_has_another_gradient, setup(kl=clamped))
 
 
 @pytest.mark.parametrize("estimator", [kl.k2, kl.k3])
@@ -374,6 +379,9 @@ def test_no_advantage_is_negative_where_the_notice_says_so(rule, lowest: float):
     rewards = torch.tensor([[1.0, lowest], [lowest, lowest], [1.0, 1.0]])
     about = setup(lowest_reward=lowest, advantage=rule)
     assert made(notices.no_advantage_is_negative, about) == bool((rule(rewards) >= 0).all())
+    words = ["algo=reinforce", "reward.correct=-1", "reward.wrong=0", "reward.no_answer=0"]
+    cfg = composed("train", words, ("algo",))
+    assert setup_of(cfg, build_algorithm(cfg)).lowest_reward == -1
     shaped = setup(lowest_reward=lowest, advantage=rule, kl=k1(place="reward"))
     assert (rule(rewards, torch.full((3, 2), 2.0) * torch.arange(2)) < 0).any()
     assert not made(notices.no_advantage_is_negative, shaped)
@@ -390,6 +398,9 @@ def test_samples_of_an_earlier_policy_count_as_its_own_without_a_correction():
         found, _ = corrected_advantages(about.algorithm, drawn, scored)
         assert found[0].tolist() == pytest.approx([0.0, weight, weight])
         assert made(notices.earlier_samples_are_not_corrected, about) == (weight == 1.0)
+    masked = partial(clip.stale_negatives_left_out, low=0.2, high=0.2, delta=0.1)
+    about = replace(setup(ratio=ratio.token, clip=masked), staleness=1)
+    assert not made(notices.earlier_samples_are_not_corrected, about)
     assert not made(notices.earlier_samples_are_not_corrected, setup())
 
 

@@ -118,6 +118,10 @@ def test_away_from_the_reference_divergences_and_losses_differ(changed):
     assert slopes(about, 0.5, -0.5) != pytest.approx(slopes(pairs(preference.hinge), 0.5, -0.5), abs=1e-3)
     assert pair_settings.divergence_has_no_effect_yet(about) is None
     assert pair_settings.first_update_is_that_of_dpo(about) is None
+    for steep in ({"beta": 1000.0}, {"divergence": partial(preference.alpha, order=1e7)}):
+        once = pairs(preference.hinge, updates=1, **({"reference": "previous"} | steep))
+        assert pair_settings.divergence_has_no_effect_yet(once) is None
+        assert pair_settings.first_update_is_that_of_dpo(once) is None
     coarse = PairSetup(pairs(preference.hinge, updates=1, reference="previous").algorithm, 1, rounds_coarsely=True)
     assert pair_settings.first_update_is_that_of_dpo(coarse) is None
 
@@ -127,6 +131,7 @@ def test_a_share_of_wrong_labels_lessens_the_first_gradient_of_dpo():
     said = pair_settings.first_update_is_that_of_dpo(about)
     assert said is not None
     assert " 0.8 times" in said
+    assert "algo.smoothing=0)" in said
     assert slopes(about, 0.0, 0.0)[0] == pytest.approx(0.8 * -0.05, abs=1e-12)
 
 

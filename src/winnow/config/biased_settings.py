@@ -1,10 +1,13 @@
 """Claims that a gradient is not the one that a name promises, or that nothing bounds a quantity."""
 
-from winnow.config.linting import Kind, LinterRule, Setup
+from math import inf
+
+from winnow.config.linting import OF_LOG_PROBABILITY, Kind, LinterRule, Setup
+from winnow.explain.registry import settings_of
 from winnow.ops import advantage, aggregate, clip, kl, ratio, select
 from winnow.rule import rule_of
 
-WEIGHT_IS_BOUNDED = (clip.topr, clip.vespo, clip.cispo, clip.sapo, clip.dppo, clip.cpgd)
+WEIGHT_IS_BOUNDED = (clip.topr, clip.vespo, clip.cispo, clip.sapo, clip.dppo, clip.cpgd, clip.ratio_min)
 """Rules under which the factor of advantage · ∂ log π is bounded, whatever the ratio is."""
 MAY_KEEP_WRONG_SAMPLES = (
     select.all_samples,
@@ -44,6 +47,9 @@ def k2_times_the_ratio_is_not_the_kl(setup: Setup) -> str | None:
 def lengths_divide_gradients(setup: Setup) -> str | None:
     if rule_of(setup.algorithm.aggregate) is not aggregate.sequence_mean:
         return None
+    of_product = rule_of(setup.algorithm.ratio) is ratio.sequence_product
+    if of_product and rule_of(setup.algorithm.clip) not in OF_LOG_PROBABILITY:
+        return None  # each of a response's tokens has the gradient of their product, as often as there are tokens
     return (
         "algo/aggregate=sequence_mean divides a response's gradient by its length: short ones of positive and long "
         "ones of negative advantage gain (algo/aggregate=constant_length does not divide)"
@@ -51,20 +57,30 @@ def lengths_divide_gradients(setup: Setup) -> str | None:
 
 
 def deviations_weigh_prompts(setup: Setup) -> str | None:
-    if rule_of(setup.algorithm.advantage) is not advantage.group or setup.advantage_setting("scale") != "std":
+    rule = rule_of(setup.algorithm.advantage)
+    scales = rule is advantage.group and setup.advantage_setting("scale") == "std"
+    if not (scales or rule is advantage.each_reward):
         return None
     if setup.samples < 4:  # two or three samples that differ in a verdict all have one deviation
         return None
+    by, without = (
+        ("algo.advantage.scale=std", "scale=none")
+        if scales
+        else ("algo/advantage=each_reward", "algo/advantage=centred")
+    )
     return (
-        "algo.advantage.scale=std divides a prompt's gradient by the deviation of its rewards: prompts that are nearly "
-        "all right or all wrong weigh most (scale=none does not)"
+        f"{by} divides a prompt's gradient by the deviation of its rewards: prompts that are nearly all right or all "
+        f"wrong weigh most ({without} does not)"
     )
 
 
 def product_of_ratios_grows(setup: Setup) -> str | None:
     if rule_of(setup.algorithm.ratio) is not ratio.sequence_product or setup.updates == 1:
         return None
-    if rule_of(setup.algorithm.clip) in WEIGHT_IS_BOUNDED:
+    rule, floor = rule_of(setup.algorithm.clip), settings_of(setup.algorithm.clip).get("c", inf)
+    floored = rule is clip.dual and isinstance(floor, int | float) and floor < inf
+    pessimistic = rule in (clip.ppo, clip.dual) and setup.no_advantage_is_negative
+    if rule in WEIGHT_IS_BOUNDED or floored or pessimistic:
         return None
     return (
         "algo/ratio=sequence_product multiplies the second moments of its tokens' ratios, so that its variance grows "

@@ -1,5 +1,7 @@
 """Claims that settings have no effect, or that another configuration is the same but for a stated factor."""
 
+from itertools import pairwise
+
 from winnow.config.linting import Kind, LinterRule, Setup
 from winnow.ops import advantage, aggregate, clip, select, tokens
 from winnow.rule import rule_of
@@ -72,7 +74,13 @@ def two_samples_have_one_size(setup: Setup) -> str | None:
         return None
     if (setup.advantage_setting("centre"), setup.advantage_setting("scale")) != ("mean", "std"):
         return None
-    return "two samples that differ have advantages of ±0.7071, whatever their rewards"
+    eps, apart = setup.advantage_setting("eps"), 1.0
+    if setup.verdicts is not None:
+        rewards = sorted({setup.verdicts.correct, setup.verdicts.wrong, setup.verdicts.no_answer})
+        apart = min((b - a for a, b in pairwise(rewards)), default=0.0)
+    if not (isinstance(eps, int | float) and eps <= 1e-5 * apart):
+        return None
+    return "two samples whose rewards differ by far more than algo.advantage.eps have advantages of ±0.7071"
 
 
 def lower_bound_never_binds(setup: Setup) -> str | None:

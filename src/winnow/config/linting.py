@@ -30,6 +30,10 @@ RULES_OF_PLUGINS = ("select", "advantage", "ratio", "clip", "aggregate", "correc
 """Axes on which a plug-in may put a function of its own."""
 ROUNDING = 1e-4
 """A bound of clipping that is nearer to 1 may cut ratios that are 1 but for rounding."""
+STEEP = 100.0
+"""A factor on log-ratios, or an exponent of ratios, above which rounding may decide on a gradient."""
+EXPONENTS = ("positive", "negative", "k_pos", "k_neg", "lambda_pos", "lambda_neg")
+"""The settings of clipping rules that are such factors: the rates of SAPO's gate, and VESPO's k and λ."""
 
 
 class Kind(StrEnum):
@@ -108,10 +112,12 @@ class Setup:
 
     @property
     def bounds_are_far(self) -> bool:
-        """Whether the bounds of clipping are farther from 1 than rounding."""
+        """Whether clipping changes nothing of a ratio that is 1 but for rounding: by a bound near 1, or steeply."""
         settings = settings_of(self.algorithm.clip)
         bounds = [settings[name] for name in ("low", "high", "delta") if name in settings]
-        return all(bound is None or (isinstance(bound, int | float) and bound >= ROUNDING) for bound in bounds)
+        rates = [settings[name] for name in EXPONENTS if name in settings]
+        far = all(bound is None or (isinstance(bound, int | float) and bound >= ROUNDING) for bound in bounds)
+        return far and all(isinstance(rate, int | float) and abs(rate) <= STEEP for rate in rates)
 
     @property
     def all_rules_are_known(self) -> bool:
@@ -137,7 +143,8 @@ class Setup:
 
     @property
     def every_row_is_in_the_loss(self) -> bool:
-        return self.rejects_nothing or self.algorithm.rejected == "zero"
+        """Whether every sample is under the KL term; what a collector passes over is not, by any setting."""
+        return self.rejects_nothing or (self.keeps_all_drawn and self.algorithm.rejected == "zero")
 
     @property
     def rejects_nothing(self) -> bool:
@@ -160,7 +167,9 @@ class Setup:
     def kept_advantages_are_equal(self) -> bool:
         """Whether all rows of a batch are known to have one advantage, from the rules and the rewards of verdicts."""
         rule, verdicts = rule_of(self.algorithm.advantage), self.verdicts
-        if self.is_shaped or (self.algorithm.rejected == "zero" and not self.rejects_nothing):
+        if self.is_shaped or self.algorithm.uses_correction:
+            return False
+        if self.algorithm.rejected == "zero" and not self.rejects_nothing:
             return False
         if rule is advantage.one:
             return True
@@ -183,7 +192,7 @@ def setup_of(cfg: DictConfig, algorithm: PolicyGradient | ActorCritic) -> Setup:
     return Setup(
         algorithm,
         updates=cfg["update"].minibatches * cfg["update"].epochs,
-        lowest_reward=-inf if verdicts is None else min(verdicts.wrong, verdicts.no_answer),
+        lowest_reward=-inf if verdicts is None else min(verdicts.correct, verdicts.wrong, verdicts.no_answer),
         rounds_coarsely=precision_of(cfg) == "bf16-mixed",
         staleness=cfg.rollout.staleness,
         samples=cfg.rollout.samples,

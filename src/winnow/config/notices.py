@@ -73,8 +73,8 @@ def k1_lowers_what_is_kept(setup: Setup) -> str | None:
     if term is None or term.clamp is not None or setup.every_row_is_in_the_loss:
         return None
     return (
-        "algo/kl=k1 in the loss lowers the log-probability of the samples that algo/select keeps, whatever the "
-        f"reference; {PENALISES}"
+        "algo/kl=k1 in the loss lowers the log-probability of the samples that are kept, whatever the reference; "
+        + PENALISES
     )
 
 
@@ -104,7 +104,7 @@ def kl_to_the_previous_policy_changes_nothing(setup: Setup) -> str | None:
 
 def kl_in_the_reward_has_another_gradient(setup: Setup) -> str | None:
     term = setup.algorithm.objective.kl_in_reward
-    if term is None or rule_of(term.estimator) not in (kl.k2, kl.k3):
+    if term is None or term.clamp is not None or rule_of(term.estimator) not in (kl.k2, kl.k3):
         return None
     what = {
         kl.k2: "is not on average the KL's gradient, and vanishes faster near the reference",
@@ -128,8 +128,9 @@ def no_advantage_is_negative(setup: Setup) -> str | None:
 
 
 def earlier_samples_are_not_corrected(setup: Setup) -> str | None:
-    """Only a correction weighs samples that an earlier policy has drawn: ratios begin at the present policy."""
-    if not setup.staleness or setup.algorithm.uses_correction:
+    """Ratios begin at the present policy: only a correction weighs samples that an earlier one has drawn, and only a
+    rule of clipping that reads the sampler leaves some of them out."""
+    if not setup.staleness or setup.algorithm.uses_correction or setup.algorithm.objective.uses_sampled:
         return None
     ago = "the last iteration" if setup.staleness == 1 else f"{setup.staleness} iterations ago"
     return (

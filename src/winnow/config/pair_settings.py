@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from winnow.algorithm import Preference
-from winnow.config.linting import Kind, LinterRule
+from winnow.config.linting import STEEP, Kind, LinterRule
 from winnow.explain.registry import settings_of
 from winnow.ops import preference
 from winnow.rule import reads, rule_of
@@ -30,9 +30,13 @@ class PairSetup:
 
     @property
     def begins_at_reference(self) -> bool:
-        """Whether every log-ratio is 0 in every update: the only one of an iteration is of the reference itself."""
+        """Whether every log-ratio is 0 in every update: the only one of an iteration is of the reference itself.
+
+        It is 0 but for rounding, so that nothing is said of losses and divergences that are steep there.
+        """
         previous = self.algorithm.sync.plain(self.algorithm.reference) == "previous"
-        return previous and self.updates == 1 and not self.rounds_coarsely
+        steep = self.algorithm.beta > STEEP or (self.order is not None and abs(self.order) > STEEP)
+        return previous and self.updates == 1 and not self.rounds_coarsely and not steep
 
     @property
     def order(self) -> float | None:
@@ -96,7 +100,8 @@ def first_update_is_that_of_dpo(setup: PairSetup) -> str | None:
     lengths = ", with each response's log-probability divided by its length" if by_length else ""
     return (
         "one update per iteration: the policy is its own reference, so the gradient is "
-        f"{factor:.4g} times that of algo/preference=sigmoid and algo/divergence=reverse_kl{lengths}"
+        f"{factor:.4g} times that of plain DPO (algo/preference=sigmoid, algo/divergence=reverse_kl, "
+        f"algo.smoothing=0){lengths}"
     )
 
 

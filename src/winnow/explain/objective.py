@@ -159,16 +159,16 @@ def _policy(algorithm: PolicyGradient | ActorCritic) -> Explanation:
     advantage_terms = list(_advantages(algorithm))
     advantage = advantage_terms[-1]
     factor = advantage.formula if isinstance(advantage.formula, Constant) else advantage.name
+    if algorithm.uses_correction:  # before the choice of tokens, whose rule may read the corrected advantages
+        weight = term_of(WEIGHT, "correction", algorithm.correction, "correction")
+        advantage_terms.append(weight)
+        factor = WEIGHT * factor
     if algorithm.chooses_tokens:
         chosen = term_of(CHOSEN_TOKEN, "tokens", algorithm.tokens, "tokens", advantage=factor)
         if chosen.formula is not None:
             chosen = replace(chosen, formula=indicator(chosen.formula))
         advantage_terms.append(chosen)
         factor = CHOSEN_TOKEN * factor
-    if algorithm.uses_correction:
-        weight = term_of(WEIGHT, "correction", algorithm.correction, "correction")
-        advantage_terms.append(weight)
-        factor = WEIGHT * factor
     ratio = term_of(_ratio_symbol(algorithm.ratio), "ratio", algorithm.ratio, "ratio", advantage=factor)
     quantity = _named(ratio) if objective.uses_ratio else LOGP
     clip = term_of(SURROGATE, "clip", algorithm.clip, "clip", ratio=quantity, advantage=factor)

@@ -17,6 +17,7 @@ from winnow.explain.functions import (
     sign,
     stop,
 )
+from winnow.explain.notation import UNICODE
 from winnow.explain.operations import kth_highest
 from winnow.explain.registry import Formula, formula
 from winnow.explain.symbols import (
@@ -285,6 +286,7 @@ def _(entropies: Expression, share: float) -> Expression:
 @formula(tokens.low_covariance)
 def _(logprobs: Expression, advantage: Expression, share: float) -> Expression:
     product = (logprobs - mean(logprobs, EVERY_TOKEN)) * (advantage - mean(advantage, EVERY_TOKEN))
-    meaning = "(log μ(a_t) − mean_T(log μ(a_t)))·(A − mean_T(A)), T the tokens of the iteration's batch"
+    of = UNICODE.text(advantage)
+    meaning = f"(log μ(a_t) − mean_T(log μ(a_t)))·({of} − mean_T({of})), T the tokens of the iteration's batch"
     covariance = Symbol("c_t", "c_t", "", meaning, product)
     return (covariance < _limit(covariance, share, "c_t")) | (covariance <= 0)
