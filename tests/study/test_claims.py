@@ -35,12 +35,17 @@ def held(tmp_path: Path, gains: list[float], claim: Claim = CLAIM, others: int =
 def test_a_claim_that_holds(tmp_path: Path):
     verdict = held(tmp_path, [1.7, 1.9, 2.1])
     assert verdict.outcome == "holds"
-    assert verdict.sentence == "RAFT++ ends 1.9 points above RAFT (95 % CI 1.4 to 2.4, three seeds): holds."
+    assert verdict.sentence == (
+        "The final accuracy of RAFT++ is 1.9 points above that of RAFT (95 % CI 1.4 to 2.4, three seeds): holds."
+    )
 
 
 def test_a_claim_that_fails(tmp_path: Path):
     verdict = held(tmp_path, [-1.7, -1.9, -2.1])
-    assert verdict.sentence == "RAFT++ ends 1.9 points below RAFT (95 % CI 1.4 to 2.4, three seeds): does not hold."
+    assert verdict.sentence == (
+        "The final accuracy of RAFT++ is 1.9 points below that of RAFT (95 % CI 1.4 to 2.4, three seeds): "
+        "does not hold."
+    )
     assert verdict.difference is not None
     assert verdict.difference.mean == pytest.approx(-1.9)
 
@@ -48,8 +53,8 @@ def test_a_claim_that_fails(tmp_path: Path):
 def test_a_claim_that_is_inside_noise(tmp_path: Path):
     verdict = held(tmp_path, [-1.0, 1.0, 3.0])  # sd 2, which with three seeds finds 3.264 · 2 points
     assert verdict.sentence == (
-        "RAFT++ ends 1.0 points above RAFT (95 % CI −4.0 to 6.0, three seeds): inside noise; "
-        "80 % power only for a difference of 6.5 points or more."
+        "The final accuracy of RAFT++ is 1.0 points above that of RAFT (95 % CI −4.0 to 6.0, three seeds): "
+        "inside noise; 80 % power only for a difference of 6.5 points or more."
     )
 
 
@@ -116,13 +121,13 @@ def test_a_ratio_is_told_as_times(tmp_path: Path):
 @pytest.mark.parametrize(
     ("gains", "said"),
     [
-        ([1.9], "RAFT++ ends 1.9 points above RAFT (one seed); no interval and no verdict: fewer than two runs."),
-        ([0.0, 0.0], "RAFT++ ends 0.0 points above RAFT (two seeds); no interval and no verdict: identical runs"),
+        ([1.9], "1.9 points above that of RAFT (one seed); no interval and no verdict: fewer than two runs."),
+        ([0.0, 0.0], "0.0 points above that of RAFT (two seeds); no interval and no verdict: identical runs"),
     ],
 )
 def test_no_verdict_without_an_interval(tmp_path: Path, gains: list[float], said: str):
     verdict = held(tmp_path, gains)
-    assert verdict.sentence.startswith(said)
+    assert verdict.sentence.startswith(f"The final accuracy of RAFT++ is {said}")
     assert (verdict.outcome, verdict.difference, verdict.p_holm) == ("not measured", None, None)
 
 
@@ -144,6 +149,21 @@ def test_a_ratio_to_nothing_is_not_measured(tmp_path: Path):
         write_run(tmp_path / arm, arm, 0, rows({"train/entropy": entropy}))
     (verdict,) = verdicts(read_study([tmp_path]), [replace(CLAIM, measure=LATE_ENTROPY, margin=1.25)])
     assert verdict.sentence == "Not measured: late entropy was not recorded, or is 0, in runs of RAFT."
+
+
+def test_a_kl_before_the_first_update_is_not_measured(tmp_path: Path):
+    """The first quarter of six iterations is the first one, whose KL is rounding and alike in both arms."""
+    for seed in range(2):
+        for arm, kl in (("grpo", 0.01), ("raftpp", 0.02)):
+            curves = {"train/kl_ref": lambda i, kl=kl: kl * (i - 1) or 2.9e-13, "train/updates": 4.0}
+            write_run(tmp_path / f"{arm}{seed}", arm, seed, rows(curves, iterations=6))
+    [claim] = [claim for claim in CLAIMS if claim.key == "raftpp_kl_early"]
+    [early] = verdicts(read_study([tmp_path]), [claim])
+    assert (early.outcome, early.difference) == ("not measured", None)
+    assert early.sentence == (
+        "Not measured: the early KL to the initial model is still zero in runs of GRPO and RAFT++, because it is taken "
+        "before their first update: more iterations are needed."
+    )
 
 
 def test_prompts_have_an_interval_of_their_own(tmp_path: Path):

@@ -42,6 +42,23 @@ def test_what_was_not_recorded_is_no_number(tmp_path: Path):
     assert all(math.isnan(measure.value(run)) for measure in MEASURES.values())
 
 
+@pytest.mark.parametrize(
+    ("iterations", "updates", "early"),
+    [
+        (6, 4.0, 0.0),  # iteration 1 alone, before the first update
+        (8, 4.0, 0.01 / 2),  # iterations 1 and 2
+        (8, lambda i: 4.0 * (i > 1), 0.0),  # no update in iteration 1, so that the KL of iteration 2 is rounding too
+        (8, 0.0, 0.0),
+    ],
+)
+def test_a_kl_up_to_the_first_update_is_0_and_not_its_rounding(tmp_path: Path, iterations: int, updates, early: float):
+    first = 2 if callable(updates) else 1
+    kl = {"train/kl_ref": lambda i: 0.01 * (i - 1) if i > first else 3e-13, "train/updates": updates}
+    (run,) = arm(tmp_path, rows(kl, iterations)).runs
+    assert MEASURES["early_kl"].value(run) == pytest.approx(early, abs=1e-12)
+    assert (MEASURES["early_kl"].value(run) == 0) == (early == 0)
+
+
 def test_time_of_runs_without_a_total(tmp_path: Path):
     (run,) = arm(tmp_path, rows({"perf/iteration_s": 2.0})).runs
     assert MEASURES["seconds"].value(run) == 16

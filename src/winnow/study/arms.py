@@ -84,9 +84,11 @@ def arm_rank(label: str) -> tuple[int, str]:
 
 
 def arm_labels(runs: Sequence[StudyRun]) -> list[str]:
-    """The label of each run. Overrides that all runs share are left out."""
+    """The label of each run. Overrides that all runs share are left out, but for those that make another algorithm:
+    GRPO with another rule of clipping is not GRPO, whether or not there are other runs."""
     typed = [distinguishing_overrides(run.overrides) for run in runs]
     shared = set.intersection(*typed) if typed else set()
+    shared = {override for override in shared if not _changes_a_rule(override)}
     return [" ".join([run.arm, *sorted(mine - shared)]) for run, mine in zip(runs, typed, strict=True)]
 
 
@@ -104,6 +106,12 @@ def distinguishing_overrides(overrides: Sequence[str]) -> set[str]:
 def _head(key: str) -> str:
     """The first part of `algo.clip.high` and of `algo/clip`."""
     return key.split("@")[0].replace("/", ".").split(".")[0]
+
+
+def _changes_a_rule(override: str) -> bool:
+    """Whether an override chooses another function for an axis of the algorithm, such as `algo/clip=none`."""
+    key = override_key(override)
+    return _within_algo(key) and ("/" in key or key.endswith("._target_"))
 
 
 def _within_algo(key: str) -> bool:

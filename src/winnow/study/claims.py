@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean, geometric_mean
 from typing import Literal
 
@@ -20,9 +20,9 @@ from winnow.study.statistics import (
 )
 from winnow.study.study import Arm, Study
 
-Expectation = Literal["greater", "less", "close", "no greater"]
-Outcome = Literal["holds", "does not hold", "inside noise", "not measured"]
-TESTED = ("greater", "less")
+Expectation = Literal["greater", "less", "close", "no greater", "different"]
+Outcome = Literal["holds", "does not hold", "better", "worse", "inside noise", "not measured"]
+TESTED = ("greater", "less", "different")
 """Expectations that a p-value decides. The others are decided by the position of the interval."""
 HOPELESS_FACTOR = 1000
 """A smallest detectable ratio above it is not told."""
@@ -31,12 +31,14 @@ NUMERALS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Statement that arm `b` has a greater (or less, or about the same) `measure` than arm `a`.
+    """Statement that arm `b` has a greater (or less, or about the same, or another) `measure` than arm `a`.
 
     `margin` is in the measure's unit, or a factor for a ratio, and was set before any run. It decides two kinds of
     claims: `close` means a difference within the margin, and `no greater` a gain of at most the margin, so that a
-    decrease confirms it. `greater` and `less` are decided by a test against no difference. `paper` has the source's
-    figures in words, and `paper_effect` its B − A or B / A in the measure's unit, None if the source has no number.
+    decrease confirms it. `greater`, `less` and `different` are decided by a test against no difference; where something
+    is `different`, B is better or worse. `paper` has the source's figures in words, and `paper_effect` its B − A or
+    B / A in the measure's unit, None if the source has no number. `titles` has those titles of the two arms that their
+    runs state.
     """
 
     key: str
@@ -50,6 +52,10 @@ class Claim:
     margin: float
     paper: str
     paper_effect: float | None = None
+    titles: Mapping[str, str] = field(default_factory=dict)
+
+    def title_of(self, label: str) -> str:
+        return self.titles.get(label) or arm_title(label)
 
     @property
     def family(self) -> str:
@@ -109,7 +115,7 @@ def _difference(study: Study, claim: Claim) -> Difference | str:
     """The difference between the claim's arms, or a sentence that says why there is none."""
     a, b = study.arm(claim.a), study.arm(claim.b)
     if a is None or b is None:
-        missing = [arm_title(label) for label, arm in ((claim.a, a), (claim.b, b)) if arm is None]
+        missing = [claim.title_of(label) for label, arm in ((claim.a, a), (claim.b, b)) if arm is None]
         return f"Not measured: no finished run of {' or '.join(missing)}."
     try:
         return compare_arms(claim.measure, a, b)
@@ -139,6 +145,8 @@ def _outcome_by_test(claim: Claim, difference: Difference, p: float) -> Outcome:
     if p >= 0.05:
         return "inside noise"
     above = difference.mean > (1 if claim.measure.ratio else 0)
+    if claim.expects == "different":
+        return "better" if above else "worse"
     return "holds" if above == (claim.expects == "greater") else "does not hold"
 
 
@@ -156,7 +164,7 @@ def _outcome_by_interval(claim: Claim, difference: Difference) -> Outcome:
 def verdict_sentence(
     claim: Claim, outcome: Outcome, difference: Difference, p: float | None, tests: int, seeds: int
 ) -> str:
-    """`RAFT++ ends 1.9 points above RAFT (95 % CI 0.4 to 3.4, five seeds): holds.`
+    """`The final accuracy of RAFT++ is 1.9 points above that of RAFT (95 % CI 0.4 to 3.4, five seeds): holds.`
 
     `seeds` counts the study's seeds. If fewer of them have the figure in both arms, for instance because runs diverged,
     the sentence has `two of five seeds; the others lack this figure`.
@@ -169,11 +177,11 @@ def verdict_sentence(
 
 
 def effect_sentence(claim: Claim, mean: float) -> str:
-    """`RAFT++ ends 1.9 points above RAFT`."""
+    """`The final accuracy of RAFT++ is 1.9 points above that of RAFT`."""
     sentence = claim.measure.sentence.format(
         title=claim.measure.title,
-        a=arm_title(claim.a),
-        b=arm_title(claim.b),
+        a=claim.title_of(claim.a),
+        b=claim.title_of(claim.b),
         size=_format_size(claim.measure, mean),
         side="above" if mean >= 0 else "below",
     )
@@ -183,15 +191,21 @@ def effect_sentence(claim: Claim, mean: float) -> str:
 def _no_interval_sentence(claim: Claim, a: Mapping[int, float], b: Mapping[int, float], reason: str) -> str:
     """The difference without a verdict, and why there is no interval; or what is missing for a difference."""
     measure = claim.measure
+    unmoved = [
+        claim.title_of(label) for label, values in ((claim.a, a), (claim.b, b)) if values and not any(values.values())
+    ]
+    if measure.zero_at_start and unmoved:
+        why = "because it is taken before their first update: more iterations are needed"
+        return f"Not measured: the {measure.title} is still zero in runs of {' and '.join(unmoved)}, {why}."
     if measure.ratio:
         a, b = ({seed: x for seed, x in values.items() if x > 0} for values in (a, b))
-    missing = [arm_title(label) for label, values in ((claim.a, a), (claim.b, b)) if not values]
+    missing = [claim.title_of(label) for label, values in ((claim.a, a), (claim.b, b)) if not values]
     if missing:
         absent = "was not recorded, or is 0," if measure.ratio else "was not recorded"
         return f"Not measured: {measure.title} {absent} in runs of {' or '.join(missing)}."
     seeds = sorted(a.keys() & b.keys())
     if not seeds:
-        return f"Not measured: {arm_title(claim.a)} and {arm_title(claim.b)} have no seed in common."
+        return f"Not measured: {claim.title_of(claim.a)} and {claim.title_of(claim.b)} have no seed in common."
     mean = geometric_mean(b[s] / a[s] for s in seeds) if measure.ratio else fmean(b[s] - a[s] for s in seeds)
     count = f"{numeral(len(seeds))} {'seed' if len(seeds) == 1 else 'seeds'}"
     return f"{effect_sentence(claim, mean)} ({count}); no interval and no verdict: {reason}."

@@ -62,6 +62,13 @@ def metric_values(run: StudyRun, metric: str, window: str) -> list[float]:
     return [row[key] for row in rows if math.isfinite(row.get(key, math.nan))]
 
 
+def first_update(run: StudyRun) -> float:
+    """The first iteration with an update, infinite if no iteration has one. An iteration whose row does not count its
+    updates passes for one that made some."""
+    updated = (row["iteration"] for row in run.rows if row["iteration"] > 0 and row.get("train/updates") != 0)
+    return next(updated, math.inf)
+
+
 def format_signed(value: float, decimals: int = 1) -> str:
     """`+1.5` or `−0.3`, with the typographic minus sign."""
     return f"{value:+.{decimals}f}".replace("-", "−")
@@ -98,6 +105,7 @@ class Measure:
     sentence: str = "the {title} of {b} is {size} {side} that of {a}"
     ratio: bool = False
     sum_of: str | None = None
+    zero_at_start: bool = False
 
     @property
     def bounds(self) -> Bounds:
@@ -118,8 +126,15 @@ class Measure:
             values = [math.fsum(summands)] if (summands := metric_values(run, self.sum_of, "end")) else []
         if self.window == "end":
             values = values[-1:]
+        if values and self.zero_at_start and not self._sees_an_update(run):
+            return 0.0
         scale = 100 if self.unit == "%" else 1
         return scale * fmean(values) if values else math.nan
+
+    def _sees_an_update(self, run: StudyRun) -> bool:
+        """Whether an iteration of the window comes after that of the first update."""
+        within = (row["iteration"] for row in run.rows if WINDOWS[self.window](row["iteration"], run.iterations))
+        return max(within, default=0) > first_update(run)
 
     def by_seed(self, arm: Arm) -> dict[int, float]:
         """The figures of the arm's runs by seed, without those that were not recorded."""

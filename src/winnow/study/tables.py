@@ -120,6 +120,18 @@ def claims_table(verdicts: Sequence[ClaimVerdict]) -> Table:
     return Table(head, [_claim_row(verdict) for verdict in verdicts], bold=True)
 
 
+def differences_table(study: Study, differences: Sequence[ClaimVerdict]) -> Table:
+    """A row for each arm but the baseline: its paired difference in points, with interval, p-value and verdict."""
+    base = differences[0].claim.title_of(differences[0].claim.a)
+    head = ["arm", "seeds", f"difference to {base}, points", "95 % CI over seeds", "p (Holm)", "verdict"]
+    return Table(head, [_difference_row(study, verdict) for verdict in differences], bold=True)
+
+
+def sentences_list(verdicts: Sequence[ClaimVerdict]) -> str:
+    """A line of a Markdown list for the sentence of each verdict."""
+    return "\n".join(f"- {markdown_text(verdict.sentence)}" for verdict in verdicts)
+
+
 def claims_list(verdicts: Sequence[ClaimVerdict]) -> str:
     """A Markdown paragraph for each claim: the question, the answer in a sentence, and the paper's figures."""
     claims = [(verdict.claim, verdict.sentence) for verdict in verdicts]
@@ -152,8 +164,22 @@ def _claim_row(verdict: ClaimVerdict) -> list[str]:
     claim, difference, effect = verdict.claim, verdict.difference, verdict.claim.measure.format_effect
     here = f"{effect(difference.mean)} [{effect(difference.low)}, {effect(difference.high)}]" if difference else "–"
     paper = "–" if claim.paper_effect is None else effect(claim.paper_effect)
-    p = "–" if verdict.p_holm is None else "<0.001" if verdict.p_holm < 0.001 else f"{verdict.p_holm:.3f}"
+    p = _p_value(verdict)
     return [claim.statement, claim.source, paper, here, _prompt_limits(difference), p, verdict.outcome]
+
+
+def _difference_row(study: Study, verdict: ClaimVerdict) -> list[str]:
+    """The mean over the seeds that both arms have is given without an interval, too."""
+    claim, difference, effect = verdict.claim, verdict.difference, verdict.claim.measure.format_effect
+    a, b = (claim.measure.by_seed(arm) if (arm := study.arm(label)) else {} for label in (claim.a, claim.b))
+    gaps = [b[seed] - a[seed] for seed in a.keys() & b.keys()]
+    mean = effect(fmean(gaps)) if gaps else "–"
+    limits = f"[{effect(difference.low)}, {effect(difference.high)}]" if difference else "–"
+    return [claim.title_of(claim.b), str(len(gaps)), mean, limits, _p_value(verdict), verdict.outcome]
+
+
+def _p_value(verdict: ClaimVerdict) -> str:
+    return "–" if verdict.p_holm is None else "<0.001" if verdict.p_holm < 0.001 else f"{verdict.p_holm:.3f}"
 
 
 def _prompt_limits(difference: Difference | None) -> str:

@@ -12,7 +12,9 @@ from study.report.conftest import read_page
 from study.report.dressed import HOSTILE, write_dressed, write_failed_job, write_samples
 from study.studies import ACCURACY, rows, write_run
 from winnow.run_logs.plot_style import BAD, GOOD, GRID, INK, MUTED, PAPER
+from winnow.study.differences import differences
 from winnow.study.report.write import write_report
+from winnow.study.study import read_study
 from winnow.visible_text import visible
 
 LOADS = {"src", "srcset", "href", "xlink:href", "action", "formaction", "data", "poster", "background"}
@@ -69,6 +71,30 @@ def test_the_first_claim_answers_whether_clipping_matters(page):
     assert "95\u00a0%" in card.text  # the sentence has its interval
     seen = [one.attributes["href"] for one in page.named("a") if one.text == "see the figure"]
     assert seen[0] == "#final_accuracy"  # figure 2 lacks an arm, and Table 1's claim is the next
+
+
+def test_the_page_begins_with_the_difference_of_each_arm_to_the_baseline(small, page):
+    """The same figures as the drawing of final accuracy, in a table, with verdicts in words."""
+    contents = [one.attributes["id"] for one in page.named("section") if "id" in one.attributes]
+    assert contents[:3] == ["differences", "claims", "figures"]
+    compared = differences(read_study([small]))
+    assert [verdict.claim.b for verdict in compared] == ["raftpp", "raftpp_no_clip"]
+    section, markdown = page.at("differences").text, (small / "report.md").read_text()
+    for verdict in compared:
+        assert verdict.sentence.replace(" %", "\u00a0%") in section
+        assert f"- {verdict.sentence}\n" in markdown
+    assert "difference to RAFT, points" in section
+    assert "at the last evaluation alone" in section
+    assert "Final is the last evaluation alone, late is the mean over the last quarter" in page.at("claims").text
+    assert "Final is the last evaluation alone; late" in page.at("final_accuracy").text
+
+
+def test_a_run_alone_is_said_to_have_nothing_beside_it(tmp_path):
+    write_run(tmp_path / "run", "grpo", 0, rows({ACCURACY: 0.5}), overrides=["algo/clip=mine"])
+    why = "No difference between arms is shown: GRPO algo/clip=mine is the only one."
+    assert why in write_report([tmp_path], None, "iterations")
+    assert why in read_page(tmp_path / "report.html").at("differences").text
+    assert why in (tmp_path / "report.md").read_text()
 
 
 def test_only_claims_whose_arms_are_there_are_shown(page):

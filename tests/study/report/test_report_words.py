@@ -149,7 +149,11 @@ def test_the_command_says_where_the_page_is_and_what_came_out(small, tmp_path):
     told = write_report([small], tmp_path / "elsewhere", "trained_tokens").splitlines()
     assert told[0] == f"{len(ARMS)} arms × 3 seeds × 40 iterations: 9 finished runs."
     assert told[1].startswith("failed: seed=3 arm=raft: RuntimeError")
-    assert told[2].split(":")[1].startswith(" Does clipping matter?")
+    assert [line.split(" is ")[0] for line in told[2:4]] == [
+        "The final accuracy of RAFT++",
+        "The final accuracy of RAFT++ without clipping",
+    ]
+    assert told[4].split(":")[1].startswith(" Does clipping matter?")
     assert told[-1] == str(tmp_path / "elsewhere" / "report.html")
     page = (tmp_path / "elsewhere" / "report.html").read_text()
     assert "response tokens trained on" in page

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from winnow.run_logs.plot_style import BAD, GOOD, INK, MUTED, PAPER
 from winnow.study import packaged_yaml
 from winnow.study.arms import arm_title
+from winnow.study.differences import baseline
 from winnow.study.measures import FINAL_ACCURACY, Measure, format_signed
 from winnow.study.report.panels import (
     FONT_SIZE,
@@ -31,7 +32,6 @@ from winnow.study.statistics import Difference, Estimate, NoInterval, paired_dif
 from winnow.study.study import Arm
 
 CHAINS: dict[str, dict[str, str]] = packaged_yaml("report/figures.yaml")["chains"]
-BASELINES: list[str] = packaged_yaml("report/figures.yaml")["baselines"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +104,17 @@ def forest(data: FigureData) -> Drawing | None:
     levels = [level_row(data, arm, FINAL_ACCURACY) for arm in arms]
     unit = "mean of the seeds, 95 % interval; small dots: seeds"
     panels = [_forest_panel("Final accuracy", unit, _by_mean(levels), "% of samples correct")]
-    notes = [NOTES["cut"]] if any(row.limits for row in levels) else []
+    notes = [NOTES["final"], *([NOTES["cut"]] if any(row.limits for row in levels) else [])]
     notes += [] if all(row.limits for row in levels) else [NOTES["hollow"]]
     base = baseline(arms)
     gaps = [row for arm in arms if arm is not base and (row := difference_row(data, base, arm, FINAL_ACCURACY))]
     if gaps:
         name = data.styles[base.label].title
         scale = f"points; 0: as {name}"
-        unit = "points of accuracy, paired by seed"
+        unit = "points of final accuracy, paired by seed"
         panels.append(_forest_panel(f"Difference to {name}", unit, _by_mean(gaps), scale, zero=True))
         notes.append(NOTES["differences"].format(base=base.title))
     return captioned("final_accuracy", panels, notes, most_columns=2)
-
-
-def baseline(arms: Sequence[Arm]) -> Arm:
-    """The arm that others are compared with."""
-    by_label = {arm.label: arm for arm in arms}
-    named = [by_label[label] for label in BASELINES if label in by_label]
-    return named[0] if named else max(arms, key=lambda arm: len(arm.runs))
 
 
 def level_row(data: FigureData, arm: Arm, measure: Measure) -> ForestRow:

@@ -56,8 +56,9 @@ def accuracy_against_kl(data: FigureData) -> Drawing | None:
 
 def kl_path(data: FigureData, arm: Arm) -> KlPath | None:
     """Accuracy at each evaluation, and the mean KL since the previous one, without those whose KL is rounding. None if
-    there are fewer than two such evaluations after iteration 0, or no final figures."""
-    if not (FINAL_ACCURACY.by_seed(arm) and LATE_KL.by_seed(arm)):
+    there are fewer than two such evaluations after iteration 0, no final figures, or a late KL of 0, which has no place
+    on a logarithmic axis."""
+    if not (FINAL_ACCURACY.by_seed(arm) and any(LATE_KL.by_seed(arm).values())):
         return None
     accuracy, kl = data.curve(arm, HELD_OUT.key, "iterations"), data.curve(arm, KL.key, "iterations")
     spans = [(kl.x > before) & (kl.x <= now) for before, now in pairwise(accuracy.x)]

@@ -20,6 +20,7 @@ from winnow.files import replace_text
 from winnow.run_logs.plot_style import BAD, GOOD, GRID, INK, MUTED, PAPER
 from winnow.study import packaged_yaml, tables
 from winnow.study.claims import ClaimVerdict, Outcome, verdicts
+from winnow.study.differences import differences, nothing_to_compare
 from winnow.study.measures import Axis, format_signed
 from winnow.study.report import facts
 from winnow.study.report.forest import forest, waterfall
@@ -65,13 +66,15 @@ class Report:
     """Contents of a report.
 
     `claimed` is the study with each algorithm at its best if settings were tuned, otherwise the study itself.
-    `verdicts` are on those of the paper's claims whose two arms it has, in the order of `FAMILIES`. `command` is what
-    the user typed. `alone` says whether the page has to do without files beside it.
+    `differences` has the verdicts on the study's arms beside the baseline. `verdicts` are on those of the paper's
+    claims whose two arms it has, in the order of `FAMILIES`. `command` is what the user typed. `alone` says whether the
+    page has to do without files beside it.
     """
 
     study: Study
     tuning: Tuning | None
     claimed: Study
+    differences: list[ClaimVerdict]
     verdicts: list[ClaimVerdict]
     styles: list[Style]
     drawings: list[Drawing]
@@ -201,7 +204,8 @@ def write_study(study: Study, target: Target, out: Path | None, x: Axis) -> str:
     command = shlex.join(["winnow", "report", *map(str, study.directories), *options])
     measured = [v for v in verdicts(claimed) if claimed.arm(v.claim.a) and claimed.arm(v.claim.b)]
     measured.sort(key=lambda v: FAMILIES.index(v.claim.family))
-    report = Report(study, tuning, claimed, measured, list(data.styles.values()), drawings, command, alone)
+    compared = differences(study)
+    report = Report(study, tuning, claimed, compared, measured, list(data.styles.values()), drawings, command, alone)
     texts = {name: rendered(name, report) for name in ([PAGE] if alone else [PAGE, TEXT])}
     target.directory.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
@@ -220,6 +224,8 @@ def write_study(study: Study, target: Target, out: Path | None, x: Axis) -> str:
         facts.study_scope(study),
         *facts.merged_arms(study),
         *failed,
+        *([why] if (why := nothing_to_compare(study)) else []),
+        *(verdict.sentence for verdict in compared),
         *outcomes,
         str(target.page),
     ]
@@ -284,6 +290,7 @@ def _environment() -> Environment:
         ),
         *(sampled_arms, inline_svg, picture_uri),
         *(tables.figures_table, tables.table_1, tables.tuning_table, tables.claims_table, tables.claims_list),
+        *(tables.differences_table, tables.sentences_list, nothing_to_compare),
         *(effect_positions, advantage_strength, reward_in_words),
     )
     environment.filters |= {function.__name__: function for function in filters}
