@@ -84,11 +84,15 @@ def arm_rank(label: str) -> tuple[int, str]:
 
 
 def arm_labels(runs: Sequence[StudyRun]) -> list[str]:
-    """The label of each run. Overrides that all runs share are left out, but for those that make another algorithm:
-    GRPO with another rule of clipping is not GRPO, whether or not there are other runs."""
+    """The label of each run. Overrides that all runs share are left out.
+
+    Where all runs have one algorithm, those that make it another stay: GRPO with another rule of clipping is not GRPO.
+    Beside other algorithms they are a condition that all of them are compared under.
+    """
     typed = [distinguishing_overrides(run.overrides) for run in runs]
     shared = set.intersection(*typed) if typed else set()
-    shared = {override for override in shared if not _changes_a_rule(override)}
+    if len({run.arm for run in runs}) == 1:
+        shared = {override for override in shared if not _changes_a_rule(override)}
     return [" ".join([run.arm, *sorted(mine - shared)]) for run, mine in zip(runs, typed, strict=True)]
 
 
