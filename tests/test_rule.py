@@ -13,7 +13,7 @@ from winnow.conformance.run import of_rule
 from winnow.errors import ConfigError
 from winnow.experience.batching import Experience, Plan, TokenBudget
 from winnow.objectives import KL, PolicyObjective
-from winnow.ops import advantage, aggregate, clip, kl, preference, ratio, select
+from winnow.ops import advantage, aggregate, clip, kl, preference, ratio, select, tokens
 from winnow.rule import given, reads, require_callable
 from winnow.types import Batch, Row, SampleFacts
 
@@ -170,6 +170,62 @@ def test_a_rule_that_its_axis_cannot_call_is_refused(axis: str, wrong: object, w
     assert words in str(refusal.value)
     require_callable("advantage", needs_penalty)
     require_callable("clip", partial(needs_width, width=1.0))
+
+
+def penalised(rewards: Tensor, penalty: Tensor | None = None) -> Tensor:
+    return rewards if penalty is None else rewards - penalty
+
+
+def swapped(advantage: Tensor, ratio: Tensor) -> Tensor:
+    return advantage * ratio
+
+
+OURS = {
+    "select": select.all_samples,
+    "advantage": advantage.reward,
+    "ratio": ratio.token,
+    "clip": clip.unclipped,
+    "aggregate": aggregate.sequence_mean,
+    "kl": kl.k2,
+    "correction": partial(ratio.truncated, cap=2.0),
+    "tokens": tokens.every_token,
+    "preference": preference.sigmoid,
+    "divergence": preference.reverse_kl,
+}
+
+
+@pytest.mark.parametrize("axis", OURS)
+def test_a_rule_of_ours_is_one_of_its_own_axis_alone(axis: str):
+    require_callable(axis, OURS[axis])
+    for home, rule in OURS.items():
+        if home != axis:
+            with pytest.raises(
+                ConfigError, match=rf"^algo\.{axis}: \w+ is a rule of algo/{home}, and of no other axis"
+            ):
+                require_callable(axis, rule)
+
+
+@pytest.mark.parametrize(
+    ("axis", "wrong", "words"),
+    [
+        ("select", advantage.one, "one is a rule of algo/advantage"),
+        ("correction", ratio.bounded, "bounded is in winnow.ops.ratio and no rule of an axis"),
+        ("select", penalised, "takes `penalty` where algo/select gives `correct`"),
+        ("clip", swapped, "takes `advantage` where algo/clip gives `ratio`"),
+        ("correction", lambda delta: delta, "takes `delta` where algo/correction gives `ratio`"),
+    ],
+)
+def test_a_rule_that_is_given_another_quantity_than_it_names_is_refused(axis: str, wrong: Callable, words: str):
+    with pytest.raises(ConfigError) as refusal:
+        require_callable(axis, wrong)
+    assert words in str(refusal.value)
+
+
+def test_a_rule_of_ones_own_may_name_what_it_has_by_position_as_it_likes():
+    require_callable("clip", lambda rho, adv: rho * adv)
+    require_callable("kl", lambda log_ratio: log_ratio)
+    require_callable("divergence", lambda delta: delta)
+    require_callable("clip", lambda *both: both[0] * both[1])
 
 
 def test_what_a_rule_returns_is_of_the_kind_that_its_axis_wants():

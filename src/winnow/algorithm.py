@@ -95,6 +95,8 @@ class PolicyUpdate:
             raise ConfigError(
                 "algo/select=extremes makes pairs, and this algorithm learns from single samples; type algo=dpo"
             )
+        if not isinstance(self.kl, KL | None):
+            raise ConfigError(f"algo.kl: a {type(self.kl).__name__} and no KL term; type algo/kl=k2, or algo/kl=none")
         if not self.objective.uses_ratio and rule_of(self.clip) is not clip_ops.unclipped:
             raise ConfigError("algo.clip: clipping needs a ratio to clip, and algo/ratio is none; add algo/clip=none")
         in_reward = self.objective.kl_in_reward

@@ -5,7 +5,7 @@ Each axis passes a few quantities by position and offers more by name. A rule th
 of clipping.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import Parameter, signature
@@ -47,6 +47,10 @@ AXES = {
     "divergence": Axis(("log_ratio",)),
 }
 """The quantities of each axis, as the table "Rules that read more" of docs/algorithms.md has it."""
+SHARED_MODULES = {"correction": "ratio", "divergence": "preference"}
+"""Axes whose rules are in the module of another axis; those of all others are in `winnow.ops.AXIS`."""
+SYNONYMS = {("kl", "log_ratio"), ("divergence", "delta")}
+"""Names that another axis gives and that a rule of one's own may have for the same thing on this axis."""
 
 
 def rule_of(rule: Callable) -> Callable:
@@ -70,13 +74,15 @@ def require_callable(axis: str, rule: object, absent: Collection[str] = ()) -> N
     """Check that a rule can be called with what its axis offers, but for the quantities that are `absent` in this run.
 
     Raises:
-        ConfigError: it is no function, or has an argument that nothing gives.
+        ConfigError: it is no function, is a rule of another axis, or has an argument that nothing gives.
     """
     if not callable(rule):
         raise ConfigError(
             f"algo.{axis}: a {type(rule).__name__} and no function; add `_partial_: true` beside its `_target_`"
         )
     of = AXES[axis]
+    if (why := _of_another_axis(axis, rule)) is not None:
+        raise ConfigError(f"algo.{axis}: {spoken_name(rule)} {why}; algo/{axis} gives {of}")
     names = given(rule, **{name: True for name in of.by_name if name not in absent})
     try:
         signature(rule).bind(*of.by_position, **names)
@@ -86,6 +92,30 @@ def require_callable(axis: str, rule: object, absent: Collection[str] = ()) -> N
         if isinstance(rule_of(rule), type):
             why = "is a class, of which an object is called; leave out `_partial_: true` beside its `_target_`"
         raise ConfigError(f"algo.{axis}: {spoken_name(rule)} {why}; algo/{axis} gives {of}") from error
+
+
+def _of_another_axis(axis: str, rule: Callable) -> str | None:
+    """Why a rule is not one of this axis, in words: by its module if it is ours, else by the names of its arguments."""
+    taken = [p.name for p in signature(rule_of(rule)).parameters.values() if p.kind is Parameter.POSITIONAL_OR_KEYWORD]
+    module = str(getattr(rule_of(rule), "__module__", ""))
+    if not module.startswith("winnow.ops."):
+        return _misplaced(axis, taken)
+    homes = [each for each in AXES if f"winnow.ops.{SHARED_MODULES.get(each, each)}" == module]
+    home = next((each for each in homes if tuple(taken[: len(AXES[each].by_position)]) == AXES[each].by_position), None)
+    if home == axis:
+        return None
+    return (
+        f"is in {module} and no rule of an axis" if home is None else f"is a rule of algo/{home}, and of no other axis"
+    )
+
+
+def _misplaced(axis: str, taken: Sequence[str]) -> str | None:
+    """The first argument that has the name of one quantity and is given another, in words."""
+    known = {name for of in AXES.values() for name in (*of.by_position, *of.by_name)}
+    for name, quantity in zip(taken, AXES[axis].by_position, strict=False):
+        if name != quantity and name in known and (axis, name) not in SYNONYMS:
+            return f"takes `{name}` where algo/{axis} gives `{quantity}`"
+    return None
 
 
 def _lacking(axis: str, rule: Callable, names: Collection[str]) -> str | None:

@@ -19,6 +19,8 @@ from launch.refusals import HEAVY, Refusal
 HERE = Path(__file__).parent
 FILE = "dataset=file dataset.path=sums.jsonl dataset.heldout_size=3"
 
+OTHER_AXIS = "algo=grpo algo.select._target_=winnow.ops.advantage.one"
+
 IMPORTING = "is still being imported"
 """Words of a line about an import that takes long, as on a machine that has much to do."""
 
@@ -87,11 +89,17 @@ LIGHT: list[Case] = [
 WITH_TORCH: list[Case] = [
     ("algo/ratio=none", "algo/ratio is none", "add algo/clip=none"),
     ("algo/correction=truncated", "there is nothing to correct", "type algo/correction=none, or engine=vllm"),
+    (OTHER_AXIS, "algo.select: one is a rule of algo/advantage", "algo/select gives by position rewards, correct"),
     ("hardware=gpu hardware.devices=99", "hardware.devices=99: torch can use", "type hardware=cpu"),
 ]
 """Faults that take torch to be seen, and neither transformers nor Lightning."""
 
 MORE: list[Case] = [
+    *(
+        (f"winnow {command} {OTHER_AXIS}", "algo.select: one is a rule of algo/advantage", "algo/select gives")
+        for command in ("explain", "check", "oracle")
+    ),
+    ("algo=grpo algo.kl._target_=winnow.objectives.Sync", "algo.kl: a Sync and no KL term", "type algo/kl=k2"),
     ("dataset=file dataset.path=empty.jsonl", "dataset.path=empty.jsonl", "the file has no rows"),
     ("dataset=file dataset.path=unlabelled.jsonl", "no field 'answer'", "type dataset.answer_field=NAME"),
     (f"{FILE} dataset.heldout_path=gone.jsonl", "dataset.heldout_path=gone.jsonl: no such file", "type dataset.held"),
