@@ -123,13 +123,42 @@ def test_diff_says_what_changes_in_formula_and_settings():
         "  − loss = −1/|D| Σ_{a∈D} 1/|a| Σ_t s_t",
         "  + loss = −1/|D| Σ_{a∈D} 1/|a| Σ_t min(s_t, clip(s_t, 0.8, 1.2))",
         "settings:",
-        "  algo.clip._target_: winnow.ops.clip.unclipped → winnow.ops.clip.ppo",
-        "  algo.clip.high: (not there) → 0.2",
-        "  algo.clip.low: (not there) → 0.2",
+        "  algo.clip: unclipped → ppo(low=0.2, high=0.2)",
         "  seed: 0 → 3",
+        "findings:",
+        "  + inert: no advantage is negative, so algo.clip.low changes nothing",
+        "  − unstable: 4 updates per iteration and algo/clip=none: a token's gradient grows with its ratio, without a "
+        "bound; type algo/clip=ppo",
     ]
     same = difference(["algo=grpo"], ["algo=grpo"])
-    assert same == "formula: the same\nsettings: the same\nboth train the same, up to rounding"
+    assert same == "formula: the same\nsettings: the same\nfindings: the same\nboth train the same, up to rounding"
+
+
+def test_diff_says_what_becomes_inert():
+    assert difference(["algo=grpo"], ["algo=grpo", "update.minibatches=1"]).splitlines() == [
+        "formula: the same",
+        "settings:",
+        "  update.minibatches: 4 → 1",
+        "findings:",
+        "  + inert: one update per iteration: the ratio is always 1, so algo/ratio and algo/clip change nothing",
+    ]
+
+
+def test_diff_names_a_rule_that_comes_or_goes_in_one_line_and_a_setting_by_its_key():
+    text = difference(["algo=grpo"], ["algo=dpo"])
+    assert "\n  algo: PolicyGradient → Preference\n" in text
+    assert "\n  algo.clip: ppo(low=0.2, high=0.2) → (not there)\n" in text
+    assert "_target_" not in text
+    assert "_partial_" not in text
+    changed = difference(["algo=grpo"], ["algo=grpo", "algo.clip.high=0.28", "algo/entropy=adaptive"])
+    assert "\n  algo.clip.high: 0.2 → 0.28\n" in changed
+    assert "\n  algo.entropy: 0.0 → AdaptiveEntropy(" in changed
+
+
+def test_an_objective_without_difference_is_of_the_samples_that_a_collector_chooses():
+    said = "nearest: algo=grpo, whose objective has no difference, on the samples of collector=adaptive"
+    assert explain(["algo=grpo", "collector=adaptive"]).endswith(said)
+    assert explain(["algo=grpo"]).endswith("nearest: algo=grpo, with no difference")
 
 
 def test_diff_says_whether_what_changes_has_an_effect():

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,15 +13,16 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from winnow.algorithm import ActorCritic, PolicyGradient
+from winnow.algorithm import ActorCritic, PolicyGradient, Preference
 from winnow.config.compose import CONF
 from winnow.config.explanation import named_algorithms
 from winnow.config.groups import option_at
-from winnow.explain import Formula, formula, registry
+from winnow.explain import Formula, domains, formula, functions, registry
 from winnow.explain.domains import GROUP, TOKENS, mean, total
 from winnow.explain.expression import Expression, Symbol
-from winnow.explain.functions import clamp, exp, maximum, stop
+from winnow.explain.functions import clamp, either, exp, maximum, sqrt, stop
 from winnow.explain.notation import LATEX, UNICODE
+from winnow.explain.numeric import evaluate
 from winnow.explain.objective import explained
 from winnow.explain.proof import called, prove, prove_loss, samples, tokens
 from winnow.explain.registry import built, with_settings
@@ -240,7 +242,10 @@ def cubed(ratio: Tensor, advantage: Tensor, at: float) -> Tensor:
 def test_a_rule_without_a_formula_is_shown_by_name_settings_and_docstring():
     found = formulas(explained(grpo(clip=partial(cubed, at=2.0))))
     assert found[0] == "loss = −1/|D| Σ_{a∈D} 1/|a| Σ_t surrogate_t"
-    assert "surrogate_t = cubed(at=2.0): The cube of the bounded ratio, times the advantage" in found
+    assert "surrogate_t = cubed(s_t, A; at=2.0): The cube of the bounded ratio, times the advantage" in found
+    text = unicode_text(explained(grpo(clip=partial(cubed, at=2.0))))
+    assert "\n  clip: cubed has no formula\n" in f"{text}\n"
+    assert "the formulas above differ by at most" in text
     assert "surrogate" in latex_text(explained(grpo(clip=partial(cubed, at=2.0))))
 
 
@@ -259,14 +264,93 @@ def test_a_rule_brings_its_own_formula(own_formula):
 def test_a_formula_that_does_not_agree_with_its_rule_is_not_shown(own_formula):
     own_formula(lambda ratio, advantage, at: clamp(ratio, 0, at) ** 2 * advantage)
     text = unicode_text(explained(grpo(clip=partial(cubed, at=2.0))))
-    assert "cubed(at=2.0)" in text
-    assert "the formula that it brings does not agree with it, and is not shown" in text
+    assert "cubed(s_t, A; at=2.0)" in text
+    told = re.search(r"clip: the formula of cubed is left out: it does not agree with it, but differs by (\S+)", text)
+    shown = re.search(r"the formulas above differ by at most (\S+)", text)
+    assert told is not None
+    assert shown is not None
+    assert float(told[1]) > 0.1
+    assert float(shown[1]) < 1e-12
 
 
 def test_a_formula_that_cannot_be_computed_does_not_end_a_run(own_formula):
     own_formula(lambda ratio, advantage, at: clamp(ratio, 0, at) ** advantage.missing)
     text = unicode_text(explained(grpo(clip=partial(cubed, at=2.0))))
-    assert "the formula that it brings cannot be computed: AttributeError" in text
+    assert "the formula of cubed is left out: it cannot be computed: AttributeError" in text
+
+
+def test_a_rule_in_words_is_shown_with_the_quantities_that_it_reads():
+    def from_sampler(ratio: Tensor, advantage: Tensor, sampled: Tensor, *, response: Tensor, width: float) -> Tensor:
+        return ratio * advantage * response + 0 * sampled * width
+
+    text = unicode_text(explained(grpo(clip=partial(from_sampler, width=0.2), advantage=advantage.one)))
+    assert "from_sampler(s_t, 1, log μ(a_t); width=0.2)\n" in text
+    assert "log μ(a_t)  log-probability of the token under the sampler" in text
+
+
+def by_the_root(lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Each response by the root of its length."""
+    return lengths.double().rsqrt(), lengths.double().sqrt()
+
+
+def test_a_mean_of_ones_own_is_shown_with_its_denominator(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(registry, "BUILDERS", dict(registry.BUILDERS))
+    algorithm = grpo(aggregate=by_the_root, clip=clip.unclipped)
+    found = explained(algorithm)
+    assert formulas(found)[0] == "loss = −1/(Σ_{a∈D} count(a)) Σ_{a∈D} weight(a) Σ_t s_t·A"
+    assert "weight(a), count(a) = by_the_root(|a|): Each response by the root of its length" in formulas(found)
+    assert "count(a)    the response's part of the denominator" in unicode_text(found)
+    formula(by_the_root)(lambda lengths: Formula(1 / sqrt(lengths), count=lengths))
+    assert "by_the_root is left out: it does not agree with it" in unicode_text(explained(algorithm))
+    formula(by_the_root)(lambda lengths: 1 / sqrt(lengths))
+    assert "its builder has to return Formula(weight, count=…)" in unicode_text(explained(algorithm))
+    formula(by_the_root)(lambda lengths: Formula(1 / sqrt(lengths), count=sqrt(lengths)))
+    found = explained(algorithm)
+    assert formulas(found)[0] == "loss = −1/(Σ_{a∈D} √(|a|)) Σ_{a∈D} 1/√(|a|) Σ_t s_t·A"
+    assert prove_loss(algorithm.objective, by_the_root, found.losses[0][1]).holds
+
+
+def test_a_builder_is_written_with_the_operators_of_python():
+    given = {"advantage": torch.tensor([-2.0, 0.5, 3.0]), "ratio": torch.tensor([0.5, 1.0, 2.0])}
+    a, s = given["advantage"].double(), given["ratio"].double()
+    for written, expected in (
+        (abs(A), abs(a)),
+        (-A + 1, 1 - a),
+        (2**S, 2**s),
+        (A**2 / 2 - S**3, a**2 / 2 - s**3),
+        (either((A > 0) & ~(S >= 2) | (A <= -1), +A, 1 - S), torch.where((a > 0) & (s < 2) | (a <= -1), a, 1 - s)),
+    ):
+        assert torch.equal(evaluate(written, given), expected)
+    assert (UNICODE.text(abs(A - S)), LATEX.text(abs(A))) == ("|A − s|", r"\left|A\right|")
+    for wrong in (lambda: max(A, S), lambda: A if A > 0 else S, lambda: A > 0 and S > 0):
+        with pytest.raises(TypeError, match="neither true nor false"):
+            wrong()
+
+
+def test_the_page_lists_all_functions_of_formulas():
+    page = (Path(__file__).parents[2] / "docs/explain.md").read_text()
+    for module in (functions, domains):
+        own = [name for name, of in vars(module).items() if getattr(of, "__module__", "") == module.__name__]
+        for name in own:
+            assert name.startswith("_") or re.search(rf"`{name}[`(]", page), f"docs/explain.md: list {name}"
+
+
+@pytest.mark.parametrize("rule", [ratio.token, ratio.sequence, ratio.sequence_product])
+def test_beyond_its_bound_a_ratio_is_a_constant(rule: registry.Rule):
+    """The note below each formula of a ratio, whatever the clipping."""
+    logprobs = torch.full((1, 1), 30.0, dtype=torch.float64, requires_grad=True)
+    result = rule(logprobs, torch.zeros(1, 1).double(), torch.ones(1, 1).bool())
+    assert isinstance(result, Tensor)
+    (slope,) = torch.autograd.grad(result.sum(), logprobs)
+    assert (float(result.detach().log()), float(slope)) == (20.0, 0.0)
+    assert "kept within ±20; beyond, the ratio is a constant" in unicode_text(explained(grpo(ratio=rule)))
+
+
+def test_pairs_are_a_set_with_a_name_of_its_own():
+    settings = (select.extremes, preference.sppo, preference.reverse_kl, 0.1, 0.0, "initial")
+    found = explained(Preference(*settings))
+    assert formulas(found)[1].startswith("pairs = {(a⁺, a⁻) : rank↓(a⁺) = rank↑(a⁻)")
+    assert r"\mathrm{pairs} &= \left\{(a^+, a^-) : \operatorname{rank}^{\downarrow}(a^+)" in latex_text(found)
 
 
 @dataclass
@@ -281,9 +365,9 @@ class HalfOf:
 
 def test_an_object_that_is_called_like_a_rule_is_shown_by_its_class():
     found = explained(grpo(clip=HalfOf(2.0)))
-    assert "surrogate_t = HalfOf(): Half of what is below_the_bound" in formulas(found)
+    assert "surrogate_t = HalfOf(s_t, A): Half of what is below_the_bound" in formulas(found)
     assert "HalfOf" in unicode_text(found)
-    assert r"\text{HalfOf(): Half of what is below\_the\_bound}" in latex_text(found)
+    assert r"\text{HalfOf(s\_t, A): Half of what is below\_the\_bound}" in latex_text(found)
 
 
 def test_a_rule_is_called_with_the_quantities_that_it_names():

@@ -31,15 +31,21 @@ TARGET = "_target_"
 class Nearest:
     """A row of `conf/algo`, and the settings in which an algorithm differs from it: `clip: ppo(…) here, … there`.
 
-    Without differences it computes the same; `by_other_words` says that its settings are others all the same.
+    Without differences it computes the same; `by_other_words` says that its settings are others all the same, and
+    `samples` names the collector where that chooses the samples.
     """
 
     name: str
     differences: tuple[str, ...]
     by_other_words: bool = False
+    samples: str = ""
 
     def __str__(self) -> str:
         same = "which computes the same" if self.by_other_words else "with no difference"
+        if self.samples:
+            same = (
+                f"whose objective {'computes the same' if self.by_other_words else 'has no difference'}{self.samples}"
+            )
         first = f"nearest: algo={self.name}" + ("; it differs in" if self.differences else f", {same}")
         return "\n  ".join([first, *self.differences])
 
@@ -84,9 +90,13 @@ def run_text(cfg: DictConfig, algorithm: Algorithm) -> str:
 
 def _samples_in_words(cfg: DictConfig) -> Iterator[str]:
     """The samples that D is made of, where it is not every sample of a fixed number."""
+    if _samples_are_chosen(cfg):
+        yield f"samples: {build_node(cfg.collector).in_words(cfg.rollout.prompts, cfg.rollout.samples)}"
+
+
+def _samples_are_chosen(cfg: DictConfig) -> bool:
     node = cfg.get("collector")  # which a run of an earlier version does not have
-    if node is not None and not str(node[TARGET]).endswith(".Fixed"):
-        yield f"samples: {build_node(node).in_words(cfg.rollout.prompts, cfg.rollout.samples)}"
+    return node is not None and not str(node[TARGET]).endswith(".Fixed")
 
 
 def rewards_in_words(cfg: DictConfig) -> str:
@@ -100,24 +110,39 @@ def rewards_in_words(cfg: DictConfig) -> str:
     return f"{reward.correct:g} correct, {reward.wrong:g} wrong, {reward.no_answer:g} without an answer{penalty}"
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A side of a difference: a configuration with its formula and the claims about it, each a list of lines."""
+
+    cfg: DictConfig
+    formula: list[str]
+    findings: list[str]
+
+
 def difference(before: Sequence[str], after: Sequence[str]) -> str:
-    """The text of `winnow diff`: what changes from one list of overrides to another, in the formula and in the YAML.
+    """The text of `winnow diff`: what changes from one list of overrides to another, in formula, YAML and findings.
 
     Raises:
         ConfigError: an override of either is wrong.
     """
-    a, b = (composed("train", words, ("algo",)) for words in (before, after))
-    formula = list(_changed_lines(*(formulas(explained(build_algorithm(cfg))) for cfg in (a, b))))
-    settings = list(_changed_settings(_leaves(a), _leaves(b)))
-    return "\n".join(
-        [
-            "formula:" if formula else "formula: the same",
-            *formula,
-            "settings:" if settings else "settings: the same",
-            *settings,
-            *(["both train the same, up to rounding"] if essence(a) == essence(b) else []),
-        ]
-    )
+    a, b = _side(before), _side(after)
+    sections = {
+        "formula": _changed_lines(a.formula, b.formula),
+        "settings": _changed_settings(a.cfg, b.cfg),
+        "findings": _changed_lines(a.findings, b.findings),
+    }
+    lines = [line for title, changes in sections.items() for line in _section(title, list(changes))]
+    return "\n".join([*lines, *(["both train the same, up to rounding"] if essence(a.cfg) == essence(b.cfg) else [])])
+
+
+def _side(words: Sequence[str]) -> Side:
+    cfg = composed("train", words, ("algo",))
+    algorithm = build_algorithm(cfg)
+    return Side(cfg, formulas(explained(algorithm)), [str(finding) for finding in findings_of(cfg, algorithm)])
+
+
+def _section(title: str, changes: list[str]) -> list[str]:
+    return [f"{title}:", *changes] if changes else [f"{title}: the same"]
 
 
 def _changed_lines(before: Sequence[str], after: Sequence[str]) -> Iterator[str]:
@@ -126,9 +151,14 @@ def _changed_lines(before: Sequence[str], after: Sequence[str]) -> Iterator[str]
             yield f"  {line[0].replace('-', '−')} {line[2:]}"
 
 
-def _changed_settings(before: Leaves, after: Leaves) -> Iterator[str]:
-    for key in sorted(before.keys() | after.keys()):
-        was, becomes = before.get(key, "(not there)"), after.get(key, "(not there)")
+def _changed_settings(before: DictConfig, after: DictConfig) -> Iterator[str]:
+    """The changes of an algorithm's rules, each in a line, and those of all other keys."""
+    here, there = _leaves(before.algo), _leaves(after.algo)
+    for key, was, becomes in _changes(here, there, absent="(not there)"):
+        yield f"  {key if key == 'algo' else f'algo.{key}'}: {was} → {becomes}"
+    here, there = ({k: v for k, v in _leaves(cfg).items() if not k.startswith("algo.")} for cfg in (before, after))
+    for key in sorted(here.keys() | there.keys()):
+        was, becomes = here.get(key, "(not there)"), there.get(key, "(not there)")
         if was != becomes:
             yield f"  {key}: {was} → {becomes}"
 
@@ -154,9 +184,11 @@ def nearest(cfg: DictConfig) -> Nearest:
     mine, chosen = _plain_leaves(cfg.algo), choice("algo")
     rows = {name: _plain_leaves(node) for name, node in named_algorithms().items()}
     name = min(rows, key=lambda name: (_distance(mine, rows[name]), name != chosen, name))
-    differences = tuple(_differences(mine, rows[name]))
+    changes = _changes(mine, rows[name], absent="none")
+    differences = tuple(f"{key}: {here} here, {there} there" for key, here, there in changes)
     by_other_words = not differences and _leaves(cfg.algo) != _leaves(named_algorithms()[name])
-    return Nearest(name, differences, by_other_words)
+    samples = f", on the samples of collector={choice('collector')}" if _samples_are_chosen(cfg) else ""
+    return Nearest(name, differences, by_other_words, samples)
 
 
 def _plain_leaves(algo: DictConfig) -> dict[str, object]:
@@ -201,18 +233,19 @@ def _distance(mine: Leaves, other: Leaves) -> int:
     return apart
 
 
-def _differences(mine: Leaves, other: Leaves) -> Iterator[str]:
+def _changes(mine: Leaves, other: Leaves, absent: str) -> Iterator[tuple[str, object, object]]:
+    """Keys with the values of both; another rule is one change, of the whole rule. `absent` is what is not there."""
     here, there = _axes(mine), _axes(other)
-    for axis in sorted(here.keys() | there.keys()):
+    for axis in sorted(here.keys() | there.keys(), key=lambda axis: (axis != "algo", axis)):
         of, instead = here.get(axis), there.get(axis)
         if of == instead:
             continue
-        if of is None or instead is None or "" in of or _target(of) != _target(instead):
-            yield f"{axis}: {_called(of)} here, {_called(instead)} there"
+        if of is None or instead is None or "" in of or "" in instead or _target(of) != _target(instead):
+            yield axis, _called(of, absent), _called(instead, absent)
             continue
-        for key in sorted(of.keys() | instead.keys()):
+        for key in sorted(key for key in of.keys() | instead.keys() if not key.endswith("_partial_")):
             if of.get(key) != instead.get(key):
-                yield f"{axis}.{key}: {of.get(key)} here, {instead.get(key)} there"
+                yield f"{axis}.{key}", of.get(key, absent), instead.get(key, absent)
 
 
 def _target(settings: Mapping[str, object]) -> str:
@@ -221,10 +254,10 @@ def _target(settings: Mapping[str, object]) -> str:
     return inner or str(settings.get(TARGET))
 
 
-def _called(settings: Mapping[str, object] | None) -> str:
+def _called(settings: Mapping[str, object] | None, absent: str) -> str:
     """A rule with its settings, as `ppo(low=0.2, high=0.2)`; a single setting as its value."""
     if settings is None:
-        return "none"
+        return absent
     if "" in settings:
         value = str(settings[""])
         return value.rsplit(".", 1)[-1] if value.startswith("winnow.") else value

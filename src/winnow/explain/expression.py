@@ -11,6 +11,7 @@ from typing import Union
 from torch import Tensor
 
 from winnow.explain.operations import (
+    ABSOLUTE,
     ADD,
     AND,
     AT_LEAST,
@@ -99,6 +100,21 @@ class Expression:
         if power in (1, 2):
             return self if power == 1 else Apply(SQUARE, (self,))
         return Apply(POWER, (self, expression(power)))
+
+    def __rpow__(self, base: Number) -> "Expression":
+        return Apply(POWER, (expression(base), self))
+
+    def __pos__(self) -> "Expression":
+        return self
+
+    def __abs__(self) -> "Expression":
+        return Apply(ABSOLUTE, (self,))
+
+    def __bool__(self) -> bool:
+        raise TypeError(
+            "a formula is neither true nor false; write either(condition, a, b) for `if`, &, | and ~ for `and`, `or` "
+            "and `not`, minimum and maximum for min and max"
+        )
 
     def __lt__(self, other: Number) -> "Expression":
         return Apply(LESS, (self, expression(other)))

@@ -1,15 +1,16 @@
 """Formulas of whole algorithms, composed from those of their rules as `winnow.objectives` composes the functions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from winnow.algorithm import ActorCritic, Algorithm, PolicyGradient, PolicyUpdate, Preference, Supervised
 from winnow.explain.domains import BATCH, PAIR_BATCH, TOKENS, mean, total
-from winnow.explain.expression import ONE, TRUE, Constant, Expression, Over, Symbol, printed, walk
+from winnow.explain.expression import ONE, TRUE, ZERO, Constant, Expression, Over, Symbol, printed, walk
 from winnow.explain.functions import clamp, indicator
+from winnow.explain.notation import UNICODE
 from winnow.explain.proof import Proof, prove
-from winnow.explain.registry import Rule, built, name_of, settings_of, with_settings
+from winnow.explain.registry import Formula, Rule, built, name_of, settings_of, with_settings
 from winnow.explain.sources import first_line, source_of
 from winnow.explain.symbols import (
     ADVANTAGE,
@@ -20,6 +21,7 @@ from winnow.explain.symbols import (
     LOG_RATIO_TO_REFERENCE,
     LOGP,
     LOGP_REF,
+    OFFERED,
     PENALTY,
     PI,
     PI_OLD,
@@ -35,14 +37,15 @@ from winnow.explain.symbols import (
 from winnow.objectives import KL, AdaptiveEntropy, ReferenceKind, Sync
 from winnow.ops.advantage import whiten_tokens
 from winnow.ops.value import clipped_value_loss
-from winnow.rule import reads, rule_of
+from winnow.rule import AXES, reads, rule_of
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
     """A named part of the objective: its formula, and the rule with its settings and source behind it.
 
-    Without a formula, `said` describes the rule in words. `axis` is where the configuration chooses the rule.
+    Without a formula, `said` describes the rule in words, which is called with the quantities `given`, and `lacking`
+    says why there is none. `axis` is where the configuration chooses the rule.
     """
 
     name: Symbol
@@ -50,6 +53,8 @@ class Term:
     axis: str
     rule: Rule | None = None
     said: str = ""
+    given: tuple[Expression, ...] = ()
+    lacking: str = ""
     notes: tuple[str, ...] = ()
     slope: Expression | None = None
     proof: Proof | None = None
@@ -79,6 +84,7 @@ class Explanation:
         """The symbols in the formulas that are no term of their own, by their Unicode names."""
         named = {term.name.unicode for term in self.terms} | {name.unicode for name, _ in self.losses}
         formulas = [loss for _, loss in self.losses] + [term.formula for term in self.terms if term.formula is not None]
+        formulas += [quantity for term in self.terms for quantity in term.given]
         symbols = [node for formula in formulas for node in printed(formula) if isinstance(node, Symbol)]
         return {symbol.unicode: symbol for symbol in symbols if symbol.unicode not in named and symbol.meaning}
 
@@ -94,7 +100,7 @@ LOSS = Symbol("loss", r"\mathcal{L}", "")
 VALUE_LOSS = Symbol("value loss", r"\mathcal{L}_V", "")
 KEPT = Symbol("D", "D", "")
 SELECTION = Symbol("K", "K", "")
-PAIRS = Symbol("(a⁺, a⁻)", "(a^+, a^-)", "")
+PAIRS = Symbol("pairs", r"\mathrm{pairs}", "")
 KL_TERM = Symbol("KL_t", r"\mathrm{KL}_t", "kl")
 PLAIN_ADVANTAGE = Symbol("Â_t", r"\hat A_t", "advantages", "advantage before whitening")
 DELTA = Symbol("δ_t", r"\delta_t", "")
@@ -102,7 +108,9 @@ SURROGATE = Symbol("surrogate_t", r"\mathrm{surrogate}_t", "surrogate")
 VALUE_TERM = Symbol("critic_t", r"\mathrm{critic}_t", "critic")
 SCORE = Symbol("s(a)", "s(a)", "score")
 PAIR_LOSS = Symbol("pair", r"\mathrm{pair}", "pair")
-AGGREGATION = Symbol("Σ", r"\Sigma", "")
+AGGREGATION = Symbol("weight(a), count(a)", r"\mathrm{weight}(a), \mathrm{count}(a)", "")
+ROW_WEIGHT = Symbol("weight(a)", r"\mathrm{weight}(a)", "row_weight", "the weight of the response's tokens")
+ROW_COUNT = Symbol("count(a)", r"\mathrm{count}(a)", "row_count", "the response's part of the denominator")
 COULD_NOT = (TypeError, ValueError, KeyError, IndexError, AttributeError, RuntimeError, ArithmeticError)
 REFERENCES: dict[ReferenceKind, str] = {
     "initial": "the initial model",
@@ -117,35 +125,57 @@ def explained(algorithm: Algorithm) -> Explanation:
         case Preference():
             return _preference(algorithm)
         case Supervised():
-            loss = _summed(LOGP, algorithm.aggregate)
+            aggregation, row = _aggregation(algorithm.aggregate)
             said = "the demonstrations of an optimiser batch"
-            return Explanation(
-                ((LOSS, -loss),), (Term(KEPT, None, "dataset", said=said), _weights(algorithm.aggregate))
-            )
+            terms = (Term(KEPT, None, "dataset", said=said), aggregation)
+            return Explanation(((LOSS, -_summed(LOGP, row)),), terms)
         case PolicyGradient() | ActorCritic():
             return _policy(algorithm)
 
 
 def term_of(name: Symbol, axis: str, rule: Rule, section: str, **quantities: Expression) -> Term:
     """The term that a rule makes, with its formula if it has one that agrees with it, or else in words."""
+    given = tuple(_given(axis, rule, {**OFFERED[axis], **quantities}))
+    in_words = Term(name, None, section, rule, said=_in_words(rule, given), given=given)
     try:
         found = built(axis, rule, quantities)
         plain = built(axis, rule, {name: symbol for name, symbol in quantities.items() if symbol == PENALTY})
         proof = None if plain is None else prove(axis, rule, plain)
     except COULD_NOT as error:  # of a plug-in's formula: a run must not end because of it
-        said = f"{_in_words(rule)} (the formula that it brings cannot be computed: {type(error).__name__}: {error})"
-        return Term(name, None, section, rule, said=" ".join(said.split()))
+        why = f"the formula of {name_of(rule)} is left out: it cannot be computed: {type(error).__name__}: {error}"
+        return replace(in_words, lacking=" ".join(why.split()))
     if found is None or proof is None:
-        return Term(name, None, section, rule, said=_in_words(rule))
+        return replace(in_words, lacking=f"{name_of(rule)} has no formula")
     if not proof.holds:
-        said = f"{_in_words(rule)} (the formula that it brings does not agree with it, and is not shown)"
-        return Term(name, None, section, rule, said=said, proof=proof)
+        why = (
+            f"the formula of {name_of(rule)} is left out: it does not agree with it, but differs by {proof.largest:.0e}"
+        )
+        return replace(in_words, lacking=why)
     return Term(name, found.value, section, rule, notes=found.notes, slope=found.slope, proof=proof)
 
 
-def _in_words(rule: Rule) -> str:
+def _built_or_none(axis: str, rule: Rule) -> Formula | None:
+    """The formula of a rule; None where it has none, or one that cannot be built."""
+    try:
+        return built(axis, rule)
+    except COULD_NOT:
+        return None
+
+
+def _given(axis: str, rule: Rule, quantities: Mapping[str, Expression]) -> Iterator[Expression]:
+    """The quantities that a rule is called with, by position and then by name; masks and the like have no symbol."""
+    by_position = AXES[axis].by_position if axis in AXES else ()
+    others = [name for name in quantities if name not in by_position and reads(rule, name)]
+    for name in (*by_position, *others):
+        if name in quantities and quantities[name] != ZERO:
+            yield quantities[name]
+
+
+def _in_words(rule: Rule, given: Sequence[Expression]) -> str:
+    """The call of a rule, as `hill(s_t, A; width=0.2)`, and the first sentence of its docstring."""
     settings = ", ".join(f"{name}={value}" for name, value in settings_of(rule).items())
-    called = f"{name_of(rule)}({settings})"
+    arguments = "; ".join(part for part in (", ".join(map(UNICODE.text, given)), settings) if part)
+    called = f"{name_of(rule)}({arguments})"
     return f"{called}: {said}" if (said := first_line(rule)) else called
 
 
@@ -179,13 +209,14 @@ def _policy(algorithm: PolicyGradient | ActorCritic) -> Explanation:
     moving = [] if (adaptive := objective.adaptive_entropy) is None else [_moving(adaptive)]
     inner = inner + (ENTROPY_COEF if moving else objective.entropy_coef) * ENTROPY
     terms += [*advantage_terms, *([ratio] if objective.uses_ratio else []), clip, *kl_terms, *moving]
-    losses = [(LOSS, -_summed(inner, algorithm.aggregate))]
+    aggregation, row = _aggregation(algorithm.aggregate)
+    losses = [(LOSS, -_summed(inner, row))]
     if isinstance(algorithm, ActorCritic):
         value = term_of(VALUE_TERM, "value", partial(clipped_value_loss, clip=algorithm.value_clip), "value_clip")
         assert value.formula is not None
-        losses.append((VALUE_LOSS, _summed(value.formula, algorithm.aggregate)))
+        losses.append((VALUE_LOSS, _summed(value.formula, row)))
         terms.append(value)
-    return Explanation(tuple(losses), (*terms, _weights(algorithm.aggregate)))
+    return Explanation(tuple(losses), (*terms, aggregation))
 
 
 def _moving(entropy: AdaptiveEntropy) -> Term:
@@ -200,33 +231,28 @@ def _moving(entropy: AdaptiveEntropy) -> Term:
 
 def _ratio_symbol(rule: Rule) -> Symbol:
     """s_t, or s where one ratio holds for the whole response."""
-    found = built("ratio", rule)
+    found = _built_or_none("ratio", rule)
     of_response = found is not None and any(isinstance(node, Over) for node in walk(found.value))
     return Symbol("s", "s", "ratio", RATIO.meaning) if of_response else RATIO
 
 
-def _summed(inner: Expression, rule: Rule) -> Expression:
+def _aggregation(rule: Rule) -> tuple[Term, Formula]:
+    """The aggregation as a term, and the formula of a row's weight and count that stands in the loss."""
+    term = term_of(AGGREGATION, "aggregate", rule, "aggregate")
+    found = built("aggregate", rule, {"lengths": RESPONSE_LENGTH}) if term.formula is not None else None
+    return term, Formula(ROW_WEIGHT, count=ROW_COUNT) if found is None else found
+
+
+def _summed(inner: Expression, row: Formula) -> Expression:
     """1/Σ_a count Σ_a weight Σ_t inner, over the samples a of the optimiser batch."""
-    found = built("aggregate", rule, {"lengths": RESPONSE_LENGTH})
-    if found is None or found.count is None:
-        name = name_of(rule)
-        weight = Symbol(f"{name}(a)", rf"\mathrm{{{name}}}(a)", "row_weight")
-        return total(weight * total(inner, TOKENS), BATCH)
-    count = found.count
+    count = row.count
+    assert count is not None
     size = ROWS if count == ONE else ROWS * count if isinstance(count, Constant) else total(count, BATCH)
-    return 1 / size * total(found.value * total(inner, TOKENS), BATCH)
-
-
-def _weights(rule: Rule) -> Term:
-    """The aggregation, as a term whose formula stands in the loss."""
-    found = built("aggregate", rule)
-    if found is None:
-        return Term(AGGREGATION, None, "aggregate", rule, said=_in_words(rule))
-    return Term(AGGREGATION, None, "aggregate", rule, proof=prove("aggregate", rule, found))
+    return 1 / size * total(row.value * total(inner, TOKENS), BATCH)
 
 
 def _keeps_all(algorithm: PolicyUpdate) -> bool:
-    found = built("select", algorithm.select)
+    found = _built_or_none("select", algorithm.select)
     return found is not None and found.value == TRUE and algorithm.truncated == "keep"
 
 

@@ -131,8 +131,12 @@ class Proof:
     gradient: float
 
     @property
+    def largest(self) -> float:
+        return max(self.value, self.gradient)
+
+    @property
     def holds(self) -> bool:
-        return max(self.value, self.gradient) <= 1e-12
+        return self.largest <= 1e-12
 
 
 def called(axis: str, rule: Rule, given: Inputs) -> object:
@@ -161,6 +165,8 @@ def _prove(axis: str, rule: Rule, found: Formula, given: Inputs) -> Proof:
     if found.count is not None and isinstance(result, tuple):
         counts = evaluate(found.count, given)
         return Proof(max(_apart(result[0], evaluate(found.value, given)), _apart(result[1], counts)), 0.0)
+    if axis == "aggregate" and found.count is None:
+        raise TypeError("its builder has to return Formula(weight, count=…), a row's part of the denominator")
     if axis == "gae" and isinstance(result, tuple):
         result = result[0]
     if not isinstance(result, Tensor):

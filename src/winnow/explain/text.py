@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from winnow.explain.expression import TRUE
 from winnow.explain.notation import LATEX, UNICODE, Notation
-from winnow.explain.objective import Explanation, Term
+from winnow.explain.objective import PAIRS, Explanation, Term
 
 EVERYTHING = {"D": "all samples of the optimiser batch"}
 
@@ -35,8 +35,12 @@ def _right_side(term: Term, notation: Notation) -> str:
         return notation.text(term.formula)
     if term.formula == TRUE:
         return EVERYTHING["D"]
-    member = "(a⁺, a⁻)" if term.name.unicode == "(a⁺, a⁻)" else "a"
-    return f"{{{member} : {notation.text(term.formula)}}}"
+    return f"{{{_member(term, '(a⁺, a⁻)')} : {notation.text(term.formula)}}}"
+
+
+def _member(term: Term, pair: str) -> str:
+    """The variable of a set: a sample, or a pair of them."""
+    return pair if term.name == PAIRS else "a"
 
 
 def unicode_text(explanation: Explanation) -> str:
@@ -63,13 +67,19 @@ def _rules(explanation: Explanation) -> Iterator[str]:
     for *row, source in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         yield "  " + "  ".join([*cells, source]).rstrip()
-    differences = [max(t.proof.value, t.proof.gradient) for t in explanation.terms if t.proof is not None]
-    if differences:
-        largest = max(differences)
-        yield f"  computed beside these functions on random numbers, the formulas differ by at most {largest:.0e}"
+    yield from _proofs(explanation)
     for term in explanation.terms:
         if term.slope is not None:
             yield f"  {term.axis}: the gradient is that of {UNICODE.text(term.slope)}"
+
+
+def _proofs(explanation: Explanation) -> Iterator[str]:
+    """How far the formulas that are shown differ from their functions, and which rules are shown without one."""
+    shown = [term.proof.largest for term in explanation.terms if term.formula is not None and term.proof is not None]
+    if shown:
+        of = "computed beside their functions on random numbers, the formulas above differ by at most"
+        yield f"  {of} {max(shown):.0e}"
+    yield from (f"  {term.axis}: {term.lacking}" for term in explanation.terms if term.lacking)
 
 
 def _settings(term: Term) -> str:
@@ -89,7 +99,7 @@ def _latex_side(term: Term) -> str:
     if term.formula is None or (term.formula == TRUE and term.axis in ("select", "rejected")):
         return rf"\text{{{_escaped(_right_side(term, LATEX))}}}"
     if term.axis in ("select", "rejected"):
-        return rf"\left\{{a : {LATEX.text(term.formula)}\right\}}"
+        return rf"\left\{{{_member(term, '(a^+, a^-)')} : {LATEX.text(term.formula)}\right\}}"
     return LATEX.text(term.formula)
 
 

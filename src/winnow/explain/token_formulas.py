@@ -34,7 +34,7 @@ from winnow.explain.symbols import (
 from winnow.ops import aggregate, kl, ratio, tokens, value
 from winnow.ops import clip as clips
 
-BOUNDED = f"a log-ratio is kept within ±{ratio.MAX_LOG_RATIO:g}, where every clipping rule has long acted"
+BOUNDED = f"a log-ratio is kept within ±{ratio.MAX_LOG_RATIO:g}; beyond, the ratio is a constant, without a gradient"
 
 
 @formula(ratio.log_probability)
