@@ -74,7 +74,7 @@ def _rules(explanation: Explanation) -> Iterator[str]:
 
 
 def _proofs(explanation: Explanation) -> Iterator[str]:
-    """How far the formulas that are shown differ from their functions, and which rules are shown without one."""
+    """The largest difference of the formulas that are shown from their functions, and the rules without one."""
     shown = [term.proof.largest for term in explanation.terms if term.formula is not None and term.proof is not None]
     if shown:
         of = "computed beside their functions on random numbers, the formulas above differ by at most"
