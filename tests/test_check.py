@@ -25,7 +25,7 @@ from winnow.conformance.policy_objective import Composed
 from winnow.conformance.run import RULES, findings, of_objective, of_rule
 from winnow.errors import ConfigError
 from winnow.objectives import KL
-from winnow.ops import select
+from winnow.ops import clip, kl, preference, ratio, select
 from winnow.rule import reads
 
 PAGE = (Path(__file__).parent.parent / "docs/own_objective.md").read_text()
@@ -111,7 +111,7 @@ def test_every_loss_of_pairs_keeps_its_promises(loss: str, divergence: str):
     algorithm = Preference(partial(select.extremes, pairs=1), *rules, 0.1, smoothing, "initial")
     found = list(findings(algorithm))
     assert [str(finding) for finding in found if finding.failed] == []
-    assert len(found) == 27
+    assert len(found) == 30
 
 
 def test_pairs_that_prefer_the_worse_response_fail():
@@ -125,12 +125,79 @@ def test_a_loss_of_pairs_with_its_sign_wrong_fails_at_the_reference():
     def hopeful(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
         return torch.nn.functional.softplus(beta * (chosen - rejected))
 
-    tested = ScoreRule("preference", hopeful, {"beta": 0.1})
-    assert [c.name for c in SCORE if c("preference", tested).failed] == ["at the reference"]
+    assert failed_of_pairs(hopeful) == ["at the reference", "direction"]
+
+
+def failed_of_pairs(rule: Callable, axis: str = "preference") -> list[str]:
+    return [check.name for check in SCORE if check(axis, ScoreRule(axis, rule, {"beta": 0.1})).failed]
+
+
+def _right_near_the_reference(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
+    margin = beta * (chosen - rejected)
+    return torch.where(margin.abs() < 2, -torch.nn.functional.logsigmoid(margin), margin)
+
+
+def _half_in_a_large_batch(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
+    return preference.sigmoid(chosen, rejected, beta) * (0.5 if len(chosen) > 8 else 1)
+
+
+def _back_from_a_margin(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
+    return (beta * (chosen - rejected) - 2).square()
+
+
+@pytest.mark.parametrize(
+    ("rule", "check"),
+    [
+        (_right_near_the_reference, "direction"),
+        (_half_in_a_large_batch, "pairs alone"),
+        (_back_from_a_margin, "direction"),
+    ],
+)
+def test_a_wrong_loss_of_pairs_fails_the_check_of_its_slip(rule: Callable, check: str):
+    assert failed_of_pairs(rule) == [check]
+
+
+def test_a_target_of_the_margin_can_be_claimed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(_back_from_a_margin, "claims", {"target"}, raising=False)
+    assert failed_of_pairs(_back_from_a_margin) == []
+    monkeypatch.setattr(_right_near_the_reference, "claims", {"target"}, raising=False)
+    assert failed_of_pairs(_right_near_the_reference) == ["direction"]
+
+
+def test_a_divergence_whose_score_falls_far_out_fails():
+    assert failed_of_pairs(lambda log_ratio: log_ratio - log_ratio.square() / 20, "divergence") == ["direction"]
+
+
+def test_a_rule_that_makes_no_pairs_fails():
+    def none(rewards: Tensor, correct: Tensor) -> Tensor:
+        return torch.zeros(0, 3, dtype=torch.int64)
+
+    assert [c.name for c in PAIR_SELECT if c("select", PairSelect(none)).failed] == ["keeps something"]
 
 
 def _whole(log_ratio: Tensor, like: Tensor) -> Tensor:
     return log_ratio.exp()[:, None].expand_as(like)
+
+
+def _clipped_at_even_columns(ratio: Tensor, advantage: Tensor) -> Tensor:
+    even = torch.arange(ratio.shape[1]) % 2 == 0
+    return torch.where(even, clip.ppo(ratio, advantage, 0.2, 0.2), ratio * advantage)
+
+
+def _clipped_less_among_many(ratio: Tensor, advantage: Tensor) -> Tensor:
+    return clip.ppo(ratio, advantage, 0.2, 0.2) / (len(ratio) if len(ratio) > 8 else 1)
+
+
+def _smaller_from_column_16_on(logprobs: Tensor, old: Tensor, response: Tensor) -> Tensor:
+    return torch.where(torch.arange(logprobs.shape[1]) < 16, 1.0, 0.5) * ratio.token(logprobs, old, response)
+
+
+def _smaller_in_wide_matrices(logprobs: Tensor, old: Tensor, response: Tensor) -> Tensor:
+    return (1 if logprobs.shape[1] < 32 else 0.5) * ratio.token(logprobs, old, response)
+
+
+def _first_four(rewards: Tensor, correct: Tensor) -> Tensor:
+    return (torch.arange(correct.shape[1]) < 4).expand_as(correct)
 
 
 def _first_twice(lengths: Tensor) -> Tensor:
@@ -164,6 +231,24 @@ def _first_twice(lengths: Tensor) -> Tensor:
         ("clip", lambda ratio, a: torch.maximum(ratio * a, ratio.clamp(0.8, 1.2) * a), "way back"),
         # The first row counts twice: found however the other rows move.
         ("aggregate", lambda n: (_first_twice(n), n.double()), "order of rows, rows alone"),
+        # What looks at the number of a column, which is a matter of padding.
+        ("clip", _clipped_at_even_columns, "padding"),
+        ("tokens", lambda entropies, where: where & (torch.arange(where.shape[1]) % 2 == 0), "padding"),
+        ("ratio", _smaller_from_column_16_on, "padding"),
+        ("ratio", _smaller_in_wide_matrices, "padding"),
+        # What changes with the size of a batch.
+        ("clip", _clipped_less_among_many, "rows alone"),
+        ("aggregate", lambda n: (n.double() / (n if len(n) <= 8 else 2 * n), n.double()), "rows alone"),
+        ("tokens", lambda entropies, where: where & (torch.arange(len(where)) < 8)[:, None], "order of rows"),
+        ("advantage", lambda r: (r - r.mean(1, keepdim=True)) * (2 if len(r) > 5 else 1), "regrouping"),
+        ("select", _first_four, "order of samples"),
+        ("select", lambda rewards, correct: torch.zeros_like(correct), "keeps something"),
+        # A penalty that rewards going away or none of both, and a weight that is upside down.
+        ("kl", lambda delta: -delta.square() / 2, "mean not negative"),
+        ("kl", lambda delta: -kl.k3(delta), "mean not negative"),
+        ("kl", lambda delta: -delta, "mean not negative"),
+        ("kl", lambda delta: 0 * delta, "mean not negative"),
+        ("correction", lambda ratio: (1 / ratio).clamp(max=2), "direction"),
         ("advantage", lambda r: r / r.std(1, correction=0, keepdim=True), "equal rewards, extreme rewards"),
     ],
 )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from jaxtyping import Int
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from winnow.conformance.calling import call, leaves_its_inputs
 from winnow.conformance.claims import claims_of
-from winnow.conformance.example import orders
+from winnow.conformance.example import many_tokens, orders
 from winnow.conformance.finding import Check, Result, fails, not_applicable, passes, same
 from winnow.rule import both_returned, reads
 
@@ -34,6 +33,12 @@ class AggregateRule:
         return reads(self.rule, "prompts")
 
 
+def _many_rows() -> tuple[Tensor, Tensor]:
+    """Forty rows of eight prompts."""
+    at = many_tokens()
+    return at.lengths, at.prompts
+
+
 def _rows() -> tuple[Tensor, Tensor]:
     return torch.tensor(LENGTHS), torch.tensor(PROMPTS)
 
@@ -55,28 +60,34 @@ def _inputs_unchanged(tested: AggregateRule) -> Result:
 
 
 def _permuted(tested: AggregateRule) -> Result:
-    lengths, prompts = _rows()
-    both = orders(len(lengths), "aggregate")
     return same(
-        [(tested(lengths[order], prompts[order]), tested(lengths, prompts)[:, order]) for order in both],
+        [
+            (tested(lengths[order], prompts[order]), tested(lengths, prompts)[:, order])
+            for lengths, prompts in (_rows(), _many_rows())
+            for order in orders(len(lengths), "aggregate")
+        ],
         "a row's place has no effect",
         "the order of the rows changes their weights",
     )
 
 
 def _parts(tested: AggregateRule) -> Result:
-    """Rows of one prompt stay together where the rule reads prompts."""
-    lengths, prompts = _rows()
-    bounds = (0, 3, 5, 7) if tested.reads_prompts else (0, 2, 3, 6, 7)
-    apart = torch.cat([tested(lengths[a:b], prompts[a:b]) for a, b in pairwise(bounds)], 1)
+    results = [(_apart(tested, *rows), tested(*rows)) for rows in (_rows(), _many_rows())]
     if "batch" in claims_of(tested.rule):
         return not_applicable("a row's weight depends on the other rows, by its claim")
     return same(
-        [(apart, tested(lengths, prompts))],
+        results,
         "a row has the same weight in any company",
         "the weight of a row depends on the rows beside it: one that is left out of an update, because a number of it "
         "is not finite, would weigh on the others",
     )
+
+
+def _apart(tested: AggregateRule, lengths: Tensor, prompts: Tensor) -> Tensor:
+    """The numbers of rows that are each alone, or with those of their prompt where the rule reads prompts."""
+    size = prompts.unique_consecutive(return_counts=True)[1] if tested.reads_prompts else torch.ones_like(lengths)
+    parts = zip(lengths.split(size.tolist()), prompts.split(size.tolist()), strict=True)
+    return torch.cat([tested(*part) for part in parts], 1)
 
 
 def _finite(tested: AggregateRule) -> Result:

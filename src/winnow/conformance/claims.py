@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from winnow.errors import ConfigError
-from winnow.ops import advantage, clip, ratio
+from winnow.ops import advantage, clip, preference, ratio
 from winnow.rule import rule_of
 
 MEANING = {
@@ -20,6 +20,7 @@ MEANING = {
     "any_order": "of two samples of a prompt, the one of the higher reward may have the lower advantage",
     "no_way_back": "a token that has moved against its advantage may lose its gradient",
     "by_length": "on the policy that sampled, the gradient of a response is multiplied by its number of tokens",
+    "target": "a pair that is further apart than some margin is pulled back",
 }
 """Every word that a rule can claim, and what it says."""
 
@@ -44,6 +45,10 @@ OWN: dict[Callable, Known] = {
     clip.vespo: lambda settings: ("stop_gradient",),
     clip.dppo: lambda settings: ("stop_gradient",),
     ratio.sequence_product: lambda settings: ("by_length",),
+    preference.sigmoid: lambda settings: ("target",),  # with smoothing, which is a setting of the algorithm
+    preference.exo: lambda settings: ("target",),
+    preference.ipo: lambda settings: ("target",),
+    preference.sppo: lambda settings: ("target",),
 }
 """The claims of Winnow's own rules, from their settings."""
 

@@ -1,7 +1,8 @@
 """Synthetic numbers that rules are tried on: rewards of prompts with samples, and log-probabilities of ragged rows.
 
-All come from a named seed, in float64. They are small, so that every coordinate of a gradient can be taken by finite
-differences, and ragged, so that padding, one-token responses and prompts without a mixed verdict occur.
+All come from a named seed, in float64. They are ragged, so that padding, one-token responses and prompts without a
+mixed verdict occur. The small ones let every coordinate of a gradient be taken by finite differences. The large ones
+show a rule that does something else with many rows, prompts, samples or positions.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -55,6 +56,8 @@ class Group:
         return replace(self, **{f.name: change(getattr(self, f.name)) for f in fields(self) if f.name != "weights"})
 
 
+MANY_PROMPTS = 24
+"""Prompts, and samples of each, of the large group."""
 _SHARES = torch.tensor([2 / 3, 1 / 3], dtype=torch.float64)
 
 
@@ -78,6 +81,11 @@ def group(prompts: int = 5, samples: int = 4) -> Group:
         rewards, correct, ~whole, _lengths(draw, prompts, samples), 0.1 * noise[1], whole, rewards[..., None], _SHARES
     )
     return plain.with_rewards(rewards)
+
+
+def groups() -> tuple[Group, Group]:
+    """A small and a large group of numbers."""
+    return group(), group(MANY_PROMPTS, MANY_PROMPTS)
 
 
 def _lengths(draw: torch.Generator, prompts: int, samples: int) -> Int[Tensor, "p g"]:
@@ -116,6 +124,13 @@ class Tokens:
 
         return self._of(pad)
 
+    def wider(self) -> list["Tokens"]:
+        """The same with padding: a little, and so much that all stand at columns of the other parity, far to the right.
+
+        A rule that looks at the number of a column, or at the width, is seen by one of them.
+        """
+        return [self.padded(2, 3), self.padded(37, 4)]
+
     def with_junk(self) -> "Tokens":
         """The same with arbitrary numbers outside of the responses."""
         draw = generator("junk")
@@ -141,6 +156,7 @@ class Tokens:
 LENGTHS = (3, 1, 5, 4, 2, 1)
 STARTS = (2, 2, 2, 1, 1, 3)
 PROMPTS = (0, 0, 0, 1, 1, 2)
+SIGNS = (1.0, -1.0, -1.0, 1.0, -1.0, 1.0)
 
 
 def tokens(spread: float = 0.3) -> Tokens:
@@ -148,22 +164,44 @@ def tokens(spread: float = 0.3) -> Tokens:
 
     The advantage is one number for each row, and both signs occur at each prompt.
     """
-    draw = generator("tokens")
     response = torch.zeros(len(LENGTHS), 8, dtype=torch.bool)
     for row, (start, length) in enumerate(zip(STARTS, LENGTHS, strict=True)):
         response[row, start : start + length] = True
-    normal = torch.randn(4, *response.shape, generator=draw, dtype=torch.float64)
+    return _drawn(response, torch.tensor(PROMPTS), torch.tensor(SIGNS), spread)
+
+
+MANY_ROWS, MANY_POSITIONS = 40, 40
+
+
+def many_tokens() -> Tokens:
+    """Forty rows of eight prompts, whose responses have 1 to 37 tokens, at log-ratios of some 0.3."""
+    draw = generator("many tokens")
+    starts = torch.randint(1, 4, (MANY_ROWS, 1), generator=draw)
+    ends = starts + torch.randint(1, MANY_POSITIONS - 2, (MANY_ROWS, 1), generator=draw)
+    places, rows = torch.arange(MANY_POSITIONS), torch.arange(MANY_ROWS)
+    return _drawn((places >= starts) & (places < ends), rows // 5, 1.0 - 2.0 * (rows % 2), 0.3)
+
+
+def both_tokens() -> tuple[Tokens, Tokens]:
+    """The small and the large example."""
+    return tokens(), many_tokens()
+
+
+def _drawn(
+    response: Bool[Tensor, "b s"], prompts: Int[Tensor, " b"], signs: Float[Tensor, " b"], spread: float
+) -> Tokens:
+    """Numbers for rows with these responses, whose advantages have these signs."""
+    normal = torch.randn(4, *response.shape, generator=generator("tokens"), dtype=torch.float64)
     off = torch.randn(response.shape, generator=generator("sampled"), dtype=torch.float64)
     logprobs = -0.5 - normal[0].abs()
-    sign = torch.tensor([1.0, -1.0, -1.0, 1.0, -1.0, 1.0], dtype=torch.float64)
-    advantage = ((0.5 + normal[3, :, 0].abs()) * sign)[:, None].expand_as(response)
+    advantage = ((0.5 + normal[3, :, 0].abs()) * signs)[:, None].expand_as(response)
     whole = Tokens(
         logprobs,
         logprobs - spread * normal[1],
         logprobs - 0.3 * normal[2],
         advantage,
         response,
-        torch.tensor(PROMPTS),
+        prompts,
         logprobs - spread * (normal[1] + 0.3 * off),
     )
     return whole._of(lambda matrix: matrix * response if matrix.is_floating_point() else matrix)

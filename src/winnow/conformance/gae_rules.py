@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from winnow.conformance.calling import call, leaves_its_inputs
-from winnow.conformance.example import Tokens, orders, tokens
+from winnow.conformance.example import Tokens, both_tokens, orders, tokens
 from winnow.conformance.finding import Check, Result, fails, passes, same
 from winnow.rule import returned
 
@@ -42,23 +42,27 @@ def _inputs_unchanged(tested: GaeRule) -> Result:
 
 
 def _rows_permuted(tested: GaeRule) -> Result:
-    at = tokens()
-    pairs = [(tested(at.rows(order)), tested(at)[:, order]) for order in orders(len(at.response), "gae")]
+    pairs = [
+        (tested(at.rows(order)), tested(at)[:, order])
+        for at in both_tokens()
+        for order in orders(len(at.response), "gae")
+    ]
     return same(pairs, "a row's place has no effect", "a row's place matters")
 
 
 def _rows_alone(tested: GaeRule) -> Result:
-    at = tokens()
-    alone = torch.cat([tested(at.rows(slice(row, row + 1))) for row in range(len(at.response))], 1)
-    return same([(alone, tested(at))], "a row alone and among others has the same", "a row depends on other rows")
+    pairs = [
+        (torch.cat([tested(at.rows(slice(row, row + 1))) for row in range(len(at.response))], 1), tested(at))
+        for at in both_tokens()
+    ]
+    return same(pairs, "a row alone and among others has the same", "a row depends on other rows")
 
 
 def _padding(tested: GaeRule) -> Result:
     at = tokens()
     plain = tested(at)[:, at.response]
-    wider, junk = at.padded(2, 3), at.with_junk()
     return same(
-        [(tested(wider)[:, wider.response], plain), (tested(junk)[:, junk.response], plain)],
+        [(tested(other)[:, other.response], plain) for other in (*at.wider(), at.with_junk())],
         "neither padding nor what stands in it has an effect",
         "numbers outside of the responses change the advantages",
     )

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
 from winnow.conformance.calling import call, leaves_its_inputs
 from winnow.conformance.claims import claims_of
-from winnow.conformance.example import Group, generator, group, in_order, orders
+from winnow.conformance.example import Group, generator, group, groups, in_order, orders
 from winnow.conformance.finding import TOLERANCE, Check, Result, difference, fails, not_applicable, passes, same
 from winnow.rule import reads, returned
 
@@ -65,39 +66,53 @@ def _deterministic(tested: MatrixRule) -> Result:
 
 
 def _samples_permuted(tested: MatrixRule) -> Result:
-    at = group()
-    drawn = torch.rand(at.rewards.shape, generator=generator("samples")).argsort(1)
-    moved = torch.arange(at.rewards.shape[1]).roll(1).expand_as(drawn)
     return same(
-        [(tested(at.samples(order)), in_order(tested(at), order)) for order in (moved, drawn)],
+        [
+            (tested(at.samples(order)), in_order(tested(at), order))
+            for at in groups()
+            for order in _orders_of_samples(at.rewards)
+        ],
         "a sample's place in its group has no effect",
         "the order of a prompt's samples changes the result",
     )
 
 
+def _orders_of_samples(rewards: Tensor) -> tuple[Tensor, Tensor]:
+    drawn = torch.rand(rewards.shape, generator=generator("samples")).argsort(1)
+    return torch.arange(rewards.shape[1]).roll(1).expand_as(drawn), drawn
+
+
 def _prompts_permuted(tested: MatrixRule) -> Result:
-    at = group()
     return same(
-        [(tested(at.prompts(order)), tested(at)[order]) for order in orders(len(at.rewards), "prompts")],
+        [
+            (tested(at.prompts(order)), tested(at)[order])
+            for at in groups()
+            for order in orders(len(at.rewards), "prompts")
+        ],
         "a prompt's place has no effect",
         "the order of the prompts changes the result",
     )
 
 
 def _regrouped(tested: MatrixRule) -> Result:
-    at = group()
-    together, parts = tested(at), [slice(0, 1), slice(1, 4), slice(4, 5)]
-    apart = torch.cat([tested(at.prompts(part)) for part in parts])
-    found = difference(apart, together)
+    results = [(_apart(tested, at), tested(at)) for at in groups()]
     if tested.reads_iteration:
         how = "by its claim" if "iteration" in tested.claims else "since it names `usable`"
+        found = difference(*results[0])
         return not_applicable(f"reads the whole iteration, {how} (in several calls the result differs by {found:.3g})")
     return same(
-        [(apart, together)],
+        results,
         "prompts in one call and in several give the same",
         "the result of a prompt depends on the other prompts of the call; a rule that means it claims "
         '`RULE.claims = {"iteration"}`',
     )
+
+
+def _apart(tested: MatrixRule, at: Group) -> Tensor:
+    """The results of prompts that are given in several calls: one, two or three in each."""
+    sizes = [1, 3, *[1, 2] * len(at.rewards)]
+    bounds = [end for end in accumulate(sizes, initial=0) if end < len(at.rewards)]
+    return torch.cat([tested(at.prompts(slice(a, b))) for a, b in pairwise([*bounds, len(at.rewards)])])
 
 
 def _claimed(word: str, change: Callable[[Tensor], Tensor], what: str) -> Callable[[MatrixRule], Result]:
@@ -111,19 +126,34 @@ def _claimed(word: str, change: Callable[[Tensor], Tensor], what: str) -> Callab
     return run
 
 
-def _higher_is_better(tested: MatrixRule) -> Result:
-    """Of two samples of a prompt that differ in rewards alone, the better one is also the one with a right verdict."""
-    at = group()
+def _ranked(at: Group) -> Group:
+    """Samples that differ in rewards alone, in whose order they are; the better ones are those with a right verdict."""
     ranked = replace(at, lengths=torch.full_like(at.lengths, 4)).with_rewards(at.rewards.sort(1).values)
-    ranked = replace(ranked, correct=ranked.rewards > 0)
-    step = tested(ranked).diff(dim=1)
-    falls = int((step < -TOLERANCE).sum())
+    return replace(ranked, correct=ranked.rewards > 0)
+
+
+def _higher_is_better(tested: MatrixRule) -> Result:
+    steps = torch.cat([tested(_ranked(at)).diff(dim=1).flatten() for at in groups()])
+    falls = int((steps < -TOLERANCE).sum())
     if not falls:
         return passes("of two samples of a prompt, the one of the higher reward has no lower advantage")
-    said = f"of {step.numel()} pairs of samples of a prompt, {falls} have the lower advantage at the higher reward"
+    said = f"of {steps.numel()} pairs of samples of a prompt, {falls} have the lower advantage at the higher reward"
     if "any_order" in tested.claims:
         return not_applicable(f"{said}, by its claim")
     return fails(f'{said}; a rule that means it claims `RULE.claims = {{"any_order"}}`')
+
+
+def _keeps_something(tested: MatrixRule) -> Result:
+    mixed = [at.prompts((at.correct.any(1) & ~at.correct.all(1)).nonzero()[:, 0]) for at in groups()]
+    kept, count = (
+        sum(each) for each in zip(*((int(tested(at).sum()), at.rewards.numel()) for at in mixed), strict=True)
+    )
+    if kept:
+        return passes(f"keeps {kept} of {count} samples of prompts with right and wrong ones")
+    return fails(
+        f"keeps none of {count} samples of prompts with right and wrong ones, whose rewards are "
+        f"{_range(mixed[-1].rewards)}: nothing would be trained on"
+    )
 
 
 def _without_spread(tested: MatrixRule) -> Result:
@@ -189,7 +219,7 @@ _COMMON = (
     Check("order of prompts", _prompts_permuted),
     Check("regrouping", _regrouped),
 )
-SELECT = _COMMON
+SELECT = (*_COMMON, Check("keeps something", _keeps_something))
 ADVANTAGE = (
     *_COMMON,
     Check("lost samples", _lost_sample),

@@ -98,10 +98,7 @@ def _order(tested: Pairs) -> Result:
 def _padding(tested: Pairs) -> Result:
     at = tokens()
     return same(
-        [
-            (tested.both(tested.loss, other), tested.both(tested.loss, at))
-            for other in (at.padded(2, 3), at.with_junk())
-        ],
+        [(tested.both(tested.loss, other), tested.both(tested.loss, at)) for other in (*at.wider(), at.with_junk())],
         "neither padding nor what stands in it has an effect",
         "padding, or what stands in it, changes the loss",
     )

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from winnow.conformance.calling import call
 from winnow.conformance.claims import claims_of
-from winnow.conformance.example import Tokens, far_tokens, orders, tokens
+from winnow.conformance.example import Tokens, both_tokens, far_tokens, orders, tokens
 from winnow.conformance.finding import TOLERANCE, Check, Result, difference, fails, not_applicable, passes, same
 from winnow.conformance.gradient import autograd
 from winnow.conformance.token_rules import FAR, gradient_is_that_of
@@ -134,26 +135,27 @@ def _micro_batches(tested: Composed) -> Result:
 
 
 def _ranks(tested: Composed) -> Result:
-    at = tokens()
-    whole, rows = tested.both(tested.loss, at), len(at.response)
-    splits = [[list(range(rank, rows, ranks)) for rank in range(ranks)] for ranks in (2, 3, rows)]
     return same(
-        [(tested.both(lambda a, shares=shares: tested.loss_of_shares(a, shares), at), whole) for shares in splits],
+        [_split(tested, at, ranks) for at, ranks in product(both_tokens(), (2, 3, 6))],
         "rows split over 2, 3 and 6 ranks give the same, with a denominator over all",
         "splitting the rows over ranks changes the loss",
     )
 
 
-def _rows_permuted(tested: Composed) -> Result:
-    at = tokens()
+def _split(tested: Composed, at: Tokens, ranks: int) -> tuple[Tensor, Tensor]:
+    """The loss and its gradient of rows split over ranks, and of all together."""
+    shares = [range(rank, len(at.response), ranks) for rank in range(ranks)]
+    return tested.both(lambda a: tested.loss_of_shares(a, shares), at), tested.both(tested.loss, at)
 
+
+def _rows_permuted(tested: Composed) -> Result:
     def slope(rows: Tokens) -> Tensor:
         return autograd(lambda x: tested.loss(replace(rows, logprobs=x)), rows.logprobs)
 
-    both = orders(len(at.response), "objective")
-    values = [(tested.loss(at.rows(order)), tested.loss(at)) for order in both]
+    moved = [(at, order) for at in both_tokens() for order in orders(len(at.response), "objective")]
+    values = [(tested.loss(at.rows(order)), tested.loss(at)) for at, order in moved]
     return same(
-        values + [(slope(at.rows(order)), slope(at)[order]) for order in both],
+        values + [(slope(at.rows(order)), slope(at)[order]) for at, order in moved],
         "the order of the rows has no effect",
         "the order of the rows changes the loss or its gradient",
     )
@@ -163,7 +165,7 @@ def _padding(tested: Composed) -> Result:
     at = tokens()
     whole = tested.both(tested.loss, at)
     return same(
-        [(tested.both(tested.loss, other), whole) for other in (at.padded(2, 3), at.with_junk())],
+        [(tested.both(tested.loss, other), whole) for other in (*at.wider(), at.with_junk())],
         "neither padding nor what stands in it has an effect",
         "padding, or what stands in it, changes the loss",
     )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from winnow.conformance.calling import call, leaves_its_inputs
-from winnow.conformance.example import Tokens, orders, tokens
+from winnow.conformance.example import Tokens, both_tokens, orders, tokens
 from winnow.conformance.finding import Check, Result, fails, passes, same
 
 
@@ -44,19 +44,21 @@ def _inputs_unchanged(tested: TokenChoice) -> Result:
 
 
 def _rows_permuted(tested: TokenChoice) -> Result:
-    at = tokens()
-    pairs = [(tested(at.rows(order)), tested(at)[order]) for order in orders(len(at.response), "choice")]
+    pairs = [
+        (tested(at.rows(order)), tested(at)[order])
+        for at in both_tokens()
+        for order in orders(len(at.response), "choice")
+    ]
     return same(pairs, "a row's place has no effect", "a row's place matters")
 
 
 def _padding(tested: TokenChoice) -> Result:
     at = tokens()
     plain = tested(at)[at.response]
-    wider, junk = at.padded(2, 3), at.with_junk()
     return same(
-        [(tested(wider)[wider.response], plain), (tested(junk)[junk.response], plain)],
+        [(tested(other)[other.response], plain) for other in (*at.wider(), at.with_junk())],
         "neither padding nor what stands in it has an effect",
-        "numbers outside of the responses change which tokens are chosen",
+        "padding, or what stands in it, changes which tokens are chosen",
     )
 
 

@@ -2,14 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from winnow.conformance.calling import call, leaves_its_inputs
 from winnow.conformance.claims import claims_of
-from winnow.conformance.example import Tokens, far_tokens, generator, orders, tokens
-from winnow.conformance.finding import Check, Result, difference, fails, first_failure, not_applicable, passes, same
+from winnow.conformance.example import Tokens, both_tokens, far_tokens, generator, orders, tokens
+from winnow.conformance.finding import (
+    TOLERANCE,
+    Check,
+    Result,
+    difference,
+    fails,
+    first_failure,
+    not_applicable,
+    passes,
+    same,
+)
 from winnow.conformance.gradient import autograd, finite_differences
 from winnow.ops import ratio as ratio_ops
 from winnow.rule import returned, rule_of
@@ -18,6 +29,8 @@ GRADIENT = 1e-5
 """Allowed difference of a gradient from finite differences."""
 FAR = 50.0
 """Size of the log-ratios at which numbers have to stay finite."""
+RISING = torch.linspace(0.5, 1, 21, dtype=torch.float64).tolist()
+"""Ratios of trainer to sampler that rise to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,27 +98,33 @@ def _inputs_unchanged(tested: TokenRule) -> Result:
 
 
 def _rows_permuted(tested: TokenRule) -> Result:
-    at = tokens()
     return same(
-        [(tested(at.rows(order)), tested(at)[order]) for order in orders(len(at.response), "rows")],
+        [
+            (tested(at.rows(order)), tested(at)[order])
+            for at in both_tokens()
+            for order in orders(len(at.response), "rows")
+        ],
         "a row's place has no effect",
         "the order of the rows changes the result",
     )
 
 
 def _rows_alone(tested: TokenRule) -> Result:
-    at = tokens()
-    alone = torch.cat([tested(at.rows(slice(row, row + 1))) for row in range(len(at.response))])
     return same(
-        [(alone, tested(at))],
+        [(_alone(tested, at), tested(at)) for at in both_tokens()],
         "a row alone and among others has the same",
         "the result of a row depends on the other rows of its micro-batch",
     )
 
 
+def _alone(tested: TokenRule, at: Tokens) -> Tensor:
+    """The results of rows that are given one by one."""
+    return torch.cat([tested(at.rows(slice(row, row + 1))) for row in range(len(at.response))])
+
+
 def _padding(tested: TokenRule) -> Result:
     at = tokens()
-    wider, junk = at.padded(2, 3), at.with_junk()
+    junk = at.with_junk()
     inside = at.response
     results = [(tested(junk)[inside], tested(at)[inside])]
     slopes = [] if tested.axis == "correction" else [(tested.slope(junk)[inside], tested.slope(at)[inside])]
@@ -115,9 +134,9 @@ def _padding(tested: TokenRule) -> Result:
         "numbers outside of the responses change the result",
     )
     width = same(
-        [(tested(wider)[wider.response], tested(at)[inside])],
+        [(tested(wider)[wider.response], tested(at)[inside]) for wider in at.wider()],
         "neither padding nor what stands in it has an effect",
-        "the result depends on the width of the padding",
+        "the result depends on the column at which a token stands, or on the width of the padding",
     )
     outside = torch.zeros(()) if tested.axis == "correction" else tested.slope(junk)[~inside]
     if outside.abs().max() > 0:
@@ -186,10 +205,54 @@ def _not_negative(tested: TokenRule) -> Result:
     return passes(f"never negative (least {least:.3g})") if least >= 0 else fails(f"a weight is {least:.3g}, below 0")
 
 
+def _weight_rises(tested: TokenRule) -> Result:
+    """Rows whose every token has the same ratio, which rises from row to row; each is called alone."""
+    for length, sign in product((1, 5), (1.0, -1.0)):
+        weights = _alone(tested, _rising(length, sign))[:, 1:]
+        falls = weights.diff(dim=0) < -TOLERANCE
+        if falls.any():
+            row = int(falls.any(1).nonzero()[0])
+            low, high = RISING[row : row + 2]
+            return fails(
+                f"the weight falls from {float(weights[row].max()):.3g} to {float(weights[row + 1].min()):.3g} where "
+                f"the ratio rises from {low:.2g} to {high:.2g}; the ratio is trainer / sampler, so that a token which "
+                "the sampler drew too often, with a ratio below 1, has to count less"
+            )
+    return passes(f"does not fall where a response's ratios rise from {RISING[0]:g} to 1")
+
+
+def _rising(length: int, sign: float) -> Tokens:
+    """A row of this length for each of the ratios of `RISING`, after a prompt of one token."""
+    response = (torch.arange(length + 1) > 0).expand(len(RISING), -1)
+    inside = response.double()
+    change = torch.tensor(RISING, dtype=torch.float64).log()[:, None] * inside
+    prompts = torch.arange(len(RISING))
+    return Tokens(-inside, -inside - change, -inside - change, sign * inside, response, prompts, -inside - change)
+
+
 def _kl_at_reference(tested: TokenRule) -> Result:
     at = replace(tokens(), reference=tokens().logprobs)
     found = tested(at)
     return same([(found, torch.zeros_like(found))], "is 0 at the reference", "is not 0 where the policies are equal")
+
+
+def _kl_mean(tested: TokenRule) -> Result:
+    """The means over all tokens that a policy draws, for policies at several distances from their reference."""
+    logits = torch.randn(2, 8, 5, generator=generator("kl"), dtype=torch.float64)
+    means = []
+    for spread in (0.1, 1.0, 3.0):
+        policy, reference = (spread * logits).log_softmax(2)
+        delta = policy - reference
+        means.append((policy.exp() * returned("kl", tested.rule, call(tested.rule, delta), delta)).sum(1))
+    least, most = float(torch.cat(means).min()), float(torch.cat(means).max())
+    if least < -TOLERANCE:
+        return fails(
+            f"a policy that differs from its reference has a mean of {least:.3g} over the tokens that it draws: the "
+            "penalty rewards it for going away; the rule is given log π − log π_ref, so look for a sign"
+        )
+    if most <= TOLERANCE:
+        return fails("has a mean of 0 over the tokens of each policy, however far it is from its reference")
+    return passes(f"{least:.2g} to {most:.2g} in the mean over the tokens of policies that differ from their reference")
 
 
 def _homogeneous(tested: TokenRule) -> Result:
@@ -282,5 +345,15 @@ CLIP = (
     Check("scale of advantage", _homogeneous),
     Check("gradient", _gradient),
 )
-CORRECTION = (*_COMMON, Check("on policy", _correction_on_policy), Check("not negative", _not_negative))
-KL = (*_COMMON, Check("at the reference", _kl_at_reference), Check("gradient", _gradient))
+CORRECTION = (
+    *_COMMON,
+    Check("on policy", _correction_on_policy),
+    Check("not negative", _not_negative),
+    Check("direction", _weight_rises),
+)
+KL = (
+    *_COMMON,
+    Check("at the reference", _kl_at_reference),
+    Check("mean not negative", _kl_mean),
+    Check("gradient", _gradient),
+)
