@@ -13,7 +13,7 @@ PerToken = Float[Tensor, "b s"]
 """One number for each position of each row of a micro-batch; those outside of the responses have no effect."""
 MAX_LOG_RATIO = 20.0
 """Bound on a log-ratio before it is exponentiated. The log-ratio of a long response would overflow, and an infinite
-ratio times the zero gradient of a clipped token is NaN. At e^20 every clipping rule is long in effect."""
+ratio times the zero gradient of a clipped token is NaN. Beyond the bound a ratio is a constant, without a gradient."""
 
 
 def log_probability(logprobs: PerToken, old: PerToken | None, response: Bool[Tensor, "b s"]) -> PerToken:
