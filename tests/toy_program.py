@@ -64,6 +64,8 @@ def run(cfg: DictConfig, directory: Path) -> float:
         case "config":
             (directory / "seen.json").unlink()
             raise ConfigError("model.path=gone: no such folder")
+        case "refused" if cfg.idle < 3:
+            raise ConfigError(f"idle={cfg.idle}: must be 3 or more")
         case "diverged":
             (directory / "summary.json").write_text(json.dumps({"status": "diverged", "iterations": 0}))
             raise Diverged("loss is nan")

@@ -20,7 +20,8 @@ from winnow.errors import CONFIG, EXIT_CODE_OF_SIGNAL, ConfigError, Stopped
 # Hydra imports this file for every program of the environment, also for those that have nothing to do with Winnow:
 # what it needs to run a sweep is imported when one is launched.
 if TYPE_CHECKING:
-    from winnow.launch.jobs import Gpus, Job, JobPool
+    from winnow.launch.jobs import EndedJob, Gpus, Job, JobPool
+    from winnow.launch.merged_jobs import MergedJobs
     from winnow.launch.sweep_plan import PreviousRuns
     from winnow.launch.sweep_results import JobRow, SweepResults
 
@@ -54,6 +55,7 @@ class Processes(Launcher):
         self.context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from winnow.launch.merged_jobs import MergedJobs
         from winnow.launch.program import Task
         from winnow.launch.run_directory import CHECKPOINTS, sweep_directory
         from winnow.launch.sweep_plan import PreviousRuns, equal_jobs, minimum_detectable_effect
@@ -88,13 +90,7 @@ class Processes(Launcher):
             )
             for line in minimum_detectable_effect([row for row in rows if row.job not in merged], self.config):
                 print(line, flush=True)
-            for number, into in merged.items():
-                results.merge(number, into)
-            for row in rows:
-                if row.job not in merged and previous.is_done(row.directory):
-                    results.skip_done(row.job)
-            waiting = [job for job in jobs if job.number not in results.ended]
-            pool.run(waiting, results.end)
+            _run(jobs, [row.job for row in rows if previous.is_done(row.directory)], pool, MergedJobs(merged, results))
             results.close()
             if pool.is_held:
                 print("every job that was started was refused; correct that, and type the sweep again", flush=True)
@@ -190,6 +186,26 @@ class Processes(Launcher):
         self.task.sweep = results
         if not results.is_search:  # a search comes back with further jobs, and reports on all of them at its end
             self.task.report()
+
+
+def _run(jobs: "Sequence[Job]", done: Sequence[int], pool: "JobPool", merged: "MergedJobs") -> None:
+    """Run the jobs, but those that an earlier start has `done`, and those for which another's run stands."""
+    results, again = merged.results, list[int]()
+
+    def end(ended: "EndedJob") -> None:
+        results.end(ended)
+        again.extend(merged.settle(ended.job.number))
+
+    waits = set(merged.into)
+    for number in done:
+        if number not in waits:
+            results.skip_done(number)
+            merged.settle(number)
+    pool.run([job for job in jobs if job.number not in results.ended | waits], end)
+    while again:
+        next_ones = [job for job in jobs if job.number in again]
+        again.clear()
+        pool.run(next_ones, end)
 
 
 def _returned(overrides: Sequence[str], row: "JobRow", results: "SweepResults") -> JobReturn:

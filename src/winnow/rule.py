@@ -15,9 +15,27 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from winnow import signals
 from winnow.errors import ConfigError
 
 T = TypeVar("T")
+RAISED_BY_RULES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    SystemExit,
+    TypeError,
+    ValueError,
+)
+"""Errors of a rule that are its own; others may be of a device, of memory or of a disk."""
+OF_THE_MACHINE = ("cuda", "nccl", "memory")
+"""Words in a RuntimeError of torch that is not the rule's; one on shapes that do not fit is."""
+TRY_ALONE = "type winnow check with the words of this run to try the rule alone"
 NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
@@ -142,6 +160,11 @@ def spoken_name(rule: Callable) -> str:
     return getattr(rule_of(rule), "__name__", type(rule).__name__)
 
 
+def is_ours(rule: Callable) -> bool:
+    """Whether the function behind a rule is part of Winnow."""
+    return str(getattr(rule_of(rule), "__module__", "")).split(".")[0] == "winnow"
+
+
 def called(axis: str, rule: Callable, *positional: object, **named: object) -> object:
     """The result of a rule.
 
@@ -152,12 +175,11 @@ def called(axis: str, rule: Callable, *positional: object, **named: object) -> o
     before = [each._version for each in tensors]
     try:
         result = rule(*positional, **named)
-    except (ArithmeticError, AttributeError, LookupError, NameError, TypeError, ValueError) as error:
-        if str(getattr(rule_of(rule), "__module__", "")).split(".")[0] == "winnow":
+    except (Exception, SystemExit) as error:  # a rule that ends the program would end it in silence
+        if is_ours(rule) or signals.is_behind(error) or not _is_its_own(error):
             raise
         raise ConfigError(
-            f"algo.{axis}: {spoken_name(rule)} raised {type(error).__name__}: {error}{_place_of(error)}; type winnow "
-            "check with the words of this run to try the rule alone"
+            f"algo.{axis}: {spoken_name(rule)} raised {type(error).__name__}: {error}{_place_of(error)}; {TRY_ALONE}"
         ) from error
     if [each._version for each in tensors] != before:
         raise ConfigError(
@@ -170,6 +192,12 @@ def called(axis: str, rule: Callable, *positional: object, **named: object) -> o
 def applied(axis: str, rule: Callable, *positional: object, like: Tensor, **offered: object) -> Tensor:
     """The result of a rule, of the shape of `like`, from what it has by position and what it names of the `offered`."""
     return returned(axis, rule, called(axis, rule, *positional, **given(rule, **offered)), like)
+
+
+def _is_its_own(error: BaseException) -> bool:
+    if type(error) is RuntimeError:
+        return not any(word in str(error).lower() for word in OF_THE_MACHINE)
+    return isinstance(error, RAISED_BY_RULES)
 
 
 def _place_of(error: BaseException) -> str:

@@ -88,7 +88,7 @@ def test_a_job_is_a_run_that_can_be_resumed(start: Callable[..., subprocess.Pope
 
 
 def test_one_run_stands_for_jobs_that_provably_do_the_same(start: Callable[..., subprocess.Popen[str]], tmp_path: Path):
-    """It ends for them too, and their figures are its own; a job that has a run of its own keeps it."""
+    """Once it is done, its figures are theirs; one that fails stands for nothing. A job keeps a run of its own."""
     sweep, top = ("seed=1", "end=done,bug", "idle=1,2"), tmp_path / "here/sweep"
 
     def table() -> dict[str, tuple[str, ...]]:
@@ -104,7 +104,7 @@ def test_one_run_stands_for_jobs_that_provably_do_the_same(start: Callable[..., 
         "seed=1 end=done idle=1": ("done", "0", "0.5", "0"),
         "seed=1 end=done idle=2": ("merged", "0", "0.5", "0"),
         "seed=1 end=bug idle=1": ("failed", "1", "", "2"),
-        "seed=1 end=bug idle=2": ("merged", "1", "", "2"),
+        "seed=1 end=bug idle=2": ("not started", "", "", "3"),
     }
     assert {path.name for path in top.iterdir() if path.is_dir()} == {"0", "2"}
     assert again(start, "seed=1", "end=done", "idle=1,2", "hydra.launcher.merge=false") == (
@@ -113,7 +113,19 @@ def test_one_run_stands_for_jobs_that_provably_do_the_same(start: Callable[..., 
     )
     assert again(start, *sweep)[0] == 1
     assert table()["seed=1 end=done idle=2"][:2] == ("done", "0")
-    assert table()["seed=1 end=bug idle=2"] == ("merged", "1", "", "2")
+    assert table()["seed=1 end=bug idle=2"][:2] == ("not started", "")
+
+
+def test_where_a_run_is_refused_the_next_that_trains_the_same_is_started_and_stands_for_the_rest(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+):
+    code, said = again(start, "end=done,refused", "idle=1,2,3,4", "seed=1")
+    assert (code, len(said)) == (2, 8)
+    with (tmp_path / "here/sweep/summary.csv").open(newline="") as file:
+        ends = [(row["status"], row["exit_code"], Path(row["directory"]).name) for row in csv.DictReader(file)]
+    assert ends[:4] == [("done", "0", "0"), *[("merged", "0", "0")] * 3]
+    refused = [("config error", "2", str(job)) for job in (4, 5)]
+    assert ends[4:] == [*refused, ("done", "0", "6"), ("merged", "0", "6")]
 
 
 def test_a_run_that_is_there_stands_for_jobs_that_come_before_it(

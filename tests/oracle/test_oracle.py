@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from itertools import product
 from math import comb
+from pathlib import Path
 
 import pytest
 import torch
@@ -187,9 +188,11 @@ def test_these_estimators_are_biased(words: str, setting: Setting):
     assert answer(words, setting).measured.bias > 0.01
 
 
-def test_a_correction_by_token_takes_away_most_of_the_bias_of_a_sampler_that_is_off():
-    plain, corrected = (BIASED[name] for name in list(BIASED)[-2:])
-    assert answer(*corrected).measured.bias < 0.5 * answer(*plain).measured.bias
+@pytest.mark.parametrize("seed", range(4))
+def test_a_correction_by_token_makes_responses_of_one_token_right_and_leaves_bias_of_longer_ones(seed: int):
+    words, off = "algo=reinforce algo/correction=truncated algo.correction.cap=1e9", {"mismatch": 0.5, "samples": 1}
+    one, longer = (answer(words, Setting(of, seed=seed, **off)).measured.bias for of in (SHORT, ONE))
+    assert one < EXACT < 0.01 < longer
 
 
 def test_at_lambda_below_one_a_critic_that_is_right_is_all_that_is_wanted():
@@ -255,6 +258,13 @@ def test_the_command_prints_figures_and_numbers(capfd: pytest.CaptureFixture[str
         ("algo=grpo engine/alter=int9", "engine/alter=int9: no such choice"),
         ("algo=passk --samples 4", "algo.advantage.k=4: must be below --samples 4"),
         ("algo=grpo --moved nan", "distances of 0 or more"),
+        ("algo=grpo --seed 99999999999999999999999", "type --seed 0"),
+        ("algo=grpo --seed -1", "--seed -1: must be a whole number from 0"),
+        ("algo=grpo --horizon 1000000000", "type fewer of either"),
+        ("algo=grpo --prompts 99999999999999999999999", "type fewer prompts, or shorter responses"),
+        ("algo=grpo --samples 1000000000 --draws 2", "10,000 at most"),
+        ("algo=grpo --samples 9999", "some 10^22 iterations"),
+        ("algo=grpo --draws 1000000000", "--draws 1000000000: the oracle needs"),
     ],
 )
 def test_bad_words_are_one_line(capfd: pytest.CaptureFixture[str], words: str, part: str):
@@ -262,6 +272,49 @@ def test_bad_words_are_one_line(capfd: pytest.CaptureFixture[str], words: str, p
     line = capfd.readouterr().err
     assert part in line
     assert line.count("\n") == 1
+
+
+RULES = """
+import torch
+def endless(rewards): return endless(rewards)
+def leaves(rewards): raise SystemExit(7)
+def nans(rewards): return rewards * float("nan")
+def shapes(rewards): return rewards + torch.ones(77)
+def steep(ratio, advantage): return (ratio - ratio).sqrt() * advantage
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("algo.advantage._target_=bad_rules.endless", "algo.advantage: endless raised RecursionError"),
+        ("algo.advantage._target_=bad_rules.leaves", "algo.advantage: leaves raised SystemExit: 7"),
+        ("algo.advantage._target_=bad_rules.nans", "algo.advantage: nans returned numbers that are not finite"),
+        ("algo.advantage._target_=bad_rules.shapes", "algo.advantage: shapes raised RuntimeError: The size of tensor"),
+        ("algo.clip._target_=bad_rules.steep", "objective: its gradient is not finite"),
+        ("algo.clip._target_=bad_rules.steeep", "bad_rules has no steeep; did you mean bad_rules.steep?"),
+        ("algo.clip._target_=bad_rules.right.nothere", "bad_rules has no right; it has endless, leaves, nans"),
+    ],
+)
+def test_rules_that_fail_are_one_line(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str, part: str
+):
+    (tmp_path / "bad_rules.py").write_text(RULES)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = ["algo=reinforce", "algo/clip=none", "algo/advantage=reward", "plugins=[bad_rules]", "--samples", "1"]
+    assert cli.exit_code(["oracle", *own, *words.split()]) == 2
+    line = capfd.readouterr().err
+    assert part in line
+    assert line.count("\n") == 1
+
+
+def test_a_correction_without_effect_is_told(capfd: pytest.CaptureFixture[str]):
+    words = ["oracle", "algo=reinforce", "algo/correction=truncated", "--samples", "1"]
+    assert cli.exit_code(words) == 0
+    assert "without effect: algo.correction" in (said := capfd.readouterr().out)
+    assert "refused by winnow train" in said
+    assert cli.exit_code([*words, "--mismatch", "0.5"]) == 0
+    assert "without effect" not in capfd.readouterr().out
 
 
 def drawn(words: str, collector: CollectorRule, samples: int = 3, draws: int = 600) -> tuple[Tensor, float, float]:

@@ -193,6 +193,9 @@ def test_stragglers_by_hand():
         (["--table", "paper", "--simulate"], "--simulate: is about one run; leave --table out"),
         (["--calibrate", "model=qwen"], "plans nothing; leave model=qwen out"),
         (["--price", "nan"], "--price nan: must be a number above 0"),
+        (["--price", "1e308"], "from 0.0001 to 1,000,000 USD"),
+        (["--assume", "prompt_tokens=1e308"], "must be from 0.00015 to 1.5e+08; type --assume prompt_tokens=150"),
+        (["--assume", "response_spread=1e308"], "must be from 7e-07 to 10; type --assume response_spread=0.7"),
     ],
 )
 def test_bad_input_is_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]):

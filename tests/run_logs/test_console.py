@@ -31,6 +31,17 @@ def test_plain_lines_are_columns(capsys) -> None:
     )
 
 
+def test_what_a_collector_draws_is_the_last_column_and_the_first_below_a_bar(capsys, monkeypatch) -> None:
+    with RunConsole(200, terminal=False) as console:
+        console.iteration(FULL | {"rollout/samples": 512.0})
+    assert capsys.readouterr().out.endswith("tokens/s   8,934  drawn   512\n")
+    monkeypatch.setenv("COLUMNS", "80")
+    with RunConsole(200, terminal=True) as console:
+        console.iteration(FULL | {"rollout/samples": 1024.0})
+        console._bar.refresh()  # pyright: ignore[reportOptionalMemberAccess]
+    assert "drawn 1,024  reward -0.062" in capsys.readouterr().out
+
+
 def test_a_pipe_is_not_a_terminal_and_terminal_asks_stdout(monkeypatch) -> None:
     assert RunConsole(1).terminal is False
 

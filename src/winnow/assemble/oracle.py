@@ -114,6 +114,8 @@ def text(setting: Setting, answer: Answer) -> str:
         rows.append(
             ("bias, KL of steps", f"{steps.bias:.3g}", "the same as bias, with visits of states held fixed in the KL")
         )
+    if answer.idle is not None:
+        lines.append(f"without effect: {answer.idle}")
     if answer.unmeasured:
         lines.append(f"not measured, because the environment has nothing for it: {', '.join(answer.unmeasured)}")
     return "\n".join([*lines, *(f"{name:<18} {value:<14} {words}" for name, value, words in rows)])
@@ -123,6 +125,7 @@ def as_json(setting: Setting, answer: Answer) -> str:
     """The answer for programs."""
     found = {"iterations": answer.count, "enumerated": answer.of_all, "responses": answer.responses}
     found |= {"kl": setting.distances, "not_measured": answer.unmeasured}
+    found |= {"without_effect": answer.idle}
     found |= {"estimate": _figures(answer.measured)}
     if answer.of_steps is not None:
         found |= {"estimate_against_kl_of_steps": _figures(answer.of_steps)}

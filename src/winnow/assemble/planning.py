@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from math import isfinite
 from pathlib import Path
 
 import torch
@@ -92,8 +91,10 @@ def asked(words: Sequence[str], options: Options) -> Asked:
     Raises:
         ConfigError: the words or the options are wrong; the message says what to type instead.
     """
-    if options.price is not None and not (isfinite(options.price) and options.price > 0):
-        raise ConfigError(f"--price {options.price:g}: must be a number above 0, in USD for a GPU and hour")
+    if options.price is not None and not 0.0001 <= options.price <= 1_000_000:
+        raise ConfigError(
+            f"--price {options.price:g}: must be a number above 0, from 0.0001 to 1,000,000 USD for a GPU and hour"
+        )
     cfg = composed("train", words, SECTIONS)
     stated = assumptions(options.assume)
     gpu = _gpu(cfg, options.gpu)

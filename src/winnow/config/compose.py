@@ -136,6 +136,13 @@ class Composer:
         for o in overrides:
             if o.is_sweep_override():
                 line, is_list = str(o.input_line), o.value_type == ValueType.SIMPLE_CHOICE_SWEEP
+                if o.is_hydra_override():
+                    one = (
+                        line.split(",")[0]
+                        if is_list and "[" not in line and "(" not in line
+                        else f"{line.split('=')[0]}=VALUE"
+                    )
+                    raise ConfigError(f"{line}: is for the whole command, and is not swept over; type {one}")
                 as_list = f", or for a list {line.replace('=', '=[', 1)}]"
                 takes_list = not self.groups.chosen_by(o) or o.key_or_group in SEVERAL
                 other = as_list if is_list and takes_list else ""

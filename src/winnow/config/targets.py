@@ -84,8 +84,8 @@ def check_target(
         if not isinstance(error, Exception):  # the module itself ends the program
             raise ConfigError(f"{where}: {ending_in_words(error)}") from error
         lacking = _lacking_package(error)
-        why = f"{lacking} is not installed; type pip install {lacking}" if lacking else one_line(str(error))
-        raise ConfigError(f"{where}: {why}") from error
+        why = f"{lacking} is not installed; type pip install {lacking}" if lacking else None
+        raise ConfigError(f"{where}: {why or _part_lacking(target) or one_line(str(error))}") from error
     # A module of ours has the modules that it imports as attributes: `winnow.files.os.system`.
     home = _package_of(found)
     if package in owned and home not in (*owned, *trusted):
@@ -157,8 +157,29 @@ def check_function(key: str, name: str, trusted: Sequence[str]) -> None:
         raise ConfigError(f"{key}={name}: no function; type module:name")
 
 
-def name_lacking(name: str) -> str | None:
-    """`a has no b; did you mean a:c?` for the name a:b of a module that has been imported; None if that is not why."""
+def _part_lacking(target: str) -> str | None:
+    """`a.b has no c; did you mean a.b.d?` for the dotted name a.b.c; None if all its parts are there."""
+    parts = target.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        home, rest = ".".join(parts[:end]), parts[end:]
+        if home in sys.modules:
+            # A folder of that name is a module, which was found and could not be imported.
+            return None if _is_module(f"{home}.{rest[0]}") else name_lacking(f"{home}:{rest[0]}", ".")
+    return None
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError, AttributeError):  # what it would be in is no package
+        return False
+
+
+def name_lacking(name: str, joint: str = ":") -> str | None:
+    """`a has no b; did you mean a:c?` for the name a:b of a module that has been imported; None if that is not why.
+
+    `joint` stands between a and c.
+    """
     home, _, attribute = name.partition(":")
     module = sys.modules.get(home)
     if module is None or attribute in vars(module) or "__getattr__" in vars(module):
@@ -166,7 +187,7 @@ def name_lacking(name: str) -> str | None:
     found = {key: value for key, value in vars(module).items() if callable(value) and not key.startswith("_")}
     own = [key for key, value in found.items() if str(getattr(value, "__module__", "")).startswith(home)]
     known = own or list(found)
-    near = [f"{home}:{close}" for close in close_matches(attribute, known)[:1]]
+    near = [f"{home}{joint}{close}" for close in close_matches(attribute, known)[:1]]
     has = ", ".join(known)
     return f"{home} has no {attribute}; {did_you_mean(near, f'it has {has}')}"
 

@@ -75,6 +75,10 @@ def with_run_overrides(command: CommandLine, composer: Composer) -> CommandLine:
     if named is None or named.value() is None or resumed or named.is_sweep_override() or command.multirun:
         return command
     directory = named.value()
+    if isinstance(directory, list | dict):
+        raise ConfigError(
+            f"{named.input_line}: an evaluation is of one run; type run=RUN_DIR, or -m run=A,B for several"
+        )
     folder = directory_named("run", directory)
     if not (folder / ".hydra" / "overrides.yaml").is_file():
         raise ConfigError(f"run={directory}: no run directory; type run=outputs/DAY/NAME, or model=… for another model")

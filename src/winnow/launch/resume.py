@@ -29,7 +29,12 @@ def requested_run(overrides: Sequence[Override], program: str = "train", trace: 
     Raises:
         ConfigError: there is no such directory, or nothing in it to continue, or an earlier version of Winnow made it.
     """
-    value = next((o.value() for o in reversed(overrides) if o.get_key_element() == "resume"), None)
+    typed = next((o for o in reversed(overrides) if o.get_key_element() == "resume"), None)
+    value = None if typed is None else typed.value()
+    if typed is not None and (typed.is_sweep_override() or isinstance(value, list | dict)):
+        raise ConfigError(
+            f"{typed.input_line}: continues one run, and is not swept over; type resume=RUN_DIR without -m"
+        )
     if value is None:
         return None
     is_training = trace == CHECKPOINTS

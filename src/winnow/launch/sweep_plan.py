@@ -40,6 +40,12 @@ def jobs_of(composer: Composer, cfg: DictConfig, lines: Sequence[str]) -> list[l
         typed = {o.get_key_element() for o in for_jobs}
         searched = [*(o for o in params if o.get_key_element() not in typed), *for_jobs]
         return [for_hydra + [_first_choice(o) for o in searched]]
+    for o in params + for_jobs:
+        if isinstance(interval := o.value(), IntervalSweep):
+            raise ConfigError(
+                f"{o.input_line}: values of an interval are chosen by a search; type hparams_search=optuna, or name "
+                f"the values: {o.get_key_element()}={interval.start},{interval.end}"
+            )
     try:
         batches = BasicSweeper.split_arguments(params + for_jobs, None)
     except HydraException as error:

@@ -158,9 +158,14 @@ class SweepResults:
         self._write()
 
     def merge(self, job: int, into: int) -> None:
-        """Record and print that the run of the job `into` stands for `job` too."""
-        row = replace(self.rows[job], status=MERGED, directory=self.rows[into].directory)
+        """Record and print that the run of the job `into`, which is done, stands for `job` too."""
+        row = replace(self.rows[job], status=MERGED, exit_code=DONE, directory=self.rows[into].directory)
         self._end(row, f"the run of job {into} stands for it; with hydra.launcher.merge=false both are run")
+
+    def leave(self, job: int, into: int) -> None:
+        """Record and print that `job` is not started, because the run of `into`, which trains the same, is not done."""
+        row, other = replace(self.rows[job], status=status_of(None)), self.rows[into]
+        self._end(row, f"{row.status}: job {into}, which trains the same, ended as `{other.status}`")
 
     def end(self, ended: EndedJob) -> None:
         """Record and print how a job ended."""
@@ -174,9 +179,6 @@ class SweepResults:
 
     def _end(self, row: JobRow, outcome: str) -> None:
         self.rows[row.job] = row
-        for other in self.rows.values():
-            if other.status == MERGED and other.directory == row.directory:
-                self.rows[other.job] = replace(other, exit_code=row.exit_code)
         self._write()
         self.ended.add(row.job)
         print(visible(f"[{len(self.ended)}/{len(self.rows)}] {row.job} {row.overrides}: {outcome}"), flush=True)

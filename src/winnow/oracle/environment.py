@@ -18,6 +18,8 @@ from winnow.errors import ConfigError
 
 EOS = 0
 MOST_RESPONSES = 10_000
+MOST_TOKENS = 10_000_000
+"""Tokens of all responses to all prompts, at most."""
 Table = Float[Tensor, "states v"]
 """The logits of every next token in every state. A tabular policy has a parameter for each."""
 
@@ -41,10 +43,17 @@ class Environment:
     def __post_init__(self) -> None:
         if self.vocabulary < 2 or self.horizon < 1 or self.prompts < 1:
             raise ConfigError("an environment has 2 tokens or more, responses of 1 or more, and 1 prompt or more")
-        if (self.vocabulary - 1) ** self.horizon > MOST_RESPONSES:
+        digits, longest = self.vocabulary - 1, self.horizon
+        # 1 digit makes horizon + 1 responses, and 2 or more at least digits ** horizon, a number of any length.
+        if max(digits, longest) > MOST_RESPONSES or digits**longest > MOST_RESPONSES:
             raise ConfigError(
                 f"{self.vocabulary} tokens and responses of up to {self.horizon} are more than {MOST_RESPONSES:,} "
                 "responses; type fewer of either"
+            )
+        if self.prompts * (digits**longest + longest) * longest > MOST_TOKENS:
+            raise ConfigError(
+                f"{self.prompts} prompts with responses of up to {longest} are more than {MOST_TOKENS:,} tokens in "
+                "all; type fewer prompts, or shorter responses"
             )
 
     @cached_property

@@ -5,13 +5,14 @@ selection, advantages, corrections, aggregation, packing and the objective.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from winnow.algorithm import ActorCritic, PolicyGradient
+from winnow.errors import ConfigError
 from winnow.experience.batching import Plan, TokenBudget
 from winnow.experience.collect import Collector
 from winnow.experience.metrics import Clock
@@ -19,6 +20,7 @@ from winnow.experience.policy_gradient import ActorCriticExperience, PolicyGradi
 from winnow.experience.scoring import Scorer
 from winnow.oracle.environment import EOS, Environment, Table
 from winnow.oracle.policy import TabularCritic, TabularPolicy
+from winnow.oracle.rule_watch import RuleWatch
 from winnow.types import Completion, Finish, MicroBatch, Prompt, Rollouts
 from winnow.verdict import Judgement, Verdict
 
@@ -73,7 +75,17 @@ class GradientEstimator:
 
         It is that of the only optimiser step of its iteration or, where the policy has moved since the samples were
         drawn, of a later one. Where nothing of an iteration can be learnt from there is no step: the estimate is 0.
+
+        Raises:
+            ConfigError: it is not finite; the message names the rule that is to blame, or the objective.
         """
+        if not (found := self._estimate(rollouts)).isfinite().all():
+            watch = RuleWatch()
+            replace(self, algorithm=watch.over(self.algorithm))._estimate(rollouts)
+            raise ConfigError(watch.in_words())
+        return found
+
+    def _estimate(self, rollouts: Rollouts) -> Table:
         policy = TabularPolicy(self.environment, self.tables.old)
         initial = TabularPolicy(self.environment, self.tables.reference)
         scorer = Scorer(policy, initial, self.exact, BUDGET, kl_rows=0, seed=0, max_mismatch_kl=float("inf"))

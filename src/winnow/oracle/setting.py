@@ -1,7 +1,9 @@
 """A setting of the oracle: environment, policies and number of samples, and what an algorithm's estimate is in it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from math import log10
 from statistics import fmean
 
 import torch
@@ -18,11 +20,17 @@ from winnow.oracle.collected import CollectedEstimator
 from winnow.oracle.environment import Environment, Table, gradient
 from winnow.oracle.estimator import GradientEstimator, Tables
 from winnow.oracle.measure import Measured, enumerated, number_of_iterations, of_draws, sampled
-from winnow.rule import rule_of
+from winnow.rule import rule_of, spoken_name
 
 FIXED = Fixed()
 MOST_ITERATIONS = 20_000
 """Iterations that are enumerated at most; each takes some 5 to 10 ms."""
+SHOWN_DIGITS = 15
+"""Digits of the longest number of iterations that is written out."""
+MOST_SAMPLES, MOST_DRAWS = 10_000, 1_000_000
+"""Samples of a prompt, and iterations that are drawn, at most."""
+LAST_SEED = 2**63 - 2
+"""The largest seed; the critic's noise has the next one."""
 FARTHEST = 100.0
 """Largest distance in logits; far above, probabilities underflow."""
 REFERENCE = 0.7
@@ -51,22 +59,33 @@ class Setting:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        distances = all(0 <= size <= FARTHEST for size in (self.moved, self.mismatch))
-        if self.samples < 1 or not distances or (self.draws is not None and self.draws < 2):
-            raise ConfigError(
-                "the oracle needs 1 sample or more, distances of 0 or more (100 at most), and 2 draws or more"
-            )
+        if problems := list(self._problems()):
+            raise ConfigError("; ".join(problems))
         if self.draws is None and not isinstance(self.collector, Fixed):
             raise ConfigError(
                 f"collector: iterations of {type(self.collector).__name__} have other numbers of samples each, and are "
                 "not enumerated; type --draws 2000"
             )
-        count = number_of_iterations(len(self.environment.responses), self.environment.prompts, self.samples)
-        if self.draws is None and count > MOST_ITERATIONS:
+        of_prompt = number_of_iterations(len(self.environment.responses), 1, self.samples)
+        digits = self.environment.prompts * log10(of_prompt)
+        if self.draws is None and digits > log10(MOST_ITERATIONS):
+            count = f"{of_prompt**self.environment.prompts:,}" if digits < SHOWN_DIGITS else f"some 10^{digits:.0f}"
             raise ConfigError(
-                f"{count:,} iterations can be drawn, and {MOST_ITERATIONS:,} are enumerated at most; "
+                f"{count} iterations can be drawn, and {MOST_ITERATIONS:,} are enumerated at most; "
                 "type --draws 2000, or fewer samples, prompts or tokens"
             )
+
+    def _problems(self) -> Iterator[str]:
+        """The numbers that no setting may have."""
+        for name, size in (("moved", self.moved), ("mismatch", self.mismatch)):
+            if not 0 <= size <= FARTHEST:
+                yield f"--{name} {size:g}: the oracle needs distances of 0 or more, {FARTHEST:g} at most"
+        if not 1 <= self.samples <= MOST_SAMPLES:
+            yield f"--samples {self.samples}: the oracle needs 1 sample or more, {MOST_SAMPLES:,} at most"
+        if self.draws is not None and not 2 <= self.draws <= MOST_DRAWS:
+            yield f"--draws {self.draws}: the oracle needs 2 draws or more, {MOST_DRAWS:,} at most"
+        if not 0 <= self.seed <= LAST_SEED:
+            yield f"--seed {self.seed}: must be a whole number from 0 to {LAST_SEED}; type --seed 0"
 
     @property
     def tables(self) -> Tables:
@@ -105,7 +124,8 @@ class Answer:
 
     `of_steps` compares it with the gradient in which the KL term is that of the next-token distributions, in states
     visited as often as they are; None without a KL term. `responses` are drawn in an iteration, on average,
-    and `unmeasured` are settings of a run that the environment has nothing for.
+    and `unmeasured` are settings of a run that the environment has nothing for. `idle` says of a correction that it has
+    nothing to correct.
     """
 
     count: int
@@ -114,13 +134,15 @@ class Answer:
     of_steps: Measured | None = None
     responses: float = 0.0
     unmeasured: tuple[str, ...] = ()
+    idle: str | None = None
 
 
 def ask(algorithm: object, setting: Setting) -> Answer:
     """Bias and variance of the estimator of `algorithm`.
 
     Raises:
-        ConfigError: the algorithm estimates no gradient of the expected reward, or the gradient is zero.
+        ConfigError: the algorithm estimates no gradient of the expected reward, the gradient is zero, or the estimate
+            is not finite.
     """
     if not isinstance(algorithm, PolicyGradient | ActorCritic):
         raise ConfigError(
@@ -151,6 +173,11 @@ def ask(algorithm: object, setting: Setting) -> Answer:
             responses = fmean(drawn for _, drawn in found)
         truth = truth_of(algorithm, setting.environment, tables)
         steps = None if algorithm.kl is None else truth_of(algorithm, setting.environment, tables, of_steps=True)
+    if not bool(truth.isfinite().all()):
+        raise ConfigError(
+            "the true gradient is not finite, as a coefficient of the objective is too large; type a smaller "
+            "algo.kl.coef or algo.entropy"
+        )
     if not bool(truth.any()):
         raise ConfigError("the true gradient is zero: there is neither a reward nor a KL term to follow")
     return Answer(
@@ -159,6 +186,17 @@ def ask(algorithm: object, setting: Setting) -> Answer:
         moments.against(truth),
         None if steps is None else moments.against(steps),
         responses,
+        idle=_idle_correction(algorithm) if estimator.exact else None,
+    )
+
+
+def _idle_correction(algorithm: PolicyUpdate) -> str | None:
+    if not algorithm.uses_correction:
+        return None
+    return (
+        f"algo.correction, as the sampler is the policy and {spoken_name(algorithm.correction)} has nothing to "
+        "correct; such a run is refused by winnow train; type --mismatch 0.5 or engine/alter=int8 for a sampler that is "
+        "off"
     )
 
 

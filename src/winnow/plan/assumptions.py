@@ -11,6 +11,10 @@ import yaml
 from winnow.errors import ConfigError
 
 MAY_BE_ZERO = ("context_bytes", "response_spread", "kept")
+FARTHEST = 1e6
+"""The largest factor between a stated number and one that is given: far beyond, arithmetic overflows."""
+MOST = {"response_spread": 10.0, "kept": 1.0, "context_bytes": 1e15}
+"""The largest value of those that such a factor does not bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ def assumptions(given: Sequence[str] = ()) -> Assumptions:
     """The stated assumptions, with those replaced that `given` names as NAME=VALUE.
 
     Raises:
-        ConfigError: an unknown name, or no positive number.
+        ConfigError: an unknown name, no positive number, or one that is too far from the stated one.
     """
     known = dict(_stated())
     for words in given:
@@ -65,5 +69,10 @@ def assumptions(given: Sequence[str] = ()) -> Assumptions:
             value = float("nan")
         if not isfinite(value) or value < 0 or (value == 0 and name not in MAY_BE_ZERO):
             raise ConfigError(f"--assume {words}: must be a number above 0; type --assume {name}={known[name].value:g}")
+        least, most = known[name].value / FARTHEST, MOST.get(name, known[name].value * FARTHEST)
+        if not (least <= value <= most or value == 0):
+            raise ConfigError(
+                f"--assume {words}: must be from {least:g} to {most:g}; type --assume {name}={known[name].value:g}"
+            )
         known[name] = Assumption(name, value, known[name].says, given=True)
     return Assumptions(known)

@@ -81,6 +81,9 @@ class RunConsole(ProgressDisplay):
     value that the iteration did not measure:
 
         iteration   12/200  reward +0.413  kl  0.0127  entropy  0.281  held-out  71.5%  tokens/s   8,934
+
+    With a collector that draws other numbers of samples than it trains on, what an iteration drew is the last column,
+    and the first below a bar, where a narrow terminal cuts the end off.
     """
 
     def __init__(self, total_iterations: int, terminal: bool | None = None) -> None:
@@ -104,11 +107,12 @@ class RunConsole(ProgressDisplay):
     def iteration(self, row: ConsoleRow) -> None:
         """Show that an iteration has ended; `row` is its row of `metrics.jsonl`."""
         if self._bar is None:
-            return self.say(f"iteration {int(row['iteration']):{len(str(self.total))}}/{self.total}  {_fields(row)}")
+            number = f"{int(row['iteration']):{len(str(self.total))}}/{self.total}"
+            return self.say(f"iteration {number}  {_fields(row)}{_drawn(row, '  {}')}")
         if not self._known:  # The iterations before a resume took this process no time.
             self._bar.reset(self._task, completed=int(row["iteration"]))
         self._known |= row
-        self._bar.below = _fields(self._known)
+        self._bar.below = f"{_drawn(self._known, '{}  ')}{_fields(self._known)}"
         self.show(row["iteration"])
 
 
@@ -141,6 +145,12 @@ def _fields(row: ConsoleRow) -> str:
         _field("tokens/s", row.get("perf/tokens_per_s"), 7, "{:,.0f}".format),
     )
     return "  ".join(shown)
+
+
+def _drawn(row: ConsoleRow, place: str) -> str:
+    """The samples that a collector has drawn, in their `place`; nothing where an iteration trains on all it draws."""
+    samples = row.get("rollout/samples")
+    return "" if samples is None else place.format(_field("drawn", samples, 5, "{:,.0f}".format))
 
 
 def _field(name: str, value: float | None, width: int, text: Callable[[float], str]) -> str:
