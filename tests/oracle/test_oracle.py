@@ -279,7 +279,7 @@ import torch
 def endless(rewards): return endless(rewards)
 def leaves(rewards): raise SystemExit(7)
 def nans(rewards): return rewards * float("nan")
-def shapes(rewards): return rewards + torch.ones(77)
+def shapes(rewards): return rewards + torch.ones(5, 1)
 def steep(ratio, advantage): return (ratio - ratio).sqrt() * advantage
 """
 

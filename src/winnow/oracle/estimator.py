@@ -77,11 +77,12 @@ class GradientEstimator:
         drawn, of a later one. Where nothing of an iteration can be learnt from there is no step: the estimate is 0.
 
         Raises:
-            ConfigError: it is not finite; the message names the rule that is to blame, or the objective.
+            ConfigError: it is not finite, or what a rule of a plug-in returns is not; the message names the rule, or
+                the objective.
         """
-        if not (found := self._estimate(rollouts)).isfinite().all():
-            watch = RuleWatch()
-            replace(self, algorithm=watch.over(self.algorithm))._estimate(rollouts)
+        watch = RuleWatch()
+        found = replace(self, algorithm=watch.over(self.algorithm))._estimate(rollouts)
+        if watch.first is not None or not found.isfinite().all():
             raise ConfigError(watch.in_words())
         return found
 

@@ -26,7 +26,7 @@ class RuleWatch:
         kl = algorithm.kl
         if kl is not None and not is_ours(kl.estimator):
             watched["kl"] = replace(kl, estimator=self._watched("kl", kl.estimator))
-        return replace(algorithm, **watched)  # pyright: ignore[reportArgumentType]
+        return algorithm if not watched else replace(algorithm, **watched)  # pyright: ignore[reportArgumentType]
 
     def in_words(self) -> str:
         """Why an estimate is not finite."""

@@ -195,8 +195,8 @@ def _idle_correction(algorithm: PolicyUpdate) -> str | None:
         return None
     return (
         f"algo.correction, as the sampler is the policy and {spoken_name(algorithm.correction)} has nothing to "
-        "correct; such a run is refused by winnow train; type --mismatch 0.5 or engine/alter=int8 for a sampler that is "
-        "off"
+        "correct; such a run is refused by winnow train; type --mismatch 0.5 or engine/alter=int8 for a sampler "
+        "that is off"
     )
 
 
