@@ -69,7 +69,7 @@ def test_functions_are_named_by_module_or_target(words: tuple[str, ...], names: 
 MISTAKES = [
     ("reward.functions=[no_such:f]", r"no_such:f: not part of winnow; type plugins=\[no_such\]"),
     ("reward.functions=[their_rewards:reward_lem]", "has no reward_lem; did you mean their_rewards:reward_len"),
-    ("reward.functions=[their_rewards.inner:f]", "their_rewards.inner:f: .*not a package"),
+    ("reward.functions=[their_rewards.inner:f]", "their_rewards.inner:f: their_rewards has no inner"),
     ("reward.functions=[their_rewards:math]", "their_rewards:math: "),
     ("reward.functions=[their_rewards:reward_len,their_rewards:reward_len]", "two are named reward_len"),
     ("reward.functions=[]", r"reward.functions=\[\]: must be"),

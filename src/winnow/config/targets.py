@@ -164,14 +164,17 @@ def _part_lacking(target: str) -> str | None:
         home, rest = ".".join(parts[:end]), parts[end:]
         if home in sys.modules:
             # A folder of that name is a module, which was found and could not be imported.
-            return None if _is_module(f"{home}.{rest[0]}") else name_lacking(f"{home}:{rest[0]}", ".")
+            return None if _holds_module(home, rest[0]) else name_lacking(f"{home}:{rest[0]}", ".")
     return None
 
 
-def _is_module(name: str) -> bool:
+def _holds_module(home: str, name: str) -> bool:
+    """Whether an imported module is a package that has a module of this name."""
+    if "__path__" not in vars(sys.modules[home]):  # not by getattr, which a module may answer by code of its own
+        return False
     try:
-        return find_spec(name) is not None
-    except (ImportError, ValueError, AttributeError):  # what it would be in is no package
+        return find_spec(f"{home}.{name}") is not None
+    except (ImportError, ValueError, AttributeError):
         return False
 
 
