@@ -9,8 +9,7 @@ from winnow.config import equal_settings, notices, pair_settings
 from winnow.config.instantiate import build_algorithm
 from winnow.config.linting import Setup, setup_of
 from winnow.config.nodes import hash_of, plain_config
-from winnow.config.notices import pair_setup_of
-from winnow.config.pair_settings import PairSetup
+from winnow.config.pair_settings import PairSetup, pair_setup_of
 from winnow.ops import advantage, clip, preference, select, tokens
 from winnow.rule import rule_of
 from winnow.study.arms import IDLE_SECTIONS

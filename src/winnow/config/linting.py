@@ -18,7 +18,7 @@ from winnow.config.reward_functions import has_functions, penalises_length
 from winnow.explain.registry import settings_of
 from winnow.objectives import KL
 from winnow.ops import advantage, clip, kl, select
-from winnow.rule import reads, rule_of
+from winnow.rule import is_ours, reads, rule_of
 
 KNOWN_CLIPS = (clip.unclipped, clip.ppo, clip.dual, clip.ratio_min, clip.cispo, clip.sapo)
 """Rules whose gradient is that of ratio · advantage at ratio 1, but for `dual` with a floor of 1."""
@@ -125,8 +125,7 @@ class Setup:
         algorithm = self.algorithm
         rules = [rule_of(getattr(algorithm, axis)) for axis in RULES_OF_PLUGINS if hasattr(algorithm, axis)]
         rules += [] if algorithm.kl is None else [rule_of(algorithm.kl.estimator)]
-        ours = all(str(getattr(rule, "__module__", "")).partition(".")[0] == "winnow" for rule in rules)
-        return ours and type(algorithm) in (PolicyGradient, ActorCritic)
+        return all(map(is_ours, rules)) and type(algorithm) in (PolicyGradient, ActorCritic)
 
     @property
     def one_advantage_per_response(self) -> bool:

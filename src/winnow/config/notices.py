@@ -10,9 +10,8 @@ from omegaconf import DictConfig
 
 from winnow.algorithm import Algorithm, Preference, Supervised
 from winnow.config import biased_settings, clip_bounds, equal_settings, pair_settings
-from winnow.config.instantiate import precision_of
 from winnow.config.linting import About, Finding, Kind, LinterRule, Rule, Setup, setup_of
-from winnow.config.pair_settings import PairSetup
+from winnow.config.pair_settings import pair_setup_of
 from winnow.ops import advantage, aggregate, kl, ratio
 from winnow.rule import rule_of
 
@@ -167,11 +166,6 @@ def findings_of(cfg: DictConfig, algorithm: Algorithm) -> list[Finding]:
         return _found(pair_settings.RULES, pairs, pairs.all_rules_are_known)
     setup = setup_of(cfg, algorithm)
     return _found(NOTICES, setup, setup.all_rules_are_known)
-
-
-def pair_setup_of(cfg: DictConfig, algorithm: Preference) -> PairSetup:
-    updates = cfg["update"].minibatches * cfg["update"].epochs
-    return PairSetup(algorithm, updates, precision_of(cfg) == "bf16-mixed")
 
 
 def _found(rules: Sequence[LinterRule[About]], setup: About, all_are_known: bool) -> list[Finding]:

@@ -6,13 +6,15 @@ from functools import partial
 from math import inf, isclose, log
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor
 
 from winnow.algorithm import Preference
+from winnow.config.instantiate import precision_of
 from winnow.config.linting import STEEP, Kind, LinterRule
 from winnow.explain.registry import settings_of
 from winnow.ops import preference
-from winnow.rule import reads, rule_of
+from winnow.rule import is_ours, reads, rule_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,7 @@ class PairSetup:
 
     @property
     def all_rules_are_known(self) -> bool:
-        rules = (rule_of(self.algorithm.preference), rule_of(self.algorithm.divergence), type(self.algorithm))
-        return all(rule.__module__.partition(".")[0] == "winnow" for rule in rules)
+        return all(map(is_ours, (self.algorithm.preference, self.algorithm.divergence, type(self.algorithm))))
 
     @property
     def begins_at_reference(self) -> bool:
@@ -43,6 +44,12 @@ class PairSetup:
         """The order of a divergence that has one."""
         order = settings_of(self.algorithm.divergence).get("order")
         return float(order) if isinstance(order, int | float) else None
+
+
+def pair_setup_of(cfg: DictConfig, algorithm: Preference) -> PairSetup:
+    """The setup of a composed configuration with its algorithm."""
+    updates = cfg["update"].minibatches * cfg["update"].epochs
+    return PairSetup(algorithm, updates, precision_of(cfg) == "bf16-mixed")
 
 
 def _score_bounds(setup: PairSetup) -> tuple[float, float]:
